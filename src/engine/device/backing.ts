@@ -1,0 +1,21 @@
+/**
+ * The slow block device behind the cache. The only asynchronous thing the engine knows.
+ *
+ * `done` is called exactly once, never before the call returns: with null, or with a PcacheError that names
+ * the device and the range. Short transfers are continued inside; an end of file within the device's size
+ * reads as an error. Buffers must stay untouched until `done`.
+ */
+export type BackingDone = (error: Error | null) => void;
+
+export interface BackingDevice {
+  /** What to call the device in messages. */
+  readonly path: string;
+  /** Size in bytes, a multiple of 512. */
+  readonly sizeBytes: number;
+  read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void;
+  write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void;
+  /** Makes everything written so far durable. */
+  flush(done: BackingDone): void;
+  /** No call may be under way. */
+  close(): void;
+}

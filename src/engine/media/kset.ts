@@ -1,0 +1,171 @@
+/**
+ * Key sets and keys on media (format §1 "Key set", "Key"). `KsetView` decodes in place from a byte buffer:
+ * walking a log of millions of keys allocates nothing per key.
+ */
+import { assert } from '../errors.js';
+import { CRC_SEED, crc32cRaw, type Crc32c } from './crc32c.js';
+import { readU64 } from './codecs.js';
+import { SECTOR_BYTES, SUBTREE_BYTES, type Geometry } from './geometry.js';
+
+export const KSET_HEADER_BYTES = 24;
+export const KEY_BYTES = 40;
+export const KSET_KEYS_MAX = 128;
+export const KSET_BYTES_MAX = KSET_HEADER_BYTES + KSET_KEYS_MAX * KEY_BYTES;
+
+/** Magic of a kset as two 32-bit halves: 0x676894a64e164f1a. */
+export const KSET_MAGIC_LOW = 0x4e164f1a;
+export const KSET_MAGIC_HIGH = 0x676894a6;
+export const KSET_FLAG_LAST = 1;
+
+export const KEY_FLAG_EMPTY = 1 << 0;
+export const KEY_FLAG_CLEAN = 1 << 1;
+
+assert(KSET_BYTES_MAX === 5144, 'a full kset is not the size the format gives');
+
+/** Byte length of a kset with `keyCount` keys (24 for a LAST kset, whose key count is 0). */
+export function ksetBytes(keyCount: number): number {
+  return KSET_HEADER_BYTES + keyCount * KEY_BYTES;
+}
+
+/** Offsets of a key's fields, for code that writes keys straight into a kset image. */
+export const KeyField = {
+  off: 0,
+  length: 8,
+  flags: 12,
+  segment: 16,
+  segmentOffset: 20,
+  generation: 24,
+  dataCrc: 32,
+  reserved: 36,
+} as const;
+
+/** Offsets of a kset header's fields. */
+export const KsetField = { crc: 0, keyCount: 4, nextSegment: 4, magic: 8, flags: 16 } as const;
+
+/** What ended the log at a place, or `ok`. */
+export type KsetVerdict = 'ok' | 'bad-magic' | 'bad-key-count' | 'too-long' | 'bad-crc';
+
+/** A reusable window on one kset in a buffer. Field getters read the buffer on each call. */
+export class KsetView {
+  private bytes: Uint8Array = new Uint8Array(0);
+  private view: DataView = new DataView(new ArrayBuffer(0));
+  private base = 0;
+
+  /** @param crc the CRC-32C to check ksets with: the native one where there is one. */
+  constructor(private readonly crc: Crc32c = crc32cRaw) {}
+
+  /** Looks at `bytes` from `offset` on. The buffer must stay unchanged while the view is used. */
+  attach(bytes: Uint8Array, offset: number): this {
+    if (bytes !== this.bytes) {
+      this.bytes = bytes;
+      this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    }
+    this.base = offset;
+    return this;
+  }
+
+  get crcStored(): number {
+    return this.view.getUint32(this.base + KsetField.crc, true);
+  }
+  get flags(): number {
+    return readU64(this.view, this.base + KsetField.flags);
+  }
+  get isLast(): boolean {
+    return (this.view.getUint32(this.base + KsetField.flags, true) & KSET_FLAG_LAST) !== 0;
+  }
+  /** Number of keys; 0 for a LAST kset. */
+  get keyCount(): number {
+    return this.isLast ? 0 : this.view.getUint32(this.base + KsetField.keyCount, true);
+  }
+  /** Logical id of the segment where the log goes on; of a LAST kset only. */
+  get nextSegment(): number {
+    return this.view.getUint32(this.base + KsetField.nextSegment, true);
+  }
+  get magicOk(): boolean {
+    return (
+      this.view.getUint32(this.base + KsetField.magic, true) === KSET_MAGIC_LOW &&
+      this.view.getUint32(this.base + KsetField.magic + 4, true) === KSET_MAGIC_HIGH
+    );
+  }
+  get lengthBytes(): number {
+    return ksetBytes(this.keyCount);
+  }
+  /** CRC over the kset as its key count gives it; only after `keyCount` was found in bounds. */
+  crcComputed(): number {
+    return this.crc(CRC_SEED, this.bytes, this.base + 4, this.base + this.lengthBytes);
+  }
+
+  /**
+   * Judges the kset (format §2: what ends the log). `too-long` is a whole, good kset that its segment
+   * cannot hold: the kernel refuses the device on it, where the other verdicts only end the log.
+   * @param readableBytes how many bytes of the buffer belong to the device from here on.
+   * @param availableBytes how many of those are in the segment's data area.
+   */
+  verdict(readableBytes: number, availableBytes: number): KsetVerdict {
+    if (readableBytes < KSET_HEADER_BYTES || !this.magicOk) return 'bad-magic';
+    if (!this.isLast && this.keyCount > KSET_KEYS_MAX) return 'bad-key-count';
+    if (this.lengthBytes > readableBytes || this.crcStored !== this.crcComputed()) return 'bad-crc';
+    return this.lengthBytes > availableBytes ? 'too-long' : 'ok';
+  }
+
+  private keyBase(index: number): number {
+    return this.base + KSET_HEADER_BYTES + index * KEY_BYTES;
+  }
+  /** Logical byte offset on the backing device. */
+  keyOffsetBytes(index: number): number {
+    return readU64(this.view, this.keyBase(index) + KeyField.off);
+  }
+  keyLengthBytes(index: number): number {
+    return this.view.getUint32(this.keyBase(index) + KeyField.length, true);
+  }
+  keyFlags(index: number): number {
+    return this.view.getUint32(this.keyBase(index) + KeyField.flags, true);
+  }
+  keyIsClean(index: number): boolean {
+    return (this.keyFlags(index) & KEY_FLAG_CLEAN) !== 0;
+  }
+  keySegment(index: number): number {
+    return this.view.getUint32(this.keyBase(index) + KeyField.segment, true);
+  }
+  keySegmentOffsetBytes(index: number): number {
+    return this.view.getUint32(this.keyBase(index) + KeyField.segmentOffset, true);
+  }
+  keyGeneration(index: number): number {
+    return readU64(this.view, this.keyBase(index) + KeyField.generation);
+  }
+  keyDataCrc(index: number): number {
+    return this.view.getUint32(this.keyBase(index) + KeyField.dataCrc, true);
+  }
+
+  /**
+   * Why key `index` is not valid (format §1 "Key"), or '' when it is.
+   * @param backingBytes size of the backing device, or Infinity when it is not known.
+   */
+  keyProblem(index: number, geometry: Geometry, segmentCount: number, backingBytes: number): string {
+    const off = this.keyOffsetBytes(index);
+    const length = this.keyLengthBytes(index);
+    if (length === 0) return 'length is 0';
+    if (off % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) return 'offset or length is not a multiple of 512';
+    if (!Number.isSafeInteger(off + length)) return 'offset is beyond 2^53';
+    if (Math.floor(off / SUBTREE_BYTES) !== Math.floor((off + length - 1) / SUBTREE_BYTES)) return 'crosses a 4 MiB boundary';
+    if (off + length > backingBytes) return 'ends beyond the backing device';
+    if (this.keySegment(index) >= segmentCount) return 'segment id is out of range';
+    const segmentOffset = this.keySegmentOffsetBytes(index);
+    if (segmentOffset % SECTOR_BYTES !== 0) return 'segment offset is not a multiple of 512';
+    if (segmentOffset + length > geometry.segmentDataBytes) return 'ends beyond its segment';
+    if ((this.keyFlags(index) & KEY_FLAG_EMPTY) !== 0) return 'is flagged EMPTY';
+    return '';
+  }
+}
+
+/** The 24 bytes of a LAST kset that sends the log to logical segment `nextSegment`. */
+export function encodeLastKset(nextSegment: number): Uint8Array {
+  const bytes = new Uint8Array(KSET_HEADER_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(KsetField.nextSegment, nextSegment, true);
+  view.setUint32(KsetField.magic, KSET_MAGIC_LOW, true);
+  view.setUint32(KsetField.magic + 4, KSET_MAGIC_HIGH, true);
+  view.setUint32(KsetField.flags, KSET_FLAG_LAST, true);
+  view.setUint32(KsetField.crc, crc32cRaw(CRC_SEED, bytes, 4), true);
+  return bytes;
+}
