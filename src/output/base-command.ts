@@ -1,0 +1,75 @@
+/**
+ * What every command is built on. A command declares its flags, makes one call and prints; streams, colour,
+ * progress, signals and exit statuses are found here. Errors are thrown, never printed: `main.ts` reports
+ * them. Invariants: with `--json` exactly one JSON document goes to standard output (what `run` returns),
+ * and whatever is not the result goes to standard error.
+ */
+import { Command } from '@oclif/core';
+import { PcacheError } from '../engine/errors.js';
+import type { InterruptCallback } from './interrupt.js';
+import { createProgress, type Progress, type ProgressOptions } from './progress.js';
+import { theSession } from './session.js';
+import { makeStyle, wantsColour, type Output, type Style } from './terminal.js';
+
+/** `PCACHE_NATIVE=off` does without the native helper; anything but `on`, `off` and nothing is refused. */
+export function readNativeSwitch(environment: NodeJS.ProcessEnv): boolean {
+  const value = environment['PCACHE_NATIVE'] ?? '';
+  if (value === 'off') return false;
+  if (value === '' || value === 'on') return true;
+  throw new PcacheError('USAGE', `PCACHE_NATIVE is '${value}'; set it to on or off, or leave it unset`);
+}
+
+export abstract class PcacheCommand extends Command {
+  static override enableJsonFlag = true;
+
+  /** May the native helper be used? False under `PCACHE_NATIVE=off`; to be passed down to the engine. */
+  protected readonly nativeEnabled: boolean = readNativeSwitch(process.env);
+  /** Standard output; for results only. Writes throw once the reader has left, which ends the command quietly. */
+  protected readonly output: Output = theSession.output;
+  /** Colours for standard output; plain when it is not a terminal or NO_COLOR is set. */
+  protected readonly style: Style = makeStyle(wantsColour(theSession.output.isTerminal, process.env));
+
+  /** Prints a piece of the result; nothing under `--json`. `text` ends its own lines. */
+  protected print(text: string): void {
+    if (!this.jsonEnabled()) this.output.write(text);
+  }
+
+  /** Says something on standard error that is not the result. */
+  protected note(text: string): void {
+    theSession.note(text);
+  }
+
+  /** Progress on standard error: shown only when that is a terminal and `--json` is not given. */
+  protected progress(options: ProgressOptions): Progress {
+    const shown = process.stderr.isTTY && !this.jsonEnabled();
+    return createProgress(shown ? process.stderr : undefined, options, wantsColour(true, process.env));
+  }
+
+  /** The status to exit with when `run` ends by itself (see `ExitStatus`). */
+  protected setExitStatus(status: number): void {
+    theSession.exitStatus = status;
+  }
+
+  /**
+   * On the first SIGINT or SIGTERM `callback` asks the work to stop; `run` must then end by itself, by
+   * returning (what it has is printed) or throwing. The exit status is 130 or 143. A second signal kills.
+   * Signals are only heard between turns of the event loop: a command that registers must yield (`breathe`).
+   * @returns takes the callback back.
+   */
+  protected onInterrupt(callback: InterruptCallback): () => void {
+    return theSession.interrupts.add(callback);
+  }
+
+  /** Was the command asked to stop? */
+  protected get interrupted(): boolean {
+    return theSession.interrupts.status !== undefined;
+  }
+
+  override logJson(json: unknown): void {
+    this.output.write(`${JSON.stringify(json, null, 2)}\n`);
+  }
+
+  protected override catch(error: Error): Promise<never> {
+    return Promise.reject(error);
+  }
+}

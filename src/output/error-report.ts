@@ -1,0 +1,104 @@
+/**
+ * What a command ended on, as the user sees it: one line for what they or the environment did, a stack for
+ * a bug of ours, and the exit status (fsck(8)). Pure: returns text, writes nothing.
+ */
+import { Errors } from '@oclif/core';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { OutputClosedError } from './terminal.js';
+
+export interface ErrorReport {
+  readonly exitStatus: number;
+  /** Stable code for `--json`: one of `PcacheErrorCode`, or `BUG`. */
+  readonly code: string;
+  /** One line. */
+  readonly message: string;
+  /** What follows the line on standard error: a hint, or the stack of a bug. */
+  readonly detail: string;
+}
+
+/** What the parser's own errors carry, by the class names that the library gives them. */
+interface ParserError extends Error {
+  readonly args?: readonly (string | { readonly name: string })[];
+  readonly flags?: readonly string[];
+}
+
+const SEE_HELP = /\n+See more help with --help\s*$/;
+
+function oneLine(text: string): string {
+  return text.replace(SEE_HELP, '').replace(/\s+/g, ' ').trim();
+}
+
+function names(list: readonly (string | { readonly name: string })[] = []): string {
+  return list.map((item) => (typeof item === 'string' ? item : item.name.toUpperCase())).join(', ');
+}
+
+function plural(count: number | undefined, noun: string): string {
+  return count === undefined || count === 1 ? noun : `${noun}s`;
+}
+
+/** The parser's message in our words; falls back to its own on one line. */
+function usageMessage(error: ParserError): string {
+  switch (error.constructor.name) {
+    case 'NonExistentFlagsError':
+      return `unknown ${plural(error.flags?.length, 'flag')} ${names(error.flags)}`;
+    case 'RequiredArgsError':
+      return `missing ${plural(error.args?.length, 'argument')} ${names(error.args)}`;
+    case 'UnexpectedArgsError':
+      return `unexpected ${plural(error.args?.length, 'argument')} ${names(error.args)}`;
+    case 'FailedFlagValidationError':
+      return oneLine(error.message).replace(/^The following errors? occurred: /, '');
+    default: {
+      const line = oneLine(error.message);
+      return line.charAt(0).toLowerCase() + line.slice(1);
+    }
+  }
+}
+
+/** The parser prefixes what a flag's own parse function throws. */
+function withoutParserWords(message: string): string {
+  const match = /^Parsing (--\S+)\s*\n\t([\s\S]*)$/.exec(message);
+  return match === null ? oneLine(message) : `${match[1]}: ${oneLine(match[2])}`;
+}
+
+/**
+ * @param helpCommand what to run for help, such as `pcache format --help`.
+ * @returns undefined for an end that is nobody's fault: the reader of standard output left.
+ */
+export function describeError(error: unknown, helpCommand: string): ErrorReport | undefined {
+  if (error instanceof OutputClosedError) return undefined;
+  if (error instanceof PcacheError) {
+    const detail = error.code === 'USAGE' ? `Try '${helpCommand}'.` : '';
+    return { exitStatus: error.exitStatus, code: error.code, message: withoutParserWords(error.message), detail };
+  }
+  if (error instanceof Errors.ExitError) {
+    const exitStatus = error.oclif.exit ?? ExitStatus.operationalError;
+    return { exitStatus, code: 'EXIT', message: '', detail: '' };
+  }
+  if (error instanceof Errors.CLIError && !(error instanceof Errors.ModuleLoadError)) {
+    return {
+      exitStatus: ExitStatus.usageError,
+      code: 'USAGE',
+      message: usageMessage(error),
+      detail: `Try '${helpCommand}'.`,
+    };
+  }
+  const message = error instanceof Error ? oneLine(error.message) : `threw ${String(error)}`;
+  const stack = error instanceof Error ? (error.stack ?? '') : '';
+  return {
+    exitStatus: ExitStatus.operationalError,
+    code: 'BUG',
+    message,
+    detail: `${stack}\nThis is a bug in pcache; please report it with the lines above.`,
+  };
+}
+
+/** The report as lines for standard error. */
+export function errorLines(report: ErrorReport): string {
+  if (report.message === '' && report.detail === '') return '';
+  return `pcache: ${report.message}\n${report.detail === '' ? '' : `${report.detail}\n`}`;
+}
+
+/** The report as the one JSON document of a command that failed under `--json`. */
+export function errorJson(report: ErrorReport): string {
+  return `${JSON.stringify({ error: { code: report.code, message: report.message } }, null, 2)}\n`;
+}

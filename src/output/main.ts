@@ -1,0 +1,103 @@
+/**
+ * Starts the command line: hands the arguments to oclif, and turns however that ends into text and an exit
+ * status. The only place that ends the process.
+ */
+import { fileURLToPath } from 'node:url';
+import { Config, run } from '@oclif/core';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { describeError, errorJson, errorLines } from './error-report.js';
+import { nearestName } from './nearest-name.js';
+import { theSession } from './session.js';
+import { OutputClosedError } from './terminal.js';
+
+export interface MainOptions {
+  /** Prints the stack of every error, with source maps. */
+  readonly development?: boolean;
+}
+
+/**
+ * Runs one command and ends the process.
+ * @param entryUrl `import.meta.url` of the script in `bin/`; the package is found from it.
+ */
+export async function main(entryUrl: string, options: MainOptions = {}): Promise<void> {
+  const args = helpWordAsFlag(process.argv.slice(2));
+  takeOverStreams();
+  if (options.development === true) process.setSourceMapsEnabled(true);
+  let helpCommand = 'pcache --help';
+  const fail = (error: unknown): void => {
+    report(error, helpCommand, wantsJson(args), options.development === true);
+  };
+  process.on('uncaughtException', (error) => {
+    fail(error);
+    process.exit(theSession.exitStatus);
+  });
+  try {
+    const config = await Config.load(fileURLToPath(entryUrl));
+    helpCommand = checkCommand(config, args);
+    await run([...args], config);
+    await theSession.interrupts.close();
+  } catch (error) {
+    fail(error);
+  }
+  await end(fail);
+}
+
+/** `pcache help format` is `pcache format --help`. */
+function helpWordAsFlag(args: readonly string[]): string[] {
+  return args[0] === 'help' ? [...args.slice(1, 2), '--help'] : [...args];
+}
+
+function wantsJson(args: readonly string[]): boolean {
+  const rest = args.indexOf('--');
+  return (rest < 0 ? args : args.slice(0, rest)).includes('--json');
+}
+
+/** Refuses an unknown command in one line. @returns what to run for help on the command. */
+function checkCommand(config: Config, args: readonly string[]): string {
+  const [name] = args;
+  if (name === undefined || name.startsWith('-')) {
+    if (name !== undefined && !['--help', '--version'].includes(name)) {
+      throw new PcacheError('USAGE', `${name} comes before any command; give a command first`);
+    }
+    return 'pcache --help';
+  }
+  if (config.findCommand(name) === undefined) {
+    const nearest = nearestName(name, config.commandIDs);
+    const remedy = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
+    throw new PcacheError('USAGE', `'${name}' is not a command${remedy}`);
+  }
+  return `pcache ${name} --help`;
+}
+
+/** Takes the streams' error events from oclif, which would rethrow anything but EPIPE as a crash. */
+function takeOverStreams(): void {
+  process.stdout.removeAllListeners('error');
+  theSession.output.listen();
+  process.stderr.on('error', () => undefined);
+}
+
+function report(error: unknown, helpCommand: string, json: boolean, development: boolean): void {
+  const found = describeError(error, helpCommand);
+  if (found === undefined) return;
+  theSession.exitStatus = found.exitStatus;
+  theSession.writeError(errorLines(found));
+  if (development && found.code !== 'BUG') theSession.writeError(`${(error as Error).stack ?? ''}\n`);
+  if (!json || found.message === '') return;
+  try {
+    theSession.output.write(errorJson(found));
+  } catch (closed) {
+    if (!(closed instanceof OutputClosedError)) theSession.exitStatus = ExitStatus.operationalError;
+  }
+}
+
+/** Lets the output drain, then exits: nothing that a failed command left open may keep the process alive. */
+async function end(fail: (error: unknown) => void): Promise<void> {
+  try {
+    await theSession.output.flushed();
+  } catch (error) {
+    fail(
+      new PcacheError('IO', `standard output: ${(error as Error).message}; the result is incomplete`, { cause: error }),
+    );
+  }
+  process.exit(theSession.interrupts.status ?? theSession.exitStatus);
+}

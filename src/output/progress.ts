@@ -1,0 +1,93 @@
+/**
+ * Progress of a long run on standard error: what is done, how fast, and how long it will take. Silent unless
+ * standard error is a terminal. Draws at most ten times a second and only from `update`, so it needs no timer
+ * and works inside loops that never yield.
+ */
+import ora, { type Ora } from 'ora';
+import { formatBytes, formatCount, formatDuration, formatPercent } from './units.js';
+
+const DRAW_INTERVAL_NS = 100e6;
+/** Before that much time has passed a rate says nothing. */
+const RATE_AFTER_NS = 500e6;
+
+export interface ProgressOptions {
+  /** What is being done: `checking segments`. */
+  readonly label: string;
+  /** How much there is to do, in `unit`; left out when unknown. */
+  readonly total?: number;
+  readonly unit: 'bytes' | 'count';
+  /** What is counted, plural: `requests`. */
+  readonly noun?: string;
+}
+
+export interface Progress {
+  /** @param done how much is done so far, in the unit of the options. */
+  update(done: number, note?: string): void;
+  /** Takes the line away. Must be called, whatever happens. */
+  stop(): void;
+}
+
+/** The line itself, pure: `checking segments  12/31  38.7%  4 segments/s  5.00 s left`. */
+export function progressText(options: ProgressOptions, done: number, elapsedNs: number, note = ''): string {
+  const amount = (value: number): string =>
+    options.unit === 'bytes' ? formatBytes(value) : formatCount(Math.round(value));
+  const parts = [options.label];
+  parts.push(options.total === undefined ? amount(done) : `${amount(done)} of ${amount(options.total)}`);
+  if (options.total !== undefined) parts.push(formatPercent(done, options.total));
+  if (elapsedNs >= RATE_AFTER_NS && done > 0) {
+    const perSecond = done / (elapsedNs / 1e9);
+    parts.push(`${amount(perSecond)}${options.noun === undefined ? '' : ` ${options.noun}`}/s`);
+    const left = (options.total ?? done) - done;
+    if (left > 0) parts.push(`${formatDuration((left / perSecond) * 1e9)} left`);
+  }
+  if (note !== '') parts.push(note);
+  return parts.join('  ');
+}
+
+const SILENT: Progress = { update: () => undefined, stop: () => undefined };
+
+class TerminalProgress implements Progress {
+  private readonly startedNs: number;
+  private drawnNs = -Infinity;
+  private readonly spinner: Ora;
+
+  constructor(
+    stream: NodeJS.WritableStream,
+    private readonly options: ProgressOptions,
+    private readonly nowNs: () => number,
+    colour: boolean,
+  ) {
+    this.startedNs = nowNs();
+    // The cursor and standard input stay as they are: hiding and discarding would install signal handlers.
+    this.spinner = ora({
+      stream,
+      hideCursor: false,
+      discardStdin: false,
+      isEnabled: true,
+      color: colour ? 'cyan' : false,
+    });
+  }
+
+  update(done: number, note?: string): void {
+    const now = this.nowNs();
+    if (now - this.drawnNs < DRAW_INTERVAL_NS) return;
+    this.drawnNs = now;
+    this.spinner.text = progressText(this.options, done, now - this.startedNs, note);
+    this.spinner.render();
+  }
+
+  stop(): void {
+    this.spinner.clear();
+    this.drawnNs = Infinity;
+  }
+}
+
+/** @param terminal the stream to draw on, or undefined for a progress that shows nothing. */
+export function createProgress(
+  terminal: NodeJS.WritableStream | undefined,
+  options: ProgressOptions,
+  colour = false,
+  nowNs: () => number = () => performance.now() * 1e6,
+): Progress {
+  return terminal === undefined ? SILENT : new TerminalProgress(terminal, options, nowNs, colour);
+}
