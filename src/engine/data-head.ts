@@ -1,0 +1,51 @@
+/**
+ * Payload allocation (seed: `cache_data_head_init`, `cache_data_alloc`): a head per slot walks through a
+ * segment; an allocation never crosses the segment's end, it comes out shorter instead.
+ *
+ * References: the head holds one on its segment while it is open there, each allocation adds one for its
+ * key. Sectors are of 512 bytes.
+ */
+import { SECTOR_BYTES } from './media/geometry.js';
+import type { SegmentTable } from './segments.js';
+
+export class DataHead {
+  /** Result of the last successful `allocate`: where the payload goes. */
+  segment = -1;
+  offsetSectors = 0;
+
+  private headSegment = -1;
+  private headSectors = 0;
+  private readonly segmentSectors: number;
+
+  constructor(private readonly segments: SegmentTable) {
+    this.segmentSectors = segments.geometry.segmentDataBytes / SECTOR_BYTES;
+  }
+
+  /**
+   * Allocates up to `sectors` (≥ 1).
+   * @returns how many sectors were allocated at `segment`/`offsetSectors`, or 0 when no segment is to be had.
+   */
+  allocate(sectors: number): number {
+    if (this.headSegment < 0) {
+      const segment = this.segments.takeForData();
+      if (segment < 0) return 0;
+      this.headSegment = segment;
+      this.headSectors = 0;
+    }
+    const remaining = this.segmentSectors - this.headSectors;
+    const allocated = sectors < remaining ? sectors : remaining;
+    this.segment = this.headSegment;
+    this.offsetSectors = this.headSectors;
+    this.headSectors += allocated;
+    this.segments.get(this.segment);
+    if (allocated === remaining) this.close();
+    return allocated;
+  }
+
+  /** Lets go of the open segment, if there is one; the rest of it stays unused until it is freed. */
+  close(): void {
+    if (this.headSegment < 0) return;
+    this.segments.put(this.headSegment);
+    this.headSegment = -1;
+  }
+}

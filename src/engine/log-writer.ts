@@ -1,0 +1,223 @@
+/**
+ * Appends to the log (format §2): open ksets, one per slot, whose keys are encoded in place as they come;
+ * closing one writes it at key_head. Seed: `cache_key_append`, `cache_kset_close` as called from the request
+ * path, and `get_kset_id`.
+ *
+ * Order rules kept here: all payload, and the zeroes behind the kset, are persisted before the kset (the
+ * kernel sends the zeroes out with it, so a crash may keep one without the other); a kset is persisted before
+ * anything that relies on it; the LAST kset is written only after the next segment's
+ * first bytes were zeroed and persisted. A kset is never closed while CRCs of its keys are outstanding: the
+ * caller commits its copies first.
+ */
+import { assert } from './errors.js';
+import type { Pmem } from './device/pmem.js';
+import type { Position } from './media/codecs.js';
+import { CRC_SEED, type Crc32c } from './media/crc32c.js';
+import { SECTOR_BYTES, SUBTREE_BYTES } from './media/geometry.js';
+import {
+  encodeLastKset,
+  KEY_BYTES,
+  KeyField,
+  KSET_BYTES_MAX,
+  KSET_HEADER_BYTES,
+  KSET_KEYS_MAX,
+  KSET_MAGIC_HIGH,
+  KSET_MAGIC_LOW,
+  ksetBytes,
+  KsetField,
+} from './media/kset.js';
+import type { SegmentTable } from './segments.js';
+
+const TWO_32 = 2 ** 32;
+const ZEROES = new Uint8Array(KSET_HEADER_BYTES);
+
+/** An open kset: the image of what will be written. */
+class OpenKset {
+  readonly bytes = new Uint8Array(KSET_BYTES_MAX);
+  readonly view = new DataView(this.bytes.buffer);
+  keyCount = 0;
+  /** Clock when its first key was appended. */
+  openedAtMs = 0;
+  /** Has to be closed at the next commit: full, or holds a FUA write. */
+  closeDue = false;
+}
+
+export class LogWriter {
+  readonly slotCount: number;
+  /** Place of the next kset. */
+  headSegment: number;
+  headOffsetBytes: number;
+  /** Ksets written and keys in them since the log was opened. */
+  ksetsClosed = 0;
+  keysLogged = 0;
+  private readonly slots: OpenKset[];
+  private openSlots = 0;
+  private dueSlots = 0;
+
+  constructor(
+    private readonly pmem: Pmem,
+    private readonly segments: SegmentTable,
+    head: Position,
+    slotCount: number,
+    private readonly crc: Crc32c,
+  ) {
+    this.slotCount = slotCount;
+    this.slots = Array.from({ length: slotCount }, () => new OpenKset());
+    this.headSegment = head.segment;
+    this.headOffsetBytes = head.offsetBytes;
+  }
+
+  get head(): Position {
+    return { segment: this.headSegment, offsetBytes: this.headOffsetBytes };
+  }
+
+  /** The slot that all keys of the subtree of `offsetBytes` go through, so that log order is write order. */
+  slotOf(offsetBytes: number): number {
+    return Math.floor(offsetBytes / SUBTREE_BYTES) % this.slotCount;
+  }
+
+  /** True when the slot's kset takes no further key before it is closed. */
+  isFull(slot: number): boolean {
+    return this.slots[slot].keyCount === KSET_KEYS_MAX;
+  }
+
+  /** Keys in the slot's open kset: what an index returned by `append` stays below until it is closed. */
+  keyCount(slot: number): number {
+    return this.slots[slot].keyCount;
+  }
+
+  get hasOpenKeys(): boolean {
+    return this.openSlots > 0;
+  }
+  /** Some kset waits to be closed at the next commit. */
+  get hasDue(): boolean {
+    return this.dueSlots > 0;
+  }
+
+  /**
+   * Appends a key to its slot's open kset, which must not be full.
+   * @returns the key's index in the kset, for `setDataCrc`.
+   */
+  append(
+    slot: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    flags: number,
+    segment: number,
+    offsetSectors: number,
+    nowMs: number,
+  ): number {
+    const kset = this.slots[slot];
+    const index = kset.keyCount;
+    assert(index < KSET_KEYS_MAX, 'a key is appended to a full kset');
+    if (index === 0) {
+      kset.openedAtMs = nowMs;
+      this.openSlots++;
+    }
+    const { view } = kset;
+    const at = KSET_HEADER_BYTES + index * KEY_BYTES;
+    const generation = this.segments.generation(segment);
+    view.setUint32(at + KeyField.off, offsetBytes % TWO_32, true);
+    view.setUint32(at + KeyField.off + 4, offsetBytes / TWO_32, true);
+    view.setUint32(at + KeyField.length, lengthBytes, true);
+    view.setUint32(at + KeyField.flags, flags, true);
+    view.setUint32(at + KeyField.segment, segment, true);
+    view.setUint32(at + KeyField.segmentOffset, offsetSectors * SECTOR_BYTES, true);
+    view.setUint32(at + KeyField.generation, generation % TWO_32, true);
+    view.setUint32(at + KeyField.generation + 4, generation / TWO_32, true);
+    view.setUint32(at + KeyField.dataCrc, 0, true);
+    view.setUint32(at + KeyField.reserved, 0, true);
+    kset.keyCount = index + 1;
+    if (kset.keyCount === KSET_KEYS_MAX) this.markDue(slot);
+    return index;
+  }
+
+  /** Sets the payload CRC of a key of the open kset. */
+  setDataCrc(slot: number, index: number, crc: number): void {
+    const kset = this.slots[slot];
+    assert(index < kset.keyCount, 'the kset of a CRC was closed before the CRC was known');
+    kset.view.setUint32(KSET_HEADER_BYTES + index * KEY_BYTES + KeyField.dataCrc, crc, true);
+  }
+
+  /** Asks for the slot's kset to be closed at the next commit. */
+  markDue(slot: number): void {
+    const kset = this.slots[slot];
+    if (kset.closeDue || kset.keyCount === 0) return;
+    kset.closeDue = true;
+    this.dueSlots++;
+  }
+  /** Asks for all open ksets (FLUSH). */
+  markAllDue(): void {
+    for (let slot = 0; slot < this.slotCount; slot++) this.markDue(slot);
+  }
+  /** Asks for the ksets whose first key is `ageMs` old. */
+  markAgedDue(nowMs: number, ageMs: number): void {
+    if (this.openSlots === 0) return;
+    for (let slot = 0; slot < this.slotCount; slot++) {
+      if (this.slots[slot].keyCount > 0 && nowMs - this.slots[slot].openedAtMs >= ageMs) this.markDue(slot);
+    }
+  }
+  /** When the oldest open kset turns `ageMs` old; Infinity when none is open. */
+  nextDueMs(ageMs: number): number {
+    let due = Infinity;
+    for (const kset of this.slots) if (kset.keyCount > 0) due = Math.min(due, kset.openedAtMs + ageMs);
+    return due;
+  }
+
+  /**
+   * Closes every kset that is due. All their payload must have been stored, and their CRCs set.
+   * @returns false when the log needs a segment and none is free; those ksets stay due.
+   */
+  closeDue(): boolean {
+    if (this.dueSlots === 0) return true;
+    for (let slot = 0; slot < this.slotCount; slot++) {
+      if (this.slots[slot].closeDue && !this.close(this.slots[slot])) return false;
+    }
+    return true;
+  }
+
+  private close(kset: OpenKset): boolean {
+    const lengthBytes = ksetBytes(kset.keyCount);
+    if (!this.makeRoom(lengthBytes + KSET_HEADER_BYTES)) return false;
+    const { view, bytes } = kset;
+    view.setUint32(KsetField.keyCount, kset.keyCount, true);
+    view.setUint32(KsetField.magic, KSET_MAGIC_LOW, true);
+    view.setUint32(KsetField.magic + 4, KSET_MAGIC_HIGH, true);
+    view.setUint32(KsetField.flags, 0, true);
+    view.setUint32(KsetField.flags + 4, 0, true);
+    view.setUint32(KsetField.crc, this.crc(CRC_SEED, bytes, 4, lengthBytes), true);
+    // Zeroes first: if a crash kept the kset and not them, an old kset behind it would be replayed after it.
+    this.pmem.write(this.headAddress() + lengthBytes, ZEROES, 0, KSET_HEADER_BYTES);
+    this.pmem.persist(); // payload, and the zeroes, before key
+    this.pmem.write(this.headAddress(), bytes, 0, lengthBytes);
+    this.pmem.persist(); // kset before whoever is told of it
+    this.headOffsetBytes += lengthBytes;
+    this.ksetsClosed++;
+    this.keysLogged += kset.keyCount;
+    kset.keyCount = 0;
+    this.openSlots--;
+    kset.closeDue = false;
+    this.dueSlots--;
+    return true;
+  }
+
+  /** Moves key_head to another segment when `bytes` do not fit in this one. */
+  private makeRoom(bytes: number): boolean {
+    const { segmentDataBytes } = this.segments.geometry;
+    if (this.headOffsetBytes + bytes <= segmentDataBytes) return true;
+    const next = this.segments.takeForLog();
+    if (next < 0) return false;
+    this.pmem.write(this.segments.dataOffsetBytes[next], ZEROES, 0, KSET_HEADER_BYTES);
+    this.pmem.persist(); // no old kset may show there once the LAST kset leads to it
+    const last = encodeLastKset(next);
+    this.pmem.write(this.headAddress(), last, 0, last.length);
+    this.pmem.persist();
+    this.headSegment = next;
+    this.headOffsetBytes = 0;
+    return true;
+  }
+
+  private headAddress(): number {
+    return this.segments.dataOffsetBytes[this.headSegment] + this.headOffsetBytes;
+  }
+}

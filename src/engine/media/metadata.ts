@@ -1,0 +1,264 @@
+/**
+ * Reads everything about a cache that is not its log: superblock, cache_info, the segment chain with infos
+ * and generations, both tails. Judges nothing beyond what it needs to go on; `problems` lists what makes the
+ * device unusable, in the order the kernel would meet it. Never throws on what it reads.
+ */
+import {
+  CACHE_INFO_BYTES,
+  decodeCacheFlags,
+  decodeCacheInfo,
+  decodeGeneration,
+  decodePosition,
+  decodeSegmentInfo,
+  decodeSuperblock,
+  GENERATION_BYTES,
+  POSITION_BYTES,
+  SEGMENT_INFO_BYTES,
+  SUPERBLOCK_BYTES,
+  type CacheFlags,
+  type CacheInfo,
+  type MetaHeader,
+  type Position,
+  type Superblock,
+} from './codecs.js';
+import { chooseCopy, readDual, type ByteSource, type Dual } from './dual.js';
+import {
+  CACHE_INFO_COPIES,
+  DIRTY_TAIL_COPIES,
+  GENERATION_OFFSET_IN_SEGMENT_BYTES,
+  GENERATION_STRIDE_BYTES,
+  KEY_TAIL_COPIES,
+  SEGMENT_INFO_STRIDE_BYTES,
+  segmentCountFor,
+  segmentDataOffsetBytes,
+  segmentOffsetBytes,
+  SUPERBLOCK_OFFSET_BYTES,
+  type Geometry,
+} from './geometry.js';
+import type { MediaProblem, ProblemCode } from './problem.js';
+
+/** State of a pair of copies, packed for millions of segments: see `CopyState`. */
+export const CopyState = { valid0: 1, valid1: 2, blank0: 4, blank1: 8 } as const;
+
+/**
+ * The chain of segments, indexed by logical id: `length` of them were found good. Struct of arrays, since a
+ * device may have 2^20.
+ */
+export interface SegmentChain {
+  readonly length: number;
+  /** Physical id of each logical segment. */
+  readonly physicalId: Uint32Array;
+  /** Byte offset on the device of each segment's data area. */
+  readonly dataOffsetBytes: Float64Array;
+  /** Which copy of the segment info counts (0 or 1), its low 8 bits of seq, and `CopyState` bits. */
+  readonly infoWinner: Int8Array;
+  readonly infoSeq: Uint8Array;
+  readonly infoState: Uint8Array;
+  readonly infoType: Uint8Array;
+  readonly hasNext: Uint8Array;
+  readonly nextSegmentId: Uint32Array;
+  /** Generation; 0 when no copy is good, and then `generationWinner` is -1. */
+  readonly generation: Float64Array;
+  readonly generationWinner: Int8Array;
+  readonly generationSeq: Uint8Array;
+  readonly generationState: Uint8Array;
+}
+
+export interface CacheMetadata {
+  readonly geometry: Geometry;
+  readonly deviceBytes: number;
+  /** How many segments the device has room for. */
+  readonly roomForSegments: number;
+  readonly superblock: Superblock;
+  readonly cacheInfo: Dual<CacheInfo>;
+  /** The flags of the cache_info that counts. */
+  readonly flags: CacheFlags;
+  readonly keyTail: Dual<Position>;
+  readonly dirtyTail: Dual<Position>;
+  readonly chain: SegmentChain;
+  readonly problems: readonly MediaProblem[];
+}
+
+type Report = (code: ProblemCode, detail: string) => void;
+
+/** Reads one 512-byte-aligned structure. `source` must hold at least the first 20 KiB of a device. */
+export function readMetadata(source: ByteSource, geometry: Geometry): CacheMetadata {
+  const problems: MediaProblem[] = [];
+  const report: Report = (code, detail) => problems.push({ code, detail });
+  const roomForSegments = segmentCountFor(geometry, source.sizeBytes);
+
+  const superblockBytes = new Uint8Array(SUPERBLOCK_BYTES);
+  source.read(SUPERBLOCK_OFFSET_BYTES, superblockBytes, 0, SUPERBLOCK_BYTES);
+  const superblock = decodeSuperblock(superblockBytes);
+  judgeSuperblock(superblock, roomForSegments, report);
+
+  const cacheInfo = readDual<CacheInfo>(source, CACHE_INFO_COPIES, CACHE_INFO_BYTES, decodeCacheInfo);
+  const flags = decodeCacheFlags(cacheInfo.value?.flags ?? 0);
+  const segmentCount = judgeCacheInfo(cacheInfo, flags, superblock, roomForSegments, report);
+
+  const chain = readChain(source, geometry, cacheInfo.value?.firstSegmentId ?? 0, segmentCount, roomForSegments, report);
+
+  const keyTail = readDual<Position>(source, KEY_TAIL_COPIES, POSITION_BYTES, decodePosition);
+  const dirtyTail = readDual<Position>(source, DIRTY_TAIL_COPIES, POSITION_BYTES, decodePosition);
+  judgeTail('KEY_TAIL', 'key_tail', keyTail.value, segmentCount, geometry, report);
+  judgeTail('DIRTY_TAIL', 'dirty_tail', dirtyTail.value, segmentCount, geometry, report);
+
+  return { geometry, deviceBytes: source.sizeBytes, roomForSegments, superblock, cacheInfo, flags, keyTail, dirtyTail, chain, problems };
+}
+
+function judgeSuperblock(superblock: Superblock, roomForSegments: number, report: Report): void {
+  if (superblock.magicZero) {
+    report('SUPERBLOCK_ZERO_MAGIC', 'superblock magic is 0: the kernel would format this device');
+  } else if (!superblock.magicOk) {
+    report('SUPERBLOCK_BAD_MAGIC', `superblock magic is 0x${superblock.magic}, not a pcache`);
+  } else if (!superblock.crcOk) {
+    const hex = (value: number) => `0x${value.toString(16).padStart(8, '0')}`;
+    report('SUPERBLOCK_BAD_CRC', `superblock CRC is ${hex(superblock.crcStored)}, should be ${hex(superblock.crcComputed)}`);
+  } else if (superblock.bigEndian) {
+    report('SUPERBLOCK_BIG_ENDIAN', 'superblock flags say it was written by a big-endian machine');
+  } else if (superblock.segmentCount === 0) {
+    report('SUPERBLOCK_SEGMENTS_ZERO', 'superblock says 0 segments');
+  } else if (superblock.segmentCount > roomForSegments) {
+    report(
+      'SUPERBLOCK_SEGMENTS_BEYOND_DEVICE',
+      `superblock says ${superblock.segmentCount} segments, the device has room for ${roomForSegments}`,
+    );
+  }
+}
+
+/** @returns how many segments the chain should have, bounded by the device. */
+function judgeCacheInfo(
+  cacheInfo: Dual<CacheInfo>,
+  flags: CacheFlags,
+  superblock: Superblock,
+  roomForSegments: number,
+  report: Report,
+): number {
+  const info = cacheInfo.value;
+  if (!info) {
+    report('CACHE_INFO_LOST', 'neither copy of cache_info has a good CRC');
+    return 0;
+  }
+  if (!flags.initDone) report('CACHE_INFO_NOT_INITIALISED', 'cache_info is not marked INIT_DONE: the kernel would wipe the cache');
+  if (info.segmentCount === 0) report('CACHE_INFO_SEGMENTS_ZERO', 'cache_info says 0 segments');
+  if (info.segmentCount > superblock.segmentCount) {
+    report(
+      'CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK',
+      `cache_info says ${info.segmentCount} segments, the superblock ${superblock.segmentCount}`,
+    );
+  }
+  return Math.min(info.segmentCount, roomForSegments);
+}
+
+function judgeTail(
+  prefix: 'KEY_TAIL' | 'DIRTY_TAIL',
+  name: string,
+  tail: (Position & MetaHeader) | undefined,
+  segmentCount: number,
+  geometry: Geometry,
+  report: Report,
+): void {
+  if (!tail) {
+    report(`${prefix}_LOST`, `neither copy of ${name} has a good CRC`);
+  } else if (tail.segment >= segmentCount || tail.offsetBytes >= geometry.segmentDataBytes) {
+    report(`${prefix}_OUT_OF_RANGE`, `${name} is ${tail.segment}:${tail.offsetBytes}, outside the cache's segments`);
+  }
+}
+
+function readChain(
+  source: ByteSource,
+  geometry: Geometry,
+  firstSegmentId: number,
+  segmentCount: number,
+  roomForSegments: number,
+  report: Report,
+): SegmentChain {
+  const chain = {
+    length: 0,
+    physicalId: new Uint32Array(segmentCount),
+    dataOffsetBytes: new Float64Array(segmentCount),
+    infoWinner: new Int8Array(segmentCount),
+    infoSeq: new Uint8Array(segmentCount),
+    infoState: new Uint8Array(segmentCount),
+    infoType: new Uint8Array(segmentCount),
+    hasNext: new Uint8Array(segmentCount),
+    nextSegmentId: new Uint32Array(segmentCount),
+    generation: new Float64Array(segmentCount),
+    generationWinner: new Int8Array(segmentCount),
+    generationSeq: new Uint8Array(segmentCount),
+    generationState: new Uint8Array(segmentCount),
+  };
+  const visited = new Uint8Array(roomForSegments);
+  const buffer = new Uint8Array(2 * SEGMENT_INFO_BYTES);
+  let physicalId = firstSegmentId;
+  for (let logical = 0; logical < segmentCount; logical++) {
+    if (physicalId >= roomForSegments) {
+      report('CHAIN_LEAVES_DEVICE', `segment ${logical} of the chain is physical segment ${physicalId}, beyond the device`);
+      break;
+    }
+    if (visited[physicalId]) {
+      report('CHAIN_CYCLE', `segment ${logical} of the chain is physical segment ${physicalId}, which is in it already`);
+      break;
+    }
+    visited[physicalId] = 1;
+    chain.physicalId[logical] = physicalId;
+    chain.dataOffsetBytes[logical] = segmentDataOffsetBytes(geometry, physicalId);
+
+    const base = segmentOffsetBytes(geometry, physicalId);
+    const info = readPair(source, base, SEGMENT_INFO_STRIDE_BYTES, SEGMENT_INFO_BYTES, buffer, decodeSegmentInfo);
+    chain.infoState[logical] = info.state;
+    chain.infoWinner[logical] = info.winner;
+    const generation = readPair(
+      source,
+      base + GENERATION_OFFSET_IN_SEGMENT_BYTES,
+      GENERATION_STRIDE_BYTES,
+      GENERATION_BYTES,
+      buffer,
+      decodeGeneration,
+    );
+    chain.generationState[logical] = generation.state;
+    chain.generationWinner[logical] = generation.winner;
+    chain.generationSeq[logical] = generation.value?.seq ?? 0;
+    chain.generation[logical] = generation.value?.generation ?? 0;
+    if (!info.value) {
+      report('SEGMENT_INFO_LOST', `neither copy of the info of segment ${logical} (physical ${physicalId}) has a good CRC`);
+      break;
+    }
+    chain.infoSeq[logical] = info.value.seq;
+    chain.infoType[logical] = info.value.type;
+    chain.hasNext[logical] = info.value.hasNext ? 1 : 0;
+    chain.nextSegmentId[logical] = info.value.nextSegmentId;
+    chain.length = logical + 1;
+    if (!info.value.hasNext && logical + 1 < segmentCount) {
+      report('CHAIN_ENDS_EARLY', `the segment chain ends after ${logical + 1} segments, cache_info says ${segmentCount}`);
+      break;
+    }
+    physicalId = info.value.nextSegmentId;
+  }
+  return chain;
+}
+
+/** `readDual` without its objects: one call per segment of up to 2^20. */
+function readPair<T>(
+  source: ByteSource,
+  offset: number,
+  stride: number,
+  lengthBytes: number,
+  buffer: Uint8Array,
+  decode: (bytes: Uint8Array) => T & MetaHeader,
+): { value: (T & MetaHeader) | undefined; winner: 0 | 1 | -1; state: number } {
+  source.read(offset, buffer, 0, lengthBytes);
+  source.read(offset + stride, buffer, lengthBytes, lengthBytes);
+  const first = decode(buffer.subarray(0, lengthBytes));
+  const second = decode(buffer.subarray(lengthBytes, 2 * lengthBytes));
+  const { winner } = chooseCopy(first, second);
+  let state = (first.crcOk ? CopyState.valid0 : 0) | (second.crcOk ? CopyState.valid1 : 0);
+  if (!first.crcOk && isZero(buffer, 0, lengthBytes)) state |= CopyState.blank0;
+  if (!second.crcOk && isZero(buffer, lengthBytes, 2 * lengthBytes)) state |= CopyState.blank1;
+  return { value: winner < 0 ? undefined : winner === 0 ? first : second, winner, state };
+}
+
+function isZero(bytes: Uint8Array, start: number, end: number): boolean {
+  for (let i = start; i < end; i++) if (bytes[i] !== 0) return false;
+  return true;
+}

@@ -1,0 +1,84 @@
+/**
+ * Requests as the engine takes them: a group, preallocated once and refilled for ever, as a struct of
+ * arrays. Payload lies in an arena that was registered with the pmem device. All requests of a group share
+ * one fence; each is acknowledged (`state` done) only after it. A single request is a group of one.
+ */
+import { assert, type PcacheError } from './errors.js';
+import type { Arena } from './device/pmem.js';
+
+export const Op = { read: 0, write: 1, flush: 2 } as const;
+
+export const RequestFlag = {
+  /** Durable before it is acknowledged (REQ_FUA); of writes. */
+  fua: 1,
+  /** Everything acknowledged before it is durable first (REQ_PREFLUSH); of writes. */
+  preflush: 2,
+} as const;
+
+export const RequestState = { done: 0, pending: 1, failed: 2 } as const;
+
+export class RequestGroup {
+  /** How many requests are in the group; set by `add`. */
+  count = 0;
+  /** `Op` values. */
+  readonly op: Uint8Array;
+  /** `RequestFlag` bits. */
+  readonly flags: Uint8Array;
+  /** Logical offset, bytes, a multiple of 512. */
+  readonly offsetBytes: Float64Array;
+  /** Length, bytes, a multiple of 512; 0 for a flush. */
+  readonly lengthBytes: Uint32Array;
+  /** Where the payload lies in the arena, bytes. */
+  readonly arenaOffsetBytes: Uint32Array;
+
+  /** `RequestState` values, set by the engine. */
+  readonly state: Uint8Array;
+  /** Why request i failed, when its state says so. */
+  readonly errors: (PcacheError | undefined)[];
+  /** Bytes of a read that came from the backing device; 0 for a full hit. */
+  readonly missBytes: Uint32Array;
+  /** How many requests are not done yet. */
+  pending = 0;
+
+  /** Called for each request that ends after `submit` returned. */
+  onRequestDone: ((group: RequestGroup, index: number) => void) | undefined;
+
+  /** Engine's: parts of request i that are still under way, and bytes of it that are finished. */
+  readonly parts: Uint32Array;
+  readonly doneBytes: Uint32Array;
+
+  constructor(
+    readonly capacity: number,
+    readonly arena: Arena,
+  ) {
+    this.op = new Uint8Array(capacity);
+    this.flags = new Uint8Array(capacity);
+    this.offsetBytes = new Float64Array(capacity);
+    this.lengthBytes = new Uint32Array(capacity);
+    this.arenaOffsetBytes = new Uint32Array(capacity);
+    this.state = new Uint8Array(capacity);
+    this.errors = new Array<PcacheError | undefined>(capacity).fill(undefined);
+    this.missBytes = new Uint32Array(capacity);
+    this.parts = new Uint32Array(capacity);
+    this.doneBytes = new Uint32Array(capacity);
+  }
+
+  /** Empties the group for refilling; none of it may be pending. */
+  clear(): void {
+    assert(this.pending === 0, 'a group is refilled while requests of it are pending');
+    this.count = 0;
+  }
+
+  /** Adds a request and returns its index. The group must have room. */
+  add(op: number, offsetBytes: number, lengthBytes: number, arenaOffsetBytes: number, flags = 0): number {
+    const i = this.count;
+    assert(i < this.capacity, 'a request is added to a full group');
+    this.op[i] = op;
+    this.flags[i] = flags;
+    this.offsetBytes[i] = offsetBytes;
+    this.lengthBytes[i] = lengthBytes;
+    this.arenaOffsetBytes[i] = arenaOffsetBytes;
+    this.count = i + 1;
+    return i;
+  }
+}

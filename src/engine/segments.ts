@@ -1,0 +1,164 @@
+/**
+ * The segment table (format §3 "Segment map"): which segments are in use, how many keys of the log point
+ * into each, and their generations.
+ *
+ * Invariants: a segment with references is in use; a segment is handed out only when its last life's
+ * generation has been raised and persisted; one segment is kept back from payload so that the log can always
+ * go on (else a cache full of payload whose keys are in an open kset could never close it).
+ */
+import { assert } from './errors.js';
+import type { Pmem } from './device/pmem.js';
+import { DualWriter } from './dual-writer.js';
+import { encodeGeneration } from './media/codecs.js';
+import { generationCopies, type Geometry } from './media/geometry.js';
+import type { SegmentChain } from './media/metadata.js';
+
+/** Free segments that payload may not take. */
+export const LOG_RESERVE_SEGMENTS = 1;
+
+export class SegmentTable {
+  readonly count: number;
+  /** Byte offset on the device of each logical segment's data area. */
+  readonly dataOffsetBytes: Float64Array;
+  /** Low 32 bits of each generation, which is what the extent index compares. */
+  readonly generationLow: Int32Array;
+  readonly geometry: Geometry;
+
+  private readonly generations: Float64Array;
+  private readonly references: Uint32Array;
+  private readonly used: Uint8Array;
+  private usedTotal = 0;
+  private searchFrom = 0;
+  /** Segments whose last reference went, to be raised by `retire()`. */
+  private readonly dead: number[] = [];
+
+  constructor(
+    geometry: Geometry,
+    private readonly chain: SegmentChain,
+  ) {
+    this.geometry = geometry;
+    this.count = chain.length;
+    this.dataOffsetBytes = chain.dataOffsetBytes;
+    this.generations = chain.generation.slice();
+    this.generationLow = new Int32Array(this.count);
+    for (let i = 0; i < this.count; i++) this.generationLow[i] = lowWord(this.generations[i]);
+    this.references = new Uint32Array(this.count);
+    this.used = new Uint8Array(this.count);
+  }
+
+  get usedCount(): number {
+    return this.usedTotal;
+  }
+  get freeCount(): number {
+    return this.count - this.usedTotal;
+  }
+  isUsed(segment: number): boolean {
+    return this.used[segment] === 1;
+  }
+  generation(segment: number): number {
+    return this.generations[segment];
+  }
+  referenceCount(segment: number): number {
+    return this.references[segment];
+  }
+
+  /** Marks a segment used without a reference: a segment of the log. */
+  markUsed(segment: number): void {
+    if (this.used[segment] === 0) {
+      this.used[segment] = 1;
+      this.usedTotal++;
+    }
+  }
+
+  /** A segment for payload, or -1 when none is to be had. The data head holds one reference on it. */
+  takeForData(): number {
+    if (this.freeCount <= LOG_RESERVE_SEGMENTS) return -1;
+    const segment = this.take();
+    this.references[segment] = 1;
+    return segment;
+  }
+
+  /** A segment for the log, or -1. */
+  takeForLog(): number {
+    return this.freeCount === 0 ? -1 : this.take();
+  }
+
+  /** The next free segment after the one taken last, as the kernel chooses. There must be one. */
+  private take(): number {
+    let segment = this.used.indexOf(0, this.searchFrom);
+    if (segment < 0) segment = this.used.indexOf(0);
+    assert(segment >= 0, 'the segment map has no free segment though it counts one');
+    assert(this.references[segment] === 0, 'a free segment has references');
+    this.markUsed(segment);
+    this.searchFrom = segment;
+    return segment;
+  }
+
+  /** Adds a reference of a key (or of a data head). */
+  get(segment: number): void {
+    this.references[segment]++;
+  }
+
+  /** Drops a reference. The segment is free only after `retire()`. */
+  put(segment: number): void {
+    assert(this.references[segment] > 0, 'a segment reference is dropped twice');
+    if (--this.references[segment] === 0) this.dead.push(segment);
+  }
+
+  /** Whether a `put` has dropped a last reference since the last `retire()`. */
+  get hasDead(): boolean {
+    return this.dead.length > 0;
+  }
+
+  /**
+   * Frees the segments that lost their last reference: raises and persists their generations first, so that
+   * no key of the old life can be taken for one of the new.
+   * @returns how many segments were freed.
+   */
+  retire(pmem: Pmem): number {
+    const freed = this.dead.length;
+    if (freed === 0) return 0;
+    for (const segment of this.dead) {
+      assert(this.references[segment] === 0, 'a dead segment came back to life');
+      const generation = this.generations[segment] + 1;
+      this.generations[segment] = generation;
+      this.generationLow[segment] = lowWord(generation);
+      this.writeGeneration(pmem, segment, generation);
+    }
+    pmem.persist();
+    for (const segment of this.dead) this.free(segment);
+    this.dead.length = 0;
+    return freed;
+  }
+
+  private writeGeneration(pmem: Pmem, segment: number, generation: number): void {
+    const { chain } = this;
+    const writer = new DualWriter(
+      pmem,
+      generationCopies(this.geometry, chain.physicalId[segment]),
+      chain.generationWinner[segment] as 0 | 1 | -1,
+      chain.generationSeq[segment],
+    );
+    writer.write((seq) => encodeGeneration(generation, seq));
+    // The chain's columns are the memory of these writers: there may be a million segments.
+    chain.generationWinner[segment] = chain.generationWinner[segment] === 0 ? 1 : 0;
+    chain.generationSeq[segment] = (chain.generationSeq[segment] + 1) & 0xff;
+  }
+
+  /** Frees a segment of the log that key_tail has left. Its generation counts payload lives only. */
+  freeLogSegment(segment: number): void {
+    assert(this.references[segment] === 0, 'a log segment holds payload');
+    this.free(segment);
+  }
+
+  private free(segment: number): void {
+    assert(this.used[segment] === 1, 'a segment is freed twice');
+    this.used[segment] = 0;
+    this.usedTotal--;
+  }
+}
+
+/** Low 32 bits of a generation as a signed integer. */
+export function lowWord(generation: number): number {
+  return generation % 2 ** 32 | 0;
+}
