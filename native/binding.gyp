@@ -1,0 +1,21 @@
+{
+  'targets': [
+    {
+      'target_name': 'pcache_native',
+      'sources': [
+        'src/addon.cc',
+        'src/copy.cc',
+        'src/cpu.cc',
+        'src/crc32c.cc',
+        'src/guard.cc',
+        'src/hot.cc',
+        'src/mapping.cc',
+      ],
+      'dependencies': [
+        "<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except",
+      ],
+      'defines': ['NAPI_VERSION=8', '_FILE_OFFSET_BITS=64'],
+      'cflags_cc': ['-std=c++17', '-O3', '-Wall', '-Wextra', '-Wno-unused-parameter', '-fvisibility=hidden'],
+    },
+  ],
+}

@@ -1,0 +1,174 @@
+// The calls of the control plane: mapping, registering memory, locking, and what the processor offers.
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <sys/file.h>
+
+#include "cpu.h"
+#include "guard.h"
+#include "state.h"
+
+namespace pcache {
+namespace {
+
+constexpr const char* kCopyNames[] = {"portable", "sse2", "avx", "avx512"};
+constexpr const char* kWriteBackNames[] = {"none", "clflush", "clflushopt", "clwb"};
+constexpr const char* kCrcNames[] = {"table", "hardware"};
+constexpr const char* kDurabilityNames[] = {"dax", "page-cache", "volatile"};
+
+Napi::Error coded_error(Napi::Env env, const char* code, const char* message) {
+  Napi::Error error = Napi::Error::New(env, message);
+  error.Set("code", Napi::String::New(env, code));
+  return error;
+}
+
+Napi::Error errno_error(Napi::Env env, const char* doing, int number) {
+  Napi::Error error = coded_error(env, "ERRNO", (std::string(doing) + ": " + strerror(number)).c_str());
+  error.Set("errno", Napi::Number::New(env, number));
+  return error;
+}
+
+State& state_of(const Napi::CallbackInfo& info) { return *static_cast<State*>(info.Data()); }
+
+uint32_t handle_argument(const Napi::CallbackInfo& info) {
+  return info[0].IsNumber() ? info[0].As<Napi::Number>().Uint32Value() : 0;
+}
+
+Napi::Value handle_value(Napi::Env env, uint32_t handle) {
+  if (handle == 0) throw coded_error(env, "INVALID", "too many open handles");
+  return Napi::Number::New(env, handle);
+}
+
+// map(fd, sizeBytes, writable, ephemeral) → { handle, durability }
+Napi::Value map(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  const double size = info[1].As<Napi::Number>().DoubleValue();
+  if (!(size >= 1 && size < 9007199254740992.0)) throw coded_error(env, "OUT_OF_RANGE", "size is out of range");
+  install_fault_handler();
+  std::unique_ptr<Mapping> mapping(Mapping::create(fd, static_cast<uint64_t>(size), info[2].ToBoolean(), info[3].ToBoolean()));
+  if (!mapping) throw errno_error(env, "mmap", errno);
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("durability", kDurabilityNames[static_cast<int>(mapping->durability())]);
+  result.Set("handle", handle_value(env, state_of(info).mappings.add(std::move(mapping))));
+  return result;
+}
+
+void unmap(const Napi::CallbackInfo& info) {
+  if (!state_of(info).mappings.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
+}
+
+// registerArena(memory: Uint8Array) → handle
+Napi::Value register_arena(const Napi::CallbackInfo& info) {
+  if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+    throw coded_error(info.Env(), "INVALID", "a Uint8Array is needed");
+  }
+  auto memory = info[0].As<Napi::Uint8Array>();
+  auto arena = std::make_unique<Arena>();
+  arena->bytes = memory.Data();
+  arena->length = memory.ByteLength();
+  arena->memory = Napi::Persistent(memory.As<Napi::Object>());
+  return handle_value(info.Env(), state_of(info).arenas.add(std::move(arena)));
+}
+
+void unregister_arena(const Napi::CallbackInfo& info) {
+  if (!state_of(info).arenas.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
+}
+
+// A column of a copy list: a typed array of the right type with an element for every entry.
+template <typename Element>
+Element* column(const Napi::Object& list, const char* name, napi_typedarray_type type, uint32_t capacity) {
+  const Napi::Value value = list.Get(name);
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type ||
+      value.As<Napi::TypedArray>().ElementLength() < capacity) {
+    throw coded_error(list.Env(), "INVALID", "a column of the copy list has the wrong type or length");
+  }
+  const auto array = value.As<Napi::TypedArray>();
+  return reinterpret_cast<Element*>(static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset());
+}
+
+// registerList(list: CopyList) → handle
+Napi::Value register_list(const Napi::CallbackInfo& info) {
+  if (!info[0].IsObject()) throw coded_error(info.Env(), "INVALID", "a copy list is needed");
+  const auto object = info[0].As<Napi::Object>();
+  auto list = std::make_unique<CopyList>();
+  list->capacity = object.Get("capacity").As<Napi::Number>().Uint32Value();
+  list->kind = column<uint8_t>(object, "kind", napi_uint8_array, list->capacity);
+  list->pmem_offset = column<double>(object, "pmemOffsetBytes", napi_float64_array, list->capacity);
+  list->arena_offset = column<uint32_t>(object, "arenaOffsetBytes", napi_uint32_array, list->capacity);
+  list->length = column<uint32_t>(object, "lengthBytes", napi_uint32_array, list->capacity);
+  list->crc = column<uint32_t>(object, "crc", napi_uint32_array, list->capacity);
+  list->list = Napi::Persistent(object);
+  return handle_value(info.Env(), state_of(info).lists.add(std::move(list)));
+}
+
+void unregister_list(const Napi::CallbackInfo& info) {
+  if (!state_of(info).lists.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
+}
+
+// flock(fd, 'shared' | 'exclusive' | 'release') → false when somebody else's lock is in the way
+Napi::Value lock_file(const Napi::CallbackInfo& info) {
+  const std::string mode = info[1].As<Napi::String>();
+  const int operation = mode == "exclusive" ? LOCK_EX : mode == "shared" ? LOCK_SH : LOCK_UN;
+  while (flock(info[0].As<Napi::Number>().Int32Value(), operation | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return Napi::Boolean::New(info.Env(), false);
+    if (errno != EINTR) throw errno_error(info.Env(), "flock", errno);
+  }
+  return Napi::Boolean::New(info.Env(), true);
+}
+
+Napi::Value features(const Napi::CallbackInfo& info) {
+  const Cpu& has = cpu();
+  const std::pair<const char*, bool> flags[] = {
+      {"clwb", has.clwb}, {"clflushopt", has.clflushopt}, {"clflush", has.clflush}, {"sse42", has.sse42},
+      {"pclmul", has.pclmul}, {"avx", has.avx}, {"avx2", has.avx2}, {"avx512f", has.avx512f},
+  };
+  Napi::Object cpu_flags = Napi::Object::New(info.Env());
+  for (const auto& [name, present] : flags) cpu_flags.Set(name, present);
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("cpu", cpu_flags);
+  result.Set("writeBack", kWriteBackNames[static_cast<int>(kernels().write_back)]);
+  result.Set("copy", kCopyNames[static_cast<int>(kernels().copy)]);
+  result.Set("crc", kCrcNames[static_cast<int>(kernels().crc)]);
+  return result;
+}
+
+template <size_t N>
+int index_of(const Napi::Env env, const char* const (&names)[N], const std::string& name) {
+  for (size_t i = 0; i < N; i++) {
+    if (name == names[i]) return static_cast<int>(i);
+  }
+  throw coded_error(env, "INVALID", "no such choice of instructions");
+}
+
+// select(copy, writeBack, crc) → false when this processor cannot. For tests of the lesser choices.
+Napi::Value select_kernels(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto copy = static_cast<Copy>(index_of(env, kCopyNames, info[0].ToString()));
+  const auto write_back = static_cast<WriteBack>(index_of(env, kWriteBackNames, info[1].ToString()));
+  const auto crc = static_cast<Crc>(index_of(env, kCrcNames, info[2].ToString()));
+  return Napi::Boolean::New(env, select(copy, write_back, crc));
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto* state = new State;
+  env.SetInstanceData<State>(state);
+  const auto add = [&](const char* name, auto callback) { exports.Set(name, Napi::Function::New(env, callback, name, state)); };
+  add("map", map);
+  add("unmap", unmap);
+  add("registerArena", register_arena);
+  add("unregisterArena", unregister_arena);
+  add("registerList", register_list);
+  add("unregisterList", unregister_list);
+  add("flock", lock_file);
+  add("features", features);
+  add("select", select_kernels);
+  export_hot_calls(env, exports, state);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(pcache_native, init)
+
+}  // namespace pcache

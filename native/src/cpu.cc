@@ -1,0 +1,89 @@
+#include "cpu.h"
+
+#include "copy.h"
+#include "crc32c.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace pcache {
+namespace {
+
+#if defined(__x86_64__)
+uint64_t extended_state() {
+  uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (static_cast<uint64_t>(high) << 32) | low;
+}
+
+Cpu detect() {
+  Cpu found{};
+  unsigned a, b, c, d;
+  if (!__get_cpuid(1, &a, &b, &c, &d)) return found;
+  found.clflush = d & (1u << 19);
+  found.sse42 = c & (1u << 20);
+  found.pclmul = c & (1u << 1);
+  // A vector register counts only if the operating system saves it: XCR0 says so.
+  const bool osxsave = c & (1u << 27);
+  const uint64_t state = osxsave ? extended_state() : 0;
+  const bool ymm = (state & 0x06) == 0x06;
+  const bool zmm = (state & 0xe6) == 0xe6;
+  found.avx = ymm && (c & (1u << 28));
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
+  found.clflushopt = b & (1u << 23);
+  found.clwb = b & (1u << 24);
+  found.avx2 = ymm && (b & (1u << 5));
+  found.avx512f = zmm && (b & (1u << 16));
+  return found;
+}
+#else
+Cpu detect() { return Cpu{}; }
+#endif
+
+const Cpu detected = detect();
+
+Copy best_copy() {
+#if defined(__x86_64__)
+  if (detected.avx512f) return Copy::avx512;
+  if (detected.avx) return Copy::avx;
+  return Copy::sse2;
+#else
+  return Copy::portable;
+#endif
+}
+
+WriteBack best_write_back() {
+  if (detected.clwb) return WriteBack::clwb;
+  if (detected.clflushopt) return WriteBack::clflushopt;
+  if (detected.clflush) return WriteBack::clflush;
+  return WriteBack::none;
+}
+
+Crc best_crc() { return detected.sse42 && detected.pclmul ? Crc::hardware : Crc::table; }
+
+Kernels make(Copy copy, WriteBack write_back, Crc crc) {
+  Kernels made{};
+  made.copy = copy;
+  made.write_back = write_back;
+  made.crc = crc;
+  set_copy_kernels(made);
+  set_crc_kernel(made);
+  return made;
+}
+
+Kernels chosen = make(best_copy(), best_write_back(), best_crc());
+
+}  // namespace
+
+const Cpu& cpu() { return detected; }
+const Kernels& kernels() { return chosen; }
+
+bool select(Copy copy, WriteBack write_back, Crc crc) {
+  // The enumerations are ordered: each processor that has one choice has every lesser one.
+  if (copy > best_copy() || write_back > best_write_back() || crc > best_crc()) return false;
+  chosen = make(copy, write_back, crc);
+  return true;
+}
+
+}  // namespace pcache

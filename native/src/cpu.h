@@ -1,0 +1,42 @@
+// What this processor can do, and the one choice of instructions made from it at load time. Every other file
+// goes through `kernels()`; nothing else asks the processor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pcache {
+
+struct Cpu {
+  bool clwb, clflushopt, clflush, sse42, pclmul, avx, avx2, avx512f;
+};
+
+enum class Copy { portable, sse2, avx, avx512 };
+enum class WriteBack { none, clflush, clflushopt, clwb };
+enum class Crc { table, hardware };
+
+// The instructions in use. A pointer never changes under a running call: `select` is called from JavaScript
+// between calls, and only tests call it.
+struct Kernels {
+  Copy copy;
+  WriteBack write_back;
+  Crc crc;
+
+  // Plain copy from a mapping to memory.
+  void (*read)(uint8_t* target, const uint8_t* source, size_t length);
+  // Persisting copy of whole, aligned cache lines: `target` and `length` are multiples of 64.
+  void (*stream_lines)(uint8_t* target, const uint8_t* source, size_t length);
+  void (*stream_zero_lines)(uint8_t* target, size_t length);
+  // Writes the cache lines that [begin, begin + length) touches back to the medium.
+  void (*flush)(const uint8_t* begin, size_t length);
+  // Raw CRC-32C continued from `seed`.
+  uint32_t (*crc32c)(uint32_t seed, const uint8_t* bytes, size_t length);
+};
+
+const Cpu& cpu();
+const Kernels& kernels();
+
+// Chooses other instructions than the best ones; false if this processor lacks them.
+bool select(Copy copy, WriteBack write_back, Crc crc);
+
+}  // namespace pcache

@@ -1,0 +1,323 @@
+// The calls of the data plane, in raw Node-API and with scalar arguments. Every call checks its handles and
+// bounds before it touches anything; what is wrong is thrown as an Error with a `code`: CLOSED, OUT_OF_RANGE,
+// READ_ONLY, INVALID, ERRNO (with `errno`), FAULT or FAULT_MEMORY (with `offsetBytes`).
+#include "copy.h"
+#include "cpu.h"
+#include "crc32c.h"
+#include "guard.h"
+#include "state.h"
+
+namespace pcache {
+namespace {
+
+constexpr double kSafeIntegers = 9007199254740992.0;  // 2^53
+
+napi_value fail(napi_env env, const char* code, const char* message) {
+  napi_throw_error(env, code, message);
+  return nullptr;
+}
+
+napi_value fail_with_number(napi_env env, const char* code, const char* message, const char* name, double number) {
+  napi_value code_text, message_text, error, value;
+  if (napi_create_string_utf8(env, code, NAPI_AUTO_LENGTH, &code_text) != napi_ok ||
+      napi_create_string_utf8(env, message, NAPI_AUTO_LENGTH, &message_text) != napi_ok ||
+      napi_create_error(env, code_text, message_text, &error) != napi_ok ||
+      napi_create_double(env, number, &value) != napi_ok ||
+      napi_set_named_property(env, error, name, value) != napi_ok) {
+    return nullptr;
+  }
+  napi_throw(env, error);
+  return nullptr;
+}
+
+napi_value fail_closed(napi_env env) { return fail(env, "CLOSED", "the handle is not open"); }
+napi_value fail_range(napi_env env) { return fail(env, "OUT_OF_RANGE", "offset and length are out of range"); }
+
+napi_value fail_fault(napi_env env, const Mapping& mapping, const FaultGuard& guard) {
+  const bool poisoned = guard.code == BUS_MCEERR_AR || guard.code == BUS_MCEERR_AO;
+  return fail_with_number(env, poisoned ? "FAULT_MEMORY" : "FAULT", "the mapped memory could not be accessed",
+                          "offsetBytes", static_cast<double>(guard.address - mapping.base()));
+}
+
+// The arguments of one call.
+template <size_t N>
+class Arguments {
+ public:
+  Arguments(napi_env env, napi_callback_info info) : env_(env) {
+    size_t count = N;
+    void* data = nullptr;
+    napi_get_cb_info(env, info, &count, values_, nullptr, &data);
+    state_ = static_cast<State*>(data);
+  }
+
+  State& state() const { return *state_; }
+
+  bool integer(size_t index, uint64_t* result) const {
+    double number;
+    return napi_get_value_double(env_, values_[index], &number) == napi_ok && to_integer(number, result);
+  }
+
+  // An unsigned 32-bit integer; handles and seeds are.
+  bool word(size_t index, uint32_t* result) const {
+    uint64_t number;
+    if (!integer(index, &number) || number > UINT32_MAX) return false;
+    *result = static_cast<uint32_t>(number);
+    return true;
+  }
+
+  bool bytes(size_t index, uint8_t** data, size_t* length) const {
+    napi_typedarray_type type;
+    void* address;
+    if (napi_get_typedarray_info(env_, values_[index], &type, length, &address, nullptr, nullptr) != napi_ok) return false;
+    *data = static_cast<uint8_t*>(address);
+    return type == napi_uint8_array;
+  }
+
+  Mapping* mapping(size_t index) const {
+    uint32_t handle;
+    return word(index, &handle) ? state_->mappings.find(handle) : nullptr;
+  }
+
+  static bool to_integer(double number, uint64_t* result) {
+    if (!(number >= 0 && number < kSafeIntegers)) return false;
+    *result = static_cast<uint64_t>(number);
+    return static_cast<double>(*result) == number;
+  }
+
+ private:
+  napi_env env_;
+  State* state_;
+  napi_value values_[N];
+};
+
+bool inside(uint64_t offset, uint64_t length, uint64_t size) { return length <= size && offset <= size - length; }
+
+// (mapping, offset, bytes, bytesOffset, length)
+struct Transfer {
+  Mapping* mapping;
+  uint64_t offset, bytes_offset, length;
+  uint8_t* bytes;
+
+  // False with an exception pending.
+  bool parse(napi_env env, napi_callback_info info) {
+    const Arguments<5> args(env, info);
+    size_t bytes_length;
+    mapping = args.mapping(0);
+    if (mapping == nullptr) return fail_closed(env), false;
+    if (!args.bytes(2, &bytes, &bytes_length)) return fail(env, "INVALID", "a Uint8Array is needed"), false;
+    if (!args.integer(1, &offset) || !args.integer(3, &bytes_offset) || !args.integer(4, &length) ||
+        !mapping->holds(offset, length) || !inside(bytes_offset, length, bytes_length)) {
+      return fail_range(env), false;
+    }
+    return true;
+  }
+};
+
+// (mapping, offset, length, …)
+template <size_t N>
+bool parse_range(napi_env env, const Arguments<N>& args, Mapping** mapping, uint64_t* offset, uint64_t* length) {
+  *mapping = args.mapping(0);
+  if (*mapping == nullptr) return fail_closed(env), false;
+  if (!args.integer(1, offset) || !args.integer(2, length) || !(*mapping)->holds(*offset, *length)) {
+    return fail_range(env), false;
+  }
+  return true;
+}
+
+bool check_writable(napi_env env, const Mapping& mapping) {
+  if (!mapping.writable()) fail(env, "READ_ONLY", "the mapping is read-only");
+  return mapping.writable();
+}
+
+template <typename Body>
+napi_value access(napi_env env, const Mapping& mapping, Body body) {
+  FaultGuard guard;
+  if (!guarded(guard, mapping.base(), mapping.size_bytes(), body)) return fail_fault(env, mapping, guard);
+  return nullptr;
+}
+
+napi_value read(napi_env env, napi_callback_info info) {
+  Transfer call;
+  if (!call.parse(env, info)) return nullptr;
+  return access(env, *call.mapping, [&] {
+    kernels().read(call.bytes + call.bytes_offset, call.mapping->base() + call.offset, call.length);
+  });
+}
+
+napi_value write(napi_env env, napi_callback_info info) {
+  Transfer call;
+  if (!call.parse(env, info) || !check_writable(env, *call.mapping)) return nullptr;
+  return access(env, *call.mapping, [&] {
+    persisting_copy(call.mapping->base() + call.offset, call.bytes + call.bytes_offset, call.length);
+  });
+}
+
+napi_value zero(napi_env env, napi_callback_info info) {
+  const Arguments<3> args(env, info);
+  Mapping* mapping;
+  uint64_t offset, length;
+  if (!parse_range(env, args, &mapping, &offset, &length) || !check_writable(env, *mapping)) return nullptr;
+  return access(env, *mapping, [&] { persisting_zero(mapping->base() + offset, length); });
+}
+
+napi_value flush(napi_env env, napi_callback_info info) {
+  const Arguments<3> args(env, info);
+  Mapping* mapping;
+  uint64_t offset, length;
+  if (!parse_range(env, args, &mapping, &offset, &length)) return nullptr;
+  return access(env, *mapping, [&] { kernels().flush(mapping->base() + offset, length); });
+}
+
+napi_value fence_call(napi_env env, napi_callback_info info) {
+  fence();
+  return nullptr;
+}
+
+napi_value persist(napi_env env, napi_callback_info info) {
+  const Arguments<1> args(env, info);
+  const Mapping* mapping = args.mapping(0);
+  if (mapping == nullptr) return fail_closed(env);
+  const int error = mapping->persist();
+  if (error != 0) return fail_with_number(env, "ERRNO", "fdatasync failed", "errno", error);
+  return nullptr;
+}
+
+// (mapping, offset, length, seed)
+napi_value crc_range(napi_env env, napi_callback_info info) {
+  const Arguments<4> args(env, info);
+  Mapping* mapping;
+  uint64_t offset, length;
+  uint32_t seed;
+  if (!parse_range(env, args, &mapping, &offset, &length)) return nullptr;
+  if (!args.word(3, &seed)) return fail_range(env);
+  uint32_t crc = 0;
+  FaultGuard guard;
+  auto body = [&] { crc = kernels().crc32c(seed, mapping->base() + offset, length); };
+  if (!guarded(guard, mapping->base(), mapping->size_bytes(), body)) return fail_fault(env, *mapping, guard);
+  napi_value result;
+  return napi_create_uint32(env, crc, &result) == napi_ok ? result : nullptr;
+}
+
+// (seed, bytes, start, end)
+napi_value crc_bytes(napi_env env, napi_callback_info info) {
+  const Arguments<4> args(env, info);
+  uint8_t* bytes;
+  size_t bytes_length;
+  uint64_t start, end;
+  uint32_t seed;
+  if (!args.bytes(1, &bytes, &bytes_length)) return fail(env, "INVALID", "a Uint8Array is needed");
+  if (!args.word(0, &seed) || !args.integer(2, &start) || !args.integer(3, &end) || start > end || end > bytes_length) {
+    return fail_range(env);
+  }
+  napi_value result;
+  const uint32_t crc = kernels().crc32c(seed, bytes + start, end - start);
+  return napi_create_uint32(env, crc, &result) == napi_ok ? result : nullptr;
+}
+
+enum CopyKind : uint8_t { kRead = 0, kWrite = 1, kWriteCrc = 2 };
+
+// One run over a copy list. The entries are JavaScript memory: each field is fetched once, then checked.
+class CopyRun {
+ public:
+  CopyRun(Mapping& mapping, const CopyList& list, const Arena& arena, uint32_t count)
+      : mapping_(mapping), list_(list), arena_(arena), count_(count) {}
+
+  // False if an entry was wrong; those before it are done.
+  bool run() {
+    for (uint32_t i = 0; i < kReadAhead && i < count_; i++) prefetch_entry(i);
+    bool wrote = false;
+    bool good = true;
+    for (uint32_t i = 0; i < count_ && good; i++) {
+      if (i + kReadAhead < count_) prefetch_entry(i + kReadAhead);
+      good = copy(i, &wrote);
+    }
+    if (wrote) fence();
+    return good;
+  }
+
+ private:
+  static constexpr uint32_t kReadAhead = 2;
+
+  bool copy(uint32_t i, bool* wrote) {
+    const uint8_t kind = list_.kind[i];
+    const uint64_t arena_offset = list_.arena_offset[i];
+    const uint64_t length = list_.length[i];
+    uint64_t offset;
+    if (!Arguments<1>::to_integer(list_.pmem_offset[i], &offset) || !mapping_.holds(offset, length) ||
+        !inside(arena_offset, length, arena_.length) || kind > kWriteCrc) {
+      return false;
+    }
+    uint8_t* const pmem = mapping_.base() + offset;
+    uint8_t* const bytes = arena_.bytes + arena_offset;
+    if (kind == kRead) {
+      kernels().read(bytes, pmem, length);
+      return true;
+    }
+    if (!mapping_.writable()) return false;
+    *wrote = true;
+    if (kind == kWrite) {
+      persisting_copy(pmem, bytes, length);
+    } else {
+      list_.crc[i] = persisting_copy_crc(kFormatSeed, pmem, bytes, length);
+    }
+    return true;
+  }
+
+  void prefetch_entry(uint32_t i) const {
+    uint64_t offset;
+    if (list_.kind[i] != kRead || !Arguments<1>::to_integer(list_.pmem_offset[i], &offset)) return;
+    const uint64_t length = list_.length[i];
+    if (mapping_.holds(offset, length)) prefetch(mapping_.base() + offset, length);
+  }
+
+  Mapping& mapping_;
+  const CopyList& list_;
+  const Arena& arena_;
+  const uint32_t count_;
+};
+
+// (mapping, list, count, arena)
+napi_value run_copies(napi_env env, napi_callback_info info) {
+  const Arguments<4> args(env, info);
+  uint32_t list_handle, arena_handle, count;
+  Mapping* mapping = args.mapping(0);
+  CopyList* list = args.word(1, &list_handle) ? args.state().lists.find(list_handle) : nullptr;
+  Arena* arena = args.word(3, &arena_handle) ? args.state().arenas.find(arena_handle) : nullptr;
+  if (mapping == nullptr || list == nullptr || arena == nullptr) return fail_closed(env);
+  if (!args.word(2, &count) || count > list->capacity) return fail_range(env);
+
+  CopyRun run(*mapping, *list, *arena, count);
+  bool good = false;
+  FaultGuard guard;
+  auto body = [&] { good = run.run(); };
+  if (!guarded(guard, mapping->base(), mapping->size_bytes(), body)) {
+    fence();
+    return fail_fault(env, *mapping, guard);
+  }
+  return good ? nullptr : fail_range(env);
+}
+
+struct HotCall {
+  const char* name;
+  napi_callback callback;
+};
+
+constexpr HotCall kHotCalls[] = {
+    {"read", read},         {"write", write},        {"zero", zero},          {"flush", flush},
+    {"fence", fence_call},  {"persist", persist},    {"crcRange", crc_range}, {"crcBytes", crc_bytes},
+    {"runCopies", run_copies},
+};
+
+}  // namespace
+
+void export_hot_calls(napi_env env, napi_value exports, State* state) {
+  for (const HotCall& call : kHotCalls) {
+    napi_value function;
+    if (napi_create_function(env, call.name, NAPI_AUTO_LENGTH, call.callback, state, &function) != napi_ok ||
+        napi_set_named_property(env, exports, call.name, function) != napi_ok) {
+      return;
+    }
+  }
+}
+
+}  // namespace pcache

@@ -1,0 +1,77 @@
+#include "mapping.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "copy.h"
+
+#ifndef MAP_SHARED_VALIDATE
+#define MAP_SHARED_VALIDATE 0x03
+#endif
+#ifndef MAP_SYNC
+#define MAP_SYNC 0x80000
+#endif
+
+namespace pcache {
+namespace {
+
+// Only a regular file says something by its filesystem: a block device's node lies on a memory filesystem too.
+bool on_memory_filesystem(int fd) {
+  struct stat status;
+  struct statfs filesystem;
+  if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || fstatfs(fd, &filesystem) != 0) return false;
+  const auto type = static_cast<unsigned long>(filesystem.f_type);
+  return type == TMPFS_MAGIC || type == RAMFS_MAGIC || type == HUGETLBFS_MAGIC;
+}
+
+}  // namespace
+
+Mapping* Mapping::create(int fd, uint64_t size_bytes, bool writable, bool ephemeral) {
+  if (size_bytes == 0 || size_bytes > SIZE_MAX) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  const int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (own_fd < 0) return nullptr;
+
+  void* base = MAP_FAILED;
+  Durability durability = Durability::page_cache;
+  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+#if defined(__x86_64__)
+  // Elsewhere there are no cache-line write-backs here, and fdatasync serves DAX files as well.
+  if (writable) base = mmap(nullptr, size_bytes, protection, MAP_SHARED_VALIDATE | MAP_SYNC, own_fd, 0);
+  if (base != MAP_FAILED) durability = Durability::dax;
+#endif
+  if (base == MAP_FAILED) base = mmap(nullptr, size_bytes, protection, MAP_SHARED, own_fd, 0);
+  if (base == MAP_FAILED) {
+    const int error = errno;
+    close(own_fd);
+    errno = error;
+    return nullptr;
+  }
+  if (ephemeral || on_memory_filesystem(own_fd)) durability = Durability::volatile_memory;
+  return new Mapping(static_cast<uint8_t*>(base), size_bytes, own_fd, writable, durability);
+}
+
+Mapping::~Mapping() {
+  munmap(base_, size_bytes_);
+  close(fd_);
+}
+
+int Mapping::persist() const {
+  fence();
+  if (durability_ != Durability::page_cache) return 0;
+  // Linux tracks stores to shared file mappings as dirty pages of the file, so this covers them without
+  // an msync per range.
+  while (fdatasync(fd_) != 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
+}  // namespace pcache

@@ -1,0 +1,45 @@
+// A mapped cache device and how durable a store to it can become.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pcache {
+
+enum class Durability { dax, page_cache, volatile_memory };
+
+// Owns the mapping and a descriptor of its own for the same open file (so a flock on that file lasts at
+// least as long as the mapping).
+class Mapping {
+ public:
+  // Returns null and sets errno when the system refuses. `ephemeral`: the caller wants no durability.
+  static Mapping* create(int fd, uint64_t size_bytes, bool writable, bool ephemeral);
+  ~Mapping();
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  uint8_t* base() const { return base_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+  bool writable() const { return writable_; }
+  Durability durability() const { return durability_; }
+
+  // False when [offset, offset + length) is not inside the mapping.
+  bool holds(uint64_t offset, uint64_t length) const {
+    return length <= size_bytes_ && offset <= size_bytes_ - length;
+  }
+
+  // Fence, and on a page-cache mapping fdatasync. Returns 0 or an errno.
+  int persist() const;
+
+ private:
+  Mapping(uint8_t* base, uint64_t size_bytes, int fd, bool writable, Durability durability)
+      : base_(base), size_bytes_(size_bytes), fd_(fd), writable_(writable), durability_(durability) {}
+
+  uint8_t* base_;
+  uint64_t size_bytes_;
+  int fd_;
+  bool writable_;
+  Durability durability_;
+};
+
+}  // namespace pcache

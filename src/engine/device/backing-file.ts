@@ -1,0 +1,174 @@
+/**
+ * The backing device: a regular file or block device, read and written asynchronously at offsets. A short
+ * transfer is continued; an end of file inside the device's size is an error, never a short success.
+ */
+import { closeSync, fdatasync, read, readSync, write } from 'node:fs';
+import { fromSystemError, PcacheError } from '../errors.js';
+import type { BackingDevice, BackingDone } from './backing.js';
+import { openDeviceFile, type OnBusy } from './device-file.js';
+import { SECTOR_BYTES } from '../media/geometry.js';
+
+export interface OpenBackingOptions {
+  readonly readOnly: boolean;
+  /** Where given, a device in use is opened all the same and this is told what uses it. */
+  readonly onBusy?: OnBusy;
+}
+
+/** A single transfer is no longer than this; the system's own limit is just below 2 GiB. */
+const PIECE_BYTES = 1 << 30;
+
+type TransferCall = (
+  fd: number,
+  bytes: Uint8Array,
+  bytesOffset: number,
+  lengthBytes: number,
+  offsetBytes: number,
+  done: (error: NodeJS.ErrnoException | null, count: number) => void,
+) => void;
+
+/** Opens and locks (shared for reading, exclusive for writing) the backing device at `path`. */
+export function openBacking(path: string, options: OpenBackingOptions): BackingFile {
+  const file = openDeviceFile(path, { writable: !options.readOnly, onBusy: options.onBusy });
+  const remainder = file.sizeBytes % SECTOR_BYTES;
+  let problem: PcacheError | undefined;
+  if (file.kind === 'dax') {
+    problem = new PcacheError(
+      'NOT_A_DEVICE',
+      `${path}: a DAX character device cannot be the backing device; give a regular file or a block device`,
+    );
+  } else if (remainder !== 0) {
+    problem = new PcacheError(
+      'MISALIGNED',
+      `${path}: ${file.sizeBytes} bytes is not a multiple of ${SECTOR_BYTES}; extend it with: truncate -s %${SECTOR_BYTES} ${path}`,
+    );
+  }
+  if (problem !== undefined) {
+    closeSync(file.fd);
+    throw problem;
+  }
+  return new BackingFile(path, file.fd, file.sizeBytes, options.readOnly);
+}
+
+export class BackingFile implements BackingDevice {
+  private open = true;
+
+  /** @param fd open as needed; belongs to the new object. */
+  constructor(
+    readonly path: string,
+    private readonly fd: number,
+    readonly sizeBytes: number,
+    readonly readOnly: boolean,
+  ) {}
+
+  read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void {
+    this.transfer(read, 'reading', offsetBytes, target, targetOffset, lengthBytes, done);
+  }
+
+  write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void {
+    if (this.readOnly) {
+      const error = new PcacheError('NO_ACCESS', `${this.path}: is open for reading only and cannot be written`);
+      queueMicrotask(() => done(error));
+      return;
+    }
+    this.transfer(write, 'writing', offsetBytes, source, sourceOffset, lengthBytes, done);
+  }
+
+  flush(done: BackingDone): void {
+    if (!this.open) {
+      queueMicrotask(() => done(this.closedError()));
+      return;
+    }
+    fdatasync(this.fd, (error) => done(error && fromSystemError(error, this.path, 'making it durable')));
+  }
+
+  /** Like `read`, at once; for commands that stream through the whole device. Throws what `read` would pass on. */
+  readSync(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {
+    const problem = this.problem('reading', offsetBytes, target, targetOffset, lengthBytes);
+    if (problem !== null) throw problem;
+    for (let moved = 0; moved < lengthBytes;) {
+      let count: number;
+      try {
+        count = readSync(
+          this.fd,
+          target,
+          targetOffset + moved,
+          Math.min(lengthBytes - moved, PIECE_BYTES),
+          offsetBytes + moved,
+        );
+      } catch (error) {
+        throw fromSystemError(error, this.path, doingRange('reading', offsetBytes, lengthBytes));
+      }
+      if (count === 0) throw this.endedError('reading', offsetBytes, lengthBytes, moved);
+      moved += count;
+    }
+  }
+
+  close(): void {
+    if (!this.open) return;
+    this.open = false;
+    closeSync(this.fd);
+  }
+
+  private transfer(
+    call: TransferCall,
+    doing: string,
+    offsetBytes: number,
+    bytes: Uint8Array,
+    bytesOffset: number,
+    lengthBytes: number,
+    done: BackingDone,
+  ): void {
+    const problem = this.problem(doing, offsetBytes, bytes, bytesOffset, lengthBytes);
+    if (problem !== null || lengthBytes === 0) {
+      queueMicrotask(() => done(problem));
+      return;
+    }
+    let moved = 0;
+    const next = (): void =>
+      call(this.fd, bytes, bytesOffset + moved, Math.min(lengthBytes - moved, PIECE_BYTES), offsetBytes + moved, step);
+    const step = (error: NodeJS.ErrnoException | null, count: number): void => {
+      if (error !== null) return done(fromSystemError(error, this.path, doingRange(doing, offsetBytes, lengthBytes)));
+      if (count === 0) return done(this.endedError(doing, offsetBytes, lengthBytes, moved));
+      moved += count;
+      if (moved < lengthBytes) next();
+      else done(null);
+    };
+    next();
+  }
+
+  private problem(
+    doing: string,
+    offsetBytes: number,
+    bytes: Uint8Array,
+    bytesOffset: number,
+    lengthBytes: number,
+  ): PcacheError | null {
+    if (!this.open) return this.closedError();
+    const inside = (offset: number, size: number): boolean =>
+      Number.isSafeInteger(offset) &&
+      offset >= 0 &&
+      Number.isSafeInteger(lengthBytes) &&
+      lengthBytes >= 0 &&
+      lengthBytes <= size - offset;
+    if (inside(offsetBytes, this.sizeBytes) && inside(bytesOffset, bytes.length)) return null;
+    return new PcacheError(
+      'OUT_OF_RANGE',
+      `${this.path}: ${doingRange(doing, offsetBytes, lengthBytes)} beyond its ${this.sizeBytes} bytes or the buffer`,
+    );
+  }
+
+  private closedError(): PcacheError {
+    return new PcacheError('CLOSED', `${this.path}: used after it was closed`);
+  }
+
+  private endedError(doing: string, offsetBytes: number, lengthBytes: number, moved: number): PcacheError {
+    return new PcacheError(
+      'TRUNCATED',
+      `${this.path}: ends at byte ${offsetBytes + moved} while ${doingRange(doing, offsetBytes, lengthBytes)}; it had ${this.sizeBytes} bytes when opened`,
+    );
+  }
+}
+
+function doingRange(doing: string, offsetBytes: number, lengthBytes: number): string {
+  return `${doing} bytes ${offsetBytes} to ${offsetBytes + lengthBytes}`;
+}

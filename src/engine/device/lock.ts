@@ -1,0 +1,129 @@
+/**
+ * Keeps two users off one device (design: "in use"). A lock is a `flock` on the open file, exclusive for
+ * writers and shared for readers; it goes when the file is closed. Uses that take no such lock (mounts,
+ * device-mapper, loop devices, other kinds of file lock) are looked for and refused as well.
+ */
+import { fstatSync, readlinkSync, type BigIntStats } from 'node:fs';
+import { join } from 'node:path';
+import { fromSystemError, PcacheError } from '../errors.js';
+import {
+  blockDeviceUse,
+  describeProcess,
+  deviceNumber,
+  lockHolders,
+  loopUse,
+  readText,
+  statOrUndefined,
+  SYSTEM_ROOTS,
+  type LockHolder,
+  type SystemRoots,
+} from './holders.js';
+import { asSystemError, nativeAddonIfAvailable, type NativeAddon, type NativeError } from './native.js';
+
+export interface LockOptions {
+  /** True for a writer. */
+  readonly exclusive: boolean;
+  /** A busy device is not refused: what it is busy with is returned. */
+  readonly allowBusy?: boolean;
+  readonly roots?: SystemRoots;
+}
+
+/** How often, and how long apart, a lock on a block device is tried: udev holds one while it looks at it. */
+const BLOCK_LOCK_TRIES = 10;
+const BLOCK_LOCK_PAUSE_MS = 50;
+
+function pause(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
+
+function takeFlock(addon: NativeAddon, path: string, fd: number, exclusive: boolean, tries: number): boolean {
+  try {
+    for (let attempt = 1; ; attempt++) {
+      if (addon.flock(fd, exclusive ? 'exclusive' : 'shared')) return true;
+      if (attempt >= tries) return false;
+      pause(BLOCK_LOCK_PAUSE_MS);
+    }
+  } catch (error) {
+    throw fromSystemError(asSystemError(error as NativeError), path, 'locking it');
+  }
+}
+
+function describeHolder(holder: LockHolder | undefined, roots: SystemRoots): string {
+  if (holder === undefined) return 'in use by another process';
+  if (holder.pid === Number(readlinkSync('/proc/self'))) return 'open already in this process';
+  return `in use by ${describeProcess(holder.pid, roots)}`;
+}
+
+/** Takes the flock, or only looks for one where the native helper is off; then at every other kind of lock. */
+function lockUse(
+  path: string,
+  fd: number,
+  status: BigIntStats,
+  exclusive: boolean,
+  roots: SystemRoots,
+): string | undefined {
+  const addon = nativeAddonIfAvailable();
+  const tries = status.isBlockDevice() ? BLOCK_LOCK_TRIES : 1;
+  const locked = addon === undefined || takeFlock(addon, path, fd, exclusive, tries);
+  const inTheWay = lockHolders(status, roots).filter((holder) => exclusive || holder.write);
+  if (!locked) {
+    return describeHolder(inTheWay.find((holder) => holder.kind === 'FLOCK') ?? inTheWay[0], roots);
+  }
+  // Of flocks, those left over do not conflict, and the one just taken is among them.
+  const foreign = inTheWay.find((holder) => addon === undefined || holder.kind !== 'FLOCK');
+  return foreign && describeHolder(foreign, roots);
+}
+
+function kernelUse(status: BigIntStats, exclusive: boolean, roots: SystemRoots): string | undefined {
+  if (status.isBlockDevice()) return blockDeviceUse(deviceNumber(status.rdev), roots);
+  return status.isFile() ? loopUse(status, exclusive, roots) : undefined;
+}
+
+/** The error for a device that is in use, as `use` says ("mounted on /mnt"). */
+export function busyError(path: string, use: string, cause?: unknown): PcacheError {
+  return new PcacheError('BUSY', `${path}: ${use}; stop that use first`, { cause });
+}
+
+/** What the kernel says of a block device whose exclusive open it refused. */
+export function describeBusyDevice(path: string, roots: SystemRoots = SYSTEM_ROOTS): string {
+  const status = statOrUndefined(path);
+  const use = status && kernelUse(status, true, roots);
+  return use ?? 'in use by the kernel (mounted, swap, or part of another device)';
+}
+
+/**
+ * Locks the open file `fd` until it is closed. Throws BUSY, naming the holder, when it is in use; with
+ * `allowBusy` returns what it is in use by instead, unlocked, and undefined when it is free.
+ */
+export function lockDevice(path: string, fd: number, options: LockOptions): string | undefined {
+  const roots = options.roots ?? SYSTEM_ROOTS;
+  const status = fstatSync(fd, { bigint: true });
+  // The kernel's uses first: where there are several they say more than a process id does.
+  const use = kernelUse(status, options.exclusive, roots) ?? lockUse(path, fd, status, options.exclusive, roots);
+  if (use !== undefined && options.allowBusy !== true) throw busyError(path, use);
+  return use;
+}
+
+/** Names of a thing itself and of what it lies on: a loop device on its file, a partition on its disk. */
+function identities(path: string, roots: SystemRoots): string[] {
+  const status = statOrUndefined(path);
+  if (status === undefined) return [];
+  if (!status.isBlockDevice()) return [`file ${status.dev} ${status.ino}`];
+  const directory = join(roots.sys, 'dev', 'block', deviceNumber(status.rdev));
+  const names = [`device ${deviceNumber(status.rdev)}`];
+  const backing = statOrUndefined(readText(join(directory, 'loop', 'backing_file')) ?? '');
+  if (backing !== undefined) names.push(`file ${backing.dev} ${backing.ino}`);
+  const disk = readText(join(directory, 'partition')) && readText(join(directory, '..', 'dev'));
+  if (disk !== undefined) names.push(`device ${disk}`);
+  return names;
+}
+
+/**
+ * Whether two paths lead to the same bytes: one file or device, a loop device and its file, a disk and its
+ * partition. A path that does not exist is the same as nothing.
+ */
+export function sameDevice(pathA: string, pathB: string, roots: SystemRoots = SYSTEM_ROOTS): boolean {
+  const a = identities(pathA, roots);
+  const b = identities(pathB, roots);
+  return (a.length > 0 && b.includes(a[0])) || (b.length > 0 && a.includes(b[0]));
+}

@@ -1,0 +1,220 @@
+/**
+ * The cache device through the native helper: a shared mapping of a file, block device or DAX device. The
+ * helper checks handles and bounds on every call; here its errors get the device's name.
+ *
+ * The open file stays open, and with it its locks, until `close()`.
+ */
+import { closeSync, fstatSync, statfsSync } from 'node:fs';
+import { assert, fromSystemError, PcacheError } from '../errors.js';
+import { asSystemError, type NativeAddon, type NativeError } from './native.js';
+import type { Arena, CopyList, Durability, Pmem, PmemReader } from './pmem.js';
+
+export interface MapOptions {
+  readonly path: string;
+  /** Open as the mapping needs it; belongs to the new object once the constructor has returned. */
+  readonly fd: number;
+  readonly sizeBytes: number;
+}
+
+/** A read-only mapping. */
+export class MappedReader implements PmemReader {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly durability: Durability;
+  protected readonly handle: number;
+  private readonly fd: number;
+  private open = true;
+
+  constructor(
+    protected readonly addon: NativeAddon,
+    options: MapOptions,
+    writable = false,
+    ephemeral = false,
+  ) {
+    this.path = options.path;
+    this.fd = options.fd;
+    this.sizeBytes = options.sizeBytes;
+    try {
+      ({ handle: this.handle, durability: this.durability } = addon.map(this.fd, this.sizeBytes, writable, ephemeral));
+    } catch (error) {
+      throw fromSystemError(asSystemError(error as NativeError), this.path, 'mapping it');
+    }
+  }
+
+  read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {
+    try {
+      this.addon.read(this.handle, offsetBytes, target, targetOffset, lengthBytes);
+    } catch (error) {
+      throw this.explain(error, 'reading', offsetBytes, lengthBytes);
+    }
+  }
+
+  crc32c(offsetBytes: number, lengthBytes: number, seed: number): number {
+    try {
+      return this.addon.crcRange(this.handle, offsetBytes, lengthBytes, seed);
+    } catch (error) {
+      throw this.explain(error, 'reading', offsetBytes, lengthBytes);
+    }
+  }
+
+  close(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.addon.unmap(this.handle);
+    closeSync(this.fd);
+  }
+
+  /** Turns what the addon threw into a PcacheError that names the device and what was asked of it. */
+  protected explain(thrown: unknown, doing: string, offsetBytes?: number, lengthBytes?: number): Error {
+    const error = thrown as NativeError;
+    const options = { cause: error };
+    const range = offsetBytes === undefined ? '' : ` (offset ${offsetBytes}, length ${lengthBytes})`;
+    switch (error.code) {
+      case 'CLOSED':
+        return new PcacheError('CLOSED', `${this.path}: used after it was closed, while ${doing}${range}`, options);
+      case 'OUT_OF_RANGE':
+        return new PcacheError(
+          'OUT_OF_RANGE',
+          `${this.path}: ${doing} beyond its ${this.sizeBytes} bytes or the buffer${range}`,
+          options,
+        );
+      case 'FAULT':
+      case 'FAULT_MEMORY':
+        return this.explainFault(error, doing);
+      case 'ERRNO':
+        return fromSystemError(asSystemError(error), this.path, doing);
+      default:
+        return error;
+    }
+  }
+
+  private explainFault(error: NativeError, doing: string): PcacheError {
+    const options = { cause: error };
+    const where = `${doing} at byte ${error.offsetBytes}`;
+    if (error.code === 'FAULT_MEMORY') {
+      return new PcacheError(
+        'IO',
+        `${this.path}: uncorrectable memory error while ${where}; restore from the backing device or replace the medium`,
+        options,
+      );
+    }
+    const status = fstatSync(this.fd);
+    if (status.isFile() && status.size < this.sizeBytes) {
+      return new PcacheError(
+        'TRUNCATED',
+        `${this.path}: shrank from ${this.sizeBytes} to ${status.size} bytes while in use; restore it from a copy`,
+        options,
+      );
+    }
+    if (status.isFile() && statfsSync(this.path).bavail === 0) {
+      return new PcacheError(
+        'NO_SPACE',
+        `${this.path}: no space left on its filesystem while ${where}; free some space`,
+        options,
+      );
+    }
+    return new PcacheError(
+      'IO',
+      `${this.path}: I/O error while ${where}; check the device and the kernel log`,
+      options,
+    );
+  }
+}
+
+interface RegisteredArena extends Arena {
+  readonly registeredBytes: number;
+}
+
+interface RegisteredList extends CopyList {
+  handle: number;
+}
+
+/** A read-write mapping. */
+export class MappedPmem extends MappedReader implements Pmem {
+  private readonly arenas = new Set<number>();
+  private readonly lists = new Set<number>();
+
+  /** @param ephemeral the caller wants no durability: `persist` is then a fence on any device. */
+  constructor(addon: NativeAddon, options: MapOptions, ephemeral: boolean) {
+    super(addon, options, true, ephemeral);
+  }
+
+  write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void {
+    try {
+      this.addon.write(this.handle, offsetBytes, source, sourceOffset, lengthBytes);
+    } catch (error) {
+      throw this.explain(error, 'writing', offsetBytes, lengthBytes);
+    }
+  }
+
+  zero(offsetBytes: number, lengthBytes: number): void {
+    try {
+      this.addon.zero(this.handle, offsetBytes, lengthBytes);
+    } catch (error) {
+      throw this.explain(error, 'zeroing', offsetBytes, lengthBytes);
+    }
+  }
+
+  fence(): void {
+    this.addon.fence();
+  }
+
+  persist(): void {
+    try {
+      this.addon.persist(this.handle);
+    } catch (error) {
+      throw this.explain(error, 'making it durable');
+    }
+  }
+
+  registerArena(memory: Uint8Array): Arena {
+    const id = this.addon.registerArena(memory);
+    this.arenas.add(id);
+    const arena: RegisteredArena = { id, memory, registeredBytes: memory.byteLength };
+    return arena;
+  }
+
+  unregisterArena(arena: Arena): void {
+    if (!this.arenas.delete(arena.id)) throw this.explain({ code: 'CLOSED' }, 'unregistering an arena');
+    this.addon.unregisterArena(arena.id);
+  }
+
+  createCopyList(capacity: number): CopyList {
+    assert(Number.isInteger(capacity) && capacity > 0 && capacity <= 2 ** 20, 'copy list capacity out of range');
+    // One buffer for all columns: their addresses then never move, whatever their size.
+    const buffer = new ArrayBuffer(capacity * 24);
+    const list: RegisteredList = {
+      capacity,
+      pmemOffsetBytes: new Float64Array(buffer, 0, capacity),
+      arenaOffsetBytes: new Uint32Array(buffer, capacity * 8, capacity),
+      lengthBytes: new Uint32Array(buffer, capacity * 12, capacity),
+      crc: new Uint32Array(buffer, capacity * 16, capacity),
+      kind: new Uint8Array(buffer, capacity * 20, capacity),
+      handle: 0,
+    };
+    list.handle = this.addon.registerList(list);
+    this.lists.add(list.handle);
+    return Object.freeze(list);
+  }
+
+  runCopies(list: CopyList, count: number, arena: Arena): void {
+    // Detached memory would leave the helper with a dangling address.
+    assert(
+      arena.memory.byteLength === (arena as RegisteredArena).registeredBytes,
+      'a registered arena was detached or resized',
+    );
+    try {
+      this.addon.runCopies(this.handle, (list as RegisteredList).handle, count, arena.id);
+    } catch (error) {
+      throw this.explain(error, 'copying a batch');
+    }
+  }
+
+  override close(): void {
+    for (const id of this.arenas) this.addon.unregisterArena(id);
+    for (const handle of this.lists) this.addon.unregisterList(handle);
+    this.arenas.clear();
+    this.lists.clear();
+    super.close();
+  }
+}

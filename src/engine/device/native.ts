@@ -1,0 +1,115 @@
+/**
+ * Loads the native helper (native/), once, when it is first needed. Everything native goes through
+ * `nativeAddon()`. Whether it may be used at all is decided outside the engine, with `setNativeEnabled`.
+ */
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { getSystemErrorName } from 'node:util';
+import { PcacheError } from '../errors.js';
+import { crc32cRaw, type Crc32c } from '../media/crc32c.js';
+import type { CopyList, Durability } from './pmem.js';
+
+/** Instructions in use for copies, from least to best. */
+export type CopyInstructions = 'portable' | 'sse2' | 'avx' | 'avx512';
+export type WriteBackInstruction = 'none' | 'clflush' | 'clflushopt' | 'clwb';
+export type CrcMethod = 'table' | 'hardware';
+
+export interface NativeFeatures {
+  readonly cpu: Readonly<
+    Record<'clwb' | 'clflushopt' | 'clflush' | 'sse42' | 'pclmul' | 'avx' | 'avx2' | 'avx512f', boolean>
+  >;
+  readonly writeBack: WriteBackInstruction;
+  readonly copy: CopyInstructions;
+  readonly crc: CrcMethod;
+}
+
+/**
+ * The addon's calls. Handles are integers that are never live again once released. A wrong call throws an
+ * Error with `code` CLOSED, OUT_OF_RANGE, READ_ONLY, INVALID, ERRNO (with `errno`), or, when the mapped
+ * memory itself fails, FAULT or FAULT_MEMORY (with `offsetBytes`).
+ */
+export interface NativeAddon {
+  map(fd: number, sizeBytes: number, writable: boolean, ephemeral: boolean): { handle: number; durability: Durability };
+  unmap(mapping: number): void;
+  registerArena(memory: Uint8Array): number;
+  unregisterArena(arena: number): void;
+  registerList(list: CopyList): number;
+  unregisterList(list: number): void;
+  /** False when somebody else's lock is in the way. */
+  flock(fd: number, mode: 'shared' | 'exclusive' | 'release'): boolean;
+  features(): NativeFeatures;
+  /** For tests: chooses lesser instructions; false when this processor lacks them. */
+  select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;
+
+  read(mapping: number, offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void;
+  write(mapping: number, offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void;
+  zero(mapping: number, offsetBytes: number, lengthBytes: number): void;
+  /** Writes cache lines back to the medium, for what was stored through the cache. */
+  flush(mapping: number, offsetBytes: number, lengthBytes: number): void;
+  fence(): void;
+  persist(mapping: number): void;
+  crcRange(mapping: number, offsetBytes: number, lengthBytes: number, seed: number): number;
+  crcBytes: Crc32c;
+  runCopies(mapping: number, list: number, count: number, arena: number): void;
+}
+
+const ADDON_PATH = fileURLToPath(new URL('../../../native/build/Release/pcache_native.node', import.meta.url));
+
+let enabled = true;
+let loaded: NativeAddon | PcacheError | undefined;
+
+/** Allows or forbids the native helper from here on; what is mapped already stays so. */
+export function setNativeEnabled(allow: boolean): void {
+  enabled = allow;
+}
+
+function load(): NativeAddon | PcacheError {
+  try {
+    return createRequire(import.meta.url)(ADDON_PATH) as NativeAddon;
+  } catch (error) {
+    const absent = (error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND';
+    const reason = absent ? 'is not built' : `cannot be loaded (${(error as Error).message.split('\n')[0]})`;
+    return new PcacheError('NATIVE_MISSING', `the native helper ${reason}; build it with: npm run build:native`, {
+      cause: error,
+    });
+  }
+}
+
+/** The addon. Throws NATIVE_MISSING, with the remedy, where it is not built or not allowed. */
+export function nativeAddon(): NativeAddon {
+  if (!enabled) {
+    throw new PcacheError(
+      'NATIVE_MISSING',
+      'this needs the native helper, which is switched off; switch it on (unset PCACHE_NATIVE)',
+    );
+  }
+  loaded ??= load();
+  if (loaded instanceof PcacheError) throw loaded;
+  return loaded;
+}
+
+/** The addon, or undefined where `nativeAddon` would throw. */
+export function nativeAddonIfAvailable(): NativeAddon | undefined {
+  if (!enabled) return undefined;
+  loaded ??= load();
+  return loaded instanceof PcacheError ? undefined : loaded;
+}
+
+/** The fastest raw CRC-32C there is here: the native one, or else the tables. */
+export function bestCrc32c(): Crc32c {
+  return nativeAddonIfAvailable()?.crcBytes ?? crc32cRaw;
+}
+
+/** What the addon throws; see `NativeAddon`. */
+export interface NativeError extends Error {
+  readonly code: 'CLOSED' | 'OUT_OF_RANGE' | 'READ_ONLY' | 'INVALID' | 'ERRNO' | 'FAULT' | 'FAULT_MEMORY';
+  readonly errno?: number;
+  readonly offsetBytes?: number;
+}
+
+/** An ERRNO error of the addon as Node would have thrown it, with the error's name for a code. */
+export function asSystemError(error: NativeError): NodeJS.ErrnoException {
+  return Object.assign(new Error(error.message, { cause: error }), {
+    code: getSystemErrorName(-(error.errno ?? 0)),
+  });
+}
