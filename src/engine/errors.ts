@@ -25,6 +25,7 @@ export type PcacheErrorCode =
   | 'TRUNCATED'
   | 'NOT_PCACHE'
   | 'FOREIGN_SIGNATURE'
+  | 'ALREADY_PCACHE'
   | 'BAD_MEDIA'
   | 'UNSUPPORTED'
   | 'NATIVE_MISSING'

@@ -12,11 +12,12 @@ import type { CopyList, Durability } from './pmem.js';
 /** Instructions in use for copies, from least to best. */
 export type CopyInstructions = 'portable' | 'sse2' | 'avx' | 'avx512';
 export type WriteBackInstruction = 'none' | 'clflush' | 'clflushopt' | 'clwb';
-export type CrcMethod = 'table' | 'hardware';
+/** Tables, the crc32 instruction, or carry-less products of whole vectors. */
+export type CrcMethod = 'table' | 'hardware' | 'vector';
 
 export interface NativeFeatures {
   readonly cpu: Readonly<
-    Record<'clwb' | 'clflushopt' | 'clflush' | 'sse42' | 'pclmul' | 'avx' | 'avx2' | 'avx512f', boolean>
+    Record<'clwb' | 'clflushopt' | 'clflush' | 'sse42' | 'pclmul' | 'avx' | 'avx2' | 'avx512f' | 'vpclmulqdq', boolean>
   >;
   readonly writeBack: WriteBackInstruction;
   readonly copy: CopyInstructions;

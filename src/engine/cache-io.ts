@@ -1,0 +1,46 @@
+/**
+ * The convenient edge of the engine: promises over single requests. A read or write here is a group of one
+ * with its own arena; whoever needs speed fills `RequestGroup`s.
+ */
+import type { Pmem } from './device/pmem.js';
+import type { CacheDriver } from './driver.js';
+import { Op, RequestFlag, RequestGroup, RequestState } from './request-group.js';
+
+export class CacheIo {
+  constructor(
+    private readonly driver: CacheDriver,
+    private readonly pmem: Pmem,
+  ) {}
+
+  /** Reads into `target`. Offset and length in bytes, multiples of 512. Rejects with a PcacheError. */
+  read(offsetBytes: number, target: Uint8Array): Promise<void> {
+    return this.request(Op.read, offsetBytes, target, 0);
+  }
+
+  /** Writes `source`, which must not change before the promise settles. */
+  write(offsetBytes: number, source: Uint8Array, options: { readonly fua?: boolean } = {}): Promise<void> {
+    return this.request(Op.write, offsetBytes, source, options.fua ? RequestFlag.fua : 0);
+  }
+
+  /** Makes every acknowledged write durable in the cache. */
+  flush(): Promise<void> {
+    return this.request(Op.flush, 0, new Uint8Array(0), 0);
+  }
+
+  private request(op: number, offsetBytes: number, memory: Uint8Array, flags: number): Promise<void> {
+    const arena = this.pmem.registerArena(memory);
+    const group = new RequestGroup(1, arena);
+    group.add(op, offsetBytes, memory.length, 0, flags);
+    return new Promise((resolve, reject) => {
+      const end = () => {
+        this.pmem.unregisterArena(arena);
+        if (group.state[0] === RequestState.failed) reject(group.errors[0]!);
+        else resolve();
+      };
+      group.onRequestDone = end;
+      const pending = this.driver.cache.submit(group);
+      this.driver.kick();
+      if (pending === 0) end();
+    });
+  }
+}

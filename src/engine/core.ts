@@ -1,0 +1,173 @@
+/**
+ * What the parts of a running cache share. Built once at open by `openCore`; the parts (request path,
+ * write-back, GC) hold no state of one another.
+ */
+import { PcacheError } from './errors.js';
+import { CopyStage } from './copy-stage.js';
+import { DataHead } from './data-head.js';
+import type { BackingDevice } from './device/backing.js';
+import type { Pmem } from './device/pmem.js';
+import { DualWriter } from './dual-writer.js';
+import { ExtentIndex } from './index/extent-index.js';
+import { LogWriter } from './log-writer.js';
+import {
+  CACHE_MODES,
+  encodeCacheFlags,
+  encodeCacheInfo,
+  encodePosition,
+  type CacheFlags,
+  type Position,
+} from './media/codecs.js';
+import { crc32cRaw, type Crc32c } from './media/crc32c.js';
+import { KERNEL_GEOMETRY, SECTOR_BYTES, type Geometry } from './media/geometry.js';
+import type { CacheMetadata } from './media/metadata.js';
+import { loadCacheOrThrow, type LoadedCache } from './recovery.js';
+import type { SegmentTable } from './segments.js';
+import { EngineStats } from './stats.js';
+import { repairBrokenTwins } from './twins.js';
+
+/** Time as the engine sees it: milliseconds from any origin, never going back. */
+export interface Clock {
+  nowMs(): number;
+}
+
+export interface CacheOptions {
+  readonly pmem: Pmem;
+  readonly backing: BackingDevice;
+  readonly clock: Clock;
+  /** The kernel's unless a test uses small segments. */
+  readonly geometry?: Geometry;
+  /** Open ksets and data heads: the kernel has one of each per CPU. 1 if not given. */
+  readonly slots?: number;
+  /** The native CRC-32C over a buffer, where there is one. */
+  readonly crc?: Crc32c;
+  /** Check every current payload CRC at open, as the kernel does. True if not given; of data_crc caches. */
+  readonly checkPayload?: boolean;
+}
+
+/** One of the two persisted places in the log. */
+export class Tail {
+  constructor(
+    private readonly writer: DualWriter,
+    public segment: number,
+    public offsetBytes: number,
+  ) {}
+
+  get position(): Position {
+    return { segment: this.segment, offsetBytes: this.offsetBytes };
+  }
+  isAt(segment: number, offsetBytes: number): boolean {
+    return this.segment === segment && this.offsetBytes === offsetBytes;
+  }
+  /** Stores the place over the older twin; the caller persists. */
+  store(): void {
+    this.writer.write((seq) => encodePosition(this, seq));
+  }
+}
+
+export class Core {
+  readonly pmem: Pmem;
+  readonly backing: BackingDevice;
+  readonly clock: Clock;
+  readonly geometry: Geometry;
+  readonly metadata: CacheMetadata;
+  readonly segments: SegmentTable;
+  readonly index: ExtentIndex;
+  readonly log: LogWriter;
+  readonly heads: readonly DataHead[];
+  readonly stage: CopyStage;
+  readonly keyTail: Tail;
+  readonly dirtyTail: Tail;
+  readonly crc: Crc32c;
+  readonly dataCrc: boolean;
+  readonly stats = new EngineStats();
+  /** Set when the device failed under us: nothing in memory can be trusted to match it any more. */
+  failure: PcacheError | undefined;
+
+  private flags: CacheFlags;
+  private readonly infoWriter: DualWriter;
+
+  constructor(options: CacheOptions, loaded: LoadedCache) {
+    const { pmem } = options;
+    const { metadata } = loaded;
+    this.pmem = pmem;
+    this.backing = options.backing;
+    this.clock = options.clock;
+    this.geometry = loaded.segments.geometry;
+    this.metadata = metadata;
+    this.segments = loaded.segments;
+    this.index = loaded.index;
+    this.crc = options.crc ?? crc32cRaw;
+    this.flags = metadata.flags;
+    this.dataCrc = metadata.flags.dataCrc;
+    this.log = new LogWriter(pmem, this.segments, loaded.keyHead, options.slots ?? 1, this.crc);
+    this.heads = Array.from({ length: this.log.slotCount }, () => new DataHead(this.segments));
+    this.stage = new CopyStage(pmem, this.log, this.dataCrc);
+    this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);
+    const tail = (dual: CacheMetadata['keyTail'], at: Position) =>
+      new Tail(DualWriter.over(pmem, dual), at.segment, at.offsetBytes);
+    this.keyTail = tail(metadata.keyTail, loaded.keyTail);
+    this.dirtyTail = tail(metadata.dirtyTail, loaded.dirtyTail);
+  }
+
+  get gcPercent(): number {
+    return this.flags.gcPercent;
+  }
+  /** The flags word of cache_info as it is now. */
+  get cacheFlags(): number {
+    return encodeCacheFlags(this.flags);
+  }
+  /** Sets gc_percent (0–90) durably. */
+  setGcPercent(gcPercent: number): void {
+    this.flags = { ...this.flags, gcPercent };
+    this.storeCacheInfo();
+  }
+  /** Writes cache_info durably, as at the end of every attach. */
+  storeCacheInfo(): void {
+    const { firstSegmentId, segmentCount } = this.metadata.cacheInfo.value!;
+    this.infoWriter.write((seq) => encodeCacheInfo({ firstSegmentId, segmentCount, flags: this.cacheFlags }, seq));
+    this.pmem.persist();
+  }
+
+  /**
+   * Runs what is staged, then closes the ksets that are due.
+   * @returns false when the log has no segment to go on in; the ksets stay due.
+   */
+  commit(): boolean {
+    this.stage.run();
+    return this.log.closeDue();
+  }
+
+  /** Everything in the log is on the backing device. Says nothing of open ksets. */
+  get logIsClean(): boolean {
+    return this.dirtyTail.isAt(this.log.headSegment, this.log.headOffsetBytes);
+  }
+}
+
+/**
+ * Loads the cache and makes it ready to run, which changes the device: broken twins are repaired and
+ * cache_info is written anew (format §1).
+ */
+export function openCore(options: CacheOptions): Core {
+  const { pmem, backing } = options;
+  if (backing.sizeBytes === 0 || backing.sizeBytes % SECTOR_BYTES !== 0) {
+    throw new PcacheError('NOT_A_DEVICE', `${backing.path}: size ${backing.sizeBytes} is not a positive multiple of ${SECTOR_BYTES}`);
+  }
+  const loaded = loadCacheOrThrow(pmem, {
+    geometry: options.geometry ?? KERNEL_GEOMETRY,
+    backingBytes: backing.sizeBytes,
+    checkPayload: options.checkPayload ?? true,
+    ...(options.crc ? { crc: options.crc } : {}),
+  });
+  const mode = CACHE_MODES[loaded.metadata.flags.modeNumber];
+  if (mode !== 'writeback') {
+    throw new PcacheError('UNSUPPORTED', `${pmem.path}: cache mode ${mode ?? loaded.metadata.flags.modeNumber} is not supported; only writeback is`);
+  }
+  if (loaded.metadata.flags.gcPercent > 90) {
+    throw new PcacheError('BAD_MEDIA', `${pmem.path}: gc_percent is ${loaded.metadata.flags.gcPercent}, above 90; run "pcache fsck"`);
+  }
+  repairBrokenTwins(pmem, loaded.metadata);
+  const core = new Core(options, loaded);
+  core.storeCacheInfo();
+  return core;
+}

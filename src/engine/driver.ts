@@ -1,0 +1,128 @@
+/**
+ * Drives a cache in a process: calls `step()` when there is work, on the event loop between other things,
+ * and when the next deadline comes. Everything that waits (drain, close, quiet) waits here; the cache itself
+ * never does.
+ */
+import type { Cache } from './cache.js';
+import type { Clock } from './core.js';
+import { assert, type PcacheError } from './errors.js';
+
+/** Steps in one go before the event loop gets its turn. */
+const STEPS_PER_TURN = 32;
+
+/** What an orderly close left behind. */
+export interface CloseReport {
+  /** Keys in the log that are not on the backing device yet, and their bytes (older versions included). */
+  readonly dirtyKeys: number;
+  readonly dirtyBytes: number;
+}
+
+interface Waiter {
+  readonly isOver: () => boolean;
+  readonly failure: () => PcacheError | undefined;
+  readonly resolve: () => void;
+  readonly reject: (error: PcacheError) => void;
+}
+
+export class CacheDriver {
+  private immediate: NodeJS.Immediate | undefined;
+  private timer: NodeJS.Timeout | undefined;
+  private readonly waiters: Waiter[] = [];
+  private closed = false;
+
+  constructor(
+    readonly cache: Cache,
+    private readonly clock: Clock,
+  ) {
+    cache.onProgress = () => this.kick();
+    this.kick();
+  }
+
+  /** Has the cache stepped soon. To be called after every `submit`. */
+  kick(): void {
+    if (this.immediate || this.closed) return;
+    this.immediate = setImmediate(() => {
+      this.immediate = undefined;
+      this.turn();
+    });
+  }
+
+  private turn(): void {
+    let worked = true;
+    for (let n = 0; worked && n < STEPS_PER_TURN; n++) worked = this.cache.step();
+    this.settleWaiters();
+    if (this.closed) return;
+    if (worked) this.kick();
+    else this.sleep();
+  }
+
+  private sleep(): void {
+    clearTimeout(this.timer);
+    const deadline = this.cache.nextDeadlineMs;
+    if (deadline === Infinity) return;
+    this.timer = setTimeout(() => this.kick(), Math.max(1, deadline - this.clock.nowMs()));
+  }
+
+  private settleWaiters(): void {
+    for (const waiter of [...this.waiters]) {
+      const failure = waiter.failure();
+      if (!failure && !waiter.isOver()) continue;
+      this.waiters.splice(this.waiters.indexOf(waiter), 1);
+      if (failure) waiter.reject(failure);
+      else waiter.resolve();
+    }
+  }
+
+  private until(isOver: () => boolean, failure: () => PcacheError | undefined): Promise<void> {
+    assert(!this.closed, 'the driver is closed');
+    return new Promise((resolve, reject) => {
+      this.waiters.push({ isOver, failure, resolve, reject });
+      this.kick();
+    });
+  }
+
+  private closeKsets(): void {
+    if (!this.cache.hasOpenKeys) return;
+    this.cache.requestClose();
+    this.kick();
+  }
+
+  /**
+   * Writes everything dirty back, open ksets included.
+   * @throws what keeps write-back from succeeding, or the failure of the cache device.
+   */
+  async drain(): Promise<void> {
+    const { cache } = this;
+    await this.until(
+      () => {
+        this.closeKsets();
+        return cache.isClean && !cache.isBackingBusy;
+      },
+      () => cache.failure ?? (cache.isWritebackHopeless ? cache.writebackError : undefined),
+    );
+  }
+
+  /**
+   * Closes in order: takes no more requests, serves those taken, closes the open ksets and lets the pass of
+   * write-back that is under way end. What stays dirty is in the log, and the next open goes on with it.
+   * The devices stay open; they are the caller's. Safe to call after a failure.
+   */
+  async close(): Promise<CloseReport> {
+    const { cache } = this;
+    const noFailure = () => undefined; // a failed cache still ends its requests; it is reported below
+    cache.stopAccepting();
+    await this.until(() => !cache.hasWaitingRequests && !cache.hasPendingReads, noFailure);
+    await this.until(() => {
+      this.closeKsets();
+      return cache.failure !== undefined || !cache.hasOpenKeys;
+    }, noFailure);
+    cache.holdWriteback = true;
+    await this.until(() => !cache.isBackingBusy, noFailure);
+    this.closed = true;
+    clearImmediate(this.immediate);
+    clearTimeout(this.timer);
+    if (cache.failure) throw cache.failure;
+    const { keys, bytes } = cache.dirtyInLog();
+    return { dirtyKeys: keys, dirtyBytes: bytes };
+  }
+}

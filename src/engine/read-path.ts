@@ -1,0 +1,54 @@
+/**
+ * Reads (seed: `cache_read` with its five overlap cases): what the index covers is staged as copies, what it
+ * does not is read from the backing device.
+ *
+ * The cursor walks the entries of a subtree in order, so the seed's cases come out as two: an entry that
+ * covers the current sector (tail, contain, contained, head), and a hole up to the next entry (before).
+ */
+import type { Core } from './core.js';
+import { SECTOR_SHIFT, SUBTREE_BYTES, SUBTREE_SECTORS } from './media/geometry.js';
+import type { MissReads } from './miss-reads.js';
+import type { RequestGroup } from './request-group.js';
+
+/** Stages request `i` of the group; its misses are under way at return and counted in `parts`. */
+export function stageRead(core: Core, misses: MissReads, group: RequestGroup, i: number): void {
+  const { index, segments, stage, stats } = core;
+  const offset = group.offsetBytes[i];
+  const length = group.lengthBytes[i];
+  const arenaOffset = group.arenaOffsetBytes[i];
+  let done = 0;
+  while (done < length) {
+    const at = offset + done;
+    const inSubtree = at % SUBTREE_BYTES;
+    const subtree = (at - inSubtree) / SUBTREE_BYTES;
+    const first = inSubtree >>> SECTOR_SHIFT;
+    const end = Math.min(SUBTREE_SECTORS, first + ((length - done) >>> SECTOR_SHIFT));
+    index.seek(subtree, first);
+    let sector = first;
+    while (sector < end) {
+      // The payload of a stale entry is gone: it is dropped, and what it covered is a hole.
+      while (index.valid && index.start < end && index.isStale) {
+        index.remove();
+        stats.staleDropped++;
+      }
+      const arenaAt = arenaOffset + done + ((sector - first) << SECTOR_SHIFT);
+      if (index.valid && index.start <= sector) {
+        const until = Math.min(index.end, end);
+        const bytes = (until - sector) << SECTOR_SHIFT;
+        if (index.isEmpty) {
+          misses.readAround(group, i, subtree, sector, bytes, arenaAt);
+        } else {
+          const payload = (index.offsetSectors + (sector - index.start)) << SECTOR_SHIFT;
+          stage.read(segments.dataOffsetBytes[index.segment] + payload, arenaAt, bytes);
+        }
+        index.advance();
+        sector = until;
+      } else {
+        const until = index.valid && index.start < end ? index.start : end;
+        misses.readAndFill(group, i, subtree, sector, until, arenaAt);
+        sector = until;
+      }
+    }
+    done += (end - first) << SECTOR_SHIFT;
+  }
+}
