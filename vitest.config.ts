@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'forks',
+    globalSetup: ['test/support/images-cleanup.ts'],
     testTimeout: 20_000,
     hookTimeout: 60_000,
     env: { NO_COLOR: '1' },
