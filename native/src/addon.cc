@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char* kCopyNames[] = {"portable", "sse2", "avx", "avx512"};
 constexpr const char* kWriteBackNames[] = {"none", "clflush", "clflushopt", "clwb"};
-constexpr const char* kCrcNames[] = {"table", "hardware"};
+constexpr const char* kCrcNames[] = {"table", "hardware", "vector"};
 constexpr const char* kDurabilityNames[] = {"dax", "page-cache", "volatile"};
 
 Napi::Error coded_error(Napi::Env env, const char* code, const char* message) {
@@ -121,7 +121,7 @@ Napi::Value features(const Napi::CallbackInfo& info) {
   const Cpu& has = cpu();
   const std::pair<const char*, bool> flags[] = {
       {"clwb", has.clwb}, {"clflushopt", has.clflushopt}, {"clflush", has.clflush}, {"sse42", has.sse42},
-      {"pclmul", has.pclmul}, {"avx", has.avx}, {"avx2", has.avx2}, {"avx512f", has.avx512f},
+      {"pclmul", has.pclmul}, {"avx", has.avx}, {"avx2", has.avx2}, {"avx512f", has.avx512f}, {"vpclmulqdq", has.vpclmulqdq},
   };
   Napi::Object cpu_flags = Napi::Object::New(info.Env());
   for (const auto& [name, present] : flags) cpu_flags.Set(name, present);

@@ -35,6 +35,7 @@ Cpu detect() {
   found.clwb = b & (1u << 24);
   found.avx2 = ymm && (b & (1u << 5));
   found.avx512f = zmm && (b & (1u << 16));
+  found.vpclmulqdq = c & (1u << 10);
   return found;
 }
 #else
@@ -60,7 +61,10 @@ WriteBack best_write_back() {
   return WriteBack::none;
 }
 
-Crc best_crc() { return detected.sse42 && detected.pclmul ? Crc::hardware : Crc::table; }
+Crc best_crc() {
+  if (!detected.sse42 || !detected.pclmul) return Crc::table;
+  return detected.avx512f && detected.vpclmulqdq ? Crc::vector : Crc::hardware;
+}
 
 Kernels make(Copy copy, WriteBack write_back, Crc crc) {
   Kernels made{};

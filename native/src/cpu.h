@@ -8,12 +8,13 @@
 namespace pcache {
 
 struct Cpu {
-  bool clwb, clflushopt, clflush, sse42, pclmul, avx, avx2, avx512f;
+  bool clwb, clflushopt, clflush, sse42, pclmul, avx, avx2, avx512f, vpclmulqdq;
 };
 
 enum class Copy { portable, sse2, avx, avx512 };
 enum class WriteBack { none, clflush, clflushopt, clwb };
-enum class Crc { table, hardware };
+// table, the crc32 instruction, carry-less products of whole vectors
+enum class Crc { table, hardware, vector };
 
 // The instructions in use. A pointer never changes under a running call: `select` is called from JavaScript
 // between calls, and only tests call it.
