@@ -1,0 +1,9 @@
+/** The trace readers' public face; what they do is in the files named here. */
+export { findTraceFiles, isReadableOnce, STDIN_PATH } from './files.js';
+export type { TraceFiles } from './files.js';
+export { openTrace, TraceReader } from './reader.js';
+export { scanTrace } from './scan.js';
+export type { TraceFootprint } from './scan.js';
+export { spoolStdin } from './spool.js';
+export { TraceFlag, TraceOp } from './types.js';
+export type { TraceAction, TraceBatch, TraceCounts, TraceOptions, TraceTally } from './types.js';

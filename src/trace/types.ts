@@ -1,0 +1,111 @@
+/**
+ * What a trace reader hands out: batches of requests as parallel arrays, and the tally of what it met.
+ * A batch belongs to the reader, which refills it: use it up before asking for the next.
+ */
+
+/** What a request does; the values of `TraceBatch.op`. */
+export const TraceOp = { read: 0, write: 1, flush: 2, discard: 3 } as const;
+
+/** Bits of `TraceBatch.flags`. */
+export const TraceFlag = { fua: 1, preflush: 2, sync: 4, meta: 8, ahead: 16 } as const;
+
+export interface TraceBatch {
+  /** Requests in this batch: entries `[0, count)` of every array, never zero. */
+  count: number;
+  /** Time since the first request of the stream, ns; never decreases. */
+  readonly timeNs: Float64Array;
+  /** A `TraceOp`. */
+  readonly op: Uint8Array;
+  /** `TraceFlag` bits. */
+  readonly flags: Uint8Array;
+  /** A multiple of 512; 0 for a flush. */
+  readonly offsetBytes: Float64Array;
+  /** A multiple of 512; 0 for a flush. `offsetBytes + lengthBytes` is a safe integer. */
+  readonly lengthBytes: Float64Array;
+}
+
+/** The point of a request's life that stands for the request. */
+export type TraceAction = 'queue' | 'issue' | 'complete';
+
+export interface TraceOptions {
+  /**
+   * `queue`: what the users of the device asked for. `issue`: what went to the driver, after merges and splits
+   * (a requeued request is there twice). `complete`: what the driver finished.
+   */
+  readonly action: TraceAction;
+  /** `major,minor` of the device whose requests are wanted; needed when several devices have some. */
+  readonly device?: string;
+  /** What `-` reads: the process's standard input, which this layer does not know. Needed for that only. */
+  readonly stdin?: NodeJS.ReadableStream;
+}
+
+/** `records` is the sum of `notify` down to `malformed`; `selected` that of the four kinds of request. */
+export interface TraceCounts {
+  records: number;
+  /** Process names, clock marks and messages. */
+  notify: number;
+  /** Events of other actions than the wanted one. */
+  otherActions: number;
+  /** Requests of devices other than the wanted one. */
+  otherDevices: number;
+  /** Commands that bypass the block layer's reads and writes, such as SCSI INQUIRY: they have no place on the disk. */
+  passthrough: number;
+  /** Events without length that are no flush, such as the completion of a flush's carrier. */
+  skippedZeroLength: number;
+  /** Requests that name no possible range of 512-byte sectors. */
+  malformed: number;
+  /** Requests delivered. */
+  selected: number;
+  reads: number;
+  writes: number;
+  flushes: number;
+  discards: number;
+  /** Writes with a flush before them. */
+  preflushes: number;
+  /** Writes with forced unit access. */
+  fuas: number;
+  /** Of `selected`, those that carry an error (only completions do). */
+  failed: number;
+  /** Of `selected`, those found too late to be put in their place: delivered where they were found. */
+  outOfOrder: number;
+  /** Files that end inside a record. */
+  truncated: number;
+}
+
+export interface TraceTally extends TraceCounts {
+  /** Requests of the wanted action by device, `major,minor`. */
+  readonly devices: ReadonlyMap<string, number>;
+}
+
+export function zeroCounts(): TraceCounts {
+  return {
+    records: 0,
+    notify: 0,
+    otherActions: 0,
+    otherDevices: 0,
+    passthrough: 0,
+    skippedZeroLength: 0,
+    malformed: 0,
+    selected: 0,
+    reads: 0,
+    writes: 0,
+    flushes: 0,
+    discards: 0,
+    preflushes: 0,
+    fuas: 0,
+    failed: 0,
+    outOfOrder: 0,
+    truncated: 0,
+  };
+}
+
+export function makeBatch(capacity: number): TraceBatch {
+  return {
+    count: 0,
+    timeNs: new Float64Array(capacity),
+    op: new Uint8Array(capacity),
+    flags: new Uint8Array(capacity),
+    offsetBytes: new Float64Array(capacity),
+    lengthBytes: new Float64Array(capacity),
+  };
+}

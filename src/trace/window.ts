@@ -1,0 +1,105 @@
+/**
+ * Puts the requests of one file in time order. A file of one CPU is nearly sorted (an interrupt can slip in
+ * between taking the time and reserving the record), so a bounded window is enough: requests enter in file
+ * order, and the earliest leaves once enough others are behind it.
+ *
+ * Invariants: the slots named by `#order[#head, #tail)` are sorted by time, then sequence, then arrival; every
+ * slot is either there or in `#free[0, #freeCount)`.
+ */
+import { assert } from '../engine/errors.js';
+import type { TraceBatch } from './types.js';
+
+export class ReorderWindow {
+  readonly capacity: number;
+  readonly #timeNs: Float64Array;
+  readonly #sequence: Uint32Array;
+  readonly #op: Uint8Array;
+  readonly #flags: Uint8Array;
+  readonly #offsetBytes: Float64Array;
+  readonly #lengthBytes: Float64Array;
+  /** Twice as long as the window, so that it is moved back to the start only once per `capacity` requests. */
+  readonly #order: Uint32Array;
+  readonly #free: Uint32Array;
+  #freeCount: number;
+  #head = 0;
+  #tail = 0;
+
+  constructor(capacity: number) {
+    this.capacity = capacity;
+    this.#timeNs = new Float64Array(capacity);
+    this.#sequence = new Uint32Array(capacity);
+    this.#op = new Uint8Array(capacity);
+    this.#flags = new Uint8Array(capacity);
+    this.#offsetBytes = new Float64Array(capacity);
+    this.#lengthBytes = new Float64Array(capacity);
+    this.#order = new Uint32Array(2 * capacity);
+    this.#free = Uint32Array.from({ length: capacity }, (_, slot) => slot);
+    this.#freeCount = capacity;
+  }
+
+  get count(): number {
+    return this.#tail - this.#head;
+  }
+
+  push(timeNs: number, sequence: number, op: number, flags: number, offsetBytes: number, lengthBytes: number): void {
+    assert(this.#freeCount > 0, 'the reorder window overflows');
+    const slot = this.#free[--this.#freeCount];
+    this.#timeNs[slot] = timeNs;
+    this.#sequence[slot] = sequence;
+    this.#op[slot] = op;
+    this.#flags[slot] = flags;
+    this.#offsetBytes[slot] = offsetBytes;
+    this.#lengthBytes[slot] = lengthBytes;
+    if (this.#tail === this.#order.length) {
+      this.#order.copyWithin(0, this.#head, this.#tail);
+      this.#tail -= this.#head;
+      this.#head = 0;
+    }
+    const place = this.#placeOf(timeNs, sequence);
+    if (place < this.#tail) this.#order.copyWithin(place + 1, place, this.#tail);
+    this.#order[place] = slot;
+    this.#tail++;
+  }
+
+  /** Where in `#order` a request of that time and sequence belongs: behind all that are not later. */
+  #placeOf(timeNs: number, sequence: number): number {
+    let high = this.#tail;
+    if (high === this.#head || !this.#isAfter(this.#order[high - 1], timeNs, sequence)) return high;
+    let low = this.#head;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#isAfter(this.#order[middle], timeNs, sequence)) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
+  #isAfter(slot: number, timeNs: number, sequence: number): boolean {
+    const time = this.#timeNs[slot];
+    return time > timeNs || (time === timeNs && this.#sequence[slot] > sequence);
+  }
+
+  /** Time of the earliest request, ns; the window is not empty. */
+  get headTimeNs(): number {
+    return this.#timeNs[this.#order[this.#head]];
+  }
+
+  /** Sequence number of the earliest request; the window is not empty. */
+  get headSequence(): number {
+    return this.#sequence[this.#order[this.#head]];
+  }
+
+  clear(): void {
+    while (this.#head < this.#tail) this.#free[this.#freeCount++] = this.#order[this.#head++];
+  }
+
+  /** Moves the earliest request to entry `at` of `batch`, except for its time. */
+  shiftInto(batch: TraceBatch, at: number): void {
+    const slot = this.#order[this.#head++];
+    batch.op[at] = this.#op[slot];
+    batch.flags[at] = this.#flags[slot];
+    batch.offsetBytes[at] = this.#offsetBytes[slot];
+    batch.lengthBytes[at] = this.#lengthBytes[slot];
+    this.#free[this.#freeCount++] = slot;
+  }
+}
