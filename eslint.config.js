@@ -29,7 +29,7 @@ const MAY_IMPORT = {
   fsck: ['media', 'device'],
   replay: ['media', 'device', 'engine', 'trace'],
   nbd: ['media', 'device', 'engine'],
-  output: ['media'],
+  output: ['media', 'device', 'engine'],
   commands: ['media', 'device', 'engine', 'trace', 'fsck', 'replay', 'nbd', 'output'],
 };
 

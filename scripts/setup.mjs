@@ -66,16 +66,11 @@ function installPackages() {
   npm('installing packages', ['ci', '--no-audit', '--no-fund']);
 }
 
+/** That script looks by itself whether there is anything to do. */
 function buildNative() {
-  const { scripts } = JSON.parse(readFileSync(at('package.json'), 'utf8'));
-  if (scripts['build:native'] === undefined) return;
-  const inputs = [
-    ...filesBelow(at('native')).filter((path) => !path.includes('/build/')),
-    at('scripts', 'build-native.mjs'),
-  ];
-  whenStale(`native-${process.versions.modules}`, inputs.filter(existsSync), at('build'), () => {
-    npm('building the native helper', ['run', '--silent', 'build:native']);
-  });
+  const script = at('scripts', 'build-native.mjs');
+  const built = spawnSync(process.execPath, [script], { cwd: root, stdio: ['ignore', 2, 2] });
+  if (built.status !== 0) throw new Error('the native helper is needed; see the line above');
 }
 
 /** What was compiled from a source that is gone must not linger: every file in dist/commands is a command. */

@@ -140,7 +140,7 @@ export function* formatSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signat
   pmem.zero(SUPERBLOCK_OFFSET_BYTES, BLOCK_BYTES);
   pmem.persist();
 
-  for (const signature of wipe) pmem.zero(signature.offsetBytes, signature.lengthBytes);
+  erase(pmem, wipe);
   for (const offset of CACHE_INFO_COPIES) pmem.zero(offset, BLOCK_BYTES);
   pmem.zero(CACHE_CTRL_OFFSET_BYTES, BLOCK_BYTES);
   pmem.persist();
@@ -166,6 +166,12 @@ export function* formatSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signat
   const superblock = encodeSuperblock(plan.segmentCount);
   pmem.write(SUPERBLOCK_OFFSET_BYTES, superblock, 0, superblock.length);
   pmem.persist();
+}
+
+/** Erases the marks of other formats, and the whole unused block before the superblock if one of them is in it. */
+function erase(pmem: Pmem, marks: readonly Signature[]): void {
+  for (const mark of marks) pmem.zero(mark.offsetBytes, mark.lengthBytes);
+  if (marks.some((mark) => mark.offsetBytes < SUPERBLOCK_OFFSET_BYTES)) pmem.zero(0, SUPERBLOCK_OFFSET_BYTES);
 }
 
 /**

@@ -5,6 +5,7 @@
  * and whatever is not the result goes to standard error.
  */
 import { Command } from '@oclif/core';
+import { setNativeEnabled } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
 import type { InterruptCallback } from './interrupt.js';
 import { createProgress, type Progress, type ProgressOptions } from './progress.js';
@@ -22,12 +23,17 @@ export function readNativeSwitch(environment: NodeJS.ProcessEnv): boolean {
 export abstract class PcacheCommand extends Command {
   static override enableJsonFlag = true;
 
-  /** May the native helper be used? False under `PCACHE_NATIVE=off`; to be passed down to the engine. */
+  /** May the native helper be used? False under `PCACHE_NATIVE=off`; the engine was told before `run`. */
   protected readonly nativeEnabled: boolean = readNativeSwitch(process.env);
   /** Standard output; for results only. Writes throw once the reader has left, which ends the command quietly. */
   protected readonly output: Output = theSession.output;
   /** Colours for standard output; plain when it is not a terminal or NO_COLOR is set. */
   protected readonly style: Style = makeStyle(wantsColour(theSession.output.isTerminal, process.env));
+
+  override async init(): Promise<void> {
+    await super.init();
+    setNativeEnabled(this.nativeEnabled);
+  }
 
   /** Prints a piece of the result; nothing under `--json`. `text` ends its own lines. */
   protected print(text: string): void {

@@ -48,7 +48,7 @@ function usageMessage(error: ParserError): string {
     case 'FailedFlagValidationError':
       return oneLine(error.message).replace(/^The following errors? occurred: /, '');
     default: {
-      const line = oneLine(error.message);
+      const line = withoutParserWords(error.message);
       return line.charAt(0).toLowerCase() + line.slice(1);
     }
   }

@@ -1,0 +1,73 @@
+/** What `pcache format` tells: for people and as JSON. Pure. */
+import type { FormatJob } from '../engine/format-target.js';
+import { renderFields } from './table.js';
+import { formatBytes } from './units.js';
+
+export interface FormatJson {
+  readonly path: string;
+  readonly dryRun: boolean;
+  readonly created: boolean;
+  readonly overwrote: string | null;
+  readonly deviceBytes: number;
+  readonly segments: number;
+  readonly segmentBytes: number;
+  readonly dataBytes: number;
+  readonly unusedBytes: number;
+  readonly dataCrc: boolean;
+  readonly gcPercent: number;
+  readonly cacheFlags: number;
+  /** Device-mapper table, with `<sectors>` and `<backing_dev>` (and `<cache_dev>` for a file) to be filled in. */
+  readonly table: string;
+}
+
+function tableLine(path: string, job: FormatJob): string {
+  const cache = job.isFile ? '<cache_dev>' : path;
+  return `0 <sectors> pcache ${cache} <backing_dev> 4 cache_mode writeback data_crc ${job.plan.dataCrc}`;
+}
+
+export function formatJson(path: string, job: FormatJob, dryRun: boolean): FormatJson {
+  const { plan } = job;
+  return {
+    path,
+    dryRun,
+    created: job.creates && !dryRun,
+    overwrote: job.overwrites === '' ? null : job.overwrites,
+    deviceBytes: plan.deviceBytes,
+    segments: plan.segmentCount,
+    segmentBytes: plan.geometry.segmentBytes,
+    dataBytes: plan.dataBytes,
+    unusedBytes: plan.unusedBytes,
+    dataCrc: plan.dataCrc,
+    gcPercent: plan.gcPercent,
+    cacheFlags: plan.cacheFlags,
+    table: tableLine(path, job),
+  };
+}
+
+/** The verb that begins the summary. */
+function headline(path: string, job: FormatJob, dryRun: boolean): string {
+  const size = formatBytes(job.plan.deviceBytes, { exact: true });
+  const what = job.creates ? `create and format ${path}` : `format ${path}`;
+  if (dryRun) return `Would ${what} (${size}); nothing was changed.`;
+  return `${job.creates ? 'Created and formatted' : 'Formatted'} ${path} (${size}).`;
+}
+
+export function formatSummary(path: string, job: FormatJob, dryRun: boolean): string {
+  const { plan } = job;
+  const segment = formatBytes(plan.geometry.segmentBytes);
+  const fields: [string, string][] = [
+    ['segments', `${plan.segmentCount} of ${segment}, ${formatBytes(plan.dataBytes)} for data and log`],
+    ['data_crc', plan.dataCrc ? 'on' : 'off'],
+    ['gc_percent', String(plan.gcPercent)],
+  ];
+  if (plan.unusedBytes > 0) {
+    const why = plan.unusedBytes < plan.geometry.segmentBytes ? 'less than a segment' : 'a cache has no more segments';
+    fields.push(['unused', `${formatBytes(plan.unusedBytes, { exact: true })} at the end (${why})`]);
+  }
+  if (job.resizesFromBytes !== undefined) {
+    fields.push(['file size', `${formatBytes(job.resizesFromBytes, { exact: true })} before`]);
+  }
+  if (job.overwrites !== '') fields.push([dryRun ? 'overwrites' : 'overwrote', job.overwrites]);
+  const where = job.isFile ? ' (the kernel takes a DAX device such as /dev/pmem0, not a file)' : '';
+  return `${headline(path, job, dryRun)}\n${renderFields(fields)}\nDevice-mapper table${where}:\n  ${tableLine(path, job)}\n`;
+}
