@@ -87,6 +87,9 @@ export class Cache {
   get stats(): EngineStats {
     return this.core.stats;
   }
+  get segmentsUsed(): number {
+    return this.core.segments.usedCount;
+  }
   /** Why the cache has stopped, if it has. */
   get failure(): PcacheError | undefined {
     return this.core.failure;

@@ -10,6 +10,8 @@ import { SECTOR_BYTES } from '../media/geometry.js';
 
 export interface OpenBackingOptions {
   readonly readOnly: boolean;
+  /** The caller wants no durability: `flush` answers at once. Default false. */
+  readonly ephemeral?: boolean;
   /** Where given, a device in use is opened all the same and this is told what uses it. */
   readonly onBusy?: OnBusy;
 }
@@ -46,7 +48,7 @@ export function openBacking(path: string, options: OpenBackingOptions): BackingF
     closeSync(file.fd);
     throw problem;
   }
-  return new BackingFile(path, file.fd, file.sizeBytes, options.readOnly);
+  return new BackingFile(path, file.fd, file.sizeBytes, options.readOnly, options.ephemeral ?? false);
 }
 
 export class BackingFile implements BackingDevice {
@@ -58,6 +60,7 @@ export class BackingFile implements BackingDevice {
     private readonly fd: number,
     readonly sizeBytes: number,
     readonly readOnly: boolean,
+    private readonly ephemeral = false,
   ) {}
 
   read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void {
@@ -76,6 +79,10 @@ export class BackingFile implements BackingDevice {
   flush(done: BackingDone): void {
     if (!this.open) {
       queueMicrotask(() => done(this.closedError()));
+      return;
+    }
+    if (this.ephemeral) {
+      setImmediate(done, null);
       return;
     }
     fdatasync(this.fd, (error) => done(error && fromSystemError(error, this.path, 'making it durable')));

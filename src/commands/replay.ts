@@ -1,0 +1,97 @@
+/** `pcache replay`: runs a block trace through the cache. */
+import { Args, Flags } from '@oclif/core';
+import { ExitStatus } from '../engine/errors.js';
+import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
+import { PcacheCommand } from '../output/base-command.js';
+import { sizeFlag, speedFlag } from '../output/flags.js';
+import { renderReport } from '../output/report.js';
+import { replay, type ReplayOptions } from '../replay/replay.js';
+import { replayReport } from '../replay/report.js';
+import type { ReplayResult } from '../replay/result.js';
+
+const PHASES = {
+  scan: { label: 'reading the trace', unit: 'count', noun: 'requests' },
+  replay: { label: 'replaying', unit: 'count', noun: 'requests' },
+  drain: { label: 'writing back', unit: 'count', noun: 'keys' },
+  compare: { label: 'comparing', unit: 'bytes' },
+} as const;
+
+export default class Replay extends PcacheCommand {
+  static override summary = 'Replay a block trace through the cache and report what it did.';
+  static override description = `TRACE is a blktrace recording by its base name (pgbench.blktrace for pgbench.blktrace.0, .1, and so on), one file of it,
+the dump of blkparse -d, gzip of any of these, or - for standard input.
+Without devices the cache and the backing device are ephemeral: sized from the trace, and gone afterwards.
+With --cache and --backing those are used, and the backing device is overwritten; the cache must be formatted.
+Discards are counted and skipped, since dm-pcache has none.`;
+
+  static override examples = [
+    { description: 'How would this workload do with a cache of 1 GiB?', command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --cache-size 1GiB' },
+    { description: 'Check every byte that is read, and the backing device at the end.', command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --verify' },
+    { description: 'Straight from blktrace, for a script.', command: 'blktrace -d /dev/vdb -w 30 -o - | <%= config.bin %> <%= command.id %> - --json' },
+  ];
+
+  static override args = {
+    trace: Args.string({ name: 'TRACE', required: true, description: 'the trace, or - for standard input' }),
+  };
+
+  static override flags = {
+    'cache': Flags.string({ description: 'formatted cache device to use', helpValue: 'CACHE', dependsOn: ['backing'] }),
+    'backing': Flags.string({ description: 'backing device to use; it is overwritten', helpValue: 'BACKING', dependsOn: ['cache'] }),
+    'cache-size': sizeFlag({ description: 'size of the ephemeral cache (an eighth of the backing device, 512MiB to 4GiB)', exclusive: ['cache'] }),
+    'data-crc': Flags.boolean({ description: 'the ephemeral cache keeps a CRC of every payload', exclusive: ['cache'] }),
+    'gc-percent': Flags.integer({ description: 'collect when this much of the cache is used (the cache keeps it)', min: 0, max: GC_PERCENT_MAX, helpValue: 'N' }),
+    'speed': speedFlag({ description: 'max, realtime, or times the recorded speed such as 4x', default: Infinity, defaultHelp: () => Promise.resolve('max') }),
+    'action': Flags.string({ description: 'which events of the trace are the requests', options: ['queue', 'issue', 'complete'] as const, default: 'queue' }),
+    'device': Flags.string({ description: 'device to take from a trace of several', helpValue: 'MAJOR,MINOR' }),
+    'limit': Flags.integer({ description: 'stop after that many requests', min: 1, helpValue: 'N' }),
+    'verify': Flags.boolean({ description: 'stamp every sector, check every read, drain and compare the backing device', default: false }),
+    'force': Flags.boolean({ description: 'overwrite a backing device that holds a filesystem or the like', dependsOn: ['backing'] }),
+  };
+
+  async run(): Promise<ReplayResult> {
+    const { args, flags } = await this.parse(Replay);
+    const options: ReplayOptions = {
+      trace: args.trace,
+      action: flags.action as ReplayOptions['action'],
+      traceDevice: flags.device,
+      cachePath: flags.cache,
+      backingPath: flags.backing,
+      cacheBytes: flags['cache-size'],
+      dataCrc: flags['data-crc'] ?? false,
+      gcPercent: flags['gc-percent'],
+      speed: flags.speed,
+      limit: flags.limit ?? Infinity,
+      verify: flags.verify,
+      force: flags.force ?? false,
+      stdin: process.stdin,
+    };
+    const result = await this.work(options);
+    this.print(renderReport(replayReport(result), (title) => this.style.bold(title)));
+    if (result.verify && result.verify.mismatchCount > 0) {
+      this.note(`${args.trace}: ${result.verify.mismatchCount} mismatches found`);
+      this.setExitStatus(ExitStatus.problemsLeft);
+    }
+    return result;
+  }
+
+  private async work(options: ReplayOptions): Promise<ReplayResult> {
+    let progress = this.progress({ label: 'starting', unit: 'count' });
+    let release = () => {};
+    try {
+      return await replay(options, {
+        begins: (phase, total) => {
+          progress.stop();
+          progress = this.progress({ ...PHASES[phase], ...(total === undefined ? {} : { total }) });
+        },
+        progress: (done) => progress.update(done),
+        warn: (message) => this.note(message),
+        onInterrupt: (stop) => {
+          release = this.onInterrupt(stop);
+        },
+      });
+    } finally {
+      release();
+      progress.stop();
+    }
+  }
+}

@@ -1,0 +1,57 @@
+/** Shows a report of sections of named quantities as tables for people. Pure. */
+import { renderTable } from './table.js';
+import { formatBytes, formatCount, formatDuration, formatPercent, sparkline } from './units.js';
+
+type Quantity =
+  | { readonly kind: 'text'; readonly value: string }
+  | { readonly kind: 'count' | 'bytes' | 'duration-ns' | 'bytes-per-second' | 'per-second'; readonly value: number }
+  | { readonly kind: 'ratio'; readonly part: number; readonly whole: number }
+  | { readonly kind: 'series'; readonly values: readonly number[] };
+
+interface Section {
+  readonly title: string;
+  readonly head?: readonly string[];
+  readonly rows: readonly { readonly name: string; readonly values: readonly Quantity[] }[];
+}
+
+function show(quantity: Quantity): string {
+  switch (quantity.kind) {
+    case 'text':
+      return quantity.value;
+    case 'count':
+      return formatCount(quantity.value);
+    case 'bytes':
+      return formatBytes(quantity.value);
+    case 'duration-ns':
+      return formatDuration(quantity.value);
+    case 'bytes-per-second':
+      return `${formatBytes(Math.round(quantity.value))}/s`;
+    case 'per-second':
+      return `${formatCount(Math.round(quantity.value))} requests/s`;
+    case 'ratio':
+      return formatPercent(quantity.part, quantity.whole);
+    case 'series':
+      return sparkline(quantity.values);
+  }
+}
+
+/** Each section with its title above it, an empty line between two. */
+export function renderReport(sections: readonly Section[], heading: (title: string) => string): string {
+  return sections.map((section) => `${heading(section.title)}\n${renderSection(section)}`).join('\n');
+}
+
+function renderSection({ head, rows }: Section): string {
+  if (head === undefined) {
+    return renderTable(
+      undefined,
+      rows.map(({ name, values }) => [`  ${name}`, values.map(show).join('  ')]),
+    );
+  }
+  const align = head.map((title, column) => (column === 0 || title === '' ? 'left' : 'right'));
+  const pad = (cells: string[]) => [...cells, ...new Array<string>(Math.max(0, head.length - cells.length)).fill('')];
+  return renderTable(
+    head.map((title, column) => (column === 0 ? `  ${title}` : title)),
+    rows.map(({ name, values }) => pad([`  ${name}`, ...values.map(show)])),
+    align,
+  );
+}

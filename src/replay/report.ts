@@ -1,0 +1,123 @@
+/**
+ * The report of a replay as sections of named quantities: what to show and in what order. How it looks is
+ * the output layer's.
+ */
+import type { LatencySummary } from './latency.js';
+import type { ReplayResult } from './result.js';
+
+/** A value and what it measures. */
+export type Quantity =
+  | { readonly kind: 'text'; readonly value: string }
+  | { readonly kind: 'count' | 'bytes' | 'duration-ns' | 'bytes-per-second' | 'per-second'; readonly value: number }
+  | { readonly kind: 'ratio'; readonly part: number; readonly whole: number }
+  | { readonly kind: 'series'; readonly values: readonly number[] };
+
+export interface ReportSection {
+  readonly title: string;
+  /** Headings of a table; a section without is a list of names and values. */
+  readonly head?: readonly string[];
+  readonly rows: readonly { readonly name: string; readonly values: readonly Quantity[] }[];
+}
+
+const text = (value: string): Quantity => ({ kind: 'text', value });
+const count = (value: number): Quantity => ({ kind: 'count', value });
+const bytes = (value: number): Quantity => ({ kind: 'bytes', value });
+const duration = (value: number): Quantity => ({ kind: 'duration-ns', value });
+const ratio = (part: number, whole: number): Quantity => ({ kind: 'ratio', part, whole });
+
+export function replayReport(result: ReplayResult): ReportSection[] {
+  const sections = [traceSection(result), requestSection(result), latencySection(result), workSection(result), segmentSection(result)];
+  const verify = verifySection(result);
+  return verify ? [...sections, verify] : sections;
+}
+
+function traceSection({ trace, devices, elapsedNs, requestsPerSecond, bytesPerSecond, maxLagNs }: ReplayResult): ReportSection {
+  const rows = [
+    { name: 'trace', values: [text(trace.name), text(trace.format)] },
+    { name: 'events replayed', values: [text(trace.action)] },
+    { name: 'recorded over', values: [duration(trace.durationNs)] },
+    { name: 'cache', values: [text(devices.cache), bytes(devices.cacheBytes), text(`data_crc ${devices.dataCrc ? 'on' : 'off'}`), text(`gc_percent ${devices.gcPercent}`), text(devices.durability)] },
+    { name: 'backing', values: [text(devices.backing), bytes(devices.backingBytes)] },
+    { name: 'replayed in', values: [duration(elapsedNs)] },
+    { name: 'throughput', values: [{ kind: 'per-second', value: requestsPerSecond } as const, { kind: 'bytes-per-second', value: bytesPerSecond } as const] },
+  ];
+  if (maxLagNs !== null) rows.push({ name: 'late at worst', values: [duration(maxLagNs)] });
+  return { title: 'Replay', rows };
+}
+
+function requestSection({ requests }: ReplayResult): ReportSection {
+  const r = requests;
+  return {
+    title: 'Requests',
+    head: ['', 'requests', 'bytes', 'hits', 'hit bytes', 'hit ratio', 'by bytes'],
+    rows: [
+      { name: 'reads', values: [count(r.reads), bytes(r.readBytes), count(r.readHits), bytes(r.readHitBytes), ratio(r.readHits, r.reads), ratio(r.readHitBytes, r.readBytes)] },
+      { name: 'writes', values: [count(r.writes), bytes(r.writeBytes)] },
+      { name: '  of these FUA', values: [count(r.fuaWrites)] },
+      { name: '  with preflush', values: [count(r.preflushWrites)] },
+      { name: 'flushes', values: [count(r.flushes)] },
+      { name: 'discards, skipped', values: [count(r.discardsSkipped), bytes(r.discardBytesSkipped)] },
+      { name: 'waited for room', values: [count(r.waitedForRoom)] },
+    ],
+  };
+}
+
+function latencySection({ latency }: ReplayResult): ReportSection {
+  const row = (name: string, s: LatencySummary) => ({
+    name,
+    values: [count(s.count), ...(s.count === 0 ? [] : [s.meanNs, s.p50Ns, s.p90Ns, s.p99Ns, s.p999Ns, s.p9999Ns, s.maxNs].map(duration))],
+  });
+  return {
+    title: 'Latency',
+    head: ['', 'requests', 'mean', 'p50', 'p90', 'p99', 'p99.9', 'p99.99', 'max'],
+    rows: [row('read hit', latency.readHit), row('read miss', latency.readMiss), row('write', latency.write), row('flush', latency.flush)],
+  };
+}
+
+function workSection({ fill, writeback, gc, dirtyLeft }: ReplayResult): ReportSection {
+  return {
+    title: 'Background work',
+    head: ['', 'ksets', 'keys', 'bytes', ''],
+    rows: [
+      { name: 'misses filled', values: [text(''), count(fill.keys), bytes(fill.bytes), text(`${fill.dropped} dropped`)] },
+      { name: 'write-back', values: [count(writeback.ksets), count(writeback.keys), bytes(writeback.bytes), text(`${writeback.writes} writes, ${writeback.flushes} flushes, ${writeback.failures} failures`)] },
+      { name: 'GC', values: [count(gc.ksets), count(gc.keys), text(''), text(`${gc.segmentsFreed} segments freed`)] },
+      { name: 'left dirty', values: dirtyLeft ? [text(''), count(dirtyLeft.keys), bytes(dirtyLeft.bytes)] : [text('unknown')] },
+    ],
+  };
+}
+
+function segmentSection({ segments, index, status }: ReplayResult): ReportSection {
+  return {
+    title: 'Segments',
+    rows: [
+      { name: 'in use at the end', values: [ratio(segments.usedAtEnd, segments.total), text(`${segments.usedAtEnd} of ${segments.total}, ${segments.usedPeak} at the peak`)] },
+      { name: 'in use over time', values: [{ kind: 'series', values: segments.overTime.map((sample) => sample.value) }] },
+      { name: 'index', values: [count(index.entries), text('entries in'), bytes(index.memoryBytes)] },
+      { name: 'status', values: [text(status)] },
+    ],
+  };
+}
+
+function verifySection({ verify, interrupted }: ReplayResult): ReportSection | undefined {
+  if (!verify) return undefined;
+  const wrong = verify.mismatches.map((mismatch) => ({
+    name: `byte ${mismatch.offsetBytes} (${mismatch.where})`,
+    values: [text(`should be ${mismatch.expected}, is ${mismatch.found}`)],
+  }));
+  const notShown = verify.mismatchCount - verify.mismatches.length;
+  if (notShown > 0) wrong.push({ name: 'and', values: [text(`${notShown} more`)] });
+  return {
+    title: 'Verification',
+    rows: [
+      { name: 'sectors written', values: [count(verify.sectorsWritten)] },
+      { name: 'read sectors checked', values: [count(verify.readSectorsChecked)] },
+      {
+        name: 'backing device compared',
+        values: verify.backingSectorsChecked > 0 || !interrupted ? [count(verify.backingSectorsChecked), text('sectors')] : [text('no, interrupted')],
+      },
+      { name: 'mismatches', values: [count(verify.mismatchCount)] },
+      ...wrong,
+    ],
+  };
+}

@@ -1,0 +1,202 @@
+/**
+ * Drives a cache with a trace. Requests are submitted in trace order, each as what it is; a bounded number is
+ * under way at once. At full speed the next one goes as soon as there is a place for it; with pacing, not
+ * before its time.
+ */
+import type { CacheDriver } from '../engine/index.js';
+import { Op, PcacheError, RequestFlag, RequestState } from '../engine/index.js';
+import type { Pmem } from '../engine/device/pmem.js';
+import { TraceFlag, TraceOp, type TraceBatch } from '../trace/index.js';
+import { LatencyRecorder } from './latency.js';
+import { Slot } from './slot.js';
+import { Timeline } from './timeline.js';
+import type { Verifier } from './verifier.js';
+
+/** Requests under way at most, and bytes of them: what bounds memory. */
+const SLOTS = 32;
+const BYTES_UNDER_WAY = 32 * 1024 * 1024;
+/** Requests between two turns of the event loop, where write-back and GC get theirs. */
+const REQUESTS_PER_TURN = 64;
+
+export interface RunnerOptions {
+  readonly driver: CacheDriver;
+  readonly pmem: Pmem;
+  /** 1 replays in the time of the trace, 2 twice as fast; Infinity does not wait. */
+  readonly speed: number;
+  /** Stop after that many requests. */
+  readonly limit: number;
+  readonly verifier: Verifier | undefined;
+  /** Milliseconds, of the highest resolution there is. */
+  readonly nowMs: () => number;
+  readonly onProgress: (requests: number) => void;
+}
+
+export class Runner {
+  requests = 0;
+  readBytes = 0;
+  writeBytes = 0;
+  fuaWrites = 0;
+  preflushWrites = 0;
+  discardsSkipped = 0;
+  discardBytesSkipped = 0;
+  peakSegmentsUsed = 0;
+  /** How late a paced request was submitted at worst, ms. */
+  maxLagMs = 0;
+  readonly latency = {
+    readHit: new LatencyRecorder(),
+    readMiss: new LatencyRecorder(),
+    write: new LatencyRecorder(),
+    flush: new LatencyRecorder(),
+  };
+  readonly segmentsUsed = new Timeline();
+
+  private readonly free: Slot[] = [];
+  private readonly all: Slot[] = [];
+  private bytesUnderWay = 0;
+  private wake: (() => void) | undefined;
+  private failure: PcacheError | undefined;
+  private stopped = false;
+  private readonly startedMs: number;
+
+  constructor(private readonly options: RunnerOptions) {
+    for (let n = 0; n < SLOTS; n++) this.all.push(new Slot(options.pmem, (slot) => this.ended(slot)));
+    this.free.push(...this.all);
+    this.startedMs = options.nowMs();
+  }
+
+  /** Asks the run to end after what is under way. */
+  stop(): void {
+    this.stopped = true;
+    this.wake?.();
+  }
+
+  get isStopped(): boolean {
+    return this.stopped;
+  }
+
+  /** Replays everything, and waits for the last request to end. Throws the first failure of a request. */
+  async run(batches: AsyncIterable<TraceBatch>): Promise<void> {
+    try {
+      for await (const batch of batches) {
+        if (!(await this.runBatch(batch))) break;
+      }
+    } finally {
+      while (this.free.length < SLOTS) await this.oneEnds();
+      for (const slot of this.all) slot.release();
+    }
+    if (this.failure) throw this.failure;
+  }
+
+  /** @returns false when the run is over. */
+  private async runBatch(batch: TraceBatch): Promise<boolean> {
+    for (let i = 0; i < batch.count; i++) {
+      if (this.stopped || this.failure || this.requests >= this.options.limit) return false;
+      const op = batch.op[i];
+      if (op === TraceOp.discard) {
+        this.discardsSkipped++;
+        this.discardBytesSkipped += batch.lengthBytes[i];
+        continue;
+      }
+      const length = op === TraceOp.flush ? 0 : batch.lengthBytes[i];
+      while (!this.hasRoom(length)) await this.oneEnds();
+      if (this.options.speed !== Infinity) await this.waitUntil(batch.timeNs[i] / 1e6 / this.options.speed);
+      if (this.stopped || this.failure) return false;
+      this.submit(op, batch.flags[i], batch.offsetBytes[i], length);
+      if (this.requests % REQUESTS_PER_TURN === 0) await this.turn();
+    }
+    return true;
+  }
+
+  private hasRoom(length: number): boolean {
+    if (this.free.length === 0) return false;
+    return this.bytesUnderWay === 0 || this.bytesUnderWay + length <= BYTES_UNDER_WAY;
+  }
+
+  private oneEnds(): Promise<void> {
+    return new Promise((resolve) => {
+      this.wake = () => {
+        this.wake = undefined;
+        resolve();
+      };
+    });
+  }
+
+  private async turn(): Promise<void> {
+    const { cache } = this.options.driver;
+    const used = cache.segmentsUsed;
+    this.peakSegmentsUsed = Math.max(this.peakSegmentsUsed, used);
+    this.segmentsUsed.offer(this.requests, used);
+    this.options.onProgress(this.requests);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  private async waitUntil(dueMs: number): Promise<void> {
+    const { nowMs } = this.options;
+    for (;;) {
+      const early = dueMs - (nowMs() - this.startedMs);
+      if (early <= 0) {
+        this.maxLagMs = Math.max(this.maxLagMs, -early);
+        return;
+      }
+      if (this.stopped) return;
+      // A timer is a millisecond off at best; the rest is waited for turn by turn.
+      if (early > 2) {
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, Math.min(early - 1, 100));
+          if (this.stopped) {
+            clearTimeout(timer);
+            resolve();
+          }
+        });
+      } else await new Promise((resolve) => setImmediate(resolve));
+      this.options.onProgress(this.requests);
+    }
+  }
+
+  private submit(traceOp: number, traceFlags: number, offsetBytes: number, lengthBytes: number): void {
+    const { verifier, driver, nowMs } = this.options;
+    const slot = this.free.pop()!;
+    const op = traceOp === TraceOp.read ? Op.read : traceOp === TraceOp.write ? Op.write : Op.flush;
+    let flags = 0;
+    if (op === Op.write) {
+      if ((traceFlags & TraceFlag.fua) !== 0) flags |= RequestFlag.fua;
+      if ((traceFlags & TraceFlag.preflush) !== 0) flags |= RequestFlag.preflush;
+    }
+    slot.set(op, flags, offsetBytes, lengthBytes);
+    this.requests++;
+    this.bytesUnderWay += lengthBytes;
+    if (op === Op.read) {
+      this.readBytes += lengthBytes;
+      verifier?.beforeRead(offsetBytes, lengthBytes, slot.versions);
+    } else if (op === Op.write) {
+      this.writeBytes += lengthBytes;
+      if ((flags & RequestFlag.fua) !== 0) this.fuaWrites++;
+      if ((flags & RequestFlag.preflush) !== 0) this.preflushWrites++;
+      verifier?.beforeWrite(offsetBytes, lengthBytes, slot.words, slot.versions);
+    }
+    slot.submittedMs = nowMs();
+    const pending = driver.cache.submit(slot.group);
+    driver.kick();
+    if (pending === 0) this.ended(slot);
+  }
+
+  private ended(slot: Slot): void {
+    const { verifier, nowMs } = this.options;
+    const tookMs = nowMs() - slot.submittedMs;
+    const { group } = slot;
+    this.bytesUnderWay -= slot.lengthBytes;
+    this.free.push(slot);
+    if (group.state[0] === RequestState.failed) {
+      this.failure ??= group.errors[0];
+    } else if (slot.op === Op.read) {
+      (group.missBytes[0] === 0 ? this.latency.readHit : this.latency.readMiss).recordMs(tookMs);
+      verifier?.readEnded(slot.offsetBytes, slot.lengthBytes, slot.words, slot.versions);
+    } else if (slot.op === Op.write) {
+      this.latency.write.recordMs(tookMs);
+      verifier?.writeEnded(slot.offsetBytes, slot.lengthBytes, slot.versions);
+    } else {
+      this.latency.flush.recordMs(tookMs);
+    }
+    this.wake?.();
+  }
+}
