@@ -84,11 +84,15 @@ export function busyError(path: string, use: string, cause?: unknown): PcacheErr
   return new PcacheError('BUSY', `${path}: ${use}; stop that use first`, { cause });
 }
 
-/** What the kernel says of a block device whose exclusive open it refused. */
+/** What uses a block device whose exclusive open the kernel refused. */
 export function describeBusyDevice(path: string, roots: SystemRoots = SYSTEM_ROOTS): string {
   const status = statOrUndefined(path);
   const use = status && kernelUse(status, true, roots);
-  return use ?? 'in use by the kernel (mounted, swap, or part of another device)';
+  if (use !== undefined) return use;
+  // Another program that opens devices as this one does has the lock as well.
+  const [holder] = status === undefined ? [] : lockHolders(status, roots);
+  if (holder !== undefined) return describeHolder(holder, roots);
+  return 'in use by the kernel (mounted, swap, or part of another device) or opened exclusively by a process';
 }
 
 /**

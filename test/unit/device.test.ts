@@ -1,0 +1,369 @@
+/** The cache device: mapped and by plain reads, what opening refuses, batches of copies. */
+import { execFileSync } from 'node:child_process';
+import {
+  mkdtempSync,
+  openSync,
+  closeSync,
+  ftruncateSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statfsSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { nativeAddon, setNativeEnabled } from '../../src/engine/device/native.js';
+import { openPmem, openPmemReader } from '../../src/engine/device/open.js';
+import { CopyKind, type Arena, type CopyList, type Pmem } from '../../src/engine/device/pmem.js';
+import { PcacheError } from '../../src/engine/errors.js';
+import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
+
+const directory = mkdtempSync(join(tmpdir(), 'pcache-device-'));
+const path = join(directory, 'cache.pmem');
+const SIZE_BYTES = 100_000;
+const TMPFS_MAGIC = 0x01021994;
+
+function pattern(length: number, salt = 1): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => (i * 131 + (i >> 8) * 17 + salt * 29) & 0xff);
+}
+
+function errorOf(call: () => unknown): PcacheError {
+  try {
+    call();
+  } catch (error) {
+    expect(error).toBeInstanceOf(PcacheError);
+    const pcacheError = error as PcacheError;
+    expect(pcacheError.message).not.toContain('\n');
+    return pcacheError;
+  }
+  return expect.fail('nothing was thrown');
+}
+
+beforeEach(() => writeFileSync(path, pattern(SIZE_BYTES)));
+afterEach(() => setNativeEnabled(true));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+describe.each([
+  ['mapped', true],
+  ['by plain reads', false],
+])('a reader, %s', (_, native) => {
+  test('gives the bytes and their CRC', () => {
+    const reader = openPmemReader(path, { native });
+    expect(reader.sizeBytes).toBe(SIZE_BYTES);
+    const target = new Uint8Array(5000);
+    reader.read(12_345, target, 1000, 4000);
+    expect(Buffer.compare(target.subarray(1000), pattern(SIZE_BYTES).subarray(12_345, 16_345))).toBe(0);
+    expect(target.subarray(0, 1000).every((byte) => byte === 0)).toBe(true);
+    expect(reader.crc32c(777, 90_000, 5)).toBe(crc32cRaw(5, pattern(SIZE_BYTES), 777, 90_777));
+    expect(reader.crc32c(SIZE_BYTES, 0, 5)).toBe(5);
+    reader.close();
+  });
+
+  test('takes the CRC of a range longer than its pieces', () => {
+    const bytes = pattern(3_000_001);
+    writeFileSync(path, bytes);
+    const reader = openPmemReader(path, { native });
+    expect(reader.crc32c(1, 3_000_000, CRC_SEED)).toBe(crc32cRaw(CRC_SEED, bytes, 1));
+    reader.close();
+  });
+
+  test.each([
+    [SIZE_BYTES, 1, 0],
+    [-1, 1, 0],
+    [0, SIZE_BYTES + 1, 0],
+    [0.5, 1, 0],
+    [NaN, 1, 0],
+    [0, 10, 200_000],
+    [0, 10, 199_991],
+    [0, -1, 0],
+  ])('refuses offset %s, length %s, target offset %s', (offset, length, targetOffset) => {
+    const reader = openPmemReader(path, { native });
+    const target = new Uint8Array(200_000);
+    expect(errorOf(() => reader.read(offset, target, targetOffset, length))).toMatchObject({ code: 'OUT_OF_RANGE' });
+    if (targetOffset === 0) expect(errorOf(() => reader.crc32c(offset, length, 0)).code).toBe('OUT_OF_RANGE');
+    reader.close();
+  });
+
+  test('says so when the file shrinks under it', () => {
+    const reader = openPmemReader(path, { native });
+    truncateSync(path, 8192);
+    const error = errorOf(() => reader.read(50_000, new Uint8Array(10), 0, 10));
+    expect(error.code).toBe('TRUNCATED');
+    expect(error.message).toContain(path);
+    expect(errorOf(() => reader.crc32c(0, SIZE_BYTES, 0)).code).toBe('TRUNCATED');
+    reader.close();
+  });
+
+  test('cannot be used once closed, and is closed once', () => {
+    const reader = openPmemReader(path, { native });
+    reader.close();
+    reader.close();
+    expect(errorOf(() => reader.read(0, new Uint8Array(1), 0, 1)).code).toBe('CLOSED');
+    expect(errorOf(() => reader.crc32c(0, 1, 0)).code).toBe('CLOSED');
+  });
+
+  test('leaves no descriptor behind when it is refused', () => {
+    writeFileSync(path, '');
+    const before = openSync('/dev/null', 'r');
+    errorOf(() => openPmemReader(path, { native }));
+    const after = openSync('/dev/null', 'r');
+    expect(after).toBe(before + 1);
+    closeSync(before);
+    closeSync(after);
+  });
+});
+
+describe('what opening refuses', () => {
+  const openers: [string, (path: string) => unknown][] = [
+    ['openPmem', (at) => openPmem(at)],
+    ['openPmemReader', (at) => openPmemReader(at)],
+    ['openPmemReader without the helper', (at) => openPmemReader(at, { native: false })],
+  ];
+
+  describe.each(openers)('%s', (_, open) => {
+    test.each([
+      ['a missing file', () => join(directory, 'missing'), 'NOT_FOUND', 'no such file'],
+      ['a directory', () => directory, 'NOT_A_DEVICE', 'is a directory'],
+      ['a character device', () => '/dev/null', 'NOT_A_DEVICE', 'character device'],
+    ])('%s', (_what, where, code, words) => {
+      const error = errorOf(() => open(where()));
+      expect(error.code).toBe(code);
+      expect(error.message).toContain(`${where()}: `);
+      expect(error.message).toContain(words);
+    });
+
+    test('an empty file, naming the remedy', () => {
+      writeFileSync(path, '');
+      const error = errorOf(() => open(path));
+      expect(error.code).toBe('TOO_SMALL');
+      expect(error.message).toContain('truncate -s');
+    });
+
+    test('a FIFO, without waiting for a writer', () => {
+      const fifo = join(directory, `fifo-${Math.random()}`);
+      execFileSync('mkfifo', [fifo]);
+      expect(errorOf(() => open(fifo))).toMatchObject({ code: 'NOT_A_DEVICE' });
+    });
+
+    test('a file of somebody else', () => {
+      const closed = join(directory, `closed-${Math.random()}`);
+      writeFileSync(closed, 'x', { mode: 0 });
+      // Root may read everything, so a test run as root becomes nobody for a moment.
+      const root = process.geteuid?.() === 0;
+      if (root) {
+        execFileSync('chmod', ['755', directory]);
+        process.seteuid?.(65_534);
+      }
+      try {
+        expect(errorOf(() => open(closed))).toMatchObject({ code: 'NO_ACCESS' });
+      } finally {
+        if (root) process.seteuid?.(0);
+      }
+    });
+  });
+
+  test('writing without the helper, naming how to build it or switch it on', () => {
+    setNativeEnabled(false);
+    expect(errorOf(() => openPmem(path))).toMatchObject({ code: 'NATIVE_MISSING' });
+    const reader = openPmemReader(path);
+    expect(reader.constructor.name).toBe('FileReader');
+    reader.close();
+  });
+});
+
+describe('a writable mapping', () => {
+  let pmem: Pmem;
+  beforeEach(() => {
+    pmem = openPmem(path);
+  });
+  afterEach(() => pmem.close());
+
+  test('writes and zeroes what the file then holds', () => {
+    const expected = Buffer.from(pattern(SIZE_BYTES));
+    const source = pattern(10_000, 9);
+    pmem.write(4000, source, 17, 9000);
+    expected.set(source.subarray(17, 9017), 4000);
+    pmem.fence();
+    pmem.zero(60_001, 5003);
+    expected.fill(0, 60_001, 65_004);
+    pmem.persist();
+    expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+  });
+
+  test.each([
+    [directory, false],
+    [directory, true],
+    ['/dev/shm', false],
+  ])('finds out how durable a file in %s is (ephemeral: %s)', (where, ephemeral) => {
+    const memory = statfsSync(where).type === TMPFS_MAGIC;
+    const other = join(where, `pcache-durability-${process.pid}`);
+    writeFileSync(other, new Uint8Array(4096));
+    const opened = openPmem(other, { ephemeral });
+    // A filesystem with DAX may say 'dax' here; none may call a disk volatile, or a memory disk durable.
+    if (ephemeral || memory) expect(opened.durability).toBe('volatile');
+    else expect(['page-cache', 'dax']).toContain(opened.durability);
+    opened.persist();
+    opened.close();
+    rmSync(other);
+  });
+
+  test('reaches beyond 4 GiB', () => {
+    const large = join(directory, 'large');
+    const sizeBytes = 3 * 2 ** 40;
+    const fd = openSync(large, 'w+');
+    ftruncateSync(fd, sizeBytes);
+    const opened = openPmem(large);
+    expect(opened.sizeBytes).toBe(sizeBytes);
+    const offsetBytes = sizeBytes - 12_345;
+    opened.write(offsetBytes, pattern(500), 0, 500);
+    const target = new Uint8Array(500);
+    opened.read(offsetBytes, target, 0, 500);
+    expect(target).toEqual(pattern(500));
+    readSync(fd, target.fill(0), 0, 500, offsetBytes);
+    expect(target).toEqual(pattern(500));
+    opened.close();
+    closeSync(fd);
+    rmSync(large);
+  });
+
+  test('says so when the file shrinks under it', () => {
+    truncateSync(path, 8192);
+    expect(errorOf(() => pmem.write(50_000, pattern(10), 0, 10))).toMatchObject({ code: 'TRUNCATED' });
+    expect(errorOf(() => pmem.zero(50_000, 10))).toMatchObject({ code: 'TRUNCATED' });
+    pmem.write(0, pattern(10), 0, 10);
+  });
+
+  test('cannot be used once closed', () => {
+    const list = pmem.createCopyList(1);
+    const arena = pmem.registerArena(new Uint8Array(512));
+    pmem.close();
+    for (const call of [
+      () => pmem.write(0, pattern(1), 0, 1),
+      () => pmem.zero(0, 1),
+      () => pmem.persist(),
+      () => pmem.runCopies(list, 0, arena),
+    ]) {
+      expect(errorOf(call)).toMatchObject({ code: 'CLOSED' });
+    }
+  });
+});
+
+describe('batches of copies', () => {
+  const ARENA_BYTES = 64 * 1024;
+  let pmem: Pmem;
+  let list: CopyList;
+  let arena: Arena;
+
+  beforeEach(() => {
+    pmem = openPmem(path);
+    list = pmem.createCopyList(8);
+    arena = pmem.registerArena(pattern(ARENA_BYTES, 3));
+  });
+  afterEach(() => pmem.close());
+
+  function set(i: number, kind: number, pmemOffset: number, arenaOffset: number, length: number): void {
+    list.kind[i] = kind;
+    list.pmemOffsetBytes[i] = pmemOffset;
+    list.arenaOffsetBytes[i] = arenaOffset;
+    list.lengthBytes[i] = length;
+  }
+
+  test('run in order: a read sees the write before it, and not the one after', () => {
+    const [first, second] = [arena.memory.slice(0, 4096), arena.memory.slice(4096, 8192)];
+    set(0, CopyKind.write, 8192, 0, 4096);
+    set(1, CopyKind.read, 8192, 20_000, 4096);
+    set(2, CopyKind.write, 8192, 4096, 4096);
+    set(3, CopyKind.read, 8192, 30_000, 4096);
+    pmem.runCopies(list, 4, arena);
+    expect(Buffer.compare(arena.memory.subarray(20_000, 24_096), first)).toBe(0);
+    expect(Buffer.compare(arena.memory.subarray(30_000, 34_096), second)).toBe(0);
+    expect(Buffer.compare(readFileSync(path).subarray(8192, 12_288), second)).toBe(0);
+  });
+
+  test('the CRC comes with the copy, at any length', () => {
+    const lengths = [0, 24, 512, 4096, 4097, 12_800, 50_000];
+    lengths.forEach((length, i) => set(i, CopyKind.writeCrc, 1000 + i, 3 * i, length));
+    for (const [i, length] of lengths.entries()) {
+      list.crc[i] = 0xdead;
+      pmem.runCopies(list, i + 1, arena);
+      expect(list.crc[i]).toBe(crc32cRaw(CRC_SEED, arena.memory, 3 * i, 3 * i + length));
+      expect(pmem.crc32c(1000 + i, length, CRC_SEED)).toBe(list.crc[i]);
+    }
+  });
+
+  test('only as many entries as asked for', () => {
+    set(0, CopyKind.write, 0, 0, 512);
+    set(1, CopyKind.write, 4096, 0, 512);
+    pmem.runCopies(list, 1, arena);
+    expect(Buffer.compare(readFileSync(path).subarray(4096, 4608), pattern(SIZE_BYTES).subarray(4096, 4608))).toBe(0);
+  });
+
+  test.each([
+    ['beyond the device', CopyKind.write, SIZE_BYTES - 511, 0, 512],
+    ['beyond the arena', CopyKind.write, 0, ARENA_BYTES - 511, 512],
+    ['longer than both', CopyKind.read, 0, 0, 0xffffffff],
+    ['at a fraction', CopyKind.read, 0.5, 0, 1],
+    ['at a negative offset', CopyKind.read, -512, 0, 512],
+    ['at no number', CopyKind.writeCrc, NaN, 0, 512],
+    ['of an unknown kind', 3, 0, 0, 512],
+  ])('an entry %s is not done, those before it are', (_, kind, pmemOffset, arenaOffset, length) => {
+    set(0, CopyKind.write, 4096, 0, 512);
+    set(1, kind, pmemOffset, arenaOffset, length);
+    set(2, CopyKind.write, 8192, 0, 512);
+    const before = arena.memory.slice();
+    expect(errorOf(() => pmem.runCopies(list, 3, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
+    const expected = pattern(SIZE_BYTES);
+    expected.set(before.subarray(0, 512), 4096);
+    expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+    expect(Buffer.compare(arena.memory, before)).toBe(0);
+  });
+
+  test('more entries than the list has room for are refused', () => {
+    expect(errorOf(() => pmem.runCopies(list, 9, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
+    expect(errorOf(() => pmem.runCopies(list, -1, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
+  });
+
+  test('an arena is refused once it is unregistered', () => {
+    pmem.unregisterArena(arena);
+    expect(errorOf(() => pmem.runCopies(list, 0, arena))).toMatchObject({ code: 'CLOSED' });
+    expect(errorOf(() => pmem.unregisterArena(arena))).toMatchObject({ code: 'CLOSED' });
+  });
+
+  test('an arena whose memory was detached is refused', () => {
+    structuredClone(arena.memory.buffer, { transfer: [arena.memory.buffer as ArrayBuffer] });
+    expect(() => pmem.runCopies(list, 0, arena)).toThrow('detached');
+  });
+
+  test('a batch that meets the end of a truncated file is an error', () => {
+    truncateSync(path, 8192);
+    set(0, CopyKind.write, 0, 0, 512);
+    set(1, CopyKind.read, 50_000, 0, 512);
+    expect(errorOf(() => pmem.runCopies(list, 2, arena))).toMatchObject({ code: 'TRUNCATED' });
+    expect(Buffer.compare(readFileSync(path).subarray(0, 512), arena.memory.subarray(0, 512))).toBe(0);
+  });
+
+  test('registered memory lives exactly as long as its registration', async () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+    const addon = nativeAddon();
+    let watched: WeakRef<Uint8Array> | undefined;
+    const id = ((): number => {
+      const memory = new Uint8Array(1 << 20);
+      watched = new WeakRef(memory);
+      return addon.registerArena(memory);
+    })();
+    await turn();
+    collect();
+    expect(watched?.deref()).toBeDefined();
+    addon.unregisterArena(id);
+    await turn();
+    collect();
+    expect(watched?.deref()).toBeUndefined();
+  });
+});

@@ -1,0 +1,303 @@
+/** The native helper's own contract: every choice of instructions, handles, bounds, and memory faults. */
+import { spawnSync } from 'node:child_process';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import fc from 'fast-check';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import {
+  nativeAddon,
+  type CopyInstructions,
+  type CrcMethod,
+  type WriteBackInstruction,
+} from '../../src/engine/device/native.js';
+import { crc32cRaw } from '../../src/engine/media/crc32c.js';
+
+const addon = nativeAddon();
+const best = addon.features();
+const addonPath = fileURLToPath(new URL('../../native/build/Release/pcache_native.node', import.meta.url));
+const directory = mkdtempSync(join(tmpdir(), 'pcache-native-'));
+const MAP_BYTES = 64 * 1024;
+
+const COPIES: CopyInstructions[] = ['portable', 'sse2', 'avx', 'avx512'];
+const WRITE_BACKS: WriteBackInstruction[] = ['none', 'clflush', 'clflushopt', 'clwb'];
+const CRCS: CrcMethod[] = ['table', 'hardware', 'vector'];
+const usable = <T>(all: T[], highest: T): T[] => all.slice(0, all.indexOf(highest) + 1);
+
+let fd: number;
+let handle: number;
+
+function pattern(length: number, salt = 1): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => (i * 131 + (i >> 8) * 17 + salt * 29) & 0xff);
+}
+
+const thrownBy = (call: () => unknown): { code?: string; offsetBytes?: number } => {
+  try {
+    call();
+  } catch (error) {
+    return error as { code?: string };
+  }
+  return { code: 'nothing thrown' };
+};
+
+beforeEach(() => {
+  const path = join(directory, 'map');
+  writeFileSync(path, new Uint8Array(MAP_BYTES));
+  fd = openSync(path, 'r+');
+  handle = addon.map(fd, MAP_BYTES, true, false).handle;
+});
+
+afterEach(() => {
+  addon.select(best.copy, best.writeBack, best.crc);
+  addon.unmap(handle);
+  closeSync(fd);
+});
+
+afterAll(() => rmSync(directory, { recursive: true }));
+
+test('the features name what the processor has', () => {
+  const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1].trim().split(' ');
+  const names = { sse42: 'sse4_2', pclmul: 'pclmulqdq' } as Record<string, string>;
+  if (flags === undefined) expect(best.copy).toBe('portable');
+  else
+    for (const [name, has] of Object.entries(best.cpu))
+      expect([name, has]).toEqual([name, flags.includes(names[name] ?? name)]);
+});
+
+describe.each(usable(CRCS, best.crc))('CRC-32C by %s', (method) => {
+  beforeEach(() => expect(addon.select(best.copy, best.writeBack, method)).toBe(true));
+
+  test('gives the published check value', () => {
+    // The usual CRC-32C of "123456789" is e3069283; it inverts before and after.
+    const digits = new TextEncoder().encode('123456789');
+    expect(~addon.crcBytes(0xffffffff, digits, 0, 9) >>> 0).toBe(0xe3069283);
+  });
+
+  test('equals the table at every length to 1100 and every alignment to 16', () => {
+    const bytes = pattern(1200);
+    for (let length = 0; length <= 1100; length++) {
+      const start = length % 17;
+      const expected = crc32cRaw(length * 7919, bytes, start, start + length);
+      if (addon.crcBytes(length * 7919, bytes, start, start + length) !== expected)
+        expect.fail(`length ${length}, start ${start}`);
+    }
+  });
+
+  test('equals the table for any bytes, seed and range', () => {
+    const range = fc.tuple(fc.uint8Array({ maxLength: 9000, size: 'max' }), fc.nat(), fc.nat());
+    fc.assert(
+      fc.property(range, fc.integer({ min: 0, max: 0xffffffff }), ([bytes, a, b], seed) => {
+        const [start, end] = [a % (bytes.length + 1), b % (bytes.length + 1)].sort((x, y) => x - y);
+        expect(addon.crcBytes(seed, bytes, start, end)).toBe(crc32cRaw(seed, bytes, start, end));
+      }),
+    );
+  });
+
+  test('can be continued, and is the same over a mapping', () => {
+    const bytes = pattern(40_000);
+    addon.write(handle, 100, bytes, 0, bytes.length);
+    const whole = crc32cRaw(5, bytes);
+    expect(addon.crcBytes(addon.crcBytes(5, bytes, 0, 12_345), bytes, 12_345, bytes.length)).toBe(whole);
+    expect(addon.crcRange(handle, 100, bytes.length, 5)).toBe(whole);
+  });
+});
+
+describe.each(usable(COPIES, best.copy))('copies by %s', (copy) => {
+  const lengths = [0, 1, 7, 8, 15, 63, 64, 65, 127, 128, 129, 191, 192, 255, 256, 257, 320, 511, 512, 513, 4096, 4097];
+
+  beforeEach(() => expect(addon.select(copy, best.writeBack, best.crc)).toBe(true));
+
+  test('write, read and zero move exactly the bytes asked for, at every alignment', () => {
+    const source = pattern(8192);
+    const base = new Uint8Array(8192).fill(0xee);
+    const image = new Uint8Array(8192);
+    for (const length of lengths) {
+      for (let offset = 0; offset <= 65; offset++) {
+        const sourceOffset = (offset * 5) % 67;
+        const expected = base.slice();
+        expected.set(source.subarray(sourceOffset, sourceOffset + length), offset);
+        addon.write(handle, 0, base, 0, base.length);
+        addon.write(handle, offset, source, sourceOffset, length);
+        addon.fence();
+        image.fill(0xaa);
+        addon.read(handle, 0, image, 0, image.length);
+        if (Buffer.compare(image, expected) !== 0) expect.fail(`write: offset ${offset}, length ${length}`);
+
+        addon.read(handle, offset, image, sourceOffset, length);
+        const readBack = expected.slice();
+        readBack.set(source.subarray(sourceOffset, sourceOffset + length), sourceOffset);
+        if (Buffer.compare(image, readBack) !== 0) expect.fail(`read: offset ${offset}, length ${length}`);
+
+        addon.zero(handle, offset, length);
+        expected.fill(0, offset, offset + length);
+        addon.read(handle, 0, image, 0, image.length);
+        if (Buffer.compare(image, expected) !== 0) expect.fail(`zero: offset ${offset}, length ${length}`);
+      }
+    }
+  });
+
+  test('what is written is in the file', () => {
+    const source = pattern(9000);
+    addon.write(handle, 4091, source, 0, source.length);
+    addon.persist(handle);
+    const file = readFileSync(join(directory, 'map'));
+    expect(Buffer.compare(file.subarray(4091, 13_091), source)).toBe(0);
+    expect(file.subarray(0, 4091).every((byte) => byte === 0)).toBe(true);
+    expect(file.subarray(13_091).every((byte) => byte === 0)).toBe(true);
+  });
+});
+
+test.each(usable(WRITE_BACKS, best.writeBack))('write-back by %s leaves the bytes as they are', (writeBack) => {
+  expect(addon.select(best.copy, writeBack, best.crc)).toBe(true);
+  const source = pattern(300);
+  addon.write(handle, 33, source, 0, 300);
+  addon.flush(handle, 1, 400);
+  addon.flush(handle, MAP_BYTES - 1, 1);
+  const target = new Uint8Array(300);
+  addon.read(handle, 33, target, 0, 300);
+  expect(target).toEqual(source);
+});
+
+test('instructions that the processor lacks are not chosen', () => {
+  expect(() => addon.select('mmx' as CopyInstructions, 'none', 'table')).toThrow('no such choice');
+  for (const copy of COPIES.slice(COPIES.indexOf(best.copy) + 1))
+    expect(addon.select(copy, 'none', 'table')).toBe(false);
+});
+
+describe('handles and bounds', () => {
+  const bytes = new Uint8Array(100);
+
+  test('a released mapping is refused, also when its slot is in use again', () => {
+    const old = addon.map(fd, MAP_BYTES, true, false).handle;
+    addon.unmap(old);
+    const next = addon.map(fd, MAP_BYTES, true, false).handle;
+    expect(next).not.toBe(old);
+    for (const call of [
+      () => addon.read(old, 0, bytes, 0, 1),
+      () => addon.write(old, 0, bytes, 0, 1),
+      () => addon.zero(old, 0, 1),
+      () => addon.flush(old, 0, 1),
+      () => addon.persist(old),
+      () => addon.crcRange(old, 0, 1, 0),
+      () => addon.unmap(old),
+    ]) {
+      expect(thrownBy(call).code).toBe('CLOSED');
+    }
+    addon.unmap(next);
+  });
+
+  test.each([0, -1, 1.5, NaN, 2 ** 32, 2 ** 53, undefined as unknown as number])('%s is not a handle', (wrong) => {
+    expect(thrownBy(() => addon.read(wrong, 0, bytes, 0, 1)).code).toBe('CLOSED');
+  });
+
+  test.each([
+    [MAP_BYTES, 1],
+    [MAP_BYTES - 1, 2],
+    [0, MAP_BYTES + 1],
+    [-1, 1],
+    [0.5, 1],
+    [NaN, 1],
+    [0, NaN],
+    [0, Infinity],
+    [2 ** 44, 1],
+    [2 ** 53 - 1, 2],
+    [1, 2 ** 53 - 1],
+    [2 ** 64, 1],
+  ])('offset %s, length %s of the mapping is out of range', (offset, length) => {
+    const large = new Uint8Array(MAP_BYTES * 2);
+    expect(thrownBy(() => addon.read(handle, offset, large, 0, length)).code).toBe('OUT_OF_RANGE');
+    expect(thrownBy(() => addon.write(handle, offset, large, 0, length)).code).toBe('OUT_OF_RANGE');
+    expect(thrownBy(() => addon.zero(handle, offset, length)).code).toBe('OUT_OF_RANGE');
+    expect(thrownBy(() => addon.flush(handle, offset, length)).code).toBe('OUT_OF_RANGE');
+    expect(thrownBy(() => addon.crcRange(handle, offset, length, 0)).code).toBe('OUT_OF_RANGE');
+  });
+
+  test.each([
+    [99, 2],
+    [101, 0],
+    [-1, 1],
+    [2 ** 53 - 1, 1],
+  ])('offset %s, length %s of a 100-byte buffer is out of range', (offset, length) => {
+    expect(thrownBy(() => addon.read(handle, 0, bytes, offset, length)).code).toBe('OUT_OF_RANGE');
+    expect(thrownBy(() => addon.write(handle, 0, bytes, offset, length)).code).toBe('OUT_OF_RANGE');
+    expect(thrownBy(() => addon.crcBytes(0, bytes, offset, offset + length)).code).toBe('OUT_OF_RANGE');
+  });
+
+  test('the last byte is in range, and an empty range at the end', () => {
+    addon.write(handle, MAP_BYTES - 1, Uint8Array.of(7), 0, 1);
+    addon.read(handle, MAP_BYTES - 1, bytes, 99, 1);
+    expect(bytes[99]).toBe(7);
+    addon.zero(handle, MAP_BYTES, 0);
+  });
+
+  test('only byte arrays are buffers', () => {
+    const wrongs: unknown[] = [new Float64Array(8), [1, 2], 'text', undefined, new DataView(new ArrayBuffer(8))];
+    for (const wrong of wrongs) {
+      expect(thrownBy(() => addon.write(handle, 0, wrong as Uint8Array, 0, 1)).code).toBe('INVALID');
+      expect(thrownBy(() => addon.crcBytes(0, wrong as Uint8Array, 0, 1)).code).toBe('INVALID');
+    }
+  });
+
+  test('a read-only mapping is read but not written', () => {
+    const readOnly = addon.map(fd, MAP_BYTES, false, false).handle;
+    addon.read(readOnly, 0, bytes, 0, 100);
+    expect(thrownBy(() => addon.write(readOnly, 0, bytes, 0, 1)).code).toBe('READ_ONLY');
+    expect(thrownBy(() => addon.zero(readOnly, 0, 1)).code).toBe('READ_ONLY');
+    addon.unmap(readOnly);
+  });
+
+  test('a mapping the system refuses is an error with its number', () => {
+    expect(thrownBy(() => addon.map(9999, 4096, true, false))).toMatchObject({ code: 'ERRNO', errno: 9 });
+    expect(thrownBy(() => addon.map(fd, 0, true, false)).code).toBe('OUT_OF_RANGE');
+  });
+});
+
+describe('memory faults', () => {
+  test('an access past the end of a truncated file is an error that says where', () => {
+    ftruncateSync(fd, 8192);
+    const bytes = new Uint8Array(8192);
+    for (const call of [
+      () => addon.read(handle, 4096, bytes, 0, 8192),
+      () => addon.write(handle, 8192, bytes, 0, 100),
+      () => addon.zero(handle, 8200, 10),
+      () => addon.crcRange(handle, 0, MAP_BYTES, 0),
+    ]) {
+      const error = thrownBy(call);
+      expect(error.code).toBe('FAULT');
+      expect(error.offsetBytes).toBeGreaterThanOrEqual(8192);
+      expect(error.offsetBytes).toBeLessThan(12_288);
+    }
+    addon.read(handle, 0, bytes, 0, 8192);
+  });
+
+  test('a fault elsewhere still ends the process', () => {
+    const script = `
+      const addon = require(${JSON.stringify(addonPath)});
+      const fd = require('fs').openSync(${JSON.stringify(join(directory, 'map'))}, 'r');
+      addon.map(fd, 4096, false, false);
+      process.kill(process.pid, 'SIGBUS');
+      setTimeout(() => console.log('still alive'), 1000);`;
+    const child = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8' });
+    expect(child.stdout).toBe('');
+    expect(child.signal).toBe('SIGBUS');
+  });
+
+  test('a worker has handles and faults of its own', async () => {
+    ftruncateSync(fd, 4096);
+    const script = `
+      const { parentPort, workerData } = require('node:worker_threads');
+      const addon = require(workerData.addonPath);
+      const code = (call) => { try { call(); } catch (error) { return error.code; } };
+      const bytes = new Uint8Array(8);
+      const foreign = code(() => addon.read(workerData.handle, 0, bytes, 0, 8));
+      const own = addon.map(workerData.fd, 65536, true, false).handle;
+      parentPort.postMessage([foreign, code(() => addon.read(own, 4096, bytes, 0, 8))]);`;
+    const worker = new Worker(script, { eval: true, workerData: { addonPath, handle, fd } });
+    const codes = await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    expect(codes).toEqual(['CLOSED', 'FAULT']);
+    await worker.terminate();
+    expect(thrownBy(() => addon.read(handle, 4096, new Uint8Array(8), 0, 8)).code).toBe('FAULT');
+  });
+});
