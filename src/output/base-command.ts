@@ -35,6 +35,11 @@ export abstract class PcacheCommand extends Command {
     setNativeEnabled(this.nativeEnabled);
   }
 
+  /** Standard input; opened when first asked for. */
+  protected get input(): NodeJS.ReadStream {
+    return process.stdin;
+  }
+
   /** Prints a piece of the result; nothing under `--json`. `text` ends its own lines. */
   protected print(text: string): void {
     if (!this.jsonEnabled()) this.output.write(text);
