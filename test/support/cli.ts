@@ -23,6 +23,10 @@ export interface CliOptions {
   readonly cwd?: string;
   /** Called with the running process, and again whenever it said something on standard error. */
   readonly onStderr?: (child: ChildProcess, stderr: string) => void;
+  /** Called with the process once it runs. */
+  readonly onStart?: (child: ChildProcess) => void;
+  /** A file that its standard input comes from; nothing otherwise. */
+  readonly stdinFrom?: string;
   /** A file that its standard output goes to, instead of the result. */
   readonly stdoutTo?: string;
   /** Closes the reading end of its standard output after that many bytes. */
@@ -33,12 +37,15 @@ export interface CliOptions {
 export async function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   if (!existsSync(`${root}dist/output/main.js`)) throw new Error('the sources are not compiled; run: npm run setup');
   const stdoutFd = options.stdoutTo === undefined ? undefined : openSync(options.stdoutTo, 'w');
+  const stdinFd = options.stdinFrom === undefined ? undefined : openSync(options.stdinFrom, 'r');
   const child = spawn(process.execPath, [options.entry ?? PCACHE, ...args], {
     cwd: options.cwd,
     env: { ...process.env, ...options.env },
-    stdio: ['ignore', stdoutFd ?? 'pipe', 'pipe'],
+    stdio: [stdinFd ?? 'ignore', stdoutFd ?? 'pipe', 'pipe'],
   });
   if (stdoutFd !== undefined) closeSync(stdoutFd);
+  if (stdinFd !== undefined) closeSync(stdinFd);
+  options.onStart?.(child);
   let stdout = '';
   let stderr = '';
   child.stdout?.setEncoding('utf8').on('data', (text: string) => {
