@@ -1,0 +1,233 @@
+/**
+ * Simulated backing device with a volatile write cache. Nothing is answered by itself: whoever drives the
+ * simulation chooses which call under way ends next, and how. So latencies of any kind, reorderings and
+ * stalls are all orders of `finish` calls.
+ *
+ * Model: data moves when a call ends (a buffer that changes before is noticed). A written sector is volatile
+ * until a flush that was called after the write had ended has ended itself. A crash keeps, per sector and
+ * independently, the durable contents or any of the volatile ones, those of writes still under way included;
+ * a sector is never torn. A failed write may have written any of its sectors; a failed flush may have made
+ * any durable and may have dropped any for good.
+ */
+import type { BackingDevice, BackingDone } from '../device/backing.js';
+import { PcacheError, type PcacheErrorCode } from '../errors.js';
+import { SECTOR_BYTES } from '../media/geometry.js';
+import type { Random } from './random.js';
+
+/** Contents of one sector, with what `tagOf` made of them. */
+export interface SectorVersion {
+  readonly bytes: Uint8Array;
+  readonly tag: number;
+  /** Order in which versions reached the device. */
+  readonly serial: number;
+}
+
+export interface SimBackingOptions {
+  readonly sizeBytes: number;
+  readonly path?: string;
+  /** What a sector holds that was never written. */
+  readonly initial: (sector: number, target: Uint8Array, targetOffset: number) => void;
+  /** Names the contents of a sector, so that a checker need not read them again; -1 for what it does not know. */
+  readonly tagOf: (sector: number, bytes: Uint8Array, offset: number) => number;
+}
+
+interface Call {
+  readonly kind: 'read' | 'write' | 'flush';
+  readonly offsetBytes: number;
+  readonly memory: Uint8Array;
+  readonly memoryOffset: number;
+  readonly lengthBytes: number;
+  readonly done: BackingDone;
+  /** Of a flush: versions up to here had ended when it was called. */
+  readonly serial: number;
+}
+
+const NO_MEMORY = new Uint8Array(0);
+
+export class SimBacking implements BackingDevice {
+  readonly path: string;
+  readonly sizeBytes: number;
+  reads = 0;
+  writes = 0;
+  flushes = 0;
+
+  private readonly durable = new Map<number, SectorVersion>();
+  /** Versions not durable yet, oldest first; a sector without any has no entry. */
+  private readonly pending = new Map<number, SectorVersion[]>();
+  private readonly calls: Call[] = [];
+  private serial = 0;
+
+  constructor(private readonly options: SimBackingOptions) {
+    this.sizeBytes = options.sizeBytes;
+    this.path = options.path ?? 'simulated-backing';
+  }
+
+  // ---- the device interface ---------------------------------------------------------------------------
+
+  read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void {
+    this.reads++;
+    this.take('read', offsetBytes, target, targetOffset, lengthBytes, done);
+  }
+
+  write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void {
+    this.writes++;
+    this.take('write', offsetBytes, source, sourceOffset, lengthBytes, done);
+  }
+
+  flush(done: BackingDone): void {
+    this.flushes++;
+    this.take('flush', 0, NO_MEMORY, 0, 0, done);
+  }
+
+  close(): void {
+    if (this.calls.length > 0) throw new PcacheError('BUSY', `${this.path}: closed with calls under way`);
+  }
+
+  private take(
+    kind: Call['kind'],
+    offsetBytes: number,
+    memory: Uint8Array,
+    memoryOffset: number,
+    lengthBytes: number,
+    done: BackingDone,
+  ): void {
+    const aligned = offsetBytes % SECTOR_BYTES === 0 && lengthBytes % SECTOR_BYTES === 0;
+    if (!aligned || offsetBytes < 0 || offsetBytes + lengthBytes > this.sizeBytes) {
+      throw new PcacheError('OUT_OF_RANGE', `${this.path}: ${kind} of ${offsetBytes}+${lengthBytes} is not on the device`);
+    }
+    this.calls.push({ kind, offsetBytes, memory, memoryOffset, lengthBytes, done, serial: this.serial });
+  }
+
+  // ---- the driver's side ------------------------------------------------------------------------------
+
+  /** Calls under way. */
+  get underWay(): number {
+    return this.calls.length;
+  }
+  kindOf(call: number): Call['kind'] {
+    return this.calls[call].kind;
+  }
+
+  /** Ends call number `which` (0 is the oldest) as it should. */
+  finish(which: number): void {
+    const [call] = this.calls.splice(which, 1);
+    if (call.kind === 'read') this.load(call, call.lengthBytes);
+    else if (call.kind === 'write') this.store(call, () => true);
+    else this.settle(call.serial, () => true);
+    call.done(null);
+  }
+
+  /** Ends call number `which` with an error, having done a part of it. */
+  finishWithError(which: number, random: Random, code: PcacheErrorCode = 'IO'): void {
+    const [call] = this.calls.splice(which, 1);
+    if (call.kind === 'read') {
+      this.load(call, SECTOR_BYTES * random.below(call.lengthBytes / SECTOR_BYTES + 1));
+    } else if (call.kind === 'write') {
+      this.store(call, () => random.chance(0.5));
+    } else {
+      this.settle(call.serial, () => random.chance(0.5));
+      this.dropSome(random);
+    }
+    const range = `${call.offsetBytes}+${call.lengthBytes}`;
+    call.done(new PcacheError(code, `${this.path}: ${call.kind} of ${range} failed as asked`));
+  }
+
+  /** The newest contents of a sector, as a read would find them. */
+  newest(sector: number): SectorVersion | undefined {
+    return this.pending.get(sector)?.at(-1) ?? this.durable.get(sector);
+  }
+
+  /** What a sector holds for certain. Undefined: what it held from the start. */
+  durableVersion(sector: number): SectorVersion | undefined {
+    return this.durable.get(sector);
+  }
+
+  /**
+   * Calls `visit` with the tag of everything that a crash could leave in a sector besides its durable contents.
+   * @param skip sectors that need not be looked at.
+   */
+  eachVolatile(skip: (sector: number) => boolean, visit: (sector: number, tag: number) => void): void {
+    for (const [sector, versions] of this.pending) {
+      if (!skip(sector)) for (const version of versions) visit(sector, version.tag);
+    }
+    for (const call of this.calls) {
+      if (call.kind !== 'write') continue;
+      this.eachSector(call, (sector, at) => {
+        if (!skip(sector)) visit(sector, this.options.tagOf(sector, call.memory, at));
+      });
+    }
+  }
+
+  /** The power goes: calls under way are never answered, volatile sectors survive or not. */
+  crash(random: Random): void {
+    for (const call of this.calls) {
+      if (call.kind === 'write' && random.chance(0.7)) this.store(call, () => random.chance(0.6));
+    }
+    this.calls.length = 0;
+    const style = random.below(3); // all lost, all kept, or each as chance has it
+    for (const [sector, versions] of this.pending) {
+      const kept = style === 0 ? -1 : style === 1 ? versions.length - 1 : random.between(-1, versions.length - 1);
+      if (kept >= 0) this.durable.set(sector, versions[kept]);
+    }
+    this.pending.clear();
+  }
+
+  /** A device of its own as a crash at this moment may leave it. */
+  copyCrashed(random: Random): SimBacking {
+    const copy = new SimBacking(this.options);
+    for (const [sector, version] of this.durable) copy.durable.set(sector, version);
+    for (const [sector, versions] of this.pending) copy.pending.set(sector, versions.slice());
+    copy.calls.push(...this.calls);
+    copy.serial = this.serial;
+    copy.crash(random);
+    return copy;
+  }
+
+  private eachSector(call: Call, visit: (sector: number, memoryAt: number) => void): void {
+    const first = call.offsetBytes / SECTOR_BYTES;
+    for (let n = 0; n < call.lengthBytes / SECTOR_BYTES; n++) visit(first + n, call.memoryOffset + n * SECTOR_BYTES);
+  }
+
+  private version(sector: number, memory: Uint8Array, at: number): SectorVersion {
+    const tag = this.options.tagOf(sector, memory, at);
+    return { bytes: memory.slice(at, at + SECTOR_BYTES), tag, serial: ++this.serial };
+  }
+
+  private load(call: Call, lengthBytes: number): void {
+    const first = call.offsetBytes / SECTOR_BYTES;
+    for (let n = 0; n < lengthBytes / SECTOR_BYTES; n++) {
+      const at = call.memoryOffset + n * SECTOR_BYTES;
+      const version = this.newest(first + n);
+      if (version) call.memory.set(version.bytes, at);
+      else this.options.initial(first + n, call.memory, at);
+    }
+  }
+
+  private store(call: Call, reaches: (sector: number) => boolean): void {
+    this.eachSector(call, (sector, at) => {
+      if (!reaches(sector)) return;
+      const version = this.version(sector, call.memory, at);
+      const versions = this.pending.get(sector);
+      if (versions) versions.push(version);
+      else this.pending.set(sector, [version]);
+    });
+  }
+
+  /** Makes versions up to `serial` durable, of the sectors that are `reached`. */
+  private settle(serial: number, reached: (sector: number) => boolean): void {
+    for (const [sector, versions] of this.pending) {
+      if (!reached(sector)) continue;
+      let settled = 0;
+      while (settled < versions.length && versions[settled].serial <= serial) settled++;
+      if (settled === 0) continue;
+      this.durable.set(sector, versions[settled - 1]);
+      if (settled === versions.length) this.pending.delete(sector);
+      else versions.splice(0, settled);
+    }
+  }
+
+  /** A flush that fails may lose what it could not write, and later flushes don't say so. */
+  private dropSome(random: Random): void {
+    for (const sector of [...this.pending.keys()]) if (random.chance(0.5)) this.pending.delete(sector);
+  }
+}

@@ -1,0 +1,14 @@
+/** A clock that moves when it is told to. */
+import type { Clock } from '../core.js';
+
+export class SimClock implements Clock {
+  private now = 0;
+
+  nowMs(): number {
+    return this.now;
+  }
+
+  advance(ms: number): void {
+    this.now += ms;
+  }
+}

@@ -1,0 +1,335 @@
+/**
+ * Simulated persistent memory (design: 64-byte lines, 8-byte atomic stores). What the program sees is
+ * `bytes`; what a loss of power may leave is found from a journal of the stores that are not durable yet.
+ *
+ * Persistence model: a store reaches the medium at any moment from when it is made (a line may be evicted
+ * without a flush) until the barrier that waits for it. So at a crash each line holds what it held after
+ * some number of the stores made to it since the last barrier, from none to all, or an 8-byte-wise mixture
+ * of two neighbouring such states. Lines are independent of one another.
+ *
+ * Barriers: 'dax' makes everything durable at `fence()` and `persist()`; 'page-cache' only at `persist()`,
+ * as a file mapping does that is told to write back only there.
+ *
+ * A crash state is made in place, from the journal, and taken back again: it costs what is not durable, not
+ * what the device holds.
+ */
+import { PcacheError } from '../errors.js';
+import { CopyKind, type Arena, type CopyList, type Durability, type Pmem, type PmemReader } from '../device/pmem.js';
+import { CRC_SEED, crc32cRaw, type Crc32c } from '../media/crc32c.js';
+import type { Random } from './random.js';
+
+export const LINE_BYTES = 64;
+const WORD_BYTES = 8;
+const FIRST_JOURNAL_BYTES = 64 * 1024;
+
+export type BarrierKind = 'fence' | 'persist';
+
+/** What becomes of a line, or of a whole store, in a crash. */
+const Fate = { kept: 0, lost: 1, torn: 2, perLine: 3 } as const;
+/** How fates are dealt out in one crash: extremes are as telling as mixtures. */
+const Style = { allLost: 0, allKept: 1, perStore: 2, perLine: 3 } as const;
+const STYLES = 4;
+
+export interface SimPmemOptions {
+  readonly model: 'dax' | 'page-cache';
+  readonly path?: string;
+  /** CRC-32C over a buffer: the native one where there is one, for speed. */
+  readonly crc?: Crc32c;
+}
+
+/** Which calls are to fail, counted in stores and barriers from now. */
+export interface FaultPlan {
+  /** Calls that still succeed. */
+  readonly after: number;
+  /** How many fail then; Infinity for a dead device. */
+  readonly times: number;
+}
+
+export class SimPmem implements Pmem {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly durability: Durability;
+  /** Called before a barrier takes effect: the moment at which most is at stake. */
+  onBarrier: ((kind: BarrierKind) => void) | undefined;
+  /** Stores and barriers so far, failed ones included. */
+  calls = 0;
+
+  private readonly model: 'dax' | 'page-cache';
+  private readonly crc: Crc32c;
+  private closed = false;
+  private arenas = 0;
+  private failFrom = Infinity;
+  private failUntil = Infinity;
+
+  // The journal: stores since the last barrier, and what they overwrote, one after the other.
+  private stores = 0;
+  private storeOffset = new Int32Array(64);
+  private storeLength = new Int32Array(64);
+  private journalAt = new Int32Array(64);
+  private undo: Uint8Array = new Uint8Array(FIRST_JOURNAL_BYTES);
+  private redo: Uint8Array = new Uint8Array(FIRST_JOURNAL_BYTES);
+  private journalBytes = 0;
+  /** 1 for lines whose fate is settled while a crash state is made. */
+  private readonly settled: Uint8Array;
+
+  /** @param bytes the whole device; owned from here on. */
+  constructor(
+    readonly bytes: Uint8Array,
+    private readonly options: SimPmemOptions,
+  ) {
+    this.sizeBytes = bytes.length;
+    this.model = options.model;
+    this.durability = options.model;
+    this.path = options.path ?? 'simulated-pmem';
+    this.crc = options.crc ?? crc32cRaw;
+    this.settled = new Uint8Array(Math.ceil(bytes.length / LINE_BYTES));
+  }
+
+  // ---- the device interface ---------------------------------------------------------------------------
+
+  read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {
+    this.check(offsetBytes, lengthBytes);
+    copyBytes(this.bytes, offsetBytes, target, targetOffset, lengthBytes);
+  }
+
+  crc32c(offsetBytes: number, lengthBytes: number, seed: number): number {
+    this.check(offsetBytes, lengthBytes);
+    return this.crc(seed, this.bytes, offsetBytes, offsetBytes + lengthBytes);
+  }
+
+  write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void {
+    this.check(offsetBytes, lengthBytes);
+    this.maybeFail();
+    this.journal(offsetBytes, lengthBytes);
+    copyBytes(source, sourceOffset, this.bytes, offsetBytes, lengthBytes);
+  }
+
+  zero(offsetBytes: number, lengthBytes: number): void {
+    this.check(offsetBytes, lengthBytes);
+    this.maybeFail();
+    this.journal(offsetBytes, lengthBytes);
+    this.bytes.fill(0, offsetBytes, offsetBytes + lengthBytes);
+  }
+
+  fence(): void {
+    this.barrier('fence');
+  }
+
+  persist(): void {
+    this.barrier('persist');
+  }
+
+  registerArena(memory: Uint8Array): Arena {
+    return { id: ++this.arenas, memory };
+  }
+
+  unregisterArena(_arena: Arena): void {
+    this.check(0, 0);
+  }
+
+  createCopyList(capacity: number): CopyList {
+    return {
+      capacity,
+      kind: new Uint8Array(capacity),
+      pmemOffsetBytes: new Float64Array(capacity),
+      arenaOffsetBytes: new Uint32Array(capacity),
+      lengthBytes: new Uint32Array(capacity),
+      crc: new Uint32Array(capacity),
+    };
+  }
+
+  runCopies(list: CopyList, count: number, arena: Arena): void {
+    let wrote = false;
+    for (let i = 0; i < count; i++) {
+      const kind = list.kind[i];
+      const at = list.arenaOffsetBytes[i];
+      const length = list.lengthBytes[i];
+      if (kind === CopyKind.read) {
+        this.read(list.pmemOffsetBytes[i], arena.memory, at, length);
+        continue;
+      }
+      wrote = true;
+      this.write(list.pmemOffsetBytes[i], arena.memory, at, length);
+      if (kind === CopyKind.writeCrc) list.crc[i] = this.crc(CRC_SEED, arena.memory, at, at + length);
+    }
+    if (wrote) this.fence();
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  private check(offsetBytes: number, lengthBytes: number): void {
+    if (this.closed) throw new PcacheError('CLOSED', `${this.path}: closed`);
+    if (!(offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes)) {
+      throw new PcacheError('OUT_OF_RANGE', `${this.path}: ${offsetBytes}+${lengthBytes} is beyond the device`);
+    }
+  }
+
+  private barrier(kind: BarrierKind): void {
+    this.check(0, 0);
+    this.maybeFail();
+    this.onBarrier?.(kind);
+    if (kind === 'persist' || this.model === 'dax') this.forgetStores();
+  }
+
+  // ---- faults -----------------------------------------------------------------------------------------
+
+  /** Makes later stores and barriers fail; those that fail do nothing. */
+  fail(plan: FaultPlan): void {
+    this.failFrom = this.calls + plan.after;
+    this.failUntil = this.failFrom + plan.times;
+  }
+
+  private maybeFail(): void {
+    const call = this.calls++;
+    if (call >= this.failFrom && call < this.failUntil) throw new PcacheError('IO', `${this.path}: failed as asked`);
+  }
+
+  // ---- crashes ----------------------------------------------------------------------------------------
+
+  /** Bytes stored and not durable. */
+  get pendingBytes(): number {
+    return this.journalBytes;
+  }
+
+  /**
+   * Shows `look` the device as a crash at this moment may leave it, then takes it all back.
+   * `look` must not change the device.
+   */
+  withCrash<T>(random: Random, look: (device: PmemReader) => T): T {
+    this.lose(random);
+    const { onBarrier } = this;
+    this.onBarrier = undefined;
+    try {
+      return look(this);
+    } finally {
+      for (let i = 0; i < this.stores; i++) {
+        copyBytes(this.redo, this.journalAt[i], this.bytes, this.storeOffset[i], this.storeLength[i]);
+      }
+      this.onBarrier = onBarrier;
+    }
+  }
+
+  /** The power goes: `bytes` becomes what the medium kept. */
+  crash(random: Random): void {
+    this.lose(random);
+    this.forgetStores();
+  }
+
+  /** A device of its own with the same bytes, all of them durable. */
+  copy(): SimPmem {
+    return new SimPmem(this.bytes.slice(), this.options);
+  }
+
+  private journal(offset: number, length: number): void {
+    const at = this.journalBytes;
+    if (this.stores === this.storeOffset.length) this.growStores();
+    while (at + length > this.undo.length) {
+      this.undo = grown(this.undo);
+      this.redo = new Uint8Array(this.undo.length);
+    }
+    copyBytes(this.bytes, offset, this.undo, at, length);
+    this.storeOffset[this.stores] = offset;
+    this.storeLength[this.stores] = length;
+    this.journalAt[this.stores] = at;
+    this.stores++;
+    this.journalBytes = at + length;
+  }
+
+  private growStores(): void {
+    const wider = (column: Int32Array) => {
+      const next = new Int32Array(2 * column.length);
+      next.set(column);
+      return next;
+    };
+    this.storeOffset = wider(this.storeOffset);
+    this.storeLength = wider(this.storeLength);
+    this.journalAt = wider(this.journalAt);
+  }
+
+  private forgetStores(): void {
+    this.stores = 0;
+    this.journalBytes = 0;
+  }
+
+  /** Takes stores back, newest first, as chance has it. `redo` then holds what brings the present back. */
+  private lose(random: Random): void {
+    const style = random.below(STYLES);
+    for (let i = this.stores - 1; i >= 0; i--) {
+      const offset = this.storeOffset[i];
+      const length = this.storeLength[i];
+      copyBytes(this.bytes, offset, this.redo, this.journalAt[i], length);
+      const fate = storeFate(style, random);
+      if (fate === Fate.kept && style === Style.allKept) continue;
+      this.loseStore(i, fate, random);
+    }
+    for (let i = 0; i < this.stores; i++) {
+      const first = Math.floor(this.storeOffset[i] / LINE_BYTES);
+      const last = Math.floor((this.storeOffset[i] + this.storeLength[i] - 1) / LINE_BYTES);
+      this.settled.fill(0, first, last + 1);
+    }
+  }
+
+  private loseStore(store: number, storesFate: number, random: Random): void {
+    const start = this.storeOffset[store];
+    const end = start + this.storeLength[store];
+    const undoShift = this.journalAt[store] - start;
+    let from = start;
+    while (from < end) {
+      const line = Math.floor(from / LINE_BYTES);
+      const until = Math.min(end, (line + 1) * LINE_BYTES);
+      if (this.settled[line] === 0) {
+        const fate = storesFate === Fate.perLine ? lineFate(random) : storesFate;
+        if (fate === Fate.lost) {
+          copyBytes(this.undo, from + undoShift, this.bytes, from, until - from);
+        } else {
+          // The line has kept this store, so it has kept those before it.
+          this.settled[line] = 1;
+          if (fate === Fate.torn) this.tear(from, until, undoShift, random);
+        }
+      }
+      from = until;
+    }
+  }
+
+  private tear(from: number, until: number, undoShift: number, random: Random): void {
+    const pattern = random.next();
+    let bit = 0;
+    for (let at = from; at < until; bit++) {
+      const wordEnd = Math.min(until, at - (at % WORD_BYTES) + WORD_BYTES);
+      if ((pattern >>> bit) & 1) copyBytes(this.undo, at + undoShift, this.bytes, at, wordEnd - at);
+      at = wordEnd;
+    }
+  }
+}
+
+function storeFate(style: number, random: Random): number {
+  if (style === Style.allLost) return Fate.lost;
+  if (style === Style.allKept) return Fate.kept;
+  if (style === Style.perLine) return Fate.perLine;
+  const dice = random.below(8);
+  return dice < 3 ? Fate.kept : dice < 6 ? Fate.lost : Fate.perLine;
+}
+
+function lineFate(random: Random): number {
+  const dice = random.below(8);
+  return dice < 3 ? Fate.kept : dice < 6 ? Fate.lost : Fate.torn;
+}
+
+function grown(bytes: Uint8Array): Uint8Array {
+  const next = new Uint8Array(2 * bytes.length);
+  next.set(bytes);
+  return next;
+}
+
+/** Below this many bytes a loop beats the making of a view. */
+const LOOP_BYTES = 48;
+
+function copyBytes(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number, length: number): void {
+  if (length <= LOOP_BYTES) {
+    for (let i = 0; i < length; i++) to[toAt + i] = from[fromAt + i];
+  } else {
+    to.set(from.subarray(fromAt, fromAt + length), toAt);
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * What one simulation does: a configuration and a list of operations, both made from a seed, both plain data,
+ * so that a plan that fails can be shortened, printed and pasted into a test.
+ */
+import { makeGeometry, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
+import { Random } from '../../src/engine/sim/random.js';
+import type { DeviceShape } from './sim-device.js';
+
+export interface SimConfig extends DeviceShape {
+  readonly seed: number;
+  readonly slots: number;
+  /** Sectors of the backing device. */
+  readonly sectors: number;
+}
+
+export type SimRequest =
+  | { readonly op: 'read' | 'write'; readonly sector: number; readonly sectors: number; readonly fua?: true; readonly preflush?: true }
+  | { readonly op: 'flush' };
+
+/** `id` seeds what chance decides inside the operation; it stays when operations around it are dropped. */
+export type SimOp = { readonly id: number } & (
+  | { readonly kind: 'submit'; readonly requests: readonly SimRequest[] }
+  | { readonly kind: 'step'; readonly times: number }
+  /** Ends calls under way at the backing device; `error` ends them badly. */
+  | { readonly kind: 'answer'; readonly times: number; readonly error?: 'IO' | 'NO_SPACE' }
+  | { readonly kind: 'clock'; readonly ms: number }
+  | { readonly kind: 'gcPercent'; readonly percent: number }
+  | { readonly kind: 'crash' | 'reopen'; readonly slots: number }
+  /** Lets everything that was asked for end. */
+  | { readonly kind: 'settle' }
+);
+
+export interface SimPlan {
+  readonly config: SimConfig;
+  readonly ops: readonly SimOp[];
+}
+
+export const GROUP_REQUESTS_MAX = 32;
+/** Sectors that the requests of one group may have together. */
+export const GROUP_SECTORS_MAX = 2560;
+
+/** Everything that one seed's plan has in common. */
+interface Temper {
+  readonly windows: readonly { readonly start: number; readonly sectors: number }[];
+  readonly weights: readonly (readonly [SimOp['kind'], number])[];
+  readonly readShare: number;
+  readonly flushShare: number;
+  readonly fuaShare: number;
+  readonly errorShare: number;
+  readonly largest: number;
+  readonly busiest: number;
+}
+
+export function makePlan(seed: number): SimPlan {
+  const random = new Random(seed);
+  const config = makeConfig(seed, random);
+  const temper = makeTemper(config, random);
+  const count = random.between(60, 260);
+  const ops: SimOp[] = [];
+  for (let id = 1; id <= count; id++) ops.push(makeOp(id, config, temper, random));
+  return { config, ops };
+}
+
+function makeConfig(seed: number, random: Random): SimConfig {
+  const small = random.chance(0.75);
+  const subtrees = random.between(1, 4);
+  return {
+    seed,
+    segmentBytes: small ? 32 * 1024 : 64 * 1024,
+    segments: small ? random.between(8, 24) : random.between(8, 14),
+    dataCrc: random.chance(0.4),
+    gcPercent: random.pick([0, 0, 10, 40, 70, 90]),
+    model: random.chance(0.6) ? 'dax' : 'page-cache',
+    aged: random.chance(0.6),
+    seq: random.pick([1, 2, 126, 127, 128, 250, 253, 254, 255]),
+    generation: random.pick([0, 1, 7, 2 ** 31 - 1, 2 ** 32 - 1, 2 ** 32, 2 ** 40]),
+    slots: random.between(1, 3),
+    sectors: subtrees * SUBTREE_SECTORS - random.pick([0, 0, 1, 777]),
+  };
+}
+
+function makeTemper(config: SimConfig, random: Random): Temper {
+  const dataSectors = makeGeometry(config.segmentBytes).segmentDataBytes / 512;
+  const windows: { start: number; sectors: number }[] = [];
+  const hot = random.between(1, 4);
+  for (let n = 0; n < hot; n++) {
+    const sectors = random.pick([8, 32, 128, 400]);
+    // Around a subtree's border, where a request becomes keys of two slots, or anywhere.
+    const border = random.between(0, 3) * SUBTREE_SECTORS - Math.floor(sectors / 2);
+    const start = random.chance(0.6) ? border : random.below(config.sectors);
+    windows.push({ start: Math.max(0, Math.min(start, config.sectors - sectors)), sectors });
+  }
+  const answers = random.pick([2, 10, 25, 25, 60]);
+  const steps = random.pick([5, 20, 30, 30, 60]);
+  return {
+    windows,
+    weights: [
+      ['submit', 40],
+      ['step', steps],
+      ['answer', answers],
+      ['clock', 4],
+      ['settle', random.pick([0, 0.5, 3])],
+      ['crash', random.pick([0.5, 2, 6])],
+      ['reopen', random.pick([0, 1])],
+      ['gcPercent', random.pick([0, 0, 1])],
+    ],
+    readShare: random.pick([0.1, 0.35, 0.6]),
+    flushShare: random.pick([0, 0.04, 0.15]),
+    fuaShare: random.pick([0, 0.1, 0.5]),
+    errorShare: random.pick([0, 0, 0, 0.03, 0.2]),
+    largest: random.pick([4, 16, 16, 64, 2 * dataSectors]),
+    busiest: random.pick([1, 3, 8, GROUP_REQUESTS_MAX]),
+  };
+}
+
+function makeOp(id: number, config: SimConfig, temper: Temper, random: Random): SimOp {
+  const kind = weighted(temper.weights, random);
+  switch (kind) {
+    case 'submit':
+      return { id, kind, requests: makeRequests(config, temper, random) };
+    case 'step':
+      return { id, kind, times: random.chance(0.2) ? random.between(1, 40) : random.between(1, 4) };
+    case 'answer': {
+      const times = random.chance(0.2) ? random.between(1, 20) : random.between(1, 3);
+      if (!random.chance(temper.errorShare)) return { id, kind, times };
+      return { id, kind, times: 1, error: random.chance(0.8) ? 'IO' : 'NO_SPACE' };
+    }
+    case 'clock':
+      return { id, kind, ms: random.pick([1, 50, 999, 1000, 5000]) };
+    case 'gcPercent':
+      return { id, kind, percent: random.below(91) };
+    case 'crash':
+    case 'reopen':
+      return { id, kind, slots: random.chance(0.7) ? config.slots : random.between(1, 3) };
+    case 'settle':
+      return { id, kind };
+  }
+}
+
+function weighted(weights: Temper['weights'], random: Random): SimOp['kind'] {
+  let left = (weights.reduce((sum, [, weight]) => sum + weight, 0) * random.next()) / 2 ** 32;
+  for (const [kind, weight] of weights) {
+    if (left < weight) return kind;
+    left -= weight;
+  }
+  return 'step';
+}
+
+function makeRequests(config: SimConfig, temper: Temper, random: Random): SimRequest[] {
+  const count = random.between(1, random.chance(0.5) ? 1 : temper.busiest);
+  const requests: SimRequest[] = [];
+  let room = GROUP_SECTORS_MAX;
+  for (let n = 0; n < count && room > 0; n++) {
+    if (random.chance(temper.flushShare)) {
+      requests.push({ op: 'flush' });
+      continue;
+    }
+    const request = makeTransfer(config, temper, room, random);
+    requests.push(request);
+    if (request.op !== 'flush') room -= request.sectors;
+  }
+  return requests;
+}
+
+function makeTransfer(config: SimConfig, temper: Temper, room: number, random: Random): SimRequest {
+  const cold = random.chance(0.05);
+  const { start, sectors: window } = cold ? { start: 0, sectors: config.sectors } : random.pick(temper.windows);
+  const huge = random.chance(0.002);
+  const most = Math.min(huge ? 2048 : random.chance(0.6) ? Math.min(8, temper.largest) : temper.largest, room);
+  const sectors = huge ? most : random.between(1, most);
+  const sector = Math.min(start + random.below(window), config.sectors - sectors);
+  if (random.chance(temper.readShare)) return { op: 'read', sector, sectors };
+  const fua = random.chance(temper.fuaShare) ? ({ fua: true } as const) : {};
+  const preflush = random.chance(temper.fuaShare / 3) ? ({ preflush: true } as const) : {};
+  return { op: 'write', sector, sectors, ...fua, ...preflush };
+}

@@ -1,0 +1,335 @@
+/**
+ * Runs a plan against the real engine on simulated devices, with the model as its judge: every read, every
+ * crash state at every barrier, every recovery, and what a drain leaves on the backing device.
+ */
+import { Cache } from '../../src/engine/cache.js';
+import { bestCrc32c } from '../../src/engine/device/native.js';
+import { PcacheError } from '../../src/engine/errors.js';
+import { SECTOR_BYTES } from '../../src/engine/media/geometry.js';
+import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
+import { Random } from '../../src/engine/sim/random.js';
+import { SimBacking } from '../../src/engine/sim/sim-backing.js';
+import { SimClock } from '../../src/engine/sim/sim-clock.js';
+import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
+import { Model, SimFailure } from './model.js';
+import { geometryOf, makeDevice } from './sim-device.js';
+import { GROUP_REQUESTS_MAX, GROUP_SECTORS_MAX, type SimConfig, type SimOp, type SimPlan, type SimRequest } from './sim-plan.js';
+import { Verifier } from './sim-verify.js';
+import { describeContents, readStamp, stamp, wordsOf } from './stamps.js';
+
+const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
+const GROUPS = 6;
+/** More turns than any plan needs to come to rest: beyond it the engine is stuck. */
+const TURNS_MAX = 100_000;
+/** Crash states looked at per barrier, at most; one more for each of these many bytes at stake. */
+const STATES_PER_BARRIER_MAX = 3;
+const THOROUGH_EVERY = 16;
+const DRAIN_EVERY = 200;
+const POISON = 0x5a5a5a5a;
+
+export interface SimResult {
+  crashStates: number;
+  drains: number;
+  requests: number;
+  crashes: number;
+}
+
+/** Memory of the groups, shared by all runs of a process: it is overwritten before each use. */
+const arenas: Uint8Array[] = [];
+function arenaMemory(n: number): Uint8Array {
+  return (arenas[n] ??= new Uint8Array(GROUP_SECTORS_MAX * SECTOR_BYTES));
+}
+
+class Slot {
+  readonly words: Int32Array;
+  readonly group: RequestGroup;
+  readonly writeId = new Int32Array(GROUP_REQUESTS_MAX);
+  readonly tick = new Float64Array(GROUP_REQUESTS_MAX);
+  readonly floors: (Float64Array | undefined)[] = new Array<Float64Array | undefined>(GROUP_REQUESTS_MAX).fill(undefined);
+  readonly ended = new Uint8Array(GROUP_REQUESTS_MAX);
+
+  constructor(pmem: SimPmem, memory: Uint8Array) {
+    this.words = wordsOf(memory);
+    this.group = new RequestGroup(GROUP_REQUESTS_MAX, pmem.registerArena(memory));
+  }
+}
+
+export class SimRun {
+  readonly result: SimResult = { crashStates: 0, drains: 0, requests: 0, crashes: 0 };
+  readonly model: Model;
+  readonly pmem: SimPmem;
+  readonly backing: SimBacking;
+  readonly clock = new SimClock();
+  cache: Cache;
+
+  private readonly words: Int32Array;
+  private readonly verifier: Verifier;
+  private slots: Slot[] = [];
+  private random: Random;
+  private errorsInjected = false;
+
+  constructor(
+    private readonly config: SimConfig,
+    private readonly explores = true,
+  ) {
+    this.random = new Random(config.seed);
+    this.model = new Model(config.sectors);
+    this.pmem = makeDevice(config);
+    this.words = wordsOf(this.pmem.bytes);
+    this.verifier = new Verifier(geometryOf(config), this.model);
+    this.backing = new SimBacking({
+      sizeBytes: config.sectors * SECTOR_BYTES,
+      initial: (sector, target, at) => stamp(wordsOf(target), at >>> 2, sector, 0),
+      tagOf: (sector, bytes, at) => readStamp(wordsOf(bytes), at >>> 2, sector),
+    });
+    if (explores) this.pmem.onBarrier = () => this.explore();
+    this.cache = this.open(this.pmem, this.backing, config.slots);
+    this.makeSlots();
+  }
+
+  private open(pmem: SimPmem, backing: SimBacking, slots: number): Cache {
+    return new Cache({ pmem, backing, clock: this.clock, geometry: geometryOf(this.config), slots, crc: bestCrc32c() });
+  }
+
+  private makeSlots(): void {
+    this.slots = [];
+    for (let n = 0; n < GROUPS; n++) {
+      const slot = new Slot(this.pmem, arenaMemory(n));
+      slot.group.onRequestDone = (_group, i) => this.ended(slot, i);
+      this.slots.push(slot);
+    }
+  }
+
+  // ---- operations -------------------------------------------------------------------------------------
+
+  execute(op: SimOp): void {
+    this.random = new Random(this.config.seed ^ Math.imul(op.id, 0x3c6ef372));
+    switch (op.kind) {
+      case 'submit':
+        this.submit(op.requests);
+        break;
+      case 'step':
+        for (let n = 0; n < op.times && this.cache.step(); n++);
+        break;
+      case 'answer':
+        for (let n = 0; n < op.times && this.backing.underWay > 0; n++) this.answer(op.error);
+        break;
+      case 'clock':
+        this.clock.advance(op.ms);
+        break;
+      case 'gcPercent':
+        this.cache.setGcPercent(op.percent);
+        break;
+      case 'settle':
+        this.settle(() => this.pending === 0);
+        break;
+      case 'crash':
+        this.crash(op.slots);
+        break;
+      case 'reopen':
+        this.reopen(op.slots);
+        break;
+    }
+    this.cache.check();
+  }
+
+  private answer(error?: 'IO' | 'NO_SPACE'): void {
+    const which = this.random.below(this.backing.underWay);
+    if (error) {
+      this.errorsInjected = true;
+      this.backing.finishWithError(which, this.random, error);
+    } else {
+      this.backing.finish(which);
+    }
+  }
+
+  private get pending(): number {
+    let pending = 0;
+    for (const slot of this.slots) pending += slot.group.pending;
+    return pending;
+  }
+
+  /** Steps and answers until `isOver`; nothing fails any more. */
+  settle(isOver: () => boolean): void {
+    for (let turn = 0; turn < TURNS_MAX; turn++) {
+      if (isOver()) return;
+      if (this.cache.step()) continue;
+      if (this.backing.underWay > 0) this.answer();
+      else if (isOver()) return;
+      else if (this.cache.nextDeadlineMs < Infinity) this.clock.advance(Math.max(1, this.cache.nextDeadlineMs - this.clock.nowMs()));
+      else throw new SimFailure(`stuck with ${this.pending} requests pending: ${this.cache.status().line}`);
+    }
+    throw new SimFailure(`no end after ${TURNS_MAX} turns, ${this.pending} requests pending: ${this.cache.status().line}`);
+  }
+
+  submit(requests: readonly SimRequest[]): void {
+    const isFree = (slot: Slot) => slot.group.pending === 0;
+    this.settle(() => this.slots.some(isFree));
+    const slot = this.slots.find(isFree)!;
+    const { group } = slot;
+    group.clear();
+    let at = 0;
+    for (const request of requests) at += this.prepare(slot, request, at);
+    slot.ended.fill(0);
+    this.result.requests += group.count;
+    this.cache.submit(group);
+    for (let i = 0; i < group.count; i++) {
+      if (group.state[i] !== RequestState.pending && slot.ended[i] === 0) this.ended(slot, i);
+    }
+  }
+
+  /** Puts a request into the group, its payload at byte `at` of the arena. @returns the payload's length */
+  private prepare(slot: Slot, request: SimRequest, at: number): number {
+    const { group, words } = slot;
+    if (request.op === 'flush') {
+      const i = group.add(Op.flush, 0, 0, 0);
+      slot.tick[i] = this.model.submit();
+      return 0;
+    }
+    const { sector, sectors } = request;
+    const lengthBytes = sectors * SECTOR_BYTES;
+    if (request.op === 'read') {
+      words.fill(POISON, at >>> 2, (at + lengthBytes) >>> 2);
+      const i = group.add(Op.read, sector * SECTOR_BYTES, lengthBytes, at);
+      slot.floors[i] = this.model.floors(sector, sectors);
+      return lengthBytes;
+    }
+    const flags = (request.fua ? RequestFlag.fua : 0) | (request.preflush ? RequestFlag.preflush : 0);
+    const i = group.add(Op.write, sector * SECTOR_BYTES, lengthBytes, at, flags);
+    const id = this.model.submitWrite(sector, sectors);
+    slot.writeId[i] = id;
+    slot.tick[i] = this.model.tick;
+    for (let n = 0; n < sectors; n++) stamp(words, (at >>> 2) + n * WORDS_PER_SECTOR, sector + n, id);
+    return lengthBytes;
+  }
+
+  private ended(slot: Slot, i: number): void {
+    const { group } = slot;
+    if (slot.ended[i]) throw new SimFailure('a request ended twice');
+    slot.ended[i] = 1;
+    const op = group.op[i];
+    if (group.state[i] === RequestState.failed) {
+      if (op === Op.write) this.model.fail(slot.writeId[i]);
+      if (!this.errorsInjected) throw new SimFailure(`a request failed without cause: ${group.errors[i]?.message}`);
+      return;
+    }
+    if (op === Op.read) {
+      this.judgeRead(slot, i);
+    } else if (op === Op.flush) {
+      this.model.flushed(slot.tick[i]);
+    } else {
+      this.model.acknowledge(slot.writeId[i], (group.flags[i] & RequestFlag.fua) !== 0);
+      if ((group.flags[i] & RequestFlag.preflush) !== 0) this.model.flushed(slot.tick[i]);
+    }
+  }
+
+  private judgeRead(slot: Slot, i: number): void {
+    const { group, words } = slot;
+    const floors = slot.floors[i]!;
+    const first = group.offsetBytes[i] / SECTOR_BYTES;
+    let at = group.arenaOffsetBytes[i] >>> 2;
+    for (let n = 0; n < floors.length; n++, at += WORDS_PER_SECTOR) {
+      const id = readStamp(words, at, first + n);
+      if (this.model.mayRead(first + n, id, floors[n])) continue;
+      throw new SimFailure(`a read is wrong (floor ${floors[n]}): ${this.model.describe(first + n, id)}; got ${describeContents(words, at)}`);
+    }
+  }
+
+  // ---- crashes ----------------------------------------------------------------------------------------
+
+  /** Looks at what crashes at this moment would leave. */
+  private explore(): void {
+    const { random, pmem } = this;
+    const states = pmem.pendingBytes === 0 ? 1 : random.between(1, STATES_PER_BARRIER_MAX);
+    for (let n = 0; n < states; n++) {
+      const count = ++this.result.crashStates;
+      pmem.withCrash(random, (device) => {
+        this.verifier.check(device, this.words, this.backing, count % THOROUGH_EVERY === 0);
+        if (random.below(DRAIN_EVERY) === 0) this.recoverAndDrain(random);
+      });
+    }
+  }
+
+  /** Recovers copies of both devices for good, and writes everything back. */
+  private recoverAndDrain(random: Random): void {
+    this.result.drains++;
+    const pmem = this.pmem.copy();
+    const backing = this.backing.copyCrashed(random);
+    const expected = this.verifier.contents(this.verifier.load(pmem, true), wordsOf(pmem.bytes), backing);
+    const cache = this.open(pmem, backing, random.between(1, 3));
+    drain(cache, backing, this.clock, random);
+    cache.check();
+    for (const [sector, id] of expected) {
+      const found = backing.durableVersion(sector)?.tag ?? 0;
+      if (found !== id) throw new SimFailure(`draining after a crash changed what was recovered, from ${id}: ${this.model.describe(sector, found)}`);
+    }
+  }
+
+  crash(slots: number): void {
+    this.result.crashes++;
+    this.pmem.crash(this.random);
+    this.backing.crash(this.random);
+    this.recover(slots);
+  }
+
+  private recover(slots: number): void {
+    const loaded = this.verifier.check(this.pmem, this.words, this.backing, true);
+    const held = this.verifier.contents(loaded, this.words, this.backing);
+    this.model.restart((sector) => held.get(sector)!);
+    this.makeSlots();
+    this.cache = this.open(this.pmem, this.backing, slots);
+  }
+
+  /** An orderly close, and a new open. What is dirty stays in the log. */
+  private reopen(slots: number): void {
+    const { cache } = this;
+    cache.stopAccepting();
+    this.settle(() => this.pending === 0);
+    this.settle(() => {
+      cache.requestClose();
+      return !cache.hasOpenKeys;
+    });
+    cache.holdWriteback = true;
+    this.settle(() => !cache.isBackingBusy);
+    this.model.flushed(this.model.tick);
+    this.recover(slots);
+  }
+
+  /** Ends the run: everything answered, everything written back, all of it as the model says. */
+  finish(): void {
+    this.settle(() => this.pending === 0);
+    drain(this.cache, this.backing, this.clock, this.random);
+    this.cache.check();
+    for (const sector of this.model.written) {
+      const found = this.backing.durableVersion(sector)?.tag ?? 0;
+      if (!this.model.isCurrent(sector, found)) throw new SimFailure(`after the drain the backing device is wrong: ${this.model.describe(sector, found)}`);
+    }
+    if (this.explores) this.explore();
+  }
+}
+
+/** Writes everything back, without errors. */
+export function drain(cache: Cache, backing: SimBacking, clock: SimClock, random: Random): void {
+  for (let turn = 0; turn < TURNS_MAX; turn++) {
+    cache.requestClose();
+    if (cache.step()) continue;
+    if (cache.failure) throw cache.failure;
+    if (backing.underWay > 0) backing.finish(random.below(backing.underWay));
+    else if (cache.isClean) return;
+    else if (cache.nextDeadlineMs < Infinity) clock.advance(Math.max(1, cache.nextDeadlineMs - clock.nowMs()));
+    else throw new SimFailure(`the drain is stuck: ${cache.writebackError?.message ?? cache.status().line}`);
+  }
+  throw new SimFailure(`the drain does not end: ${cache.status().line}`);
+}
+
+/** Runs a plan to its end. @throws what it finds wrong */
+export function runPlan(plan: SimPlan): SimResult {
+  const run = new SimRun(plan.config);
+  for (const op of plan.ops) run.execute(op);
+  run.finish();
+  return run.result;
+}
+
+export function isEngineError(error: unknown): boolean {
+  return error instanceof PcacheError;
+}

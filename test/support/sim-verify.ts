@@ -1,0 +1,101 @@
+/**
+ * Judges what a crash would leave: the device must load without a problem, and every sector, read as the
+ * engine would read it (index first, backing device else), must hold a version that the model allows.
+ */
+import { loadCache, type LoadedCache } from '../../src/engine/recovery.js';
+import type { PmemReader } from '../../src/engine/device/pmem.js';
+import { bestCrc32c } from '../../src/engine/device/native.js';
+import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS, type Geometry } from '../../src/engine/media/geometry.js';
+import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
+import { SimFailure, type Model } from './model.js';
+import { describeContents, glanceAtStamp, readStamp } from './stamps.js';
+
+const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
+const ORDINARY_ENDS: readonly string[] = ['bad-magic', 'bad-key-count', 'bad-crc'];
+
+export class Verifier {
+  private readonly crc = bestCrc32c();
+  private readonly covered: Uint32Array;
+  private epoch = 0;
+  private readonly skip: (sector: number) => boolean;
+  private readonly visit: (sector: number, tag: number) => void;
+
+  constructor(
+    private readonly geometry: Geometry,
+    private readonly model: Model,
+  ) {
+    this.covered = new Uint32Array(Math.ceil((model.sectors * SECTOR_BYTES) / SUBTREE_BYTES) * SUBTREE_SECTORS);
+    this.skip = (sector) => this.covered[sector] === this.epoch;
+    this.visit = (sector, tag) => this.demand(sector, tag, 'the backing device after a crash');
+  }
+
+  load(device: PmemReader, checkPayload: boolean): LoadedCache {
+    const backingBytes = this.model.sectors * SECTOR_BYTES;
+    const result = loadCache(device, { geometry: this.geometry, backingBytes, checkPayload, crc: this.crc });
+    if (!('cache' in result)) {
+      throw new SimFailure(`a crash leaves a bad device: ${result.problems.map((p) => `${p.code}: ${p.detail}`).join('; ')}`);
+    }
+    if (!ORDINARY_ENDS.includes(result.cache.logEnd)) throw new SimFailure(`the log ends for ${result.cache.logEnd}`);
+    return result.cache;
+  }
+
+  /**
+   * Checks a crash state of both devices.
+   * @param words the device's memory in 32-bit words.
+   * @param thorough look at every word of every sector, and check the CRCs of dead payload too.
+   */
+  check(device: PmemReader, words: Int32Array, backing: SimBacking, thorough: boolean): LoadedCache {
+    const loaded = this.load(device, thorough);
+    const { model } = this;
+    this.epoch++;
+    this.eachCached(loaded, words, thorough, (sector, id, at) => {
+      if (!model.maySurvive(sector, id)) {
+        throw new SimFailure(`after a crash the cache is wrong: ${model.describe(sector, id)}; found ${describeContents(words, at)}`);
+      }
+    });
+    for (const sector of model.written) {
+      if (this.covered[sector] === this.epoch) continue;
+      this.demand(sector, backing.durableVersion(sector)?.tag ?? 0, 'the backing device');
+    }
+    backing.eachVolatile(this.skip, this.visit);
+    return loaded;
+  }
+
+  /** Which version each written sector holds: what `loaded` says, or else the backing device, which is at rest. */
+  contents(loaded: LoadedCache, words: Int32Array, backing: SimBacking): Map<number, number> {
+    const held = new Map<number, number>();
+    for (const sector of this.model.written) held.set(sector, backing.durableVersion(sector)?.tag ?? 0);
+    this.epoch++;
+    this.eachCached(loaded, words, true, (sector, id) => {
+      held.set(sector, id);
+      if (!this.model.maySurvive(sector, id)) throw new SimFailure(`recovered: ${this.model.describe(sector, id)}`);
+    });
+    return held;
+  }
+
+  private demand(sector: number, id: number, where: string): void {
+    if (!this.model.maySurvive(sector, id)) throw new SimFailure(`${where} is wrong: ${this.model.describe(sector, id)}`);
+  }
+
+  private eachCached(
+    loaded: LoadedCache,
+    words: Int32Array,
+    thorough: boolean,
+    visit: (sector: number, id: number, at: number) => void,
+  ): void {
+    const { index, segments } = loaded;
+    const { covered, epoch } = this;
+    for (let subtree = index.nextUsedSubtree(0); subtree >= 0; subtree = index.nextUsedSubtree(subtree + 1)) {
+      for (index.seek(subtree, 0); index.valid; index.advance()) {
+        let at = (segments.dataOffsetBytes[index.segment] >>> 2) + index.offsetSectors * WORDS_PER_SECTOR;
+        const end = subtree * SUBTREE_SECTORS + index.end;
+        for (let sector = subtree * SUBTREE_SECTORS + index.start; sector < end; sector++) {
+          covered[sector] = epoch;
+          const id = thorough ? readStamp(words, at, sector) : glanceAtStamp(words, at, sector, epoch);
+          visit(sector, id, at);
+          at += WORDS_PER_SECTOR;
+        }
+      }
+    }
+  }
+}
