@@ -136,6 +136,10 @@ export class KsetView {
   keyDataCrc(index: number): number {
     return this.view.getUint32(this.keyBase(index) + KeyField.dataCrc, true);
   }
+  /** Zero in every key that the kernel writes. */
+  keyReserved(index: number): number {
+    return this.view.getUint32(this.keyBase(index) + KeyField.reserved, true);
+  }
 
   /**
    * Why key `index` is not valid (format §1 "Key"), or '' when it is.

@@ -40,7 +40,7 @@ export class LogWalker {
   constructor(
     private readonly source: ByteSource,
     private readonly geometry: Geometry,
-    private readonly chain: SegmentChain,
+    private readonly chain: Pick<SegmentChain, 'length' | 'dataOffsetBytes'>,
     start: Position,
     crc?: Crc32c,
   ) {

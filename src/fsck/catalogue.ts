@@ -1,0 +1,284 @@
+/**
+ * Every finding a check can make: how bad it is, what it means, what the kernel does with such a cache, and
+ * what repairs it. The one place for all of that; reports and the generated reference read it from here.
+ * Invariant: each code a load can stop on (`ProblemCode`) has an entry, and each entry has a damager in the
+ * tests that makes exactly that damage.
+ */
+import type { ProblemCode } from '../engine/media/problem.js';
+
+/** `error`: data is lost, or the kernel refuses or misreads it. `warning`: safe so far. `note`: normal. */
+export type Severity = 'error' | 'warning' | 'note';
+
+export interface CatalogueEntry {
+  readonly severity: Severity;
+  /** Does the kernel refuse to attach such a cache? */
+  readonly kernelRefuses: boolean;
+  /** What is wrong, in general. */
+  readonly meaning: string;
+  /** What the kernel does. */
+  readonly kernel: string;
+  /** What puts it right without losing anything; absent where nothing does. */
+  readonly repair?: string;
+}
+
+const REFUSES = 'refuses to attach the cache';
+const FROM_TWIN = 'write the lost copy again from the good one';
+const IGNORES = 'does not notice';
+
+function refused(meaning: string, repair?: string): CatalogueEntry {
+  return {
+    severity: 'error',
+    kernelRefuses: true,
+    meaning,
+    kernel: REFUSES,
+    ...(repair === undefined ? {} : { repair }),
+  };
+}
+
+function accepted(severity: Severity, meaning: string, kernel: string, repair?: string): CatalogueEntry {
+  return { severity, kernelRefuses: false, meaning, kernel, ...(repair === undefined ? {} : { repair }) };
+}
+
+function copyLost(what: string, risk: string): CatalogueEntry {
+  return accepted(
+    'warning',
+    `one of the two copies of ${what} is broken; the other one stands (a power cut in the middle of an update leaves this too)`,
+    `uses the good copy; ${risk}`,
+    FROM_TWIN,
+  );
+}
+
+function seqSuspect(what: string): CatalogueEntry {
+  return accepted(
+    'warning',
+    `the sequence numbers of the two copies of ${what} do not follow one another, so the newer one may be a wrong one`,
+    'takes the copy that is ahead by signed 8-bit difference, or the first when both carry the same number',
+  );
+}
+
+export const CATALOGUE = {
+  // Superblock
+  DEVICE_TOO_SMALL: refused('the device is smaller than 512 MiB: it was cut, or copied in part'),
+  SUPERBLOCK_ZERO_MAGIC: accepted(
+    'error',
+    'the superblock is wiped, but the cache behind it is there',
+    'FORMATS THE DEVICE at the next attach and so destroys the cache; do not attach it',
+    'write the superblock again: all of it follows from the size of the device and from cache_info',
+  ),
+  SUPERBLOCK_BAD_MAGIC: refused(
+    'something else lies where the superblock was, but the cache behind it is there',
+    'write the superblock again: all of it follows from the size of the device and from cache_info',
+  ),
+  SUPERBLOCK_BAD_CRC: refused(
+    'the superblock does not match its CRC',
+    'write the superblock again: all of it follows from the size of the device and from cache_info',
+  ),
+  SUPERBLOCK_BIG_ENDIAN: refused('the superblock says that a big-endian machine wrote the cache'),
+  SUPERBLOCK_UNKNOWN_FLAGS: accepted('warning', 'the superblock has flags that mean nothing', IGNORES, 'clear them'),
+  SUPERBLOCK_SEGMENTS_ZERO: refused('the superblock says that there are no segments', 'write the superblock again'),
+  SUPERBLOCK_SEGMENTS_BEYOND_DEVICE: refused(
+    'the superblock counts more segments than the device has room for: the device was cut, or copied in part',
+  ),
+  SUPERBLOCK_SEGMENTS_FEWER: accepted(
+    'note',
+    'the device has room for more segments than the superblock counts; the rest is not used',
+    'uses what the superblock counts',
+  ),
+
+  // cache_info
+  CACHE_INFO_LOST: accepted(
+    'error',
+    'both copies of cache_info are broken',
+    'TAKES THE CACHE FOR A NEW ONE at the next attach and empties it; do not attach it',
+    'write cache_info again: the chain and the superblock give all of it but data_crc and gc_percent',
+  ),
+  CACHE_INFO_COPY_LOST: copyLost('cache_info', 'may use an older setting'),
+  CACHE_INFO_SEQ_SUSPECT: seqSuspect('cache_info'),
+  CACHE_INFO_NOT_INITIALISED: accepted(
+    'error',
+    'cache_info is not marked INIT_DONE: the cache was never completely made, or the mark is damaged',
+    'INITIALISES THE CACHE FROM SCRATCH at the next attach; do not attach it if it holds data',
+    'set the mark, if the segments hold a cache',
+  ),
+  CACHE_INFO_SEGMENTS_ZERO: refused('cache_info says that the cache has no segments'),
+  CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK: refused('cache_info counts more segments than the superblock'),
+  CACHE_INFO_SEGMENTS_FEWER: accepted(
+    'note',
+    'the cache uses fewer segments than the superblock counts; the rest is not used',
+    'uses what cache_info counts',
+  ),
+  CACHE_INFO_UNKNOWN_FLAGS: accepted('warning', 'cache_info has flags that mean nothing', IGNORES, 'clear them'),
+  CACHE_MODE_UNKNOWN: accepted(
+    'error',
+    'the cache mode is a number that means nothing',
+    IGNORES,
+    'set it to writeback',
+  ),
+  CACHE_MODE_NOT_WRITEBACK: accepted(
+    'note',
+    'the cache is in a mode that only pcache itself implements',
+    'works in writeback mode, the only one it implements',
+  ),
+  GC_PERCENT_OUT_OF_RANGE: accepted(
+    'warning',
+    'gc_percent is above 90',
+    'may run out of free segments',
+    'set it to 70',
+  ),
+
+  // Segments
+  SEGMENT_INFO_LOST: refused(
+    'both copies of the info of a segment are broken',
+    'write the info again: the chain is the identity',
+  ),
+  SEGMENT_INFO_COPY_LOST: copyLost('the info of a segment', 'refuses the cache when that goes too'),
+  SEGMENT_INFO_SEQ_SUSPECT: seqSuspect('the info of a segment'),
+  SEGMENT_UNKNOWN_FLAGS: accepted('warning', 'a segment has flags that mean nothing', IGNORES, 'clear them'),
+  SEGMENT_TYPE_WRONG: accepted('warning', 'a segment of the chain is not of type cache data', IGNORES, 'set the type'),
+  CHAIN_ENDS_EARLY: refused(
+    'the chain of segments is shorter than cache_info says',
+    'link the segment to the one after it: the kernel makes identity chains only',
+  ),
+  CHAIN_LEAVES_DEVICE: refused(
+    'the chain of segments leads to one that the device does not have',
+    'link the segment to the one after it: the kernel makes identity chains only',
+  ),
+  CHAIN_CYCLE: accepted(
+    'error',
+    'the chain of segments comes back to one that is in it',
+    'attaches, and uses one segment as if it were several',
+    'link the segment to the one after it: the kernel makes identity chains only',
+  ),
+  CHAIN_LAST_HAS_NEXT: accepted(
+    'warning',
+    'the last segment of the cache is linked to a further one',
+    'stops after as many segments as cache_info counts',
+    'end the chain there',
+  ),
+  GENERATION_LOST: accepted(
+    'error',
+    'both copies of the generation of a segment are broken',
+    'counts the generation as 0: what was overwritten in that segment long ago may come back',
+    'write the highest generation that a key of the segment has',
+  ),
+  GENERATION_COPY_LOST: copyLost('the generation of a segment', 'counts the generation as 0 when that goes too'),
+  GENERATION_SEQ_SUSPECT: seqSuspect('the generation of a segment'),
+
+  // Tails
+  KEY_TAIL_LOST: refused('both copies of key_tail are broken: where the log begins is not known'),
+  KEY_TAIL_COPY_LOST: copyLost('key_tail', 'writes the next update over the good one'),
+  KEY_TAIL_SEQ_SUSPECT: seqSuspect('key_tail'),
+  KEY_TAIL_OUT_OF_RANGE: refused('key_tail lies outside the segments'),
+  KEY_TAIL_NOT_ON_KSET: accepted(
+    'error',
+    'key_tail points into the middle of a kset',
+    'takes the log for empty: everything in the cache is lost to it',
+    'set key_tail to the beginning of that kset',
+  ),
+  DIRTY_TAIL_LOST: refused(
+    'both copies of dirty_tail are broken: what still has to be written back is not known',
+    'set dirty_tail to key_tail: everything then counts as dirty',
+  ),
+  DIRTY_TAIL_COPY_LOST: copyLost('dirty_tail', 'writes the next update over the good one'),
+  DIRTY_TAIL_SEQ_SUSPECT: seqSuspect('dirty_tail'),
+  DIRTY_TAIL_OUT_OF_RANGE: refused(
+    'dirty_tail lies outside the segments',
+    'set dirty_tail to key_tail: everything then counts as dirty',
+  ),
+  DIRTY_TAIL_NOT_ON_KSET: accepted(
+    'error',
+    'dirty_tail points into the middle of a kset',
+    'finds nothing to write back there: data that is dirty never reaches the backing device',
+    'set dirty_tail to key_tail: everything then counts as dirty',
+  ),
+  DIRTY_TAIL_BEFORE_KEY_TAIL: accepted(
+    'error',
+    'dirty_tail lies before key_tail, among ksets that are dead',
+    'writes back dead ksets again: old data may go over newer data on the backing device',
+    'set dirty_tail to key_tail: everything then counts as dirty',
+  ),
+  DIRTY_TAIL_NOT_IN_LOG: accepted(
+    'error',
+    'dirty_tail is not a place in the log',
+    'finds nothing to write back there: data that is dirty never reaches the backing device',
+    'set dirty_tail to key_tail: everything then counts as dirty',
+  ),
+
+  // Log
+  KSET_TOO_LONG: refused('a kset is longer than what is left of its segment'),
+  KSET_UNKNOWN_FLAGS: accepted('warning', 'a kset has flags that mean nothing', IGNORES),
+  LAST_OUT_OF_RANGE: refused('a LAST kset leads to a segment that does not exist'),
+  LOG_LOOPS: refused('a LAST kset leads back into the log'),
+  LAST_INTO_PAYLOAD: accepted(
+    'error',
+    'a LAST kset leads into a segment that holds payload',
+    'uses the segment for the log and for payload at once, and overwrites one with the other',
+  ),
+  KEY_SEGMENT_HOLDS_PAYLOAD: accepted(
+    'error',
+    'a key has its payload in a segment of the log',
+    'uses the segment for the log and for payload at once, and overwrites one with the other',
+  ),
+  LOG_CUT_SHORT: accepted(
+    'error',
+    'a broken kset ends the log, but good ksets that belong to it follow',
+    'takes the log to end at the broken kset: everything after it is lost to it, dirty data included',
+    'link the ksets that follow to the log again',
+  ),
+  LOG_MAYBE_CUT_SHORT: accepted(
+    'note',
+    'the log ends properly, but ksets follow that could belong to it; they may as well be left from an earlier cache on this device',
+    'takes the log to end where it does',
+  ),
+  LOG_END_TORN: accepted(
+    'note',
+    'a kset that was never completely written lies at the end of the log: a crash leaves this, and nothing acknowledged was in it',
+    'takes the log to end there and overwrites it',
+  ),
+
+  // Keys
+  KEY_OUT_OF_BOUNDS: refused('a key is empty or points outside the segments'),
+  KEY_BEYOND_BACKING: refused(
+    'a key is for bytes beyond the end of the backing device: it is a wrong or a shrunken one',
+  ),
+  KEY_UNALIGNED: accepted('error', 'a key is not aligned to 512 bytes', `${IGNORES}, and fails when it writes it back`),
+  KEY_CROSSES_SUBTREE: accepted(
+    'error',
+    'a key crosses a 4 MiB boundary of the logical space',
+    'finds the part after the boundary in no tree, so it reads old data there',
+  ),
+  KEY_EMPTY_FLAG: accepted(
+    'error',
+    'a key is flagged EMPTY, which is for keys in memory only',
+    'takes it for a read that is under way and reads the backing device instead',
+  ),
+  KEY_UNKNOWN_FLAGS: accepted('warning', 'a key has flags that mean nothing', IGNORES),
+  KEY_RESERVED_NOT_ZERO: accepted('warning', 'the reserved field of a key is not zero', IGNORES),
+  KEY_FROM_FUTURE: accepted(
+    'error',
+    'a key has a later generation than its segment: the generation on media is an old one',
+    'counts the key as good, until the generation reaches that of the key and takes it away or brings others back',
+    'write the highest generation that a key of the segment has',
+  ),
+  PAYLOAD_OVERLAP: accepted(
+    'error',
+    'two keys claim the same bytes of a segment for different data',
+    `${IGNORES}: at least one of them reads as the data of the other`,
+  ),
+  PAYLOAD_CRC_CURRENT: refused(
+    'the payload of a key does not match its CRC',
+    'drop the key, if it is clean; else its data is damaged',
+  ),
+  PAYLOAD_CRC_STALE: refused(
+    'the payload of a key that is dead does not match its CRC; no data is lost, but the kernel checks it all the same',
+    'drop the key',
+  ),
+  PAYLOAD_UNREADABLE: refused('the medium cannot read the payload of a key', 'drop the key, if it is clean'),
+} as const satisfies Record<ProblemCode, CatalogueEntry> & Record<string, CatalogueEntry>;
+
+export type FindingCode = keyof typeof CATALOGUE;
+
+/** The entry of a code, with its optional parts in the type. */
+export function catalogueEntry(code: FindingCode): CatalogueEntry {
+  return CATALOGUE[code];
+}

@@ -1,0 +1,140 @@
+/**
+ * Checks the chain of segments with their infos and generations (format §1 "Segment"). Where the chain is
+ * broken the check goes on as if it were the identity there, which is all the kernel ever makes, so that the
+ * log behind it is examined too. Bounded: as many steps as the cache has segments.
+ */
+import {
+  decodeGeneration,
+  decodeSegmentInfo,
+  GENERATION_BYTES,
+  SEGMENT_INFO_BYTES,
+  SEGMENT_TYPE_CACHE_DATA,
+  type Generation,
+  type SegmentInfo,
+} from '../engine/media/codecs.js';
+import { readDual, type Dual } from '../engine/media/dual.js';
+import { generationCopies, segmentDataOffsetBytes, segmentInfoCopies } from '../engine/media/geometry.js';
+import type { SegmentChain } from '../engine/media/metadata.js';
+import type { CheckContext } from './context.js';
+import { checkTwins } from './twins.js';
+
+/** Bits of the segment flags that mean something. */
+const SEGMENT_FLAGS_KNOWN = 0x1f;
+/** How many segments are looked at for a trace of a cache. */
+const TRACE_SEGMENTS = 32;
+
+/** Is there a good segment info near the beginning of the device? */
+export function hasSegmentInfo(context: CheckContext, room: number): boolean {
+  for (let physicalId = 0; physicalId < Math.min(room, TRACE_SEGMENTS); physicalId++) {
+    const info = readInfo(context, physicalId);
+    if (info.value?.type === SEGMENT_TYPE_CACHE_DATA) return true;
+  }
+  return false;
+}
+
+function readInfo(context: CheckContext, physicalId: number): Dual<SegmentInfo> {
+  const copies = segmentInfoCopies(context.geometry, physicalId);
+  return readDual<SegmentInfo>(context.source, copies, SEGMENT_INFO_BYTES, decodeSegmentInfo);
+}
+
+/** The part of a chain that the log and its keys need. */
+export interface CheckedChain extends Pick<SegmentChain, 'physicalId' | 'dataOffsetBytes' | 'generation'> {
+  length: number;
+}
+
+/**
+ * @param firstSegmentId physical id of the first segment
+ * @param segmentCount how many there should be
+ * @param room how many the device has room for
+ * @returns the chain, as far as it could be followed or guessed
+ */
+export function checkChain(
+  context: CheckContext,
+  firstSegmentId: number,
+  segmentCount: number,
+  room: number,
+): CheckedChain {
+  const { findings } = context;
+  const bound = Math.min(segmentCount, room);
+  const chain: CheckedChain = {
+    length: 0,
+    physicalId: new Uint32Array(bound),
+    dataOffsetBytes: new Float64Array(bound),
+    generation: new Float64Array(bound),
+  };
+  const taken = new Uint8Array(room);
+  let next: number | undefined = firstSegmentId;
+  for (let logical = 0; logical < bound; logical++) {
+    const guess = logical === 0 ? 0 : chain.physicalId[logical - 1] + 1;
+    let physicalId: number = next ?? guess;
+    const problem = physicalId >= room ? 'CHAIN_LEAVES_DEVICE' : taken[physicalId] === 1 ? 'CHAIN_CYCLE' : undefined;
+    if (problem !== undefined) {
+      const from = logical === 0 ? 'cache_info' : `segment ${logical - 1}`;
+      const what = problem === 'CHAIN_CYCLE' ? 'which is in the chain already' : `the device has ${room}`;
+      if (next !== undefined) findings.add(problem, from, `it leads to physical segment ${physicalId}, ${what}`);
+      if (next === undefined || guess >= room || taken[guess] === 1) break;
+      physicalId = guess;
+    }
+    taken[physicalId] = 1;
+    chain.physicalId[logical] = physicalId;
+    chain.dataOffsetBytes[logical] = segmentDataOffsetBytes(context.geometry, physicalId);
+    chain.length = logical + 1;
+    next = checkInfo(context, logical, physicalId, segmentCount);
+    chain.generation[logical] = checkGeneration(context, logical, physicalId);
+    context.examined.segments++;
+    context.examined.metadataCopies += 4;
+  }
+  if (chain.length === bound && bound < segmentCount && next !== undefined && next >= room) {
+    findings.add(
+      'CHAIN_LEAVES_DEVICE',
+      `segment ${bound - 1}`,
+      `it leads to physical segment ${next}, the device has ${room}`,
+    );
+  }
+  return chain;
+}
+
+function describe(logical: number, physicalId: number): string {
+  return logical === physicalId ? `segment ${logical}` : `segment ${logical} (physical ${physicalId})`;
+}
+
+/** @returns physical id of the next segment, or undefined where the chain does not say. */
+function checkInfo(
+  context: CheckContext,
+  logical: number,
+  physicalId: number,
+  segmentCount: number,
+): number | undefined {
+  const { findings } = context;
+  const where = describe(logical, physicalId);
+  const dual = readInfo(context, physicalId);
+  checkTwins(context, 'SEGMENT_INFO', `${where} info`, dual, 1);
+  const info = dual.value;
+  if (!info) {
+    findings.add('SEGMENT_INFO_LOST', where, 'neither copy of its info is good');
+    return undefined;
+  }
+  if (info.type !== SEGMENT_TYPE_CACHE_DATA) findings.add('SEGMENT_TYPE_WRONG', where, `its type is ${info.type}`);
+  const unknown = info.flags & ~SEGMENT_FLAGS_KNOWN;
+  if (unknown !== 0) findings.add('SEGMENT_UNKNOWN_FLAGS', where, `flags 0x${(unknown >>> 0).toString(16)}`);
+  const last = logical === segmentCount - 1;
+  if (!info.hasNext && !last) {
+    findings.add('CHAIN_ENDS_EARLY', where, `the chain ends after ${logical + 1} of ${segmentCount} segments`);
+    return undefined;
+  }
+  if (info.hasNext && last) {
+    findings.add('CHAIN_LAST_HAS_NEXT', where, `it is linked to physical segment ${info.nextSegmentId}`);
+  }
+  return info.hasNext ? info.nextSegmentId : undefined;
+}
+
+/** @returns the generation as the kernel counts it. */
+function checkGeneration(context: CheckContext, logical: number, physicalId: number): number {
+  const copies = generationCopies(context.geometry, physicalId);
+  const dual = readDual<Generation>(context.source, copies, GENERATION_BYTES, decodeGeneration);
+  const where = describe(logical, physicalId);
+  checkTwins(context, 'GENERATION', `${where} generation`, dual, 1);
+  if (dual.value) return dual.value.generation;
+  context.findings.add('GENERATION_LOST', where, 'neither copy of its generation is good');
+  return 0;
+}

@@ -1,0 +1,104 @@
+/**
+ * Checks a cache, changing nothing: everything the kernel would refuse, everything it would silently lose.
+ * One pass collects all it can: damage to one structure does not keep the others from being looked at. Callable
+ * as a library; knows no terminal. Every loop over media is bounded by the geometry of the device.
+ */
+import { PcacheError } from '../engine/errors.js';
+import type { PmemReader } from '../engine/device/pmem.js';
+import type { Position } from '../engine/media/codecs.js';
+import { crc32cRaw, type Crc32c } from '../engine/media/crc32c.js';
+import { SEGMENTS_OFFSET_BYTES, type Geometry } from '../engine/media/geometry.js';
+import { checkChain, type CheckedChain } from './chain.js';
+import type { CheckContext } from './context.js';
+import { CountingReader, nothingExamined, type Examined } from './examined.js';
+import type { FindingCode } from './catalogue.js';
+import { Findings, type Finding } from './findings.js';
+import { checkHeader, type Header } from './header.js';
+import { checkLog } from './log-check.js';
+import { checkDirtyTail, checkLogEnd, chooseLogStart } from './log-end.js';
+
+export interface CheckOptions {
+  readonly geometry: Geometry;
+  /** Size of the backing device; keys are not checked against it when it is left out. */
+  readonly backingBytes?: number;
+  /** Whether to check payload against its CRC, where the cache has data_crc. */
+  readonly data: boolean;
+  /** CRC-32C for ksets; the table-driven one if not given. */
+  readonly crc?: Crc32c;
+  /** Called every so often with the bytes read so far. */
+  readonly onProgress?: (bytesRead: number) => void;
+}
+
+export interface CheckResult {
+  readonly findings: readonly Finding[];
+  /** Findings beyond those listed, by code. */
+  readonly omitted: Partial<Record<FindingCode, number>>;
+  readonly examined: Examined;
+  /** What could not be checked, and why. */
+  readonly notChecked: readonly string[];
+  /** No finding but notes. */
+  readonly clean: boolean;
+}
+
+/**
+ * @throws PcacheError TRUNCATED when the device cannot even hold the metadata, NOT_PCACHE or UNSUPPORTED when
+ * it is no cache, IO when the medium fails under the metadata or the log.
+ */
+export function checkCache(reader: PmemReader, options: CheckOptions): CheckResult {
+  if (reader.sizeBytes < SEGMENTS_OFFSET_BYTES) {
+    throw new PcacheError(
+      'TRUNCATED',
+      `${reader.path}: only ${reader.sizeBytes} bytes, too short for a pcache; give the whole cache device or image`,
+    );
+  }
+  const examined = nothingExamined();
+  const findings = new Findings();
+  const context: CheckContext = {
+    source: new CountingReader(reader, examined),
+    geometry: options.geometry,
+    findings,
+    examined,
+    backingBytes: options.backingBytes ?? Infinity,
+    crc: options.crc ?? crc32cRaw,
+  };
+  const header = checkHeader(context, reader.path);
+  const chain = checkChain(context, header.firstSegmentId, header.segmentCount, header.room);
+  const notChecked = checkTheLog(context, chain, header, options);
+  const clean = findings.list.every((finding) => finding.severity === 'note');
+  return { findings: findings.list, omitted: findings.omitted, examined, notChecked, clean };
+}
+
+/** @returns what could not be checked. */
+function checkTheLog(context: CheckContext, chain: CheckedChain, header: Header, options: CheckOptions): string[] {
+  const notChecked: string[] = [];
+  if (options.backingBytes === undefined) {
+    notChecked.push('whether keys lie within the backing device: it was not given');
+  }
+  const checkPayload = options.data && header.flags?.dataCrc === true;
+  if (!options.data) notChecked.push('payload: it was not asked for');
+  else if (header.flags === undefined)
+    notChecked.push('payload: cache_info is lost, which says whether there are CRCs');
+  else if (!checkPayload) notChecked.push('payload: the cache has no data_crc, so nothing says what it should be');
+
+  const start = chooseLogStart(context, chain, header.keyTail, header.dirtyTail);
+  if (start === undefined) {
+    notChecked.push('the log: where it begins is lost');
+    return notChecked;
+  }
+  const facts = checkLog(context, chain, {
+    start,
+    dirtyTail: header.dirtyTail,
+    segmentCount: header.segmentCount,
+    checkPayload,
+    onProgress: () => options.onProgress?.(context.examined.bytesRead),
+  });
+  checkLogEnd(context, chain, facts);
+  const { keyTail, dirtyTail } = header;
+  if (keyTail !== undefined && dirtyTail !== undefined) checkDirtyTail(context, chain, facts, start, dirtyTail);
+  if (keyTail === undefined) notChecked.push(`the log before ${startText(start)}: key_tail is lost`);
+  return notChecked;
+}
+
+function startText(start: Position): string {
+  return `${start.segment}:${start.offsetBytes}`;
+}

@@ -1,0 +1,16 @@
+/** What the parts of one check share. */
+import type { Crc32c } from '../engine/media/crc32c.js';
+import type { Geometry } from '../engine/media/geometry.js';
+import type { CountingReader, Examined } from './examined.js';
+import type { Findings } from './findings.js';
+
+export interface CheckContext {
+  readonly source: CountingReader;
+  readonly geometry: Geometry;
+  readonly findings: Findings;
+  readonly examined: Examined;
+  /** Size of the backing device; Infinity when it is not known. */
+  readonly backingBytes: number;
+  /** CRC-32C for ksets in memory. */
+  readonly crc: Crc32c;
+}

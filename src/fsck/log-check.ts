@@ -1,0 +1,227 @@
+/**
+ * Walks the log (format §2) and checks every kset and key in it, and the payload they point to. Bounded: it
+ * stops where a LAST kset leads back into what it has walked already.
+ */
+import { PcacheError } from '../engine/errors.js';
+import type { Position } from '../engine/media/codecs.js';
+import { CRC_SEED } from '../engine/media/crc32c.js';
+import { KSET_FLAG_LAST, type KsetView } from '../engine/media/kset.js';
+import { LogWalker, type LogEndReason } from '../engine/media/log.js';
+import type { CheckedChain } from './chain.js';
+import type { CheckContext } from './context.js';
+import { placeText } from './findings.js';
+import { checkKey } from './keys.js';
+import { findOverlaps, MAX_OVERLAPS, type PayloadRange } from './overlaps.js';
+import { PayloadMap, WINDOW_SEGMENTS } from './payload-map.js';
+
+/** The part of a segment that the log takes. */
+export interface LogExtent {
+  readonly startBytes: number;
+  endBytes: number;
+  /** Place of the LAST kset that leads there; undefined for the segment where the log starts. */
+  readonly enteredFrom: string | undefined;
+}
+
+export interface LogFacts {
+  readonly end: Position;
+  /** Undefined when the log runs in a circle. */
+  readonly endReason: LogEndReason | undefined;
+  /** Segments of the log, by logical id. */
+  readonly extents: ReadonlyMap<number, LogExtent>;
+  readonly ksetCount: number;
+  readonly passedDirtyTail: boolean;
+  /** What the current keys claim, in the first window of segments. */
+  readonly payload: PayloadMap;
+}
+
+export interface LogCheckOptions {
+  readonly start: Position;
+  readonly dirtyTail: Position | undefined;
+  /** Segments the cache should have; the chain may be known for fewer. */
+  readonly segmentCount: number;
+  /** Whether to check payload against its CRC. */
+  readonly checkPayload: boolean;
+  readonly onProgress: () => void;
+}
+
+export function checkLog(context: CheckContext, chain: CheckedChain, options: LogCheckOptions): LogFacts {
+  return new LogCheck(context, chain, options).run();
+}
+
+class LogCheck {
+  private readonly walker: LogWalker;
+  private readonly extents = new Map<number, LogExtent>();
+  private readonly payload: PayloadMap;
+  private readonly overlaps: PayloadRange[] = [];
+  /** How many current keys point into each segment. */
+  private readonly references: Uint32Array;
+  private ksetCount = 0;
+  private readonly place = (): string => placeText(this.walker.segment, this.walker.offsetBytes);
+
+  constructor(
+    private readonly context: CheckContext,
+    private readonly chain: CheckedChain,
+    private readonly options: LogCheckOptions,
+  ) {
+    this.walker = new LogWalker(context.source, context.geometry, chain, options.start, context.crc);
+    this.payload = new PayloadMap(context.geometry, 0);
+    this.references = new Uint32Array(chain.length);
+  }
+
+  run(): LogFacts {
+    const { walker, options } = this;
+    const { start, dirtyTail } = options;
+    this.extents.set(start.segment, {
+      startBytes: start.offsetBytes,
+      endBytes: start.offsetBytes,
+      enteredFrom: undefined,
+    });
+    let passedDirtyTail = false;
+    let loops = false;
+    while (!loops && walker.next()) {
+      if (dirtyTail !== undefined && walker.isAt(dirtyTail)) passedDirtyTail = true;
+      loops = !this.checkKset(walker.kset);
+      options.onProgress();
+    }
+    if (!loops) {
+      if (dirtyTail !== undefined && walker.isAt(dirtyTail)) passedDirtyTail = true;
+      this.reportRefusedEnd();
+    }
+    this.checkDoubleUse();
+    this.claimFurtherWindows();
+    findOverlaps(this.context, this.chain, options.start, options.segmentCount, this.overlaps);
+    return {
+      end: walker.position,
+      endReason: loops ? undefined : walker.endReason,
+      extents: this.extents,
+      ksetCount: this.ksetCount,
+      passedDirtyTail,
+      payload: this.payload,
+    };
+  }
+
+  /** @returns false when the kset leads back into the log. */
+  private checkKset(kset: KsetView): boolean {
+    const { walker } = this;
+    const { examined, findings } = this.context;
+    examined.ksets++;
+    examined.logBytes += kset.lengthBytes;
+    this.ksetCount++;
+    this.extents.get(walker.segment)!.endBytes = walker.offsetBytes + kset.lengthBytes;
+    const unknown = kset.flags - (kset.isLast ? KSET_FLAG_LAST : 0);
+    if (unknown !== 0) findings.add('KSET_UNKNOWN_FLAGS', `kset ${this.place()}`, `flags 0x${unknown.toString(16)}`);
+    if (kset.isLast) {
+      examined.lastKsets++;
+      return this.enterSegment(kset.nextSegment);
+    }
+    for (let index = 0; index < kset.keyCount; index++) this.checkKey(kset, index);
+    return true;
+  }
+
+  private enterSegment(segment: number): boolean {
+    if (this.extents.has(segment)) {
+      const detail = `it leads to segment ${segment}, where the log has been already`;
+      this.context.findings.add('LOG_LOOPS', `kset ${this.place()}`, detail);
+      return false;
+    }
+    this.extents.set(segment, { startBytes: 0, endBytes: 0, enteredFrom: this.place() });
+    return true;
+  }
+
+  private checkKey(kset: KsetView, index: number): void {
+    const { context, chain, options } = this;
+    const { examined } = context;
+    examined.keys++;
+    if (kset.keyIsClean(index)) examined.cleanKeys++;
+    const state = checkKey(context, chain, options.segmentCount, kset, index, this.place);
+    if (state === 'bad') return;
+    if (state === 'stale') examined.staleKeys++;
+    if (options.checkPayload) this.checkPayload(kset, index, state === 'stale');
+    if (state === 'stale') return;
+    const segment = kset.keySegment(index);
+    this.references[segment]++;
+    if (this.payload.covers(segment)) this.claim(this.payload, kset, index);
+  }
+
+  private claim(map: PayloadMap, kset: KsetView, index: number): void {
+    const segment = kset.keySegment(index);
+    const offsetBytes = kset.keySegmentOffsetBytes(index);
+    const lengthBytes = kset.keyLengthBytes(index);
+    if (map.claim(segment, offsetBytes, lengthBytes) && this.overlaps.length < MAX_OVERLAPS) {
+      this.overlaps.push({ segment, offsetBytes, lengthBytes });
+    }
+  }
+
+  private checkPayload(kset: KsetView, index: number, stale: boolean): void {
+    const { context, chain } = this;
+    const segment = kset.keySegment(index);
+    const segmentOffset = kset.keySegmentOffsetBytes(index);
+    const length = kset.keyLengthBytes(index);
+    const describe = (): string => {
+      const offset = kset.keyOffsetBytes(index);
+      return `bytes ${offset} to ${offset + length}, at ${placeText(segment, segmentOffset)}`;
+    };
+    let crc: number;
+    try {
+      crc = context.source.crc32c(chain.dataOffsetBytes[segment] + segmentOffset, length, CRC_SEED);
+    } catch (error) {
+      if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
+      context.findings.add(
+        'PAYLOAD_UNREADABLE',
+        `kset ${this.place()} key ${index}`,
+        `${describe()}: ${error.message}`,
+      );
+      return;
+    }
+    context.examined.payloadKeys++;
+    context.examined.payloadBytes += length;
+    if (crc === kset.keyDataCrc(index)) return;
+    const code = stale ? 'PAYLOAD_CRC_STALE' : 'PAYLOAD_CRC_CURRENT';
+    context.findings.add(code, `kset ${this.place()} key ${index}`, describe());
+  }
+
+  /** The ends of a log that make the kernel refuse the device. */
+  private reportRefusedEnd(): void {
+    const { walker, chain } = this;
+    const { findings, geometry } = this.context;
+    const where = `kset ${this.place()}`;
+    if (walker.endReason === 'too-long') {
+      const left = geometry.segmentDataBytes - walker.offsetBytes;
+      findings.add('KSET_TOO_LONG', where, `it has ${walker.kset.lengthBytes} bytes, its segment has ${left} left`);
+    } else if (walker.endReason === 'last-out-of-range' && walker.kset.nextSegment >= this.options.segmentCount) {
+      const detail = `it leads to segment ${walker.kset.nextSegment} of ${chain.length}`;
+      findings.add('LAST_OUT_OF_RANGE', where, detail);
+    }
+  }
+
+  /** No segment can hold both the log and payload. */
+  private checkDoubleUse(): void {
+    const { findings } = this.context;
+    for (const [segment, extent] of this.extents) {
+      const keys = this.references[segment];
+      if (keys === 0) continue;
+      const detail = `segment ${segment} is part of the log and holds the payload of ${keys} current keys`;
+      if (extent.enteredFrom === undefined) findings.add('KEY_SEGMENT_HOLDS_PAYLOAD', `segment ${segment}`, detail);
+      else findings.add('LAST_INTO_PAYLOAD', `kset ${extent.enteredFrom}`, detail);
+    }
+  }
+
+  /** Goes through the log again for every further window of segments; only on caches beyond 256 GiB. */
+  private claimFurtherWindows(): void {
+    const { context, chain, options } = this;
+    for (let first = WINDOW_SEGMENTS; first < chain.length; first += WINDOW_SEGMENTS) {
+      const map = new PayloadMap(context.geometry, first);
+      const walker = new LogWalker(context.source, context.geometry, chain, options.start, context.crc);
+      for (let left = this.ksetCount; left > 0 && walker.next(); left--) {
+        const { kset } = walker;
+        for (let index = 0; index < kset.keyCount; index++) {
+          const segment = kset.keySegment(index);
+          if (!map.covers(segment) || segment >= chain.length) continue;
+          if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;
+          if (kset.keyGeneration(index) >= chain.generation[segment]) this.claim(map, kset, index);
+        }
+      }
+      options.onProgress();
+    }
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * Judges where the log begins and ends, which nothing on media says: whether ksets that belong to it follow
+ * its end, and whether both tails are places in it. See `runs.ts` for how ksets are told from leftovers.
+ */
+import type { Position } from '../engine/media/codecs.js';
+import { KSET_BYTES_MAX, KSET_HEADER_BYTES, KsetView } from '../engine/media/kset.js';
+import { LogWalker } from '../engine/media/log.js';
+import type { CheckedChain } from './chain.js';
+import type { CheckContext } from './context.js';
+import { placeText } from './findings.js';
+import type { LogFacts } from './log-check.js';
+import { RunFinder, zeroBytesAt, type LostRun } from './runs.js';
+
+/** Nobody writes that many zeroes into the log: they are what a lost or cleared piece of the medium reads as. */
+const ZEROES_OF_DAMAGE = 64;
+
+/** Reports where the log ends when ksets that belong to it follow, or when a torn one lies there. */
+export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: LogFacts): void {
+  const { end, endReason } = facts;
+  const ordinary = endReason === 'bad-magic' || endReason === 'bad-crc' || endReason === 'bad-key-count';
+  if (!ordinary) return;
+  const zeroes = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE);
+  const proper = zeroes >= KSET_HEADER_BYTES;
+  const runs = new RunFinder(context, chain, facts);
+  const where = `kset ${placeText(end.segment, end.offsetBytes)}`;
+  let run = runs.findAfter(end.segment, end.offsetBytes + 8);
+  if (run === undefined && !proper) run = findInOtherSegments(chain, facts, runs);
+  if (run !== undefined) {
+    const broken = !proper || zeroes >= ZEROES_OF_DAMAGE;
+    context.findings.add(
+      broken ? 'LOG_CUT_SHORT' : 'LOG_MAYBE_CUT_SHORT',
+      where,
+      `${reasonText(facts)}, but ${runText(run)}`,
+    );
+  } else if (!proper) {
+    context.findings.add('LOG_END_TORN', where, reasonText(facts));
+  }
+}
+
+/** For when the broken kset was a LAST kset: where it led to is not known then. */
+function findInOtherSegments(chain: CheckedChain, facts: LogFacts, runs: RunFinder): LostRun | undefined {
+  let found: LostRun | undefined;
+  for (let segment = 0; segment < chain.length; segment++) {
+    if (facts.extents.has(segment)) continue;
+    const run = runs.findAtStart(segment);
+    // The longest: shorter ones begin in the middle of it.
+    if (run !== undefined && (found === undefined || run.ksets > found.ksets)) found = run;
+  }
+  return found;
+}
+
+function reasonText(facts: LogFacts): string {
+  switch (facts.endReason) {
+    case 'bad-crc':
+      return 'the kset there does not match its CRC';
+    case 'bad-key-count':
+      return 'the kset there has an impossible number of keys';
+    default:
+      return 'there is no good kset there';
+  }
+}
+
+function runText(run: LostRun): string {
+  const place = placeText(run.first.segment, run.first.offsetBytes);
+  return `${run.ksets} good ksets with ${run.keys} keys (${run.dirtyBytes} dirty bytes) follow from ${place} on`;
+}
+
+/**
+ * Where to begin with the log: key_tail, or the kset that it points into the middle of, or dirty_tail where
+ * key_tail is lost, or the first segment. Undefined when there is no kset at any of these.
+ */
+export function chooseLogStart(
+  context: CheckContext,
+  chain: CheckedChain,
+  keyTail: Position | undefined,
+  dirtyTail: Position | undefined,
+): Position | undefined {
+  const usable = (tail: Position | undefined): tail is Position => tail !== undefined && tail.segment < chain.length;
+  if (!usable(keyTail)) {
+    if (usable(dirtyTail)) return dirtyTail;
+    return chain.length > 0 && ksetLength(context, chain, { segment: 0, offsetBytes: 0 }) > 0
+      ? { segment: 0, offsetBytes: 0 }
+      : undefined;
+  }
+  if (ksetLength(context, chain, keyTail) > 0) return keyTail;
+  for (let back = 8; back < KSET_BYTES_MAX && back <= keyTail.offsetBytes; back += 8) {
+    const start = { segment: keyTail.segment, offsetBytes: keyTail.offsetBytes - back };
+    if (ksetLength(context, chain, start) > back) {
+      const inside = placeText(start.segment, start.offsetBytes);
+      const detail = `it is ${placeText(keyTail.segment, keyTail.offsetBytes)}, inside the kset ${inside}`;
+      context.findings.add('KEY_TAIL_NOT_ON_KSET', 'key_tail', detail);
+      return start;
+    }
+  }
+  return keyTail;
+}
+
+/** Length of the good kset at `position`, or 0 when there is none. */
+function ksetLength(context: CheckContext, chain: CheckedChain, position: Position): number {
+  const { source, geometry } = context;
+  const offset = chain.dataOffsetBytes[position.segment] + position.offsetBytes;
+  const available = geometry.segmentDataBytes - position.offsetBytes;
+  const bytes = new Uint8Array(Math.min(KSET_BYTES_MAX, available));
+  source.read(offset, bytes, 0, bytes.length);
+  const kset = new KsetView(context.crc).attach(bytes, 0);
+  return kset.verdict(bytes.length, available) === 'ok' ? kset.lengthBytes : 0;
+}
+
+/**
+ * Reports a dirty_tail that the walk did not pass.
+ * @param start where the walk began: key_tail, or the kset that it points into
+ */
+export function checkDirtyTail(
+  context: CheckContext,
+  chain: CheckedChain,
+  facts: LogFacts,
+  start: Position,
+  dirtyTail: Position,
+): void {
+  if (facts.passedDirtyTail) return;
+  const { findings } = context;
+  const place = placeText(dirtyTail.segment, dirtyTail.offsetBytes);
+  const extent = facts.extents.get(dirtyTail.segment);
+  if (extent !== undefined && dirtyTail.offsetBytes > extent.startBytes && dirtyTail.offsetBytes < extent.endBytes) {
+    findings.add('DIRTY_TAIL_NOT_ON_KSET', 'dirty_tail', `it is ${place}, inside a kset`);
+  } else if (leadsTo(context, chain, dirtyTail, start)) {
+    const detail = `it is ${place}, the log begins at ${placeText(start.segment, start.offsetBytes)}`;
+    findings.add('DIRTY_TAIL_BEFORE_KEY_TAIL', 'dirty_tail', detail);
+  } else {
+    const detail = `it is ${place}; the log ends at ${placeText(facts.end.segment, facts.end.offsetBytes)}`;
+    findings.add('DIRTY_TAIL_NOT_IN_LOG', 'dirty_tail', detail);
+  }
+}
+
+/** Do the ksets from `from` on lead to `to`? */
+function leadsTo(context: CheckContext, chain: CheckedChain, from: Position, to: Position): boolean {
+  if (from.segment >= chain.length) return false;
+  const walker = new LogWalker(context.source, context.geometry, chain, from, context.crc);
+  const entered = new Set([from.segment]);
+  while (walker.next()) {
+    if (walker.isAt(to)) return true;
+    if (!walker.kset.isLast) continue;
+    if (entered.has(walker.kset.nextSegment)) return false;
+    entered.add(walker.kset.nextSegment);
+  }
+  return walker.isAt(to);
+}

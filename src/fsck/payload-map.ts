@@ -1,0 +1,57 @@
+/**
+ * Which sectors of the segments' data areas the current keys claim, as one bit per sector. Segments are
+ * append-only within a generation, so no two current keys can rightly claim the same one. Bounded: covers a
+ * window of so many segments at a time, of which only those in use take memory (4 KiB each).
+ */
+import { SECTOR_BYTES, type Geometry } from '../engine/media/geometry.js';
+
+/** Segments that one map covers: 64 MiB of bits at most, for 256 GiB of cache. */
+export const WINDOW_SEGMENTS = 16384;
+
+export class PayloadMap {
+  private readonly bits: (Uint32Array | undefined)[] = [];
+  private readonly words: number;
+
+  constructor(
+    geometry: Geometry,
+    readonly firstSegment: number,
+  ) {
+    this.words = Math.ceil(geometry.segmentDataBytes / SECTOR_BYTES / 32);
+  }
+
+  covers(segment: number): boolean {
+    return segment >= this.firstSegment && segment < this.firstSegment + WINDOW_SEGMENTS;
+  }
+
+  /** Claims a byte range of a covered segment. @returns whether part of it was claimed before. */
+  claim(segment: number, offsetBytes: number, lengthBytes: number): boolean {
+    const at = segment - this.firstSegment;
+    const bits = (this.bits[at] ??= new Uint32Array(this.words));
+    return eachWord(offsetBytes, lengthBytes, (word, mask) => {
+      const overlaps = (bits[word] & mask) !== 0;
+      bits[word] |= mask;
+      return overlaps;
+    });
+  }
+
+  /** Is part of a byte range claimed? */
+  isClaimed(segment: number, offsetBytes: number, lengthBytes: number): boolean {
+    const bits = this.bits[segment - this.firstSegment];
+    if (bits === undefined) return false;
+    return eachWord(offsetBytes, lengthBytes, (word, mask) => (bits[word] & mask) !== 0);
+  }
+}
+
+/** Visits the words that a byte range touches, with the bits in each. @returns whether any visit said true. */
+function eachWord(offsetBytes: number, lengthBytes: number, visit: (word: number, mask: number) => boolean): boolean {
+  const end = Math.ceil((offsetBytes + lengthBytes) / SECTOR_BYTES);
+  let any = false;
+  for (let sector = Math.floor(offsetBytes / SECTOR_BYTES); sector < end;) {
+    const bit = sector & 31;
+    const count = Math.min(32 - bit, end - sector);
+    const mask = (count === 32 ? 0xffffffff : ((1 << count) - 1) << bit) >>> 0;
+    if (visit(sector >>> 5, mask)) any = true;
+    sector += count;
+  }
+  return any;
+}

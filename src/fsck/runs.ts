@@ -1,0 +1,177 @@
+/**
+ * Follows ksets that are not part of the log, to tell whether they should be. A run is a row of good ksets,
+ * through LAST ksets into further segments. It is one of two things:
+ *
+ * - what an earlier lap of the log left behind. Such a run was complete: at the end of its segment a LAST kset
+ *   leads on, and so forth, until it enters the log as it is now, or a segment that was put to other use.
+ * - the rest of a log that was cut in two by damage. Such a run ends as a log ends: in 24 zero bytes behind its
+ *   last kset. All its keys are of their segments' present generations, for nothing of it was collected yet,
+ *   and none claims payload that a key of the log claims.
+ */
+import type { Position } from '../engine/media/codecs.js';
+import { KSET_BYTES_MAX, KSET_HEADER_BYTES, KSET_MAGIC_HIGH, KSET_MAGIC_LOW, KsetView } from '../engine/media/kset.js';
+import { LogWalker } from '../engine/media/log.js';
+import type { CheckedChain } from './chain.js';
+import type { CheckContext } from './context.js';
+import type { PayloadMap } from './payload-map.js';
+
+/** A run that belongs to the log. */
+export interface LostRun {
+  readonly first: Position;
+  ksets: number;
+  keys: number;
+  /** Bytes of keys that are not CLEAN. */
+  dirtyBytes: number;
+}
+
+/** The present log, which a run must not enter. */
+export interface PresentLog {
+  readonly extents: ReadonlyMap<number, unknown>;
+  readonly payload: PayloadMap;
+}
+
+const SEARCH_BYTES = 1 << 20;
+/** Damage that cuts a log into more pieces than this is beyond telling apart. */
+const RUNS_MAX = 256;
+const MAGIC_OFFSET = 8;
+const MAGIC_BYTES = new Uint8Array(8);
+new DataView(MAGIC_BYTES.buffer).setUint32(0, KSET_MAGIC_LOW, true);
+new DataView(MAGIC_BYTES.buffer).setUint32(4, KSET_MAGIC_HIGH, true);
+
+export class RunFinder {
+  private readonly buffer = Buffer.alloc(SEARCH_BYTES + KSET_BYTES_MAX);
+  private readonly view: KsetView;
+  /** What is known of runs from offset 0 of a segment: true when they belong to the log. */
+  private readonly known = new Map<number, LostRun | undefined>();
+
+  constructor(
+    private readonly context: CheckContext,
+    private readonly chain: CheckedChain,
+    private readonly log: PresentLog,
+  ) {
+    this.view = new KsetView(context.crc);
+  }
+
+  /**
+   * Looks for ksets that belong to the log in a segment, from `fromBytes` on.
+   * @returns what the runs that belong to it hold together, or undefined when there are none.
+   */
+  findAfter(segment: number, fromBytes: number): LostRun | undefined {
+    let from = fromBytes;
+    let broken: LostRun | undefined;
+    for (let runs = 0; runs < RUNS_MAX; runs++) {
+      const offsetBytes = this.nextKset(segment, from);
+      if (offsetBytes === undefined) return undefined;
+      const run = this.follow({ segment, offsetBytes });
+      if (run.verdict === 'stale') return undefined;
+      const found = broken === undefined ? run.lost : merge(broken, run.lost);
+      if (run.verdict === 'lost') return found;
+      // It ends on a broken kset: what follows that tells which it is.
+      broken = found;
+      from = run.endBytes;
+    }
+    return undefined;
+  }
+
+  /** Whether the run that starts segment `segment` belongs to the log. */
+  findAtStart(segment: number): LostRun | undefined {
+    if (this.known.has(segment)) return this.known.get(segment);
+    this.known.set(segment, undefined);
+    const run = this.follow({ segment, offsetBytes: 0 });
+    const lost = run.verdict === 'lost' ? run.lost : undefined;
+    this.known.set(segment, lost);
+    return lost;
+  }
+
+  /** @returns where the next good kset begins, from `fromBytes` on. */
+  private nextKset(segment: number, fromBytes: number): number | undefined {
+    const { source, geometry, examined } = this.context;
+    const { segmentDataBytes } = geometry;
+    const base = this.chain.dataOffsetBytes[segment];
+    for (let at = fromBytes; at + KSET_HEADER_BYTES <= segmentDataBytes; at += SEARCH_BYTES) {
+      const length = Math.min(this.buffer.length, segmentDataBytes - at);
+      source.read(base + at, this.buffer, 0, length);
+      examined.searchedBytes += Math.min(SEARCH_BYTES, length);
+      const piece = this.buffer.subarray(0, length);
+      for (let found = piece.indexOf(MAGIC_BYTES); found >= 0; found = piece.indexOf(MAGIC_BYTES, found + 1)) {
+        const begin = found - MAGIC_OFFSET;
+        // What begins beyond this piece is seen whole in the next one.
+        if (begin >= SEARCH_BYTES) break;
+        if (begin < 0 || (at + begin) % 8 !== 0) continue;
+        if (this.view.attach(this.buffer, begin).verdict(length - begin, length - begin) === 'ok') return at + begin;
+      }
+    }
+    return undefined;
+  }
+
+  /** Follows the run from `first`; `broken` when it ends neither as a log does nor as an earlier lap. */
+  private follow(first: Position): { verdict: 'lost' | 'stale' | 'broken'; lost: LostRun; endBytes: number } {
+    const lost: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
+    const { context, chain, log } = this;
+    const walker = new LogWalker(context.source, context.geometry, chain, first, context.crc);
+    const entered = new Set([first.segment]);
+    const stale = { verdict: 'stale', lost, endBytes: 0 } as const;
+    while (walker.next()) {
+      const { kset } = walker;
+      lost.ksets++;
+      if (!kset.isLast) {
+        if (!this.isCurrent(kset, lost)) return stale;
+        continue;
+      }
+      const next = kset.nextSegment;
+      if (next >= chain.length || log.extents.has(next) || entered.has(next)) return stale;
+      if (this.known.has(next)) {
+        const rest = this.known.get(next);
+        return rest === undefined ? stale : { verdict: 'lost', lost: merge(lost, rest), endBytes: 0 };
+      }
+      entered.add(next);
+    }
+    if (walker.offsetBytes > 0 && isLogEnd(context, chain, walker.position)) {
+      return { verdict: lost.ksets > 0 ? 'lost' : 'stale', lost, endBytes: walker.offsetBytes };
+    }
+    return walker.segment === first.segment ? { verdict: 'broken', lost, endBytes: walker.offsetBytes } : stale;
+  }
+
+  private isCurrent(kset: KsetView, lost: LostRun): boolean {
+    const { context, chain, log } = this;
+    for (let index = 0; index < kset.keyCount; index++) {
+      if (kset.keyProblem(index, context.geometry, chain.length, Infinity) !== '') return false;
+      const segment = kset.keySegment(index);
+      if (kset.keyGeneration(index) < chain.generation[segment]) return false;
+      if (log.extents.has(segment)) return false;
+      const length = kset.keyLengthBytes(index);
+      if (log.payload.isClaimed(segment, kset.keySegmentOffsetBytes(index), length)) return false;
+      if (!kset.keyIsClean(index)) lost.dirtyBytes += length;
+    }
+    lost.keys += kset.keyCount;
+    return true;
+  }
+}
+
+function merge(a: LostRun, b: LostRun): LostRun {
+  return {
+    first: a.first,
+    ksets: a.ksets + b.ksets,
+    keys: a.keys + b.keys,
+    dirtyBytes: a.dirtyBytes + b.dirtyBytes,
+  };
+}
+
+/** How many zero bytes lie at `position`, up to `limitBytes` or the end of the segment. */
+export function zeroBytesAt(
+  context: CheckContext,
+  chain: CheckedChain,
+  position: Position,
+  limitBytes: number,
+): number {
+  const length = Math.min(limitBytes, context.geometry.segmentDataBytes - position.offsetBytes);
+  const bytes = new Uint8Array(length);
+  context.source.read(chain.dataOffsetBytes[position.segment] + position.offsetBytes, bytes, 0, length);
+  const end = bytes.findIndex((byte) => byte !== 0);
+  return end < 0 ? length : end;
+}
+
+/** Whether the 24 bytes at `position` are zero, which is how the log ends. */
+function isLogEnd(context: CheckContext, chain: CheckedChain, position: Position): boolean {
+  return zeroBytesAt(context, chain, position, KSET_HEADER_BYTES) === KSET_HEADER_BYTES;
+}

@@ -1,0 +1,626 @@
+/**
+ * One damager for every finding code: it makes exactly the damage that the code is about, on a copy of an image
+ * that the kernel made. `also` names the findings that cannot but come with it.
+ */
+import type { PmemReader } from '../../../src/engine/device/pmem.js';
+import { PcacheError } from '../../../src/engine/errors.js';
+import { decodeCacheFlags, encodeCacheFlags } from '../../../src/engine/media/codecs.js';
+import {
+  CACHE_CTRL_OFFSET_BYTES,
+  MIB,
+  segmentInfoCopies,
+  segmentOffsetBytes,
+  SUPERBLOCK_OFFSET_BYTES,
+} from '../../../src/engine/media/geometry.js';
+import { KSET_HEADER_BYTES, KSET_KEYS_MAX, KsetField } from '../../../src/engine/media/kset.js';
+import type { FindingCode } from '../../../src/fsck/catalogue.js';
+import type { SparseImage } from '../sparse-image.js';
+import {
+  changeCacheInfo,
+  changeKey,
+  changeKset,
+  changeSeq,
+  deviceOffset,
+  dualPlace,
+  flip,
+  GEOMETRY,
+  ksetAt,
+  ksetImage,
+  ksetsOf,
+  patchSealed,
+  writeGeneration,
+  writeKset,
+  writeLast,
+  writeSegmentInfo,
+  writeSuperblock,
+  writeTail,
+  type DualName,
+} from './edit.js';
+
+/** `hopping` is `dirty-crc` with the second half of its log moved to another segment, behind a LAST kset. */
+export type BaseName = 'fresh' | 'dirty-crc' | 'gc-wrap' | 'hopping';
+
+export interface Damager {
+  readonly code: FindingCode;
+  /** Distinguishes several damagers of one code. */
+  readonly variant?: string;
+  readonly base: BaseName;
+  readonly also?: readonly FindingCode[];
+  /** Size of the backing device to check against, where the damage is that it is too small. */
+  readonly backingBytes?: number;
+  /** Damages the image in place, or returns another one, or a reader that fails. */
+  readonly damage: (image: SparseImage) => PmemReader | void;
+}
+
+const SEGMENT_LAST = 30;
+const HOP_SEGMENT = 10;
+const FREE_SEGMENT = 20;
+/** A kset in the middle of the log of `dirty-crc`, and a key in the middle of it. */
+const MIDDLE = 4;
+const KEY = 3;
+
+function middle(image: SparseImage): { segment: number; offsetBytes: number } {
+  return ksetsOf(image).places[MIDDLE];
+}
+
+/** A kset of `gc-wrap` that has all the keys it can. */
+function fullKset(image: SparseImage): { segment: number; offsetBytes: number } {
+  return ksetsOf(image).places.find((place) => ksetAt(image, place).keyCount === KSET_KEYS_MAX)!;
+}
+
+/** Makes `hopping` of `dirty-crc`, in place. */
+export function makeHopping(image: SparseImage): void {
+  const { places } = ksetsOf(image);
+  const moved = places.slice(MIDDLE).map((place) => ksetImage(image, place));
+  let next = { segment: HOP_SEGMENT, offsetBytes: 0 };
+  for (const bytes of moved) next = writeKset(image, next, bytes);
+  const end = places[MIDDLE].offsetBytes;
+  image.zero(deviceOffset(places[MIDDLE]), 64 * 1024);
+  writeLast(image, { segment: 0, offsetBytes: end }, HOP_SEGMENT);
+}
+
+function wipeTwins(name: DualName): (image: SparseImage) => void {
+  return (image) => {
+    const { copies, lengthBytes } = dualPlace(name);
+    for (const offset of copies) image.zero(offset, lengthBytes);
+  };
+}
+
+/** For each dual structure: a base where both copies were written, with the older one wiped or garbled. */
+function twinDamagers(name: DualName): Damager[] {
+  // Segment 2 of gc-wrap has generations 1 and 2; its tails carry numbers above 100.
+  const base = 'gc-wrap';
+  const older = (image: SparseImage): number => {
+    const { copies } = dualPlace(name);
+    const seq = copies.map((offset) => image.bytes(offset + 4, 1)[0]);
+    return seq[0] < seq[1] ? 0 : 1;
+  };
+  const { copies, lengthBytes } = dualPlace(name);
+  return [
+    {
+      code: `${name}_COPY_LOST`,
+      variant: 'older one wiped',
+      base,
+      damage: (image) => {
+        image.zero(copies[older(image)], lengthBytes);
+        // A copy that carries the first number may be the only one ever written.
+        if (name !== 'KEY_TAIL' && name !== 'DIRTY_TAIL') changeSeq(image, copies[1 - older(image)], lengthBytes, 7);
+      },
+    },
+    {
+      code: `${name}_COPY_LOST`,
+      variant: 'older one garbled',
+      base,
+      damage: (image) => flip(image, copies[older(image)] + lengthBytes - 1),
+    },
+    {
+      code: `${name}_SEQ_SUSPECT`,
+      variant: 'far apart',
+      base,
+      damage: (image) => {
+        const at = older(image);
+        changeSeq(image, copies[at], lengthBytes, image.bytes(copies[1 - at] + 4, 1)[0] - 60);
+      },
+    },
+    {
+      code: `${name}_SEQ_SUSPECT`,
+      variant: 'equal',
+      base,
+      damage: (image) => {
+        const at = older(image);
+        // The first copy counts then: it must be the one that counted before.
+        image.write(copies[at], image.bytes(copies[1 - at], lengthBytes));
+      },
+    },
+  ];
+}
+
+function setCacheFlags(image: SparseImage, change: Partial<ReturnType<typeof decodeCacheFlags>>): void {
+  changeCacheInfo(image, (info) => ({
+    ...info,
+    flags: encodeCacheFlags({ ...decodeCacheFlags(info.flags), ...change }),
+  }));
+}
+
+const superblock: Damager[] = [
+  {
+    code: 'DEVICE_TOO_SMALL',
+    base: 'fresh',
+    damage: (image) => image.clone(500 * MIB),
+  },
+  {
+    code: 'SUPERBLOCK_SEGMENTS_BEYOND_DEVICE',
+    variant: 'cut device',
+    base: 'dirty-crc',
+    also: ['DEVICE_TOO_SMALL', 'CHAIN_LEAVES_DEVICE'],
+    damage: (image) => image.clone(400 * MIB),
+  },
+  {
+    code: 'SUPERBLOCK_ZERO_MAGIC',
+    variant: 'whole superblock',
+    base: 'dirty-crc',
+    damage: (image) => image.zero(SUPERBLOCK_OFFSET_BYTES, 4096),
+  },
+  {
+    code: 'SUPERBLOCK_ZERO_MAGIC',
+    variant: 'everything before the segments',
+    base: 'dirty-crc',
+    also: ['CACHE_INFO_LOST', 'KEY_TAIL_LOST', 'DIRTY_TAIL_LOST'],
+    damage: (image) => image.zero(0, 20480),
+  },
+  { code: 'SUPERBLOCK_BAD_MAGIC', base: 'dirty-crc', damage: (image) => flip(image, SUPERBLOCK_OFFSET_BYTES + 9) },
+  { code: 'SUPERBLOCK_BAD_CRC', base: 'dirty-crc', damage: (image) => flip(image, SUPERBLOCK_OFFSET_BYTES + 22) },
+  {
+    code: 'SUPERBLOCK_BIG_ENDIAN',
+    base: 'dirty-crc',
+    damage: (image) => patchSealed(image, SUPERBLOCK_OFFSET_BYTES, 24, 4, 1),
+  },
+  {
+    code: 'SUPERBLOCK_UNKNOWN_FLAGS',
+    base: 'dirty-crc',
+    damage: (image) => patchSealed(image, SUPERBLOCK_OFFSET_BYTES, 24, 4, 0x80000000),
+  },
+  { code: 'SUPERBLOCK_SEGMENTS_ZERO', base: 'dirty-crc', damage: (image) => writeSuperblock(image, 0) },
+  {
+    code: 'SUPERBLOCK_SEGMENTS_BEYOND_DEVICE',
+    base: 'dirty-crc',
+    also: ['CACHE_INFO_SEGMENTS_FEWER'],
+    damage: (image) => writeSuperblock(image, 32),
+  },
+  {
+    code: 'SUPERBLOCK_SEGMENTS_FEWER',
+    base: 'fresh',
+    damage: (image) => image.clone(image.sizeBytes + 16 * MIB),
+  },
+];
+
+const cacheInfo: Damager[] = [
+  { code: 'CACHE_INFO_LOST', base: 'dirty-crc', damage: wipeTwins('CACHE_INFO') },
+  {
+    code: 'CACHE_INFO_NOT_INITIALISED',
+    base: 'dirty-crc',
+    damage: (image) => setCacheFlags(image, { initDone: false }),
+  },
+  {
+    code: 'CACHE_INFO_SEGMENTS_ZERO',
+    base: 'dirty-crc',
+    damage: (image) => changeCacheInfo(image, (info) => ({ ...info, segmentCount: 0 })),
+  },
+  {
+    code: 'CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK',
+    base: 'dirty-crc',
+    also: ['SUPERBLOCK_SEGMENTS_FEWER'],
+    damage: (image) => writeSuperblock(image, 30),
+  },
+  {
+    code: 'CACHE_INFO_SEGMENTS_FEWER',
+    base: 'dirty-crc',
+    damage: (image) => {
+      changeCacheInfo(image, (info) => ({ ...info, segmentCount: 30 }));
+      writeSegmentInfo(image, 29, undefined);
+    },
+  },
+  {
+    code: 'CACHE_INFO_UNKNOWN_FLAGS',
+    base: 'dirty-crc',
+    damage: (image) => changeCacheInfo(image, (info) => ({ ...info, flags: info.flags | 0x40000000 })),
+  },
+  { code: 'CACHE_MODE_UNKNOWN', base: 'dirty-crc', damage: (image) => setCacheFlags(image, { modeNumber: 9 }) },
+  { code: 'CACHE_MODE_NOT_WRITEBACK', base: 'dirty-crc', damage: (image) => setCacheFlags(image, { modeNumber: 1 }) },
+  {
+    code: 'GC_PERCENT_OUT_OF_RANGE',
+    base: 'dirty-crc',
+    damage: (image) => changeCacheInfo(image, (info) => ({ ...info, flags: (info.flags & 0x3f) | (100 << 6) })),
+  },
+];
+
+const segments: Damager[] = [
+  { code: 'SEGMENT_INFO_LOST', base: 'dirty-crc', damage: wipeTwins('SEGMENT_INFO') },
+  {
+    code: 'SEGMENT_UNKNOWN_FLAGS',
+    base: 'dirty-crc',
+    damage: (image) => patchSealed(image, segmentInfoCopies(GEOMETRY, 3)[0], 16, 8, 0x103),
+  },
+  {
+    code: 'SEGMENT_TYPE_WRONG',
+    base: 'dirty-crc',
+    damage: (image) => patchSealed(image, segmentInfoCopies(GEOMETRY, 3)[0], 16, 8, 1 | (2 << 1)),
+  },
+  { code: 'CHAIN_ENDS_EARLY', base: 'dirty-crc', damage: (image) => writeSegmentInfo(image, 7, undefined) },
+  { code: 'CHAIN_LEAVES_DEVICE', base: 'dirty-crc', damage: (image) => writeSegmentInfo(image, 7, 1000) },
+  {
+    code: 'CHAIN_LEAVES_DEVICE',
+    variant: 'from the start',
+    base: 'dirty-crc',
+    damage: (image) => changeCacheInfo(image, (info) => ({ ...info, firstSegmentId: 31 })),
+  },
+  { code: 'CHAIN_CYCLE', base: 'dirty-crc', damage: (image) => writeSegmentInfo(image, 7, 5) },
+  { code: 'CHAIN_LAST_HAS_NEXT', base: 'dirty-crc', damage: (image) => writeSegmentInfo(image, SEGMENT_LAST, 0) },
+  { code: 'GENERATION_LOST', base: 'dirty-crc', damage: wipeTwins('GENERATION') },
+];
+
+const tails: Damager[] = [
+  { code: 'KEY_TAIL_LOST', base: 'gc-wrap', damage: wipeTwins('KEY_TAIL') },
+  { code: 'DIRTY_TAIL_LOST', base: 'gc-wrap', damage: wipeTwins('DIRTY_TAIL') },
+  {
+    code: 'KEY_TAIL_LOST',
+    variant: 'and dirty_tail with it',
+    base: 'dirty-crc',
+    also: ['DIRTY_TAIL_LOST'],
+    damage: (image) => image.zero(CACHE_CTRL_OFFSET_BYTES, 64),
+  },
+  {
+    code: 'KEY_TAIL_OUT_OF_RANGE',
+    base: 'dirty-crc',
+    damage: (image) => writeTail(image, 'KEY_TAIL', { segment: 31, offsetBytes: 0 }),
+  },
+  {
+    code: 'DIRTY_TAIL_OUT_OF_RANGE',
+    base: 'dirty-crc',
+    damage: (image) => writeTail(image, 'DIRTY_TAIL', { segment: 0, offsetBytes: GEOMETRY.segmentDataBytes }),
+  },
+  {
+    code: 'KEY_TAIL_NOT_ON_KSET',
+    base: 'dirty-crc',
+    also: ['DIRTY_TAIL_BEFORE_KEY_TAIL'],
+    damage: (image) => {
+      const place = middle(image);
+      writeTail(image, 'KEY_TAIL', { ...place, offsetBytes: place.offsetBytes + 64 });
+    },
+  },
+  {
+    code: 'DIRTY_TAIL_NOT_ON_KSET',
+    base: 'dirty-crc',
+    damage: (image) => {
+      const place = middle(image);
+      writeTail(image, 'DIRTY_TAIL', { ...place, offsetBytes: place.offsetBytes + 64 });
+    },
+  },
+  {
+    code: 'DIRTY_TAIL_BEFORE_KEY_TAIL',
+    base: 'dirty-crc',
+    damage: (image) => writeTail(image, 'KEY_TAIL', middle(image)),
+  },
+  {
+    code: 'DIRTY_TAIL_NOT_IN_LOG',
+    base: 'dirty-crc',
+    damage: (image) => writeTail(image, 'DIRTY_TAIL', { segment: FREE_SEGMENT, offsetBytes: 4096 }),
+  },
+];
+
+const log: Damager[] = [
+  {
+    code: 'KSET_TOO_LONG',
+    base: 'dirty-crc',
+    damage: (image) => {
+      // The log, moved to the end of the last segment so that its last kset sticks out, into what no one uses.
+      const { places } = ksetsOf(image);
+      const ksets = places.map((place) => ksetImage(image, place));
+      const total = ksets.reduce((sum, bytes) => sum + bytes.length, 0);
+      const start = { segment: SEGMENT_LAST, offsetBytes: GEOMETRY.segmentDataBytes - total + 80 };
+      let next = start;
+      for (const bytes of ksets) {
+        image.write(deviceOffset(next), bytes);
+        next = { ...next, offsetBytes: next.offsetBytes + bytes.length };
+      }
+      writeTail(image, 'KEY_TAIL', start);
+      writeTail(image, 'DIRTY_TAIL', start);
+    },
+  },
+  {
+    code: 'KSET_UNKNOWN_FLAGS',
+    base: 'dirty-crc',
+    damage: (image) => changeKset(image, middle(image), (view) => view.setUint32(KsetField.flags, 4, true)),
+  },
+  {
+    code: 'LAST_OUT_OF_RANGE',
+    base: 'hopping',
+    damage: (image) => writeLast(image, middle(image), 31),
+  },
+  {
+    code: 'LOG_LOOPS',
+    base: 'hopping',
+    damage: (image) => writeLast(image, ksetsOf(image).end, 0),
+  },
+  {
+    code: 'LAST_INTO_PAYLOAD',
+    base: 'hopping',
+    damage: (image) => {
+      const first = ksetsOf(image).places[0];
+      const { places } = ksetsOf(image);
+      // The second half of the log once more, far behind the payload of a segment that the first half uses.
+      const segment = ksetAt(image, first).keySegment(0);
+      const moved = places.filter((place) => place.segment === HOP_SEGMENT).map((place) => ksetImage(image, place));
+      let next = { segment, offsetBytes: 0 };
+      for (const bytes of moved) next = writeKset(image, next, bytes);
+      writeLast(image, middle(image), segment);
+    },
+    also: ['PAYLOAD_CRC_CURRENT'],
+  },
+  {
+    code: 'KEY_SEGMENT_HOLDS_PAYLOAD',
+    base: 'gc-wrap',
+    damage: (image) => {
+      const { places } = ksetsOf(image);
+      changeKey(image, places[0], KEY, 'segment', 0);
+      changeKey(image, places[0], KEY, 'segmentOffset', 8 * MIB);
+      changeKey(image, places[0], KEY, 'generation', 0);
+    },
+  },
+  ...(
+    [
+      ['CRC flipped', (image, offset) => flip(image, offset)],
+      ['key flipped', (image, offset) => flip(image, offset + KSET_HEADER_BYTES + 4)],
+      ['magic flipped', (image, offset) => flip(image, offset + KsetField.magic)],
+      ['magic zeroed', (image, offset) => image.zero(offset + KsetField.magic, 8)],
+      ['absurd key count', (image, offset) => image.write(offset + KsetField.keyCount, new Uint8Array([0, 0, 1, 0]))],
+      ['zeroed', (image, offset) => image.zero(offset, 512)],
+    ] satisfies [string, (image: SparseImage, offset: number) => void][]
+  ).flatMap(([variant, damage]): Damager[] => [
+    {
+      code: 'LOG_CUT_SHORT',
+      variant,
+      base: 'dirty-crc',
+      damage: (image) => damage(image, deviceOffset(middle(image))),
+    },
+    {
+      code: 'LOG_CUT_SHORT',
+      variant: `first kset, ${variant}`,
+      base: 'dirty-crc',
+      damage: (image) => damage(image, deviceOffset(ksetsOf(image).places[0])),
+    },
+    {
+      code: 'LOG_CUT_SHORT',
+      variant: `two in a row, ${variant}`,
+      base: 'dirty-crc',
+      damage: (image) => {
+        const { places } = ksetsOf(image);
+        damage(image, deviceOffset(places[MIDDLE]));
+        damage(image, deviceOffset(places[MIDDLE + 1]));
+      },
+    },
+    {
+      code: 'LOG_CUT_SHORT',
+      variant: `two apart, ${variant}`,
+      base: 'dirty-crc',
+      damage: (image) => {
+        const { places } = ksetsOf(image);
+        damage(image, deviceOffset(places[2]));
+        damage(image, deviceOffset(places[6]));
+      },
+    },
+    {
+      code: 'LOG_CUT_SHORT',
+      variant: `before a LAST kset, ${variant}`,
+      base: 'hopping',
+      damage: (image) => damage(image, deviceOffset(ksetsOf(image).places[1])),
+    },
+    {
+      code: 'LOG_CUT_SHORT',
+      variant: `first behind a LAST kset, ${variant}`,
+      base: 'hopping',
+      damage: (image) => damage(image, segmentOffsetBytes(GEOMETRY, HOP_SEGMENT) + 12288),
+    },
+    {
+      code: 'LOG_CUT_SHORT',
+      variant: `behind dead ksets, ${variant}`,
+      base: 'gc-wrap',
+      damage: (image) => damage(image, deviceOffset(ksetsOf(image).places[30])),
+    },
+  ]),
+  {
+    code: 'LOG_CUT_SHORT',
+    variant: 'before dirty_tail',
+    base: 'gc-wrap',
+    also: ['DIRTY_TAIL_NOT_IN_LOG'],
+    damage: (image) => flip(image, deviceOffset(ksetsOf(image).places[1])),
+  },
+  {
+    code: 'LOG_CUT_SHORT',
+    variant: 'LAST kset itself',
+    base: 'hopping',
+    damage: (image) => flip(image, deviceOffset(middle(image))),
+  },
+  {
+    code: 'LOG_MAYBE_CUT_SHORT',
+    base: 'dirty-crc',
+    damage: (image) => image.zero(deviceOffset(middle(image)), KSET_HEADER_BYTES),
+  },
+  {
+    code: 'LOG_END_TORN',
+    base: 'dirty-crc',
+    damage: (image) => {
+      const { places, end } = ksetsOf(image);
+      image.write(deviceOffset(end), ksetImage(image, places[0]).subarray(0, 512));
+    },
+  },
+  {
+    code: 'LOG_END_TORN',
+    variant: 'last kset broken',
+    base: 'gc-wrap',
+    damage: (image) => flip(image, deviceOffset(ksetsOf(image).places.at(-1)!) + 40),
+  },
+];
+
+const onKey =
+  (change: (image: SparseImage, place: { segment: number; offsetBytes: number }) => void) => (image: SparseImage) =>
+    change(image, middle(image));
+
+const keys: Damager[] = [
+  {
+    code: 'KEY_OUT_OF_BOUNDS',
+    variant: 'segment',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'segment', 31)),
+  },
+  {
+    code: 'KEY_OUT_OF_BOUNDS',
+    variant: 'segment offset',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'segmentOffset', GEOMETRY.segmentDataBytes)),
+  },
+  {
+    code: 'KEY_OUT_OF_BOUNDS',
+    variant: 'length 0',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'length', 0)),
+  },
+  {
+    code: 'KEY_OUT_OF_BOUNDS',
+    variant: 'offset beyond 2^53',
+    base: 'dirty-crc',
+    damage: onKey((image, place) =>
+      changeKset(image, place, (view) => view.setUint32(KSET_HEADER_BYTES + KEY * 40 + 4, 0x40000000, true)),
+    ),
+  },
+  {
+    code: 'KEY_BEYOND_BACKING',
+    variant: 'shrunken device',
+    base: 'dirty-crc',
+    backingBytes: 8 * MIB,
+    damage: () => undefined,
+  },
+  {
+    code: 'KEY_BEYOND_BACKING',
+    variant: 'one key',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'off', (off) => off + 1024 * MIB)),
+  },
+  {
+    code: 'KEY_UNALIGNED',
+    base: 'gc-wrap',
+    damage: (image) => changeKey(image, fullKset(image), KEY, 'off', (off) => off + 100),
+  },
+  {
+    code: 'KEY_CROSSES_SUBTREE',
+    base: 'gc-wrap',
+    damage: (image) => changeKey(image, fullKset(image), KEY, 'off', 4 * MIB - 512),
+  },
+  {
+    code: 'KEY_EMPTY_FLAG',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'flags', 1)),
+  },
+  {
+    code: 'KEY_UNKNOWN_FLAGS',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'flags', (flags) => flags | 0x80)),
+  },
+  {
+    code: 'KEY_RESERVED_NOT_ZERO',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'reserved', 7)),
+  },
+  {
+    code: 'KEY_FROM_FUTURE',
+    variant: 'key',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'generation', 5)),
+  },
+  {
+    code: 'KEY_FROM_FUTURE',
+    variant: 'both copies of a generation set back',
+    base: 'gc-wrap',
+    damage: (image) => {
+      const ksets = ksetsOf(image).places.map((place) => ksetAt(image, place));
+      const kset = ksets.find((one) => one.keyGeneration(0) > 0)!;
+      writeGeneration(image, kset.keySegment(0), kset.keyGeneration(0) - 1);
+    },
+  },
+  {
+    code: 'PAYLOAD_OVERLAP',
+    base: 'gc-wrap',
+    damage: (image) => {
+      const { places } = ksetsOf(image);
+      const other = ksetAt(image, places[2]);
+      changeKey(image, places[9], KEY, 'segment', other.keySegment(0));
+      changeKey(image, places[9], KEY, 'segmentOffset', other.keySegmentOffsetBytes(0));
+      changeKey(image, places[9], KEY, 'generation', other.keyGeneration(0));
+    },
+  },
+  {
+    code: 'PAYLOAD_CRC_CURRENT',
+    variant: 'payload',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => {
+      const kset = ksetAt(image, place);
+      flip(image, deviceOffset({ segment: kset.keySegment(KEY), offsetBytes: kset.keySegmentOffsetBytes(KEY) }) + 77);
+    }),
+  },
+  {
+    code: 'PAYLOAD_CRC_CURRENT',
+    variant: 'CRC in the key',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => changeKey(image, place, KEY, 'dataCrc', (crc) => crc ^ 1)),
+  },
+  {
+    code: 'PAYLOAD_CRC_STALE',
+    base: 'dirty-crc',
+    damage: onKey((image, place) => {
+      const kset = ksetAt(image, place);
+      writeGeneration(image, kset.keySegment(KEY), 1);
+      flip(image, deviceOffset({ segment: kset.keySegment(KEY), offsetBytes: kset.keySegmentOffsetBytes(KEY) }) + 77);
+    }),
+  },
+  {
+    code: 'PAYLOAD_UNREADABLE',
+    base: 'dirty-crc',
+    damage: (image) => {
+      const kset = ksetAt(image, middle(image));
+      const bad = deviceOffset({ segment: kset.keySegment(KEY), offsetBytes: kset.keySegmentOffsetBytes(KEY) });
+      return failingAt(image, bad);
+    },
+  },
+];
+
+/** A reader whose medium fails under one byte. */
+function failingAt(image: SparseImage, badOffset: number): PmemReader {
+  const check = (offsetBytes: number, lengthBytes: number): void => {
+    if (offsetBytes <= badOffset && badOffset < offsetBytes + lengthBytes) {
+      throw new PcacheError('IO', `${image.path}: uncorrectable memory error while reading at byte ${badOffset}`);
+    }
+  };
+  return {
+    path: image.path,
+    sizeBytes: image.sizeBytes,
+    read: (offsetBytes, target, targetOffset, lengthBytes) => {
+      check(offsetBytes, lengthBytes);
+      image.read(offsetBytes, target, targetOffset, lengthBytes);
+    },
+    crc32c: (offsetBytes, lengthBytes, seed) => {
+      check(offsetBytes, lengthBytes);
+      return image.crc32c(offsetBytes, lengthBytes, seed);
+    },
+    close: () => undefined,
+  };
+}
+
+export const DAMAGERS: readonly Damager[] = [
+  ...superblock,
+  ...cacheInfo,
+  ...segments,
+  ...tails,
+  ...(['CACHE_INFO', 'SEGMENT_INFO', 'GENERATION', 'KEY_TAIL', 'DIRTY_TAIL'] as const).flatMap(twinDamagers),
+  ...log,
+  ...keys,
+];
