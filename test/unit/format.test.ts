@@ -176,10 +176,14 @@ describe('on a device full of something else', () => {
     const pmem = new MemoryPmem(SMALL_BYTES);
     const ext = Uint8Array.of(0x53, 0xef);
     const gpt = new TextEncoder().encode('EFI PART');
+    // A boot sector whose own code would pass for a partition table once the name of its filesystem is gone.
+    pmem.write(3, new TextEncoder().encode('NTFS    '), 0, 8);
+    pmem.write(450, Uint8Array.of(0x41), 0, 1);
+    pmem.write(510, Uint8Array.of(0x55, 0xaa), 0, 2);
     pmem.write(1080, ext, 0, 2);
     pmem.write(SMALL_BYTES - 512, gpt, 0, 8);
     const marks = findSignatures(pmem);
-    expect(marks).toHaveLength(2);
+    expect(marks.map((mark) => mark.offsetBytes).sort((a, b) => a - b)).toEqual([3, 1080, SMALL_BYTES - 512]);
     formatDevice(pmem, planFormat(SMALL_BYTES, small), marks);
     expect(findSignatures(pmem)).toEqual([]);
     expect(readMetadata(pmem, SMALL).problems).toEqual([]);
