@@ -15,8 +15,11 @@ export class OutputClosedError extends Error {
 /** Where results go. */
 export interface Output {
   readonly isTerminal: boolean;
-  /** @returns false when the stream wants the caller to wait for `drained()`. @throws OutputClosedError */
-  write(text: string): boolean;
+  /**
+   * Bytes must stay as they are until `drained()` resolves.
+   * @returns false when the stream wants the caller to wait for `drained()`. @throws OutputClosedError
+   */
+  write(data: string | Uint8Array): boolean;
   /** Resolves when more can be written. @throws OutputClosedError */
   drained(): Promise<void>;
 }
@@ -41,9 +44,9 @@ export class StreamOutput implements Output {
     return 'isTTY' in this.stream && this.stream.isTTY;
   }
 
-  write(text: string): boolean {
+  write(data: string | Uint8Array): boolean {
     this.check();
-    return this.stream.write(text);
+    return this.stream.write(data);
   }
 
   async drained(): Promise<void> {
