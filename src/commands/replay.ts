@@ -25,9 +25,18 @@ With --cache and --backing those are used, and the backing device is overwritten
 Discards are counted and skipped, since dm-pcache has none.`;
 
   static override examples = [
-    { description: 'How would this workload do with a cache of 1 GiB?', command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --cache-size 1GiB' },
-    { description: 'Check every byte that is read, and the backing device at the end.', command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --verify' },
-    { description: 'Straight from blktrace, for a script.', command: 'blktrace -d /dev/vdb -w 30 -o - | <%= config.bin %> <%= command.id %> - --json' },
+    {
+      description: 'How would this workload do with a cache of 1 GiB?',
+      command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --cache-size 1GiB',
+    },
+    {
+      description: 'Check every byte that is read, and the backing device at the end.',
+      command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --verify',
+    },
+    {
+      description: 'Straight from blktrace, for a script.',
+      command: 'blktrace -d /dev/vdb -w 30 -o - | <%= config.bin %> <%= command.id %> - --json',
+    },
   ];
 
   static override args = {
@@ -36,16 +45,45 @@ Discards are counted and skipped, since dm-pcache has none.`;
 
   static override flags = {
     'cache': Flags.string({ description: 'formatted cache device to use', helpValue: 'CACHE', dependsOn: ['backing'] }),
-    'backing': Flags.string({ description: 'backing device to use; it is overwritten', helpValue: 'BACKING', dependsOn: ['cache'] }),
-    'cache-size': sizeFlag({ description: 'size of the ephemeral cache (an eighth of the backing device, 512MiB to 4GiB)', exclusive: ['cache'] }),
-    'data-crc': Flags.boolean({ description: 'the ephemeral cache keeps a CRC of every payload', exclusive: ['cache'] }),
-    'gc-percent': Flags.integer({ description: 'collect when this much of the cache is used (the cache keeps it)', min: 0, max: GC_PERCENT_MAX, helpValue: 'N' }),
-    'speed': speedFlag({ description: 'max, realtime, or times the recorded speed such as 4x', default: Infinity, defaultHelp: () => Promise.resolve('max') }),
-    'action': Flags.string({ description: 'which events of the trace are the requests', options: ['queue', 'issue', 'complete'] as const, default: 'queue' }),
+    'backing': Flags.string({
+      description: 'backing device to use; it is overwritten',
+      helpValue: 'BACKING',
+      dependsOn: ['cache'],
+    }),
+    'cache-size': sizeFlag({
+      description: 'size of the ephemeral cache (an eighth of the backing device, 512MiB to 4GiB)',
+      exclusive: ['cache'],
+    }),
+    'data-crc': Flags.boolean({
+      description: 'the ephemeral cache keeps a CRC of every payload',
+      exclusive: ['cache'],
+    }),
+    'gc-percent': Flags.integer({
+      description: 'collect when this much of the cache is used (the cache keeps it)',
+      min: 0,
+      max: GC_PERCENT_MAX,
+      helpValue: 'N',
+    }),
+    'speed': speedFlag({
+      description: 'max, realtime, or times the recorded speed such as 4x',
+      default: Infinity,
+      defaultHelp: () => Promise.resolve('max'),
+    }),
+    'action': Flags.string({
+      description: 'which events of the trace are the requests',
+      options: ['queue', 'issue', 'complete'] as const,
+      default: 'queue',
+    }),
     'device': Flags.string({ description: 'device to take from a trace of several', helpValue: 'MAJOR,MINOR' }),
     'limit': Flags.integer({ description: 'stop after that many requests', min: 1, helpValue: 'N' }),
-    'verify': Flags.boolean({ description: 'stamp every sector, check every read, drain and compare the backing device', default: false }),
-    'force': Flags.boolean({ description: 'overwrite a backing device that holds a filesystem or the like', dependsOn: ['backing'] }),
+    'verify': Flags.boolean({
+      description: 'stamp every sector, check every read, drain and compare the backing device',
+      default: false,
+    }),
+    'force': Flags.boolean({
+      description: 'overwrite a backing device that holds a filesystem or the like',
+      dependsOn: ['backing'],
+    }),
   };
 
   async run(): Promise<ReplayResult> {
@@ -63,7 +101,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
       limit: flags.limit ?? Infinity,
       verify: flags.verify,
       force: flags.force ?? false,
-      stdin: process.stdin,
+      stdin: this.input,
     };
     const result = await this.work(options);
     this.print(renderReport(replayReport(result), (title) => this.style.bold(title)));

@@ -12,12 +12,12 @@ import { openCore, type CacheOptions, type Core } from './core.js';
 import { assert, PcacheError } from './errors.js';
 import { GarbageCollector } from './gc.js';
 import { SECTOR_BYTES } from './media/geometry.js';
-import { LogWalker } from './media/log.js';
 import { MissReads } from './miss-reads.js';
 import { stageRead } from './read-path.js';
-import { Op, RequestFlag, RequestState, type RequestGroup } from './request-group.js';
+import { Op, RequestFlag, RequestState, whyRefused, type RequestGroup } from './request-group.js';
 import type { EngineStats } from './stats.js';
-import { formatStatusLine, type StatusFields } from './status.js';
+import { describeStatus, dirtyInLog, type CacheStatus, type DirtyInLog } from './status.js';
+import { WaitQueue } from './wait-queue.js';
 import { Writeback } from './writeback.js';
 import { stageWrite } from './write-path.js';
 
@@ -28,27 +28,12 @@ const WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL = 5;
 /** Subtrees the cleaner looks at in one step. */
 const SWEEP_SUBTREES_PER_STEP = 512;
 
-export interface CacheStatus extends StatusFields {
-  /** The kernel's status line (format §4). */
-  readonly line: string;
-  readonly stats: EngineStats;
-  readonly openKeys: boolean;
-  readonly waitingRequests: number;
-  readonly pendingBackingReads: number;
-  readonly indexEntries: number;
-  readonly indexMemoryBytes: number;
-  /** Why write-back is failing or has stopped, if it is. */
-  readonly writebackError: PcacheError | undefined;
-}
-
 export class Cache {
   private readonly core: Core;
   private readonly misses: MissReads;
   private readonly writeback: Writeback;
   private readonly gc: GarbageCollector;
-  /** Requests that wait for room, in order: pairs of group and index. */
-  private readonly waitingGroups: RequestGroup[] = [];
-  private readonly waitingRequests: number[] = [];
+  private readonly waiting = new WaitQueue();
   private sweepLeft = 0;
   private accepting = true;
   private nowMs: number;
@@ -76,7 +61,7 @@ export class Cache {
         this.partDone(group, request, error);
         progress();
       },
-      () => this.waitingGroups.length === 0,
+      () => this.waiting.length === 0,
     );
   }
 
@@ -111,7 +96,7 @@ export class Cache {
     return this.misses.pending > 0;
   }
   get hasWaitingRequests(): boolean {
-    return this.waitingGroups.length > 0;
+    return this.waiting.length > 0;
   }
   /** The last failure of write-back, while it has not succeeded again. */
   get writebackError(): PcacheError | undefined {
@@ -184,7 +169,7 @@ export class Cache {
   /** Starts request `i`: stages what can be staged; what finds no room is left with `doneBytes` short. */
   private start(group: RequestGroup, i: number): void {
     const { core } = this;
-    const wrong = this.reasonToRefuse(group, i);
+    const wrong = whyRefused(group, i, this.sizeBytes);
     if (wrong) {
       this.partDone(group, i, wrong);
       return;
@@ -202,7 +187,7 @@ export class Cache {
       stats.writes++;
       stats.writeBytes += bytes;
       if ((group.flags[i] & RequestFlag.fua) !== 0) stats.fuaWrites++;
-      if (this.waitingGroups.length === 0) this.advanceWrite(group, i);
+      if (this.waiting.length === 0) this.advanceWrite(group, i);
     } else {
       stats.flushes++;
       core.log.markAllDue();
@@ -219,22 +204,6 @@ export class Cache {
     return stageWrite(core, group, i, this.nowMs);
   }
 
-  private reasonToRefuse(group: RequestGroup, i: number): PcacheError | undefined {
-    const offset = group.offsetBytes[i];
-    const length = group.lengthBytes[i];
-    if (group.op[i] === Op.flush) return undefined;
-    if (offset % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) {
-      return new PcacheError('MISALIGNED', `request at byte ${offset} of ${length} bytes: both must be multiples of ${SECTOR_BYTES}`);
-    }
-    if (!(offset >= 0 && offset + length <= this.sizeBytes)) {
-      return new PcacheError('OUT_OF_RANGE', `request at byte ${offset} of ${length} bytes: the device has ${this.sizeBytes}`);
-    }
-    if (group.arenaOffsetBytes[i] + length > group.arena.memory.length) {
-      return new PcacheError('OUT_OF_RANGE', `request at byte ${offset}: its buffer ends beyond its arena`);
-    }
-    return undefined;
-  }
-
   /** After the commit: acknowledges request `i`, or makes it wait. */
   private settle(group: RequestGroup, i: number, logged: boolean): void {
     if (group.state[i] !== RequestState.pending) return;
@@ -242,8 +211,7 @@ export class Cache {
       this.partDone(group, i, undefined);
     } else {
       this.core.stats.deferredRequests++;
-      this.waitingGroups.push(group);
-      this.waitingRequests.push(i);
+      this.waiting.push(group, i);
     }
   }
 
@@ -277,20 +245,14 @@ export class Cache {
     this.core.failure ??= error;
     if (group) {
       for (let i = 0; i < group.count; i++) {
-        if (group.state[i] === RequestState.pending && !this.isWaiting(group, i)) this.partDone(group, i, error);
+        if (group.state[i] === RequestState.pending && !this.waiting.has(group, i)) this.partDone(group, i, error);
       }
     }
     this.failWaiting(error);
   }
 
-  private isWaiting(group: RequestGroup, i: number): boolean {
-    return this.waitingGroups.some((other, n) => other === group && this.waitingRequests[n] === i);
-  }
-
   private failWaiting(error: PcacheError): void {
-    const groups = this.waitingGroups.splice(0);
-    const requests = this.waitingRequests.splice(0);
-    groups.forEach((group, n) => this.partDone(group, requests[n], error));
+    this.waiting.drain((group, request) => this.partDone(group, request, error));
   }
 
   // ---- background work --------------------------------------------------------------------------------
@@ -333,7 +295,7 @@ export class Cache {
   private closeKsets(): boolean {
     const { log } = this.core;
     // Those who wait for room need their predecessors' keys written back, and open ones cannot be.
-    if (this.waitingGroups.length > 0) log.markAllDue();
+    if (this.waiting.length > 0) log.markAllDue();
     else log.markAgedDue(this.nowMs, KSET_MAX_AGE_MS);
     if (!log.hasDue) return false;
     const before = log.ksetsClosed;
@@ -344,16 +306,15 @@ export class Cache {
   private serveWaiting(): boolean {
     const { core } = this;
     let worked = false;
-    while (this.waitingGroups.length > 0) {
-      const group = this.waitingGroups[0];
-      const i = this.waitingRequests[0];
+    while (this.waiting.length > 0) {
+      const group = this.waiting.firstGroup;
+      const i = this.waiting.firstRequest;
       const before = group.doneBytes[i];
       core.stage.begin(group.arena);
       if (group.op[i] === Op.write) this.advanceWrite(group, i);
       const logged = core.commit();
       if (!this.isServed(group, i, logged)) return worked || group.doneBytes[i] > before;
-      this.waitingGroups.shift();
-      this.waitingRequests.shift();
+      this.waiting.shift();
       this.partDone(group, i, undefined);
       worked = true;
     }
@@ -373,18 +334,25 @@ export class Cache {
    * @returns true when something was done about it.
    */
   private judgeWaiting(): boolean {
-    if (this.waitingGroups.length === 0 || this.isBackingBusy) return false;
+    if (this.waiting.length === 0 || this.isBackingBusy) return false;
     const { core, writeback } = this;
     if (this.isWritebackHopeless) {
       const reason = writeback.lastError?.message ?? 'write-back has stopped';
-      this.failWaiting(new PcacheError('CACHE_FULL', `${core.pmem.path}: the cache is full and cannot be written back: ${reason}`));
+      this.failWaiting(
+        new PcacheError('CACHE_FULL', `${core.pmem.path}: the cache is full and cannot be written back: ${reason}`),
+      );
       return true;
     }
     if (writeback.failures > 0 || this.holdWriteback || !core.logIsClean) return false;
     // All is written back and still nothing can be freed: heads of idle slots sit on the last segments.
     for (const head of core.heads) head.close();
     if (!core.segments.hasDead) {
-      this.failWaiting(new PcacheError('CACHE_FULL', `${core.pmem.path}: its ${core.segments.count} segments are too few for this many slots`));
+      this.failWaiting(
+        new PcacheError(
+          'CACHE_FULL',
+          `${core.pmem.path}: its ${core.segments.count} segments are too few for this many slots`,
+        ),
+      );
     }
     return true;
   }
@@ -412,49 +380,17 @@ export class Cache {
     this.core.setGcPercent(gcPercent);
   }
 
-  /**
-   * What the log still holds for the backing device, from dirty_tail on: keys that are not CLEAN, and their
-   * bytes, overwritten versions included. Open ksets are not in the log yet.
-   */
-  dirtyInLog(): { readonly keys: number; readonly bytes: number } {
-    const { core } = this;
-    const walker = new LogWalker(core.pmem, core.geometry, core.metadata.chain, core.dirtyTail.position, core.crc);
-    let keys = 0;
-    let bytes = 0;
-    while (walker.next()) {
-      for (let i = 0; i < walker.kset.keyCount; i++) {
-        if (walker.kset.keyIsClean(i)) continue;
-        keys++;
-        bytes += walker.kset.keyLengthBytes(i);
-      }
-    }
-    return { keys, bytes };
+  /** What the log still holds for the backing device. Open ksets are not in the log yet. */
+  dirtyInLog(): DirtyInLog {
+    return dirtyInLog(this.core);
   }
 
   status(): CacheStatus {
-    const { core } = this;
-    const fields: StatusFields = {
-      superblockFlags: core.metadata.superblock.flags,
-      segmentsOnDevice: core.metadata.superblock.segmentCount,
-      cacheSegments: core.segments.count,
-      segmentsUsed: core.segments.usedCount,
-      gcPercent: core.gcPercent,
-      cacheFlags: core.cacheFlags,
-      keyHead: core.log.head,
-      dirtyTail: core.dirtyTail.position,
-      keyTail: core.keyTail.position,
-    };
-    return {
-      ...fields,
-      line: formatStatusLine(fields),
-      stats: core.stats,
-      openKeys: core.log.hasOpenKeys,
-      waitingRequests: this.waitingGroups.length,
+    return describeStatus(this.core, {
+      waitingRequests: this.waiting.length,
       pendingBackingReads: this.misses.pending,
-      indexEntries: core.index.entryCount,
-      indexMemoryBytes: core.index.memoryBytes,
       writebackError: this.writeback.lastError,
-    };
+    });
   }
 
   /** Asserts the invariants of the index; linear, for tests. */
@@ -466,4 +402,3 @@ export class Cache {
 function closedError(path: string): PcacheError {
   return new PcacheError('CLOSED', `${path}: the cache is closed`);
 }
-

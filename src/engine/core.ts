@@ -8,7 +8,7 @@ import { DataHead } from './data-head.js';
 import type { BackingDevice } from './device/backing.js';
 import type { Pmem } from './device/pmem.js';
 import { DualWriter } from './dual-writer.js';
-import { ExtentIndex } from './index/extent-index.js';
+import type { ExtentIndex } from './index/extent-index.js';
 import { LogWriter } from './log-writer.js';
 import {
   CACHE_MODES,
@@ -151,7 +151,10 @@ export class Core {
 export function openCore(options: CacheOptions): Core {
   const { pmem, backing } = options;
   if (backing.sizeBytes === 0 || backing.sizeBytes % SECTOR_BYTES !== 0) {
-    throw new PcacheError('NOT_A_DEVICE', `${backing.path}: size ${backing.sizeBytes} is not a positive multiple of ${SECTOR_BYTES}`);
+    throw new PcacheError(
+      'NOT_A_DEVICE',
+      `${backing.path}: size ${backing.sizeBytes} is not a positive multiple of ${SECTOR_BYTES}`,
+    );
   }
   const loaded = loadCacheOrThrow(pmem, {
     geometry: options.geometry ?? KERNEL_GEOMETRY,
@@ -161,10 +164,16 @@ export function openCore(options: CacheOptions): Core {
   });
   const mode = CACHE_MODES[loaded.metadata.flags.modeNumber];
   if (mode !== 'writeback') {
-    throw new PcacheError('UNSUPPORTED', `${pmem.path}: cache mode ${mode ?? loaded.metadata.flags.modeNumber} is not supported; only writeback is`);
+    throw new PcacheError(
+      'UNSUPPORTED',
+      `${pmem.path}: cache mode ${mode ?? loaded.metadata.flags.modeNumber} is not supported; only writeback is`,
+    );
   }
   if (loaded.metadata.flags.gcPercent > 90) {
-    throw new PcacheError('BAD_MEDIA', `${pmem.path}: gc_percent is ${loaded.metadata.flags.gcPercent}, above 90; run "pcache fsck"`);
+    throw new PcacheError(
+      'BAD_MEDIA',
+      `${pmem.path}: gc_percent is ${loaded.metadata.flags.gcPercent}, above 90; run "pcache fsck"`,
+    );
   }
   repairBrokenTwins(pmem, loaded.metadata);
   const core = new Core(options, loaded);

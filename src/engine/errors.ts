@@ -49,8 +49,7 @@ export class PcacheError extends Error {
     super(message, options);
     this.name = 'PcacheError';
     this.code = code;
-    this.exitStatus =
-      options?.exitStatus ?? (code === 'USAGE' ? ExitStatus.usageError : ExitStatus.operationalError);
+    this.exitStatus = options?.exitStatus ?? (code === 'USAGE' ? ExitStatus.usageError : ExitStatus.operationalError);
   }
 }
 
@@ -77,20 +76,36 @@ export function fromSystemError(error: unknown, path: string, doing: string): Pc
       return new PcacheError('NOT_FOUND', `${path}: no such file; check the path`, options);
     case 'EACCES':
     case 'EPERM':
-      return new PcacheError('NO_ACCESS', `${path}: permission denied while ${doing}; check its owner and mode, or run as root`, options);
+      return new PcacheError(
+        'NO_ACCESS',
+        `${path}: permission denied while ${doing}; check its owner and mode, or run as root`,
+        options,
+      );
     case 'EROFS':
       return new PcacheError('NO_ACCESS', `${path}: on a read-only filesystem; cannot be used for ${doing}`, options);
     case 'EISDIR':
       return new PcacheError('NOT_A_DEVICE', `${path}: is a directory; give a file or a block device`, options);
     case 'EBUSY':
-      return new PcacheError('BUSY', `${path}: in use by the kernel (mounted, or part of another device); stop that use first`, options);
+      return new PcacheError(
+        'BUSY',
+        `${path}: in use by the kernel (mounted, or part of another device); stop that use first`,
+        options,
+      );
     case 'ENOSPC':
     case 'EDQUOT':
-      return new PcacheError('NO_SPACE', `${path}: no space left on its filesystem while ${doing}; free some space`, options);
+      return new PcacheError(
+        'NO_SPACE',
+        `${path}: no space left on its filesystem while ${doing}; free some space`,
+        options,
+      );
     case 'ENXIO':
     case 'ENODEV':
       return new PcacheError('NOT_A_DEVICE', `${path}: no such device is present while ${doing}`, options);
     default:
-      return new PcacheError('IO', `${path}: ${code || 'error'} while ${doing}: ${(error as Error)?.message ?? String(error)}`, options);
+      return new PcacheError(
+        'IO',
+        `${path}: ${code || 'error'} while ${doing}: ${(error as Error)?.message ?? String(error)}`,
+        options,
+      );
   }
 }

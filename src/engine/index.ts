@@ -1,10 +1,18 @@
 /** The public engine API: open, read, write, flush, status, step, close. */
-export { Cache, KSET_MAX_AGE_MS, type CacheStatus } from './cache.js';
+export { Cache, KSET_MAX_AGE_MS } from './cache.js';
 export { CacheDriver, type CloseReport } from './driver.js';
 export { CacheIo } from './cache-io.js';
 export type { CacheOptions, Clock } from './core.js';
 export { Op, RequestFlag, RequestGroup, RequestState } from './request-group.js';
 export { EngineStats } from './stats.js';
-export { formatStatusLine, type StatusFields } from './status.js';
-export { badMedia, loadCache, loadCacheOrThrow, readMetadataOf, type LoadedCache, type LoadOptions, type LoadResult } from './recovery.js';
+export { formatStatusLine, type CacheStatus, type DirtyInLog, type StatusFields } from './status.js';
+export {
+  badMedia,
+  loadCache,
+  loadCacheOrThrow,
+  readMetadataOf,
+  type LoadedCache,
+  type LoadOptions,
+  type LoadResult,
+} from './recovery.js';
 export { assert, AssertionError, ExitStatus, fromSystemError, PcacheError, type PcacheErrorCode } from './errors.js';

@@ -55,7 +55,14 @@ export class MissReads {
   }
 
   /** Reads the hole [sector, end) that the index cursor stands at, and leaves a placeholder in it. */
-  readAndFill(group: RequestGroup, request: number, subtree: number, sector: number, end: number, arenaAt: number): void {
+  readAndFill(
+    group: RequestGroup,
+    request: number,
+    subtree: number,
+    sector: number,
+    end: number,
+    arenaAt: number,
+  ): void {
     const read = this.take(group, request, subtree, sector, arenaAt);
     read.fills = true;
     this.serial = (this.serial + 1) | 0;
@@ -65,7 +72,14 @@ export class MissReads {
   }
 
   /** Reads a range that another read's placeholder covers. */
-  readAround(group: RequestGroup, request: number, subtree: number, sector: number, bytes: number, arenaAt: number): void {
+  readAround(
+    group: RequestGroup,
+    request: number,
+    subtree: number,
+    sector: number,
+    bytes: number,
+    arenaAt: number,
+  ): void {
     const read = this.take(group, request, subtree, sector, arenaAt);
     read.fills = false;
     this.submit(read, bytes);
@@ -144,7 +158,13 @@ export class MissReads {
     index.fill(segment, offsetSectors, ENTRY_CLEAN);
     const keyIndex = log.append(slot, offset, bytes, KEY_FLAG_CLEAN, segment, offsetSectors, core.clock.nowMs());
     stage.begin(read.group!.arena);
-    stage.write(segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT), read.arenaOffsetBytes, bytes, slot, keyIndex);
+    stage.write(
+      segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT),
+      read.arenaOffsetBytes,
+      bytes,
+      slot,
+      keyIndex,
+    );
     core.commit();
     stats.fills++;
     stats.fillBytes += bytes;

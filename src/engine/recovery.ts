@@ -41,7 +41,8 @@ export interface LoadedCache {
   readonly logicalBytes: number;
 }
 
-export type LoadResult = { readonly cache: LoadedCache } | { readonly problems: readonly MediaProblem[]; readonly metadata: CacheMetadata };
+export type LoadResult =
+  { readonly cache: LoadedCache } | { readonly problems: readonly MediaProblem[]; readonly metadata: CacheMetadata };
 
 /** Refuses what cannot even hold the metadata; everything else is for `readMetadata` to judge. */
 export function readMetadataOf(pmem: PmemReader, geometry: Geometry): CacheMetadata {
@@ -113,18 +114,25 @@ export function badMedia(path: string, problems: readonly MediaProblem[]): Pcach
   const [first] = problems;
   const more = problems.length > 1 ? ` (and ${problems.length - 1} more)` : '';
   if (first.code === 'SUPERBLOCK_BAD_MAGIC' || first.code === 'SUPERBLOCK_ZERO_MAGIC') {
-    return new PcacheError('NOT_PCACHE', `${path}: not a pcache device: ${first.detail}; run "pcache fsck" if it should be one`);
+    return new PcacheError(
+      'NOT_PCACHE',
+      `${path}: not a pcache device: ${first.detail}; run "pcache fsck" if it should be one`,
+    );
   }
   return new PcacheError('BAD_MEDIA', `${path}: ${first.detail}${more}; run "pcache fsck" for all of it`);
 }
 
-function endProblem(walker: LogWalker, behindDirtyTail: boolean, dirtyTail: Position): MediaProblem | undefined {
+/** What the place where a log ended says against the cache, once `walker` is there. */
+export function endProblem(walker: LogWalker, behindDirtyTail: boolean, dirtyTail: Position): MediaProblem | undefined {
   const at = `${walker.segment}:${walker.offsetBytes}`;
   switch (walker.endReason) {
     case 'too-long':
       return { code: 'KSET_TOO_LONG', detail: `the kset at ${at} is longer than its segment` };
     case 'last-out-of-range':
-      return { code: 'LAST_OUT_OF_RANGE', detail: `the LAST kset at ${at} leads to segment ${walker.kset.nextSegment}, which does not exist` };
+      return {
+        code: 'LAST_OUT_OF_RANGE',
+        detail: `the LAST kset at ${at} leads to segment ${walker.kset.nextSegment}, which does not exist`,
+      };
     case 'too-many-hops':
       return { code: 'LOG_LOOPS', detail: `the log makes more hops than there are segments, the last at ${at}` };
     default:
@@ -172,7 +180,10 @@ class Replay {
     for (let i = 0; i < count; i++) {
       const wrong = kset.keyProblem(i, options.geometry, segments.count, options.backingBytes);
       if (wrong !== '') {
-        return { code: 'KEY_OUT_OF_BOUNDS', detail: `key ${i} of the kset at ${place.segment}:${place.offsetBytes} ${wrong}` };
+        return {
+          code: 'KEY_OUT_OF_BOUNDS',
+          detail: `key ${i} of the kset at ${place.segment}:${place.offsetBytes} ${wrong}`,
+        };
       }
       const segment = kset.keySegment(i);
       const segmentOffset = kset.keySegmentOffsetBytes(i);

@@ -3,8 +3,9 @@
  * arrays. Payload lies in an arena that was registered with the pmem device. All requests of a group share
  * one fence; each is acknowledged (`state` done) only after it. A single request is a group of one.
  */
-import { assert, type PcacheError } from './errors.js';
+import { assert, PcacheError } from './errors.js';
 import type { Arena } from './device/pmem.js';
+import { SECTOR_BYTES } from './media/geometry.js';
 
 export const Op = { read: 0, write: 1, flush: 2 } as const;
 
@@ -81,4 +82,25 @@ export class RequestGroup {
     this.count = i + 1;
     return i;
   }
+}
+
+/** Why request `i` cannot be taken by a device of `deviceBytes`, or undefined when it can. */
+export function whyRefused(group: RequestGroup, i: number, deviceBytes: number): PcacheError | undefined {
+  if (group.op[i] === Op.flush) return undefined;
+  const offset = group.offsetBytes[i];
+  const length = group.lengthBytes[i];
+  if (offset % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) {
+    return new PcacheError('MISALIGNED', `${describe(group, i)}: both must be multiples of ${SECTOR_BYTES}`);
+  }
+  if (!(offset >= 0 && offset + length <= deviceBytes)) {
+    return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: the device has ${deviceBytes}`);
+  }
+  if (group.arenaOffsetBytes[i] + length > group.arena.memory.length) {
+    return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: its buffer ends beyond its arena`);
+  }
+  return undefined;
+}
+
+function describe(group: RequestGroup, i: number): string {
+  return `request at byte ${group.offsetBytes[i]} of ${group.lengthBytes[i]} bytes`;
 }

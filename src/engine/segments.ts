@@ -160,5 +160,5 @@ export class SegmentTable {
 
 /** Low 32 bits of a generation as a signed integer. */
 export function lowWord(generation: number): number {
-  return generation % 2 ** 32 | 0;
+  return (generation % 2 ** 32) | 0;
 }

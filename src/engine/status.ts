@@ -1,5 +1,9 @@
-/** The status line of the kernel's target (format §4), from what was loaded or from a running engine. */
+/** How a cache stands: the status line of the kernel's target (format §4), and more of a running engine. */
+import type { Core } from './core.js';
+import type { PcacheError } from './errors.js';
 import type { Position } from './media/codecs.js';
+import { LogWalker } from './media/log.js';
+import type { EngineStats } from './stats.js';
 
 export interface StatusFields {
   readonly superblockFlags: number;
@@ -27,4 +31,63 @@ export function formatStatusLine(fields: StatusFields): string {
     place(fields.dirtyTail),
     place(fields.keyTail),
   ].join(' ');
+}
+
+export interface CacheStatus extends StatusFields {
+  /** The kernel's status line. */
+  readonly line: string;
+  readonly stats: EngineStats;
+  readonly openKeys: boolean;
+  readonly waitingRequests: number;
+  readonly pendingBackingReads: number;
+  readonly indexEntries: number;
+  readonly indexMemoryBytes: number;
+  /** Why write-back is failing or has stopped, if it is. */
+  readonly writebackError: PcacheError | undefined;
+}
+
+/** What only the running cache knows of its status. */
+type RunningStatus = Pick<CacheStatus, 'waitingRequests' | 'pendingBackingReads' | 'writebackError'>;
+
+export function describeStatus(core: Core, running: RunningStatus): CacheStatus {
+  const fields: StatusFields = {
+    superblockFlags: core.metadata.superblock.flags,
+    segmentsOnDevice: core.metadata.superblock.segmentCount,
+    cacheSegments: core.segments.count,
+    segmentsUsed: core.segments.usedCount,
+    gcPercent: core.gcPercent,
+    cacheFlags: core.cacheFlags,
+    keyHead: core.log.head,
+    dirtyTail: core.dirtyTail.position,
+    keyTail: core.keyTail.position,
+  };
+  return {
+    ...fields,
+    ...running,
+    line: formatStatusLine(fields),
+    stats: core.stats,
+    openKeys: core.log.hasOpenKeys,
+    indexEntries: core.index.entryCount,
+    indexMemoryBytes: core.index.memoryBytes,
+  };
+}
+
+/** Keys in the log from dirty_tail on that are not CLEAN, and their bytes, overwritten versions included. */
+export interface DirtyInLog {
+  readonly keys: number;
+  readonly bytes: number;
+}
+
+export function dirtyInLog(core: Core): DirtyInLog {
+  const walker = new LogWalker(core.pmem, core.geometry, core.metadata.chain, core.dirtyTail.position, core.crc);
+  let keys = 0;
+  let bytes = 0;
+  while (walker.next()) {
+    for (let i = 0; i < walker.kset.keyCount; i++) {
+      if (walker.kset.keyIsClean(i)) continue;
+      keys++;
+      bytes += walker.kset.keyLengthBytes(i);
+    }
+  }
+  return { keys, bytes };
 }

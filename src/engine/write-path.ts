@@ -29,9 +29,23 @@ export function stageWrite(core: Core, group: RequestGroup, i: number, nowMs: nu
     const { segment, offsetSectors } = head;
     const bytes = sectors << SECTOR_SHIFT;
     const keyIndex = log.append(slot, at, bytes, 0, segment, offsetSectors, nowMs);
-    stage.write(segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT), arenaOffset + done, bytes, slot, keyIndex);
+    stage.write(
+      segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT),
+      arenaOffset + done,
+      bytes,
+      slot,
+      keyIndex,
+    );
     const subtree = (at - inSubtree) / SUBTREE_BYTES;
-    index.insert(subtree, inSubtree >>> SECTOR_SHIFT, sectors, segment, offsetSectors, segments.generationLow[segment], 0);
+    index.insert(
+      subtree,
+      inSubtree >>> SECTOR_SHIFT,
+      sectors,
+      segment,
+      offsetSectors,
+      segments.generationLow[segment],
+      0,
+    );
     if (fua) log.markDue(slot);
     done += bytes;
   }

@@ -44,7 +44,10 @@ export interface EphemeralOptions {
 /** Opens the user's devices, which the replay will overwrite. The cache must be formatted. */
 export function openUserDevices(cachePath: string, backingPath: string, force: boolean): ReplayDevices {
   if (sameDevice(cachePath, backingPath)) {
-    throw new PcacheError('USAGE', `${cachePath} and ${backingPath} are the same device; a cache needs a backing device of its own`);
+    throw new PcacheError(
+      'USAGE',
+      `${cachePath} and ${backingPath} are the same device; a cache needs a backing device of its own`,
+    );
   }
   const backing = openBacking(backingPath, { readOnly: false });
   try {
@@ -74,7 +77,9 @@ export function makeEphemeralDevices(options: EphemeralOptions): ReplayDevices {
   const backingBytes = Math.max(BACKING_UNIT_BYTES, roundUp(options.endBytes, BACKING_UNIT_BYTES));
   const cacheBytes = options.cacheBytes ?? defaultCacheBytes(backingBytes);
   const plan = planFormat(cacheBytes, { dataCrc: options.dataCrc, gcPercent: options.gcPercent ?? GC_PERCENT_DEFAULT });
-  const pmem = withTemporaryFile(folderFor(cacheBytes), 'cache', cacheBytes, (path) => openPmem(path, { ephemeral: true }));
+  const pmem = withTemporaryFile(folderFor(cacheBytes), 'cache', cacheBytes, (path) =>
+    openPmem(path, { ephemeral: true }),
+  );
   try {
     formatDevice(pmem, plan);
     const backing = withTemporaryFile(tmpdir(), 'backing', backingBytes, (path) =>

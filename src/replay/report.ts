@@ -26,20 +26,48 @@ const duration = (value: number): Quantity => ({ kind: 'duration-ns', value });
 const ratio = (part: number, whole: number): Quantity => ({ kind: 'ratio', part, whole });
 
 export function replayReport(result: ReplayResult): ReportSection[] {
-  const sections = [traceSection(result), requestSection(result), latencySection(result), workSection(result), segmentSection(result)];
+  const sections = [
+    traceSection(result),
+    requestSection(result),
+    latencySection(result),
+    workSection(result),
+    segmentSection(result),
+  ];
   const verify = verifySection(result);
   return verify ? [...sections, verify] : sections;
 }
 
-function traceSection({ trace, devices, elapsedNs, requestsPerSecond, bytesPerSecond, maxLagNs }: ReplayResult): ReportSection {
+function traceSection({
+  trace,
+  devices,
+  elapsedNs,
+  requestsPerSecond,
+  bytesPerSecond,
+  maxLagNs,
+}: ReplayResult): ReportSection {
   const rows = [
     { name: 'trace', values: [text(trace.name), text(trace.format)] },
     { name: 'events replayed', values: [text(trace.action)] },
     { name: 'recorded over', values: [duration(trace.durationNs)] },
-    { name: 'cache', values: [text(devices.cache), bytes(devices.cacheBytes), text(`data_crc ${devices.dataCrc ? 'on' : 'off'}`), text(`gc_percent ${devices.gcPercent}`), text(devices.durability)] },
+    {
+      name: 'cache',
+      values: [
+        text(devices.cache),
+        bytes(devices.cacheBytes),
+        text(`data_crc ${devices.dataCrc ? 'on' : 'off'}`),
+        text(`gc_percent ${devices.gcPercent}`),
+        text(devices.durability),
+      ],
+    },
     { name: 'backing', values: [text(devices.backing), bytes(devices.backingBytes)] },
     { name: 'replayed in', values: [duration(elapsedNs)] },
-    { name: 'throughput', values: [{ kind: 'per-second', value: requestsPerSecond } as const, { kind: 'bytes-per-second', value: bytesPerSecond } as const] },
+    {
+      name: 'throughput',
+      values: [
+        { kind: 'per-second', value: requestsPerSecond } as const,
+        { kind: 'bytes-per-second', value: bytesPerSecond } as const,
+      ],
+    },
   ];
   if (maxLagNs !== null) rows.push({ name: 'late at worst', values: [duration(maxLagNs)] });
   return { title: 'Replay', rows };
@@ -51,7 +79,17 @@ function requestSection({ requests }: ReplayResult): ReportSection {
     title: 'Requests',
     head: ['', 'requests', 'bytes', 'hits', 'hit bytes', 'hit ratio', 'by bytes'],
     rows: [
-      { name: 'reads', values: [count(r.reads), bytes(r.readBytes), count(r.readHits), bytes(r.readHitBytes), ratio(r.readHits, r.reads), ratio(r.readHitBytes, r.readBytes)] },
+      {
+        name: 'reads',
+        values: [
+          count(r.reads),
+          bytes(r.readBytes),
+          count(r.readHits),
+          bytes(r.readHitBytes),
+          ratio(r.readHits, r.reads),
+          ratio(r.readHitBytes, r.readBytes),
+        ],
+      },
       { name: 'writes', values: [count(r.writes), bytes(r.writeBytes)] },
       { name: '  of these FUA', values: [count(r.fuaWrites)] },
       { name: '  with preflush', values: [count(r.preflushWrites)] },
@@ -65,12 +103,20 @@ function requestSection({ requests }: ReplayResult): ReportSection {
 function latencySection({ latency }: ReplayResult): ReportSection {
   const row = (name: string, s: LatencySummary) => ({
     name,
-    values: [count(s.count), ...(s.count === 0 ? [] : [s.meanNs, s.p50Ns, s.p90Ns, s.p99Ns, s.p999Ns, s.p9999Ns, s.maxNs].map(duration))],
+    values: [
+      count(s.count),
+      ...(s.count === 0 ? [] : [s.meanNs, s.p50Ns, s.p90Ns, s.p99Ns, s.p999Ns, s.p9999Ns, s.maxNs].map(duration)),
+    ],
   });
   return {
     title: 'Latency',
     head: ['', 'requests', 'mean', 'p50', 'p90', 'p99', 'p99.9', 'p99.99', 'max'],
-    rows: [row('read hit', latency.readHit), row('read miss', latency.readMiss), row('write', latency.write), row('flush', latency.flush)],
+    rows: [
+      row('read hit', latency.readHit),
+      row('read miss', latency.readMiss),
+      row('write', latency.write),
+      row('flush', latency.flush),
+    ],
   };
 }
 
@@ -79,10 +125,24 @@ function workSection({ fill, writeback, gc, dirtyLeft }: ReplayResult): ReportSe
     title: 'Background work',
     head: ['', 'ksets', 'keys', 'bytes', ''],
     rows: [
-      { name: 'misses filled', values: [text(''), count(fill.keys), bytes(fill.bytes), text(`${fill.dropped} dropped`)] },
-      { name: 'write-back', values: [count(writeback.ksets), count(writeback.keys), bytes(writeback.bytes), text(`${writeback.writes} writes, ${writeback.flushes} flushes, ${writeback.failures} failures`)] },
+      {
+        name: 'misses filled',
+        values: [text(''), count(fill.keys), bytes(fill.bytes), text(`${fill.dropped} dropped`)],
+      },
+      {
+        name: 'write-back',
+        values: [
+          count(writeback.ksets),
+          count(writeback.keys),
+          bytes(writeback.bytes),
+          text(`${writeback.writes} writes, ${writeback.flushes} flushes, ${writeback.failures} failures`),
+        ],
+      },
       { name: 'GC', values: [count(gc.ksets), count(gc.keys), text(''), text(`${gc.segmentsFreed} segments freed`)] },
-      { name: 'left dirty', values: dirtyLeft ? [text(''), count(dirtyLeft.keys), bytes(dirtyLeft.bytes)] : [text('unknown')] },
+      {
+        name: 'left dirty',
+        values: dirtyLeft ? [text(''), count(dirtyLeft.keys), bytes(dirtyLeft.bytes)] : [text('unknown')],
+      },
     ],
   };
 }
@@ -91,8 +151,17 @@ function segmentSection({ segments, index, status }: ReplayResult): ReportSectio
   return {
     title: 'Segments',
     rows: [
-      { name: 'in use at the end', values: [ratio(segments.usedAtEnd, segments.total), text(`${segments.usedAtEnd} of ${segments.total}, ${segments.usedPeak} at the peak`)] },
-      { name: 'in use over time', values: [{ kind: 'series', values: segments.overTime.map((sample) => sample.value) }] },
+      {
+        name: 'in use at the end',
+        values: [
+          ratio(segments.usedAtEnd, segments.total),
+          text(`${segments.usedAtEnd} of ${segments.total}, ${segments.usedPeak} at the peak`),
+        ],
+      },
+      {
+        name: 'in use over time',
+        values: [{ kind: 'series', values: segments.overTime.map((sample) => sample.value) }],
+      },
       { name: 'index', values: [count(index.entries), text('entries in'), bytes(index.memoryBytes)] },
       { name: 'status', values: [text(status)] },
     ],
@@ -114,7 +183,10 @@ function verifySection({ verify, interrupted }: ReplayResult): ReportSection | u
       { name: 'read sectors checked', values: [count(verify.readSectorsChecked)] },
       {
         name: 'backing device compared',
-        values: verify.backingSectorsChecked > 0 || !interrupted ? [count(verify.backingSectorsChecked), text('sectors')] : [text('no, interrupted')],
+        values:
+          verify.backingSectorsChecked > 0 || !interrupted
+            ? [count(verify.backingSectorsChecked), text('sectors')]
+            : [text('no, interrupted')],
       },
       { name: 'mismatches', values: [count(verify.mismatchCount)] },
       ...wrong,

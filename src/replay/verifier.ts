@@ -55,7 +55,11 @@ export class Verifier {
   }
 
   /** Calls `body` for each sector of a range. */
-  private each(offsetBytes: number, lengthBytes: number, body: (region: Region, at: number, sector: number, n: number) => void): void {
+  private each(
+    offsetBytes: number,
+    lengthBytes: number,
+    body: (region: Region, at: number, sector: number, n: number) => void,
+  ): void {
     const first = offsetBytes / SECTOR_BYTES;
     const count = lengthBytes >>> SECTOR_SHIFT;
     let region: Region | undefined;
@@ -129,7 +133,8 @@ export class Verifier {
     this.mismatches.push({
       where,
       offsetBytes: sector * SECTOR_BYTES,
-      expected: newest === 0 ? 'never written' : floor === newest ? `version ${newest}` : `version ${floor} to ${newest}`,
+      expected:
+        newest === 0 ? 'never written' : floor === newest ? `version ${newest}` : `version ${floor} to ${newest}`,
       found: describe(words, word, sector),
     });
   }

@@ -1,5 +1,15 @@
 /** `pcache replay` as a user runs it, on the recordings in `fixtures/traces`. */
-import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -76,7 +86,15 @@ describe('replay', { timeout: 120_000 }, () => {
     const run = await pcache(['replay', EXT4, '--verify']);
     expect(run.stderr).toBe('');
     expect(run.status).toBe(0);
-    for (const part of ['hit ratio', 'p99.99', 'read miss', 'write-back', 'segments freed', 'in use over time', 'discards, skipped']) {
+    for (const part of [
+      'hit ratio',
+      'p99.99',
+      'read miss',
+      'write-back',
+      'segments freed',
+      'in use over time',
+      'discards, skipped',
+    ]) {
       expect(run.stdout).toContain(part);
     }
     expect(run.stdout).toMatch(/mismatches +0\n/);
@@ -117,16 +135,19 @@ describe('replay', { timeout: 120_000 }, () => {
     const backing = sparse('stopped.back', 3 * 2 ** 30);
     let sent = false;
     // --speed realtime would take 45 s; the signal comes once the cache is open for writing.
-    const running = pcache(['replay', PGBENCH, '--cache', cache, '--backing', backing, '--speed', 'realtime', '--json'], {
-      onStart: (child) => {
-        const timer = setInterval(() => {
-          if (sent || !readFileSync('/proc/locks', 'utf8').includes(`${child.pid}`)) return;
-          sent = true;
-          clearInterval(timer);
-          setTimeout(() => child.kill('SIGINT'), 300);
-        }, 20);
+    const running = pcache(
+      ['replay', PGBENCH, '--cache', cache, '--backing', backing, '--speed', 'realtime', '--json'],
+      {
+        onStart: (child) => {
+          const timer = setInterval(() => {
+            if (sent || !readFileSync('/proc/locks', 'utf8').includes(`${child.pid}`)) return;
+            sent = true;
+            clearInterval(timer);
+            setTimeout(() => child.kill('SIGINT'), 300);
+          }, 20);
+        },
       },
-    });
+    );
     const run = await running;
     expect(run.status).toBe(130);
     expect((JSON.parse(run.stdout) as ReplayResult).interrupted).toBe(true);
@@ -172,7 +193,13 @@ describe('replay refuses', { timeout: 60_000 }, () => {
 
   it('a cache without a backing device, a size for a cache that exists, an unknown speed', async () => {
     const cache = sparse('usage.cache', 512 * 2 ** 20);
-    for (const flags of [['--cache', cache], ['--cache', cache, '--backing', cache, '--cache-size', '1GiB'], ['--speed', '-3x'], ['--cache-size', '4'], ['--limit', '0']]) {
+    for (const flags of [
+      ['--cache', cache],
+      ['--cache', cache, '--backing', cache, '--cache-size', '1GiB'],
+      ['--speed', '-3x'],
+      ['--cache-size', '4'],
+      ['--limit', '0'],
+    ]) {
       const run = await pcache(['replay', EXT4, ...flags]);
       expect(run.stderr).not.toBe('');
       expect([8, 16]).toContain(run.status);

@@ -56,7 +56,8 @@ function run(operations: Insert[]): void {
       else index.punch(subtree, start, start + sectors);
       // A placeholder that the extent reaches into loses everything from there on.
       if (row[start + sectors - 1] === 'empty' && row[start + sectors] === 'empty') {
-        for (let s = start + sectors; hitsPlaceholder[s] && row[s] === 'empty' && !breaks.has(key(subtree, s)); s++) row[s] = '';
+        for (let s = start + sectors; hitsPlaceholder[s] && row[s] === 'empty' && !breaks.has(key(subtree, s)); s++)
+          row[s] = '';
       }
       for (let s = start; s < start + sectors; s++) {
         row[s] = kind === 'insert' ? `${segment}+${offset + s - start}/${ENTRY_CLEAN}` : '';

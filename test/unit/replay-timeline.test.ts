@@ -25,7 +25,13 @@ describe('latency', () => {
     for (let us = 1; us <= 1000; us++) recorder.recordMs(us / 1000);
     const { count, p50Ns, p99Ns, p9999Ns, maxNs, meanNs } = recorder.summary();
     expect(count).toBe(1000);
-    for (const [value, expected] of [[p50Ns, 500e3], [p99Ns, 990e3], [p9999Ns, 1e6], [maxNs, 1e6], [meanNs, 500.5e3]]) {
+    for (const [value, expected] of [
+      [p50Ns, 500e3],
+      [p99Ns, 990e3],
+      [p9999Ns, 1e6],
+      [maxNs, 1e6],
+      [meanNs, 500.5e3],
+    ]) {
       expect(Math.abs(value - expected)).toBeLessThan(expected * 0.002);
     }
   });

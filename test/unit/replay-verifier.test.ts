@@ -47,7 +47,11 @@ describe('verifier', () => {
     verifier.writeEnded(OFFSET, BYTES, versions);
     expect(read(verifier, payload)).toBe(0);
     verifier.checkBacking(OFFSET, BYTES, payload);
-    expect(verifier.result()).toMatchObject({ mismatchCount: 0, sectorsWritten: SECTORS, backingSectorsChecked: SECTORS });
+    expect(verifier.result()).toMatchObject({
+      mismatchCount: 0,
+      sectorsWritten: SECTORS,
+      backingSectorsChecked: SECTORS,
+    });
   });
 
   it('sees an acknowledged write that is lost, and an old version', () => {
@@ -58,7 +62,11 @@ describe('verifier', () => {
     const second = written(verifier);
     verifier.writeEnded(OFFSET, BYTES, second.versions);
     expect(read(verifier, first.payload)).toBe(2 * SECTORS);
-    expect(verifier.result().mismatches[SECTORS]).toMatchObject({ expected: 'version 2', found: 'version 1', offsetBytes: OFFSET });
+    expect(verifier.result().mismatches[SECTORS]).toMatchObject({
+      expected: 'version 2',
+      found: 'version 1',
+      offsetBytes: OFFSET,
+    });
   });
 
   it('allows either version while a write is under way, and both orders of ending', () => {

@@ -16,8 +16,8 @@
  * Sectors are of 512 bytes. Nothing here allocates per call.
  */
 import { assert } from '../errors.js';
-import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.js';
-import { classFor, ENTRY_BYTES, ENTRY_WORDS, Slab } from './slab.js';
+import { SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.js';
+import { classFor, ENTRY_WORDS, Slab } from './slab.js';
 
 export const ENTRY_CLEAN = 1;
 export const ENTRY_EMPTY = 2;
@@ -286,8 +286,7 @@ export class ExtentIndex {
     if (keepsTail) {
       const cut = end - startOf(tailWord0);
       const kept = endOf(tailWord0) - end;
-      const word =
-        (end << START_SHIFT) | ((kept - 1) << LENGTH_SHIFT) | (tailWord0 & ((1 << LENGTH_SHIFT) - 1));
+      const word = (end << START_SHIFT) | ((kept - 1) << LENGTH_SHIFT) | (tailWord0 & ((1 << LENGTH_SHIFT) - 1));
       // The payload lies in one segment, so the cut never carries out of the offset bits.
       this.store(replaceFrom + 1, word, tailWord1 + cut, tailWord2);
     }
@@ -414,8 +413,4 @@ export class ExtentIndex {
     }
     assert(total === this.entryCount, 'entryCount is off');
   }
-
-  /** Bytes per entry the array itself needs, for reports. */
-  static readonly entryBytes = ENTRY_BYTES;
-  static readonly sectorBytes = SECTOR_BYTES;
 }

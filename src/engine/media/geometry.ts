@@ -85,10 +85,7 @@ export function segmentInfoCopies(geometry: Geometry, physicalId: number): CopyO
 }
 
 export function generationCopies(geometry: Geometry, physicalId: number): CopyOffsets {
-  return twins(
-    segmentOffsetBytes(geometry, physicalId) + GENERATION_OFFSET_IN_SEGMENT_BYTES,
-    GENERATION_STRIDE_BYTES,
-  );
+  return twins(segmentOffsetBytes(geometry, physicalId) + GENERATION_OFFSET_IN_SEGMENT_BYTES, GENERATION_STRIDE_BYTES);
 }
 
 assert(KEY_TAIL_OFFSET_BYTES + 2 * POSITION_STRIDE_BYTES === DIRTY_TAIL_OFFSET_BYTES, 'tails do not adjoin');

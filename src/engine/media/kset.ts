@@ -151,7 +151,8 @@ export class KsetView {
     if (length === 0) return 'length is 0';
     if (off % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) return 'offset or length is not a multiple of 512';
     if (!Number.isSafeInteger(off + length)) return 'offset is beyond 2^53';
-    if (Math.floor(off / SUBTREE_BYTES) !== Math.floor((off + length - 1) / SUBTREE_BYTES)) return 'crosses a 4 MiB boundary';
+    if (Math.floor(off / SUBTREE_BYTES) !== Math.floor((off + length - 1) / SUBTREE_BYTES))
+      return 'crosses a 4 MiB boundary';
     if (off + length > backingBytes) return 'ends beyond the backing device';
     if (this.keySegment(index) >= segmentCount) return 'segment id is out of range';
     const segmentOffset = this.keySegmentOffsetBytes(index);

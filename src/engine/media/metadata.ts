@@ -96,14 +96,32 @@ export function readMetadata(source: ByteSource, geometry: Geometry): CacheMetad
   const flags = decodeCacheFlags(cacheInfo.value?.flags ?? 0);
   const segmentCount = judgeCacheInfo(cacheInfo, flags, superblock, roomForSegments, report);
 
-  const chain = readChain(source, geometry, cacheInfo.value?.firstSegmentId ?? 0, segmentCount, roomForSegments, report);
+  const chain = readChain(
+    source,
+    geometry,
+    cacheInfo.value?.firstSegmentId ?? 0,
+    segmentCount,
+    roomForSegments,
+    report,
+  );
 
   const keyTail = readDual<Position>(source, KEY_TAIL_COPIES, POSITION_BYTES, decodePosition);
   const dirtyTail = readDual<Position>(source, DIRTY_TAIL_COPIES, POSITION_BYTES, decodePosition);
   judgeTail('KEY_TAIL', 'key_tail', keyTail.value, segmentCount, geometry, report);
   judgeTail('DIRTY_TAIL', 'dirty_tail', dirtyTail.value, segmentCount, geometry, report);
 
-  return { geometry, deviceBytes: source.sizeBytes, roomForSegments, superblock, cacheInfo, flags, keyTail, dirtyTail, chain, problems };
+  return {
+    geometry,
+    deviceBytes: source.sizeBytes,
+    roomForSegments,
+    superblock,
+    cacheInfo,
+    flags,
+    keyTail,
+    dirtyTail,
+    chain,
+    problems,
+  };
 }
 
 function judgeSuperblock(superblock: Superblock, roomForSegments: number, report: Report): void {
@@ -113,7 +131,10 @@ function judgeSuperblock(superblock: Superblock, roomForSegments: number, report
     report('SUPERBLOCK_BAD_MAGIC', `superblock magic is 0x${superblock.magic}, not a pcache`);
   } else if (!superblock.crcOk) {
     const hex = (value: number) => `0x${value.toString(16).padStart(8, '0')}`;
-    report('SUPERBLOCK_BAD_CRC', `superblock CRC is ${hex(superblock.crcStored)}, should be ${hex(superblock.crcComputed)}`);
+    report(
+      'SUPERBLOCK_BAD_CRC',
+      `superblock CRC is ${hex(superblock.crcStored)}, should be ${hex(superblock.crcComputed)}`,
+    );
   } else if (superblock.bigEndian) {
     report('SUPERBLOCK_BIG_ENDIAN', 'superblock flags say it was written by a big-endian machine');
   } else if (superblock.segmentCount === 0) {
@@ -139,7 +160,8 @@ function judgeCacheInfo(
     report('CACHE_INFO_LOST', 'neither copy of cache_info has a good CRC');
     return 0;
   }
-  if (!flags.initDone) report('CACHE_INFO_NOT_INITIALISED', 'cache_info is not marked INIT_DONE: the kernel would wipe the cache');
+  if (!flags.initDone)
+    report('CACHE_INFO_NOT_INITIALISED', 'cache_info is not marked INIT_DONE: the kernel would wipe the cache');
   if (info.segmentCount === 0) report('CACHE_INFO_SEGMENTS_ZERO', 'cache_info says 0 segments');
   if (info.segmentCount > superblock.segmentCount) {
     report(
@@ -193,11 +215,17 @@ function readChain(
   let physicalId = firstSegmentId;
   for (let logical = 0; logical < segmentCount; logical++) {
     if (physicalId >= roomForSegments) {
-      report('CHAIN_LEAVES_DEVICE', `segment ${logical} of the chain is physical segment ${physicalId}, beyond the device`);
+      report(
+        'CHAIN_LEAVES_DEVICE',
+        `segment ${logical} of the chain is physical segment ${physicalId}, beyond the device`,
+      );
       break;
     }
     if (visited[physicalId]) {
-      report('CHAIN_CYCLE', `segment ${logical} of the chain is physical segment ${physicalId}, which is in it already`);
+      report(
+        'CHAIN_CYCLE',
+        `segment ${logical} of the chain is physical segment ${physicalId}, which is in it already`,
+      );
       break;
     }
     visited[physicalId] = 1;
@@ -221,7 +249,10 @@ function readChain(
     chain.generationSeq[logical] = generation.value?.seq ?? 0;
     chain.generation[logical] = generation.value?.generation ?? 0;
     if (!info.value) {
-      report('SEGMENT_INFO_LOST', `neither copy of the info of segment ${logical} (physical ${physicalId}) has a good CRC`);
+      report(
+        'SEGMENT_INFO_LOST',
+        `neither copy of the info of segment ${logical} (physical ${physicalId}) has a good CRC`,
+      );
       break;
     }
     chain.infoSeq[logical] = info.value.seq;
@@ -230,7 +261,10 @@ function readChain(
     chain.nextSegmentId[logical] = info.value.nextSegmentId;
     chain.length = logical + 1;
     if (!info.value.hasNext && logical + 1 < segmentCount) {
-      report('CHAIN_ENDS_EARLY', `the segment chain ends after ${logical + 1} segments, cache_info says ${segmentCount}`);
+      report(
+        'CHAIN_ENDS_EARLY',
+        `the segment chain ends after ${logical + 1} segments, cache_info says ${segmentCount}`,
+      );
       break;
     }
     physicalId = info.value.nextSegmentId;
