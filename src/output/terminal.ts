@@ -51,6 +51,7 @@ export class StreamOutput implements Output {
 
   async drained(): Promise<void> {
     this.check();
+    if (!('writableNeedDrain' in this.stream) || !this.stream.writableNeedDrain) return;
     await new Promise<void>((resolve) => {
       const done = (): void => {
         this.stream.removeListener('drain', done);

@@ -1,0 +1,99 @@
+/** `pcache dump-keys`: the keys of a cache, one a row. */
+import { Args, Flags } from '@oclif/core';
+import { ExitStatus } from '../engine/errors.js';
+import { bestCrc32c } from '../engine/device/native.js';
+import { liveEntries, LogKeys, type KeyRow } from '../engine/inspect/keys.js';
+import {
+  damagedCache,
+  isForeign,
+  loadForInspection,
+  openForInspection,
+  type InspectedDevices,
+} from '../engine/inspect/open.js';
+import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
+import { readMetadataOf } from '../engine/recovery.js';
+import { PcacheCommand } from '../output/base-command.js';
+import { rangeFlag } from '../output/flags.js';
+import { LIVE_COLUMNS, logColumns } from '../output/key-columns.js';
+import { ROW_FORMATS, RowWriter, type RowFormat } from '../output/table.js';
+
+type Filter = (row: Readonly<KeyRow>) => boolean;
+
+export default class DumpKeys extends PcacheCommand {
+  static override enableJsonFlag = false;
+  static override summary = 'List the keys of a cache.';
+  static override description = `Lists every key of every kset in the order of the log, LAST ksets left out; or with --live what is left of
+them after later keys went over earlier ones, in the order of the logical device. Changes nothing.
+A key is dirty (not on the backing device yet, as far as dirty_tail tells), clean (from a read miss), written-back
+(its kset is behind dirty_tail) or stale (its payload is gone). Where the log is damaged the keys up to the
+damage are listed; then one line on standard error says so, and it exits 4.`;
+
+  static override examples = [
+    { description: 'The log.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0' },
+    {
+      description: 'What is dirty in the first GiB, for a program to read.',
+      command: '<%= config.bin %> <%= command.id %> cache.img --live --dirty --offset 0-1G --format ndjson',
+    },
+  ];
+
+  static override args = {
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
+    backing: Args.string({ name: 'BACKING', description: 'its backing device; keys are checked against its size' }),
+  };
+
+  static override flags = {
+    log: Flags.boolean({ description: 'keys in the order of the log (the default)', exclusive: ['live'] }),
+    live: Flags.boolean({ description: 'what counts now, in the order of the logical device', exclusive: ['log'] }),
+    format: Flags.option({ description: 'how to write rows', options: ROW_FORMATS, default: 'table' })(),
+    json: Flags.boolean({ description: 'the same as --format ndjson' }),
+    dirty: Flags.boolean({ description: 'dirty keys only' }),
+    offset: rangeFlag({ description: 'keys that touch this range of the logical device' }),
+    segment: Flags.integer({ description: 'keys with payload in this logical segment', min: 0, helpValue: 'N' }),
+  };
+
+  async run(): Promise<void> {
+    const { args, flags } = await this.parse(DumpKeys);
+    const { offset, segment, dirty } = flags;
+    const wanted: Filter = (row) =>
+      (!dirty || row.state === 'dirty') &&
+      (segment === undefined || row.segment === segment) &&
+      (offset === undefined ||
+        (row.offsetBytes < offset.endBytes && row.offsetBytes + row.lengthBytes > offset.startBytes));
+    const format = flags.json ? 'ndjson' : flags.format;
+    const devices = openForInspection({
+      cachePath: args.cache,
+      backingPath: args.backing,
+      native: this.nativeEnabled,
+    });
+    try {
+      if (flags.live) await this.dumpLive(devices, format, wanted);
+      else await this.dumpLog(devices, format, wanted);
+    } finally {
+      devices.close();
+    }
+  }
+
+  private async dumpLive(devices: InspectedDevices, format: RowFormat, wanted: Filter): Promise<void> {
+    const rows = new RowWriter(this.output, LIVE_COLUMNS, format);
+    for (const entry of liveEntries(loadForInspection(devices))) {
+      if (wanted(entry) && !rows.write(entry)) await rows.drained();
+    }
+    await rows.end();
+  }
+
+  private async dumpLog(devices: InspectedDevices, format: RowFormat, wanted: Filter): Promise<void> {
+    const { pmem, backing } = devices;
+    const metadata = readMetadataOf(pmem, KERNEL_GEOMETRY);
+    if (isForeign(metadata) || !LogKeys.canWalk(metadata)) throw damagedCache(pmem.path, metadata, metadata.problems);
+    const rows = new RowWriter(this.output, logColumns(format), format);
+    const keys = new LogKeys(pmem, metadata, backing?.sizeBytes ?? Infinity, bestCrc32c());
+    while (keys.next()) {
+      if (wanted(keys.row) && !rows.write(keys.row)) await rows.drained();
+    }
+    await rows.end();
+    const problems = keys.problem === undefined ? metadata.problems : [keys.problem, ...metadata.problems];
+    if (problems.length === 0) return;
+    this.note(damagedCache(pmem.path, metadata, problems).message);
+    this.setExitStatus(ExitStatus.problemsLeft);
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * Everything there is to say about a cache, for `pcache info`: its metadata with both copies of each structure,
+ * and what its log and index hold, as far as the media allow. Reads only. The result is plain data.
+ */
+import type { Durability, PmemReader } from '../device/pmem.js';
+import { CACHE_MODES, type CacheInfo, type MetaHeader, type Position } from '../media/codecs.js';
+import type { Dual, WinReason } from '../media/dual.js';
+import { SECTOR_BYTES } from '../media/geometry.js';
+import { CopyState, type CacheMetadata } from '../media/metadata.js';
+import type { MediaProblem } from '../media/problem.js';
+import { loadCache, type LoadedCache } from '../recovery.js';
+import { formatStatusLine } from '../status.js';
+import { damagedCache, inspectionLoad, isForeign, type InspectedDevices } from './open.js';
+import { liveEntries } from './keys.js';
+
+export type CopySummary<T> = T & { readonly crcOk: boolean; readonly blank: boolean; readonly seq: number };
+
+export interface DualSummary<T> {
+  /** Copy that counts: 0, 1 or -1 for none. */
+  readonly winner: 0 | 1 | -1;
+  readonly reason: WinReason;
+  readonly copies: readonly CopySummary<T>[];
+}
+
+export interface SegmentSummary {
+  readonly logical: number;
+  readonly physical: number;
+  /** Null when the log could not be read. */
+  readonly used: boolean | null;
+  readonly generation: number;
+  readonly generationWinner: number;
+  readonly generationSeq: number;
+  /** Copies with a good CRC. */
+  readonly generationCopies: readonly number[];
+  readonly infoWinner: number;
+  readonly infoSeq: number;
+  readonly infoCopies: readonly number[];
+  readonly type: number;
+  /** Physical id of the next segment; null for the last. */
+  readonly next: number | null;
+}
+
+/** What the log and the index hold. */
+export interface ContentSummary {
+  readonly keyHead: Position;
+  readonly segmentsUsed: number;
+  readonly ksets: number;
+  readonly keys: number;
+  readonly staleKeys: number;
+  readonly logBytes: number;
+  /** Entries of the index after overlap resolution. */
+  readonly liveEntries: number;
+  readonly liveBytes: number;
+  /** Of the live bytes, those that are not on the backing device yet. */
+  readonly dirtyBytes: number;
+  readonly cleanBytes: number;
+}
+
+export interface CacheSummary {
+  readonly path: string;
+  readonly backing: string | null;
+  readonly deviceBytes: number;
+  readonly backingBytes: number | null;
+  readonly segmentBytes: number;
+  readonly roomForSegments: number;
+  readonly superblock: {
+    readonly magicOk: boolean;
+    readonly crcOk: boolean;
+    readonly flags: number;
+    readonly segments: number;
+  };
+  readonly cacheInfo: DualSummary<CacheInfo>;
+  readonly keyTail: DualSummary<Position>;
+  readonly dirtyTail: DualSummary<Position>;
+  readonly mode: string;
+  readonly dataCrc: boolean;
+  readonly gcPercent: number;
+  readonly initDone: boolean;
+  readonly segments: readonly SegmentSummary[];
+  /** Null when the log could not be read. */
+  readonly content: ContentSummary | null;
+  /** The kernel's status line right after it attached this; null when it would not. */
+  readonly status: string | null;
+  /** Device-mapper table to attach it. */
+  readonly table: string;
+  /** How durable stores through a mapping of the device are; null where it is not mapped. */
+  readonly durability: Durability | null;
+  readonly problems: readonly MediaProblem[];
+}
+
+/** @throws PcacheError NOT_PCACHE when nothing says that this is a cache, TRUNCATED when it is too short for one */
+export function summarise(devices: InspectedDevices): CacheSummary {
+  const { pmem, backing } = devices;
+  const result = loadCache(pmem, inspectionLoad(devices));
+  const cache = 'cache' in result ? result.cache : undefined;
+  const metadata = 'cache' in result ? result.cache.metadata : result.metadata;
+  const problems = 'cache' in result ? [] : result.problems;
+  if (isForeign(metadata)) throw damagedCache(pmem.path, metadata, problems);
+  const { flags } = metadata;
+  return {
+    path: pmem.path,
+    backing: backing?.path ?? null,
+    deviceBytes: metadata.deviceBytes,
+    backingBytes: backing?.sizeBytes ?? null,
+    segmentBytes: metadata.geometry.segmentBytes,
+    roomForSegments: metadata.roomForSegments,
+    superblock: {
+      magicOk: metadata.superblock.magicOk,
+      crcOk: metadata.superblock.crcOk,
+      flags: metadata.superblock.flags,
+      segments: metadata.superblock.segmentCount,
+    },
+    cacheInfo: summariseDual(metadata.cacheInfo, ({ firstSegmentId, segmentCount, flags: word }) => ({
+      firstSegmentId,
+      segmentCount,
+      flags: word,
+    })),
+    keyTail: summariseDual(metadata.keyTail, ({ segment, offsetBytes }) => ({ segment, offsetBytes })),
+    dirtyTail: summariseDual(metadata.dirtyTail, ({ segment, offsetBytes }) => ({ segment, offsetBytes })),
+    mode: CACHE_MODES[flags.modeNumber] ?? `unknown (${flags.modeNumber})`,
+    dataCrc: flags.dataCrc,
+    gcPercent: flags.gcPercent,
+    initDone: flags.initDone,
+    segments: summariseSegments(metadata, cache),
+    content: cache === undefined ? null : summariseContent(cache),
+    status: cache === undefined ? null : statusLine(cache),
+    table: tableLine(pmem.path, backing, flags.dataCrc),
+    durability: durabilityOf(pmem),
+    problems,
+  };
+}
+
+function summariseDual<T>(dual: Dual<T>, pick: (copy: T & MetaHeader) => T): DualSummary<T> {
+  const copies = dual.copies.map((copy, at) => ({
+    crcOk: copy.crcOk,
+    blank: dual.blank[at],
+    seq: copy.seq,
+    ...pick(copy),
+  }));
+  return { winner: dual.winner, reason: dual.reason, copies };
+}
+
+function goodCopies(state: number): number[] {
+  return [CopyState.valid0, CopyState.valid1].flatMap((bit, copy) => ((state & bit) === 0 ? [] : [copy]));
+}
+
+function summariseSegments(metadata: CacheMetadata, cache: LoadedCache | undefined): SegmentSummary[] {
+  const { chain } = metadata;
+  return Array.from({ length: chain.length }, (_, logical) => ({
+    logical,
+    physical: chain.physicalId[logical],
+    used: cache === undefined ? null : cache.segments.isUsed(logical),
+    generation: chain.generation[logical],
+    generationWinner: chain.generationWinner[logical],
+    generationSeq: chain.generationSeq[logical],
+    generationCopies: goodCopies(chain.generationState[logical]),
+    infoWinner: chain.infoWinner[logical],
+    infoSeq: chain.infoSeq[logical],
+    infoCopies: goodCopies(chain.infoState[logical]),
+    type: chain.infoType[logical],
+    next: chain.hasNext[logical] === 1 ? chain.nextSegmentId[logical] : null,
+  }));
+}
+
+function summariseContent(cache: LoadedCache): ContentSummary {
+  let entries = 0;
+  let liveBytes = 0;
+  let dirtyBytes = 0;
+  let cleanBytes = 0;
+  for (const entry of liveEntries(cache)) {
+    entries++;
+    liveBytes += entry.lengthBytes;
+    if (entry.state === 'dirty') dirtyBytes += entry.lengthBytes;
+    else if (entry.state === 'clean') cleanBytes += entry.lengthBytes;
+  }
+  return {
+    keyHead: cache.keyHead,
+    segmentsUsed: cache.segments.usedCount,
+    ksets: cache.ksetCount,
+    keys: cache.keyCount,
+    staleKeys: cache.staleKeyCount,
+    logBytes: cache.logBytes,
+    liveEntries: entries,
+    liveBytes,
+    dirtyBytes,
+    cleanBytes,
+  };
+}
+
+function statusLine(cache: LoadedCache): string {
+  const { metadata } = cache;
+  const info = metadata.cacheInfo.value!;
+  return formatStatusLine({
+    superblockFlags: metadata.superblock.flags,
+    segmentsOnDevice: metadata.superblock.segmentCount,
+    cacheSegments: info.segmentCount,
+    segmentsUsed: cache.segments.usedCount,
+    gcPercent: metadata.flags.gcPercent,
+    cacheFlags: info.flags,
+    keyHead: cache.keyHead,
+    dirtyTail: cache.dirtyTail,
+    keyTail: cache.keyTail,
+  });
+}
+
+function tableLine(cachePath: string, backing: InspectedDevices['backing'], dataCrc: boolean): string {
+  const sectors = backing === undefined ? '<sectors>' : String(backing.sizeBytes / SECTOR_BYTES);
+  const backingPath = backing?.path ?? '<backing_dev>';
+  return `0 ${sectors} pcache ${cachePath} ${backingPath} 4 cache_mode writeback data_crc ${dataCrc}`;
+}
+
+function durabilityOf(pmem: PmemReader): Durability | null {
+  return 'durability' in pmem ? (pmem.durability as Durability) : null;
+}
