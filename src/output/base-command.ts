@@ -30,11 +30,6 @@ export abstract class PcacheCommand extends Command {
   /** Colours for standard output; plain when it is not a terminal or NO_COLOR is set. */
   protected readonly style: Style = makeStyle(wantsColour(theSession.output.isTerminal, process.env));
 
-  /** Standard input, as it comes. A getter: only a command that reads it should open it. */
-  protected get input(): NodeJS.ReadableStream {
-    return process.stdin;
-  }
-
   override async init(): Promise<void> {
     await super.init();
     setNativeEnabled(this.nativeEnabled);
