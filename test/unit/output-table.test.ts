@@ -116,6 +116,12 @@ describe('StreamOutput', () => {
     expect(drained).toBe(true);
   });
 
+  it('does not wait for a drain that will not come', async () => {
+    const output = new StreamOutput(new PassThrough()).listen();
+    output.write('x');
+    await output.drained();
+  });
+
   it('ends quietly once the reader is gone', async () => {
     const stream = new PassThrough();
     const output = new StreamOutput(stream).listen();
