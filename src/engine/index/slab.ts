@@ -11,7 +11,8 @@ export const MIN_CLASS = 1;
 /** 2^13: a subtree cannot hold more entries than it has sectors. */
 export const MAX_CLASS = 13;
 const PAGE_CLASS = 16;
-const PAGE_ENTRIES = 1 << PAGE_CLASS;
+/** The first page is small, so that a small cache does not take memory for a large one. */
+const FIRST_PAGE_CLASS = MAX_CLASS;
 /** A chunk reference counts in the smallest chunks: 15 bits of offset in the page, 17 bits of page number. */
 const OFFSET_BITS = PAGE_CLASS - MIN_CLASS;
 const OFFSET_MASK = (1 << OFFSET_BITS) - 1;
@@ -38,7 +39,7 @@ export class Slab {
 
   /** Bytes taken from the system. */
   get bytes(): number {
-    return this.pages.length * PAGE_ENTRIES * ENTRY_BYTES;
+    return this.pages.reduce((sum, page) => sum + page.byteLength, 0);
   }
 
   /** @returns the reference (unsigned 32 bits) of a chunk of 2^sizeClass entries with arbitrary contents. */
@@ -49,8 +50,8 @@ export class Slab {
     if (from > PAGE_CLASS) {
       assert(this.pages.length < MAX_PAGES, 'the extent index has outgrown its references');
       ref = (this.pages.length << OFFSET_BITS) >>> 0;
-      this.pages.push(new Int32Array(PAGE_ENTRIES * ENTRY_WORDS));
-      from = PAGE_CLASS;
+      from = this.pages.length === 0 ? FIRST_PAGE_CLASS : PAGE_CLASS;
+      this.pages.push(new Int32Array(ENTRY_WORDS << from));
     } else {
       ref = this.free[from].pop()!;
     }

@@ -112,6 +112,8 @@ export interface MetaHeader {
   readonly seq: number;
 }
 
+// The decoders below copy its fields one by one: spreading an object costs more than the whole decoding, and
+// there are four of these for each of up to 2^20 segments.
 function decodeHeader(bytes: Uint8Array, view: DataView, lengthBytes: number): MetaHeader {
   const crcStored = view.getUint32(0, true);
   const crcComputed = structCrc(bytes, 0, lengthBytes);
@@ -134,8 +136,12 @@ export interface CacheInfo {
 
 export function decodeCacheInfo(bytes: Uint8Array): MetaHeader & CacheInfo {
   const view = viewOf(bytes);
+  const { crcOk, crcStored, crcComputed, seq } = decodeHeader(bytes, view, CACHE_INFO_BYTES);
   return {
-    ...decodeHeader(bytes, view, CACHE_INFO_BYTES),
+    crcOk,
+    crcStored,
+    crcComputed,
+    seq,
     firstSegmentId: view.getUint32(8, true),
     segmentCount: view.getUint32(12, true),
     flags: view.getUint32(16, true),
@@ -187,8 +193,12 @@ export interface Position {
 
 export function decodePosition(bytes: Uint8Array): MetaHeader & Position {
   const view = viewOf(bytes);
+  const { crcOk, crcStored, crcComputed, seq } = decodeHeader(bytes, view, POSITION_BYTES);
   return {
-    ...decodeHeader(bytes, view, POSITION_BYTES),
+    crcOk,
+    crcStored,
+    crcComputed,
+    seq,
     segment: view.getUint32(8, true),
     offsetBytes: view.getUint32(12, true),
   };
@@ -213,8 +223,12 @@ export interface SegmentInfo {
 export function decodeSegmentInfo(bytes: Uint8Array): MetaHeader & SegmentInfo {
   const view = viewOf(bytes);
   const flags = view.getUint32(8, true);
+  const { crcOk, crcStored, crcComputed, seq } = decodeHeader(bytes, view, SEGMENT_INFO_BYTES);
   return {
-    ...decodeHeader(bytes, view, SEGMENT_INFO_BYTES),
+    crcOk,
+    crcStored,
+    crcComputed,
+    seq,
     flags,
     hasNext: (flags & SEGMENT_FLAG_HAS_NEXT) !== 0,
     type: (flags & SEGMENT_TYPE_MASK) >>> SEGMENT_TYPE_SHIFT,
@@ -238,7 +252,8 @@ export interface Generation {
 
 export function decodeGeneration(bytes: Uint8Array): MetaHeader & Generation {
   const view = viewOf(bytes);
-  return { ...decodeHeader(bytes, view, GENERATION_BYTES), generation: readU64(view, 8) };
+  const { crcOk, crcStored, crcComputed, seq } = decodeHeader(bytes, view, GENERATION_BYTES);
+  return { crcOk, crcStored, crcComputed, seq, generation: readU64(view, 8) };
 }
 
 export function encodeGeneration(generation: number, seq: number): Uint8Array {

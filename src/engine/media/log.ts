@@ -26,7 +26,7 @@ export class LogWalker {
   /** LAST ksets passed so far. */
   hops = 0;
 
-  private readonly window = new Uint8Array(WINDOW_BYTES + KSET_BYTES_MAX);
+  private readonly window: Uint8Array;
   private windowSegment = -1;
   private windowStart = 0;
   private windowEnd = 0;
@@ -45,6 +45,7 @@ export class LogWalker {
     crc?: Crc32c,
   ) {
     this.kset = new KsetView(crc);
+    this.window = new Uint8Array(Math.min(WINDOW_BYTES, geometry.segmentDataBytes) + KSET_BYTES_MAX);
     this.segment = start.segment;
     this.offsetBytes = start.offsetBytes;
   }
