@@ -1,0 +1,143 @@
+/** What `pcache format` makes, held against the kernel: what it makes of a blank device, and whether it takes ours. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { decodeCacheInfo, decodeGeneration, decodePosition, decodeSegmentInfo } from '../../src/engine/media/codecs.js';
+import { KERNEL_GEOMETRY, MIB, segmentCountFor, SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
+import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, printed, runGuest, statusLines } from '../support/kernel.js';
+import { expectSound, format, Images, logicalDevice, metadataOf, predictedStatus } from './host.js';
+import { afterAll, differences } from './ledger.js';
+import { encodeRequests, requestsOf, type Workload } from './requests.js';
+import { expectStatus } from './status.js';
+
+const BLOCK_BYTES = 4096;
+const SEGMENTS_512M = 31;
+/** Not a whole number of subtrees, or of blocks. */
+const DEVICE_SECTORS = (10 * SUBTREE_BYTES) / 512 - 7;
+
+let images: Images;
+afterEach(() => images.remove());
+
+/** Byte offsets, in what `metadataOf` gives, of the headers whose `version` and `reserved` the kernel leaves as they were. */
+function uninitialised(segments: number): number[] {
+  const offsets = [0, 16, 32, 48].map((at) => 4 * BLOCK_BYTES + at);
+  for (let s = 0; s < segments; s++) {
+    for (const at of [0, 16]) offsets.push((5 + 4 * s + 2) * BLOCK_BYTES + at);
+  }
+  return offsets;
+}
+
+/** The metadata with those bytes, and so the CRC over them, blanked. */
+function masked(metadata: Buffer, segments: number): Buffer {
+  const copy = Buffer.from(metadata);
+  for (const offset of uninitialised(segments)) {
+    copy.fill(0, offset, offset + 4);
+    copy.fill(0, offset + 5, offset + 8);
+  }
+  return copy;
+}
+
+/** Blocks of 4 KiB that differ, by number. */
+function differingBlocks(a: Buffer, b: Buffer): number[] {
+  expect(a.length).toBe(b.length);
+  const blocks = Array.from({ length: a.length / BLOCK_BYTES }, (_, n) => n);
+  return blocks.filter((n) => !a.subarray(n * BLOCK_BYTES, (n + 1) * BLOCK_BYTES).equals(b.subarray(n * BLOCK_BYTES, (n + 1) * BLOCK_BYTES)));
+}
+
+/** Every dual structure that the kernel wrote must decode, so that the masked bytes are not beyond suspicion. */
+function expectDecodable(metadata: Buffer, segments: number): void {
+  const at = (block: number, offset = 0) => metadata.subarray(block * BLOCK_BYTES + offset);
+  expect(decodePosition(at(4))).toMatchObject({ crcOk: true, seq: 1, segment: 0, offsetBytes: 0 });
+  expect(decodePosition(at(4, 32))).toMatchObject({ crcOk: true, seq: 1, segment: 0, offsetBytes: 0 });
+  for (let s = 0; s < segments; s++) {
+    expect(decodeGeneration(at(5 + 4 * s + 2, 16))).toMatchObject({ crcOk: true, seq: 1, generation: 0 });
+    expect(decodeSegmentInfo(at(5 + 4 * s + 1))).toMatchObject({ crcOk: true, seq: 1 });
+  }
+}
+
+describeWithKernel('a blank device that the kernel formats', () => {
+  it('gets the bytes that pcache format writes', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
+    images = new Images(DEVICE_SECTORS);
+    images.blankCache(512 * MIB);
+    const guest = await runGuest({
+      ...images,
+      script: `
+        for crc in true false; do
+          dd if=/dev/zero of=/dev/pmem0 bs=4096 count=5 2>/dev/null
+          attach $crc; detach
+          /tmp/x/replay metadata /dev/pmem0 ${SEGMENTS_512M} /tmp/x/kernel-$crc
+        done`,
+    });
+    const lines = statusLines(guest);
+    for (const [n, crc] of ['true', 'false'].entries()) {
+      const kernel = guest.files.get(`kernel-${crc}`)!;
+      expectDecodable(kernel, SEGMENTS_512M);
+      images.blankCache(512 * MIB);
+      await format(images, ...(crc === 'true' ? ['--data-crc'] : []));
+      const ours = metadataOf(images.cache, SEGMENTS_512M);
+      expect(differingBlocks(masked(kernel, SEGMENTS_512M), masked(ours, SEGMENTS_512M))).toEqual([]);
+      expect(await predictedStatus(images)).toBe(lines[n]);
+    }
+  });
+});
+
+interface Case {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly dataCrc: boolean;
+  readonly gcPercent?: number;
+}
+
+const CASES: readonly Case[] = [
+  { name: '512 MiB', sizeBytes: 512 * MIB, dataCrc: false },
+  { name: '512 MiB with data_crc', sizeBytes: 512 * MIB, dataCrc: true },
+  { name: '602 MiB with data_crc and gc_percent 33', sizeBytes: 602 * MIB, dataCrc: true, gcPercent: 33 },
+];
+
+describeWithKernel('a cache that pcache format made', () => {
+  describe.each(CASES)('$name', ({ sizeBytes, dataCrc, gcPercent }) => {
+    it('attaches, changes by its cache_info only, takes writes, and is sound afterwards', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
+      images = new Images(DEVICE_SECTORS);
+      const flags = [...(dataCrc ? ['--data-crc'] : []), ...(gcPercent === undefined ? [] : ['--gc-percent', String(gcPercent)])];
+      await format(images, '--size', String(sizeBytes), ...flags);
+      const predicted = await predictedStatus(images);
+      const segments = segmentCountFor(KERNEL_GEOMETRY, sizeBytes);
+      const formatted = metadataOf(images.cache, segments);
+      const workload: Workload = { kind: 'mixed', seed: 7, count: 2000, deviceSectors: DEVICE_SECTORS, threads: 2, firstId: 1 };
+      const guest = await runGuest({
+        ...images,
+        files: { list: encodeRequests([...requestsOf(workload)]), versions: new Uint8Array(images.initialIds.buffer) },
+        script: `
+          attach ${dataCrc}; detach
+          /tmp/x/replay metadata /dev/pmem0 ${segments} /tmp/x/attached
+          attach ${dataCrc}
+          /tmp/x/replay run /dev/mapper/pc /tmp/x/list /tmp/x/versions /tmp/x/acks 0
+          hash_device
+          sync -d /dev/mapper/pc
+          status
+          detach`,
+      });
+
+      const [line, again, last] = statusLines(guest);
+      expect(line).toBe(predicted);
+      expect(again).toBe(predicted);
+      expect(predicted).toMatch(new RegExp(`^0 ${segments} ${segments} 1 ${gcPercent ?? 70} [0-9a-f]+ 0:0 0:0 0:0$`));
+      expectOnlyAttached(formatted, guest.files.get('attached')!, segments);
+      expect(printed(guest, 'replay')).toEqual(['2000 requests, 0 wrong sectors']);
+
+      await expectSound(images);
+      const logical = await logicalDevice(images);
+      expect(printed(guest, 'sha256')).toEqual([`${logical.sha256}  -`]);
+      expect(differences(logical.ids, afterAll(images.initialIds, requestsOf(workload)))).toEqual([]);
+      expectStatus(last, await predictedStatus(images), false);
+    });
+  });
+});
+
+/** An attach that writes nothing changes one thing: the other copy of cache_info has the next sequence number. */
+function expectOnlyAttached(formatted: Buffer, attached: Buffer, segments: number): void {
+  expect(differingBlocks(formatted, attached)).toEqual([2]);
+  const first = decodeCacheInfo(formatted.subarray(3 * BLOCK_BYTES));
+  const second = decodeCacheInfo(attached.subarray(2 * BLOCK_BYTES));
+  expect(first).toMatchObject({ crcOk: true, seq: 1, segmentCount: segments });
+  const { firstSegmentId, segmentCount, flags } = first;
+  expect(second).toMatchObject({ crcOk: true, seq: 2, firstSegmentId, segmentCount, flags });
+}

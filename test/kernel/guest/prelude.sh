@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Put before every guest script of these tests; bash, as root, inside the guest.
+export DM_DISABLE_UDEV=1
+set -eu
+sectors=$(blockdev --getsz /dev/vda)
+
+# attach true|false [MILLISECONDS]: attaches the cache as /dev/mapper/pc with or without data_crc and prints
+# its status. With MILLISECONDS every write to the backing device takes that much longer, so data stay dirty.
+attach() {
+  local backing=/dev/vda
+  if [ $# -gt 1 ]; then
+    dmsetup create slow --table "0 $sectors delay /dev/vda 0 0 /dev/vda 0 $2"
+    backing=/dev/mapper/slow
+  fi
+  dmsetup create pc --table "0 $sectors pcache /dev/pmem0 $backing 4 cache_mode writeback data_crc $1" ||
+    { dmesg | tail -n 20; return 1; }
+  status
+}
+
+status() { echo "status: $(dmsetup status pc)"; }
+
+detach() {
+  dmsetup remove --retry pc
+  if [ -e /dev/mapper/slow ]; then dmsetup remove --retry slow; fi
+}
+
+# The whole device as the kernel reads it.
+hash_device() { echo "sha256: $(sha256sum </dev/mapper/pc)"; }

@@ -1,0 +1,182 @@
+/**
+ * A real Linux kernel with dm-pcache, in a virtual machine. `PCACHE_TEST_KERNEL` names a folder with `vm.sh`,
+ * `bzImage` and `initrd.gz`; without it, or without the programs it takes, its tests are skipped with the
+ * reason in their title (with PCACHE_REQUIRE_CLIENTS=1 a missing program fails them).
+ *
+ * At most one machine runs at a time, whatever the number of test processes: `flock` sees to it.
+ */
+import { spawn } from 'node:child_process';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stripVTControlCharacters } from 'node:util';
+import { describe, it } from 'vitest';
+import { clientsRequired, findClient } from './clients.js';
+
+const NEEDED_FILES = ['vm.sh', 'bzImage', 'initrd.gz'];
+const NEEDED_PROGRAMS = ['qemu-system-x86_64', 'gcc', 'flock', 'dmsetup'];
+const GUEST_SOURCES = fileURLToPath(new URL('../kernel/guest/', import.meta.url));
+const PRELUDE = join(GUEST_SOURCES, 'prelude.sh');
+const REPLAY_SOURCE = join(GUEST_SOURCES, 'replay.c');
+const LOCK_PATH = join(tmpdir(), 'pcache-test-kernel.lock');
+
+const DEFAULT_SECONDS = 180;
+const TAIL_LINES = 40;
+const DONE = /=== guest done rc=(\d+)/;
+const PANIC = /Kernel panic|Oops:|BUG:|general protection fault/;
+
+/** Time a test may take that runs one machine, waiting for those of other test files included. */
+export const KERNEL_TEST_TIMEOUT_MS = 900_000;
+
+function folderOf(): string {
+  return process.env['PCACHE_TEST_KERNEL'] ?? '';
+}
+
+/** A `describe` whose tests need the kernel. */
+export function describeWithKernel(name: string, body: () => void): void {
+  const folder = folderOf();
+  if (folder === '') {
+    it.skip(`${name} (skipped: PCACHE_TEST_KERNEL is not set)`, () => undefined);
+    return;
+  }
+  const missingFile = NEEDED_FILES.find((file) => !existsSync(join(folder, file)));
+  const missingProgram = NEEDED_PROGRAMS.find((program) => findClient(program) === undefined);
+  if (missingFile !== undefined) {
+    it(`${name}: needs a kernel`, () => {
+      throw new Error(`PCACHE_TEST_KERNEL names ${folder}, which has no ${missingFile}`);
+    });
+  } else if (missingProgram === undefined) {
+    describe(name, body);
+  } else if (clientsRequired) {
+    it(`${name}: needs ${missingProgram}`, () => {
+      throw new Error(`${missingProgram} is not installed, and PCACHE_REQUIRE_CLIENTS=1 requires it`);
+    });
+  } else {
+    it.skip(`${name} (skipped: ${missingProgram} is not installed)`, () => undefined);
+  }
+}
+
+/** A temporary folder for images: in memory where there is room, since they are large and written at random. */
+export function makeImageFolder(): string {
+  let parent = tmpdir();
+  try {
+    const { bavail, bsize } = statfsSync('/dev/shm');
+    if (bavail * bsize > 2 ** 32) parent = '/dev/shm';
+  } catch {
+    // No such filesystem on this machine.
+  }
+  return mkdtempSync(join(parent, 'pcache-kernel-'));
+}
+
+export interface GuestJob {
+  /** Image that becomes /dev/pmem0; its size a multiple of 2 MiB. */
+  readonly cache: string;
+  /** Image that becomes /dev/vda. */
+  readonly backing: string;
+  /** Bash commands after `prelude.sh`, whose functions they use. The exchange folder is /tmp/x. */
+  readonly script: string;
+  /** Further files for the exchange folder. `replay` is always there. */
+  readonly files?: Readonly<Record<string, Uint8Array>>;
+  /** The script ends in a crash (`echo b >/proc/sysrq-trigger`). */
+  readonly crashes?: boolean;
+  readonly seconds?: number;
+}
+
+export interface GuestResult {
+  /** The console, without terminal codes. */
+  readonly output: string;
+  /** What is in the exchange folder at the end, by name. */
+  readonly files: ReadonlyMap<string, Buffer>;
+}
+
+/**
+ * Boots the kernel with the two images, runs the script, and waits for the end.
+ * @throws Error with the console's tail when the script fails, the kernel dies, or time is up
+ */
+export async function runGuest(job: GuestJob): Promise<GuestResult> {
+  const exchange = mkdtempSync(join(tmpdir(), 'pcache-guest-'));
+  try {
+    writeFileSync(join(exchange, 'guest.sh'), `${readFileSync(PRELUDE, 'utf8')}\n${job.script}\n`);
+    copyFileSync(await replayProgram(), join(exchange, 'replay'));
+    for (const [name, bytes] of Object.entries(job.files ?? {})) writeFileSync(join(exchange, name), bytes);
+    const seconds = job.seconds ?? DEFAULT_SECONDS;
+    const { status, output } = await boot(job, exchange, seconds);
+    const problem = problemOf(status, output, seconds, job.crashes ?? false);
+    if (problem !== undefined) throw new Error(`${problem}\n${tailOf(output)}`);
+    const files = new Map(readdirSync(exchange).map((name) => [name, readFileSync(join(exchange, name))]));
+    return { output, files };
+  } finally {
+    rmSync(exchange, { recursive: true, force: true });
+  }
+}
+
+async function boot(job: GuestJob, exchange: string, seconds: number): Promise<{ status: number | null; output: string }> {
+  const command = ['-F', LOCK_PATH, 'bash', join(folderOf(), 'vm.sh'), job.cache, job.backing, exchange, String(seconds)];
+  // A group of its own, so that nothing of it is left when this process ends early.
+  const child = spawn('flock', command, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const kill = () => {
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) process.kill(-child.pid, 'SIGKILL');
+  };
+  process.once('exit', kill);
+  let output = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text));
+  try {
+    const status = await new Promise<number | null>((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', resolve);
+    });
+    return { status, output: stripVTControlCharacters(output).replaceAll('\r', '') };
+  } finally {
+    process.removeListener('exit', kill);
+  }
+}
+
+function problemOf(status: number | null, output: string, seconds: number, crashes: boolean): string | undefined {
+  if (status === 124) return `the guest was not done after ${seconds} s`;
+  if (status !== 0) return `the virtual machine ended with status ${status}`;
+  if (PANIC.test(output)) return 'the guest kernel died';
+  const done = DONE.exec(output);
+  if (crashes) return done === null ? undefined : 'the guest was to crash and did not';
+  if (done === null) return 'the guest went down before its script was done';
+  return done[1] === '0' ? undefined : `the guest script ended with status ${done[1]}`;
+}
+
+function tailOf(output: string): string {
+  const lines = output.split('\n').filter((line) => line.trim() !== '');
+  return lines.slice(-TAIL_LINES).map((line) => `  | ${line}`).join('\n');
+}
+
+let compiled: Promise<string> | undefined;
+
+/** `guest/replay.c`, compiled once per test process. */
+function replayProgram(): Promise<string> {
+  compiled ??= (async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'pcache-guest-replay-'));
+    process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+    const target = join(folder, 'replay');
+    const child = spawn('gcc', ['-O2', '-Wall', '-Wextra', '-pthread', '-o', target, REPLAY_SOURCE], { stdio: 'inherit' });
+    const status = await new Promise((resolve, reject) => {
+      child.on('error', reject);
+      child.on('close', resolve);
+    });
+    if (status !== 0) throw new Error('guest/replay.c does not compile; the compiler said why above');
+    return target;
+  })();
+  return compiled;
+}
+
+/** What the guest printed as `name: value`, in order. */
+export function printed(result: GuestResult, name: string): string[] {
+  const prefix = `${name}: `;
+  return result.output
+    .split('\n')
+    .filter((line) => line.startsWith(prefix))
+    .map((line) => line.slice(prefix.length).trim());
+}
+
+/** The kernel's status lines that the guest printed, without the device's size and the target's name. */
+export function statusLines(result: GuestResult): string[] {
+  return printed(result, 'status').map((line) => line.replace(/^0 \d+ pcache /, ''));
+}
