@@ -149,7 +149,10 @@ export class Model {
 
   /** What a sector may hold now, for messages. */
   describe(sector: number, id: number): string {
-    const what = id === NOT_A_STAMP ? 'no version at all' : `version ${id} (submitted ${this.submitted[id]}, ended ${this.ended[id]})`;
+    const what =
+      id === NOT_A_STAMP
+        ? 'no version at all'
+        : `version ${id} (submitted ${this.submitted[id]}, ended ${this.ended[id]})`;
     return (
       `sector ${sector} holds ${what}; acknowledged floor ${this.ackFloor[sector]}, ` +
       `durable floor ${this.durableFloor[sector]}, base ${this.base[sector]}, life since ${this.lifeStart}, now ${this.tick}`

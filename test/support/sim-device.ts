@@ -6,25 +6,27 @@
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { formatDevice, planFormat } from '../../src/engine/format.js';
 import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
-import {
-  encodeCacheInfo,
-  encodeGeneration,
-  encodePosition,
-  encodeSegmentInfo,
-} from '../../src/engine/media/codecs.js';
+import { encodeCacheInfo, encodeGeneration, encodePosition, encodeSegmentInfo } from '../../src/engine/media/codecs.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
 import {
   CACHE_INFO_COPIES,
+  DATA_OFFSET_IN_SEGMENT_BYTES,
   DIRTY_TAIL_COPIES,
   generationCopies,
   KEY_TAIL_COPIES,
-  makeGeometry,
   segmentDataOffsetBytes,
   segmentInfoCopies,
   segmentOffsetBytes,
   type Geometry,
 } from '../../src/engine/media/geometry.js';
-import { KEY_BYTES, KeyField, KSET_HEADER_BYTES, KSET_MAGIC_HIGH, KSET_MAGIC_LOW, KsetField } from '../../src/engine/media/kset.js';
+import {
+  KEY_BYTES,
+  KeyField,
+  KSET_HEADER_BYTES,
+  KSET_MAGIC_HIGH,
+  KSET_MAGIC_LOW,
+  KsetField,
+} from '../../src/engine/media/kset.js';
 
 export interface DeviceShape {
   readonly segmentBytes: number;
@@ -34,13 +36,19 @@ export interface DeviceShape {
   readonly model: 'dax' | 'page-cache';
   /** Data areas full of old ksets. */
   readonly aged: boolean;
+  /** Where in segment 0 the empty log starts: near the segment's end it hops soon. */
+  readonly logStartBytes: number;
   /** Sequence number that every structure carries; its second copy is one behind. */
   readonly seq: number;
   /** Generation of all segments. */
   readonly generation: number;
 }
 
-export const geometryOf = (shape: DeviceShape): Geometry => makeGeometry(shape.segmentBytes);
+/** Smaller than `makeGeometry` allows, so that the log wraps within a hundred requests; one full kset must fit. */
+export function geometryOf(shape: Pick<DeviceShape, 'segmentBytes'>): Geometry {
+  const { segmentBytes } = shape;
+  return { segmentBytes, segmentDataBytes: segmentBytes - DATA_OFFSET_IN_SEGMENT_BYTES };
+}
 
 /** 64 bytes: a good kset with one key, which claims sector 0 for whatever lies at the start of segment 0. */
 function oldKset(generation: number): Uint8Array {
@@ -81,9 +89,12 @@ function age(pmem: SimPmem, shape: DeviceShape, flags: number): void {
     put(copies[0], encode(shape.seq - 1));
     put(copies[1], encode(shape.seq));
   };
+  const start = { segment: 0, offsetBytes: shape.logStartBytes };
+  // No kset may lie where the log starts, and one ends there, so 24 bytes are zero.
+  pmem.zero(segmentDataOffsetBytes(geometry, 0) + start.offsetBytes, KSET_HEADER_BYTES);
   both(CACHE_INFO_COPIES, (seq) => encodeCacheInfo({ firstSegmentId: 0, segmentCount: shape.segments, flags }, seq));
-  both(KEY_TAIL_COPIES, (seq) => encodePosition({ segment: 0, offsetBytes: 0 }, seq));
-  both(DIRTY_TAIL_COPIES, (seq) => encodePosition({ segment: 0, offsetBytes: 0 }, seq));
+  both(KEY_TAIL_COPIES, (seq) => encodePosition(start, seq));
+  both(DIRTY_TAIL_COPIES, (seq) => encodePosition(start, seq));
   for (let s = 0; s < shape.segments; s++) {
     const next = s + 1 < shape.segments ? s + 1 : undefined;
     both(segmentInfoCopies(geometry, s), (seq) => encodeSegmentInfo(next, seq));

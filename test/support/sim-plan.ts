@@ -2,9 +2,9 @@
  * What one simulation does: a configuration and a list of operations, both made from a seed, both plain data,
  * so that a plan that fails can be shortened, printed and pasted into a test.
  */
-import { makeGeometry, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
+import { SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 import { Random } from '../../src/engine/sim/random.js';
-import type { DeviceShape } from './sim-device.js';
+import { geometryOf, type DeviceShape } from './sim-device.js';
 
 export interface SimConfig extends DeviceShape {
   readonly seed: number;
@@ -14,7 +14,13 @@ export interface SimConfig extends DeviceShape {
 }
 
 export type SimRequest =
-  | { readonly op: 'read' | 'write'; readonly sector: number; readonly sectors: number; readonly fua?: true; readonly preflush?: true }
+  | {
+      readonly op: 'read' | 'write';
+      readonly sector: number;
+      readonly sectors: number;
+      readonly fua?: true;
+      readonly preflush?: true;
+    }
   | { readonly op: 'flush' };
 
 /** `id` seeds what chance decides inside the operation; it stays when operations around it are dropped. */
@@ -62,16 +68,17 @@ export function makePlan(seed: number): SimPlan {
 }
 
 function makeConfig(seed: number, random: Random): SimConfig {
-  const small = random.chance(0.75);
+  const segmentBytes = 1024 * random.pick([17.5, 17.5, 20, 24, 32, 64]);
   const subtrees = random.between(1, 4);
   return {
     seed,
-    segmentBytes: small ? 32 * 1024 : 64 * 1024,
-    segments: small ? random.between(8, 24) : random.between(8, 14),
+    segmentBytes,
+    segments: segmentBytes < 65_536 ? random.between(8, 24) : random.between(8, 14),
     dataCrc: random.chance(0.4),
     gcPercent: random.pick([0, 0, 10, 40, 70, 90]),
     model: random.chance(0.6) ? 'dax' : 'page-cache',
     aged: random.chance(0.6),
+    logStartBytes: random.chance(0.3) ? 0 : geometryOf({ segmentBytes }).segmentDataBytes - 8 * random.between(4, 200),
     seq: random.pick([1, 2, 126, 127, 128, 250, 253, 254, 255]),
     generation: random.pick([0, 1, 7, 2 ** 31 - 1, 2 ** 32 - 1, 2 ** 32, 2 ** 40]),
     slots: random.between(1, 3),
@@ -80,7 +87,7 @@ function makeConfig(seed: number, random: Random): SimConfig {
 }
 
 function makeTemper(config: SimConfig, random: Random): Temper {
-  const dataSectors = makeGeometry(config.segmentBytes).segmentDataBytes / 512;
+  const dataSectors = geometryOf(config).segmentDataBytes / 512;
   const windows: { start: number; sectors: number }[] = [];
   const hot = random.between(1, 4);
   for (let n = 0; n < hot; n++) {
@@ -104,13 +111,33 @@ function makeTemper(config: SimConfig, random: Random): Temper {
       ['reopen', random.pick([0, 1])],
       ['gcPercent', random.pick([0, 0, 1])],
     ],
-    readShare: random.pick([0.1, 0.35, 0.6]),
-    flushShare: random.pick([0, 0.04, 0.15]),
-    fuaShare: random.pick([0, 0.1, 0.5]),
+    ...makeMix(dataSectors, random),
     errorShare: random.pick([0, 0, 0, 0.03, 0.2]),
-    largest: random.pick([4, 16, 16, 64, 2 * dataSectors]),
-    busiest: random.pick([1, 3, 8, GROUP_REQUESTS_MAX]),
   };
+}
+
+type Mix = Pick<Temper, 'readShare' | 'flushShare' | 'fuaShare' | 'largest' | 'busiest'>;
+
+/** Requests of all kinds; or many small ksets; or full ones. The latter two make the log hop. */
+function makeMix(dataSectors: number, random: Random): Mix {
+  const readShare = random.pick([0.1, 0.35, 0.6]);
+  const busiest = random.pick([1, 3, 8, GROUP_REQUESTS_MAX]);
+  switch (random.below(4)) {
+    case 0:
+      return { readShare: 0.1, flushShare: 0.3, fuaShare: 0.9, largest: 4, busiest: 3 };
+    case 1:
+      return { readShare, flushShare: 0.01, fuaShare: 0.005, largest: 1, busiest: GROUP_REQUESTS_MAX };
+    default: {
+      const largest = random.pick([4, 16, 16, 64, 2 * dataSectors]);
+      return {
+        readShare,
+        flushShare: random.pick([0, 0.04, 0.15]),
+        fuaShare: random.pick([0, 0.1, 0.5]),
+        largest,
+        busiest,
+      };
+    }
+  }
 }
 
 function makeOp(id: number, config: SimConfig, temper: Temper, random: Random): SimOp {

@@ -13,7 +13,14 @@ import { SimClock } from '../../src/engine/sim/sim-clock.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { Model, SimFailure } from './model.js';
 import { geometryOf, makeDevice } from './sim-device.js';
-import { GROUP_REQUESTS_MAX, GROUP_SECTORS_MAX, type SimConfig, type SimOp, type SimPlan, type SimRequest } from './sim-plan.js';
+import {
+  GROUP_REQUESTS_MAX,
+  GROUP_SECTORS_MAX,
+  type SimConfig,
+  type SimOp,
+  type SimPlan,
+  type SimRequest,
+} from './sim-plan.js';
 import { Verifier } from './sim-verify.js';
 import { describeContents, readStamp, stamp, wordsOf } from './stamps.js';
 
@@ -21,8 +28,8 @@ const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
 const GROUPS = 6;
 /** More turns than any plan needs to come to rest: beyond it the engine is stuck. */
 const TURNS_MAX = 100_000;
-/** Crash states looked at per barrier, at most; one more for each of these many bytes at stake. */
-const STATES_PER_BARRIER_MAX = 3;
+/** Crash states looked at per barrier, at most. */
+const STATES_PER_BARRIER_MAX = 2;
 const THOROUGH_EVERY = 16;
 const DRAIN_EVERY = 200;
 const POISON = 0x5a5a5a5a;
@@ -45,7 +52,9 @@ class Slot {
   readonly group: RequestGroup;
   readonly writeId = new Int32Array(GROUP_REQUESTS_MAX);
   readonly tick = new Float64Array(GROUP_REQUESTS_MAX);
-  readonly floors: (Float64Array | undefined)[] = new Array<Float64Array | undefined>(GROUP_REQUESTS_MAX).fill(undefined);
+  readonly floors: (Float64Array | undefined)[] = new Array<Float64Array | undefined>(GROUP_REQUESTS_MAX).fill(
+    undefined,
+  );
   readonly ended = new Uint8Array(GROUP_REQUESTS_MAX);
 
   constructor(pmem: SimPmem, memory: Uint8Array) {
@@ -156,10 +165,13 @@ export class SimRun {
       if (this.cache.step()) continue;
       if (this.backing.underWay > 0) this.answer();
       else if (isOver()) return;
-      else if (this.cache.nextDeadlineMs < Infinity) this.clock.advance(Math.max(1, this.cache.nextDeadlineMs - this.clock.nowMs()));
+      else if (this.cache.nextDeadlineMs < Infinity)
+        this.clock.advance(Math.max(1, this.cache.nextDeadlineMs - this.clock.nowMs()));
       else throw new SimFailure(`stuck with ${this.pending} requests pending: ${this.cache.status().line}`);
     }
-    throw new SimFailure(`no end after ${TURNS_MAX} turns, ${this.pending} requests pending: ${this.cache.status().line}`);
+    throw new SimFailure(
+      `no end after ${TURNS_MAX} turns, ${this.pending} requests pending: ${this.cache.status().line}`,
+    );
   }
 
   submit(requests: readonly SimRequest[]): void {
@@ -231,7 +243,9 @@ export class SimRun {
     for (let n = 0; n < floors.length; n++, at += WORDS_PER_SECTOR) {
       const id = readStamp(words, at, first + n);
       if (this.model.mayRead(first + n, id, floors[n])) continue;
-      throw new SimFailure(`a read is wrong (floor ${floors[n]}): ${this.model.describe(first + n, id)}; got ${describeContents(words, at)}`);
+      throw new SimFailure(
+        `a read is wrong (floor ${floors[n]}): ${this.model.describe(first + n, id)}; got ${describeContents(words, at)}`,
+      );
     }
   }
 
@@ -261,7 +275,10 @@ export class SimRun {
     cache.check();
     for (const [sector, id] of expected) {
       const found = backing.durableVersion(sector)?.tag ?? 0;
-      if (found !== id) throw new SimFailure(`draining after a crash changed what was recovered, from ${id}: ${this.model.describe(sector, found)}`);
+      if (found !== id)
+        throw new SimFailure(
+          `draining after a crash changed what was recovered, from ${id}: ${this.model.describe(sector, found)}`,
+        );
     }
   }
 
@@ -302,7 +319,8 @@ export class SimRun {
     this.cache.check();
     for (const sector of this.model.written) {
       const found = this.backing.durableVersion(sector)?.tag ?? 0;
-      if (!this.model.isCurrent(sector, found)) throw new SimFailure(`after the drain the backing device is wrong: ${this.model.describe(sector, found)}`);
+      if (!this.model.isCurrent(sector, found))
+        throw new SimFailure(`after the drain the backing device is wrong: ${this.model.describe(sector, found)}`);
     }
     if (this.explores) this.explore();
   }

@@ -33,7 +33,9 @@ export class Verifier {
     const backingBytes = this.model.sectors * SECTOR_BYTES;
     const result = loadCache(device, { geometry: this.geometry, backingBytes, checkPayload, crc: this.crc });
     if (!('cache' in result)) {
-      throw new SimFailure(`a crash leaves a bad device: ${result.problems.map((p) => `${p.code}: ${p.detail}`).join('; ')}`);
+      throw new SimFailure(
+        `a crash leaves a bad device: ${result.problems.map((p) => `${p.code}: ${p.detail}`).join('; ')}`,
+      );
     }
     if (!ORDINARY_ENDS.includes(result.cache.logEnd)) throw new SimFailure(`the log ends for ${result.cache.logEnd}`);
     return result.cache;
@@ -50,7 +52,9 @@ export class Verifier {
     this.epoch++;
     this.eachCached(loaded, words, thorough, (sector, id, at) => {
       if (!model.maySurvive(sector, id)) {
-        throw new SimFailure(`after a crash the cache is wrong: ${model.describe(sector, id)}; found ${describeContents(words, at)}`);
+        throw new SimFailure(
+          `after a crash the cache is wrong: ${model.describe(sector, id)}; found ${describeContents(words, at)}`,
+        );
       }
     });
     for (const sector of model.written) {
@@ -74,7 +78,8 @@ export class Verifier {
   }
 
   private demand(sector: number, id: number, where: string): void {
-    if (!this.model.maySurvive(sector, id)) throw new SimFailure(`${where} is wrong: ${this.model.describe(sector, id)}`);
+    if (!this.model.maySurvive(sector, id))
+      throw new SimFailure(`${where} is wrong: ${this.model.describe(sector, id)}`);
   }
 
   private eachCached(

@@ -93,7 +93,10 @@ export class SimBacking implements BackingDevice {
   ): void {
     const aligned = offsetBytes % SECTOR_BYTES === 0 && lengthBytes % SECTOR_BYTES === 0;
     if (!aligned || offsetBytes < 0 || offsetBytes + lengthBytes > this.sizeBytes) {
-      throw new PcacheError('OUT_OF_RANGE', `${this.path}: ${kind} of ${offsetBytes}+${lengthBytes} is not on the device`);
+      throw new PcacheError(
+        'OUT_OF_RANGE',
+        `${this.path}: ${kind} of ${offsetBytes}+${lengthBytes} is not on the device`,
+      );
     }
     this.calls.push({ kind, offsetBytes, memory, memoryOffset, lengthBytes, done, serial: this.serial });
   }
@@ -130,6 +133,11 @@ export class SimBacking implements BackingDevice {
     }
     const range = `${call.offsetBytes}+${call.lengthBytes}`;
     call.done(new PcacheError(code, `${this.path}: ${call.kind} of ${range} failed as asked`));
+  }
+
+  /** Sectors with contents that a crash could lose. */
+  get volatileSectors(): number {
+    return this.pending.size;
   }
 
   /** The newest contents of a sector, as a read would find them. */

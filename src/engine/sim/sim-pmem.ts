@@ -49,6 +49,8 @@ export class SimPmem implements Pmem {
   readonly path: string;
   readonly sizeBytes: number;
   readonly durability: Durability;
+  /** Called before a store is made, with where it goes and what it stores: undefined for zeroes. */
+  onStore: ((offsetBytes: number, lengthBytes: number, stored: Uint8Array | undefined) => void) | undefined;
   /** Called before a barrier takes effect: the moment at which most is at stake. */
   onBarrier: ((kind: BarrierKind) => void) | undefined;
   /** Stores and barriers so far, failed ones included. */
@@ -100,6 +102,7 @@ export class SimPmem implements Pmem {
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void {
     this.check(offsetBytes, lengthBytes);
     this.maybeFail();
+    this.onStore?.(offsetBytes, lengthBytes, source.subarray(sourceOffset, sourceOffset + lengthBytes));
     this.journal(offsetBytes, lengthBytes);
     copyBytes(source, sourceOffset, this.bytes, offsetBytes, lengthBytes);
   }
@@ -107,6 +110,7 @@ export class SimPmem implements Pmem {
   zero(offsetBytes: number, lengthBytes: number): void {
     this.check(offsetBytes, lengthBytes);
     this.maybeFail();
+    this.onStore?.(offsetBytes, lengthBytes, undefined);
     this.journal(offsetBytes, lengthBytes);
     this.bytes.fill(0, offsetBytes, offsetBytes + lengthBytes);
   }
@@ -220,6 +224,15 @@ export class SimPmem implements Pmem {
   /** A device of its own with the same bytes, all of them durable. */
   copy(): SimPmem {
     return new SimPmem(this.bytes.slice(), this.options);
+  }
+
+  /** What is certain to survive a crash now: the device without any store that is not durable. */
+  durableImage(): Uint8Array {
+    const image = this.bytes.slice();
+    for (let i = this.stores - 1; i >= 0; i--) {
+      copyBytes(this.undo, this.journalAt[i], image, this.storeOffset[i], this.storeLength[i]);
+    }
+    return image;
   }
 
   private journal(offset: number, length: number): void {

@@ -1,0 +1,35 @@
+/**
+ * Makes the simulation runnable without a test runner: its TypeScript, types stripped, in a folder of its
+ * own. `from` may be any copy of this tree.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import ts from 'typescript';
+
+const FOLDERS = ['src/engine', 'src/fsck', 'test/support'];
+
+function sources(folder) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return sources(path);
+    return entry.name.endsWith('.ts') && !entry.name.endsWith('.test.ts') ? [path] : [];
+  });
+}
+
+/** @returns the folder that holds what was made of `test/support`. */
+export function buildSimulation(from, to) {
+  rmSync(to, { recursive: true, force: true });
+  for (const path of FOLDERS.flatMap((folder) => sources(join(from, folder)))) {
+    const output = join(to, path.slice(from.length + 1).replace(/\.ts$/, '.js'));
+    const { outputText } = ts.transpileModule(readFileSync(path, 'utf8'), {
+      fileName: path,
+      compilerOptions: { target: 'es2022', module: 'esnext', verbatimModuleSyntax: true, inlineSourceMap: true },
+    });
+    mkdirSync(dirname(output), { recursive: true });
+    writeFileSync(output, outputText);
+  }
+  writeFileSync(join(to, 'package.json'), '{ "type": "module" }\n');
+  symlinkSync(join(from, 'native'), join(to, 'native'));
+  return join(to, 'test', 'support');
+}
