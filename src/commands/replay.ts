@@ -44,19 +44,16 @@ Discards are counted and skipped, since dm-pcache has none.`;
   };
 
   static override flags = {
-    'cache': Flags.string({ description: 'formatted cache device to use', helpValue: 'CACHE', dependsOn: ['backing'] }),
+    'cache': Flags.string({ description: 'formatted cache device to use', helpValue: 'CACHE' }),
     'backing': Flags.string({
       description: 'backing device to use; it is overwritten',
       helpValue: 'BACKING',
-      dependsOn: ['cache'],
     }),
     'cache-size': sizeFlag({
       description: 'size of the ephemeral cache (an eighth of the backing device, 512MiB to 4GiB)',
-      exclusive: ['cache'],
     }),
     'data-crc': Flags.boolean({
       description: 'the ephemeral cache keeps a CRC of every payload',
-      exclusive: ['cache'],
     }),
     'gc-percent': Flags.integer({
       description: 'collect when this much of the cache is used (the cache keeps it)',
@@ -82,7 +79,6 @@ Discards are counted and skipped, since dm-pcache has none.`;
     }),
     'force': Flags.boolean({
       description: 'overwrite a backing device that holds a filesystem or the like',
-      dependsOn: ['backing'],
     }),
   };
 

@@ -58,6 +58,7 @@ export interface ReplayObserver {
 
 /** Replays a trace. Throws a PcacheError for what keeps it from being done; a mismatch is a result. */
 export async function replay(options: ReplayOptions, observer: ReplayObserver): Promise<ReplayResult> {
+  checkDeviceOptions(options);
   let interrupted = false;
   let stopRunner = () => {};
   observer.onInterrupt(() => {
@@ -86,6 +87,18 @@ export async function replay(options: ReplayOptions, observer: ReplayObserver): 
       devices.backing.close();
     }
   });
+}
+
+/** @throws PcacheError USAGE for options that contradict one another. */
+function checkDeviceOptions(options: ReplayOptions): void {
+  const own = options.cachePath !== undefined;
+  const refuse = (message: string) => {
+    throw new PcacheError('USAGE', message);
+  };
+  if (own !== (options.backingPath !== undefined)) refuse('--cache and --backing go together: give both or neither');
+  if (own && options.cacheBytes !== undefined) refuse('--cache-size is for an ephemeral cache; --cache has its size');
+  if (own && options.dataCrc) refuse('--data-crc is for an ephemeral cache; --cache was formatted with or without it');
+  if (!own && options.force) refuse('--force is for a --backing that holds something; ephemeral devices hold nothing');
 }
 
 /** The trace is read twice; what can be read only once is copied first. */
