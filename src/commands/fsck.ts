@@ -5,6 +5,7 @@ import { ExitStatus } from '../engine/errors.js';
 import { openForInspection, type InspectedDevices } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { checkCache, type CheckResult } from '../fsck/check.js';
+import type { Finding } from '../fsck/findings.js';
 import { checkJson, examinedLine, findingLine, omittedLines, verdictLine, type CheckJson } from '../fsck/report.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { formatBytes } from '../output/units.js';
@@ -73,11 +74,17 @@ Exits 0 when there are no findings but notes, 4 when there are, 8 when the check
   private report(path: string, result: CheckResult): void {
     for (const finding of result.findings) {
       const line = findingLine(finding);
-      const paint = { error: this.style.red, warning: this.style.yellow, note: this.style.dim }[finding.severity];
-      this.print(`${paint(finding.code)}${line.slice(finding.code.length)}\n`);
+      this.print(`${this.painted(finding)}${line.slice(finding.code.length)}\n`);
     }
     for (const line of omittedLines(result)) this.print(`${line}\n`);
     for (const line of result.notChecked) this.print(`not checked: ${line}\n`);
     this.print(`${examinedLine(result.examined, formatBytes)}\n${this.style.bold(verdictLine(path, result))}\n`);
+  }
+
+  /** The finding's code in the colour of its severity. */
+  private painted({ code, severity }: Finding): string {
+    const { style } = this;
+    if (severity === 'note') return style.dim(code);
+    return severity === 'error' ? style.red(code) : style.yellow(code);
   }
 }

@@ -205,7 +205,11 @@ export const CATALOGUE = {
   ),
 
   // Log
-  KSET_TOO_LONG: refused('a kset is longer than what is left of its segment'),
+  KSET_TOO_LONG: accepted(
+    'error',
+    'a kset is longer than what is left of its segment',
+    'takes the log to end before it: it and everything after it is lost to it',
+  ),
   KSET_UNKNOWN_FLAGS: accepted('warning', 'a kset has flags that mean nothing', IGNORES),
   LAST_OUT_OF_RANGE: refused('a LAST kset leads to a segment that does not exist'),
   LOG_LOOPS: refused('a LAST kset leads back into the log'),

@@ -1,0 +1,36 @@
+/** Images for tests of the command line: files of their own that a test may damage. */
+import { createHash } from 'node:crypto';
+import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { afterAll } from 'vitest';
+import { unpackImage } from './images.js';
+import { SparseImage } from './sparse-image.js';
+
+/** A folder that goes away with the test file. */
+export function temporaryFolder(name: string): string {
+  const folder = mkdtempSync(join(tmpdir(), `pcache-${name}-`));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** SHA-256 of a file. */
+export async function hashOf(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+  return hash.digest('hex');
+}
+
+/** A damaged copy of a fixture image, as a file in `folder`. */
+export async function damagedCopy(
+  folder: string,
+  name: string,
+  damage: (image: SparseImage) => unknown,
+): Promise<string> {
+  const image = SparseImage.fromFile((await unpackImage(name)).cachePath).clone();
+  const damaged = damage(image);
+  const path = join(folder, `${name}-damaged.pmem`);
+  (damaged instanceof SparseImage ? damaged : image).writeTo(path);
+  return path;
+}
