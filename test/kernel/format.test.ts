@@ -4,7 +4,7 @@ import { decodeCacheInfo, decodeGeneration, decodePosition, decodeSegmentInfo } 
 import { KERNEL_GEOMETRY, MIB, segmentCountFor, SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
 import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, printed, runGuest, statusLines } from '../support/kernel.js';
 import { expectSound, format, Images, logicalDevice, metadataOf, predictedStatus } from './host.js';
-import { afterAll, differences } from './ledger.js';
+import { afterAll, bytesOfIds, differences } from './ledger.js';
 import { encodeRequests, requestsOf, type Workload } from './requests.js';
 import { expectStatus } from './status.js';
 
@@ -104,7 +104,7 @@ describeWithKernel('a cache that pcache format made', () => {
       const workload: Workload = { kind: 'mixed', seed: 7, count: 2000, deviceSectors: DEVICE_SECTORS, threads: 2, firstId: 1 };
       const guest = await runGuest({
         ...images,
-        files: { list: encodeRequests([...requestsOf(workload)]), versions: new Uint8Array(images.initialIds.buffer) },
+        files: { list: encodeRequests([...requestsOf(workload)]), versions: bytesOfIds(images.initialIds) },
         script: `
           attach ${dataCrc}; detach
           /tmp/x/replay metadata /dev/pmem0 ${segments} /tmp/x/attached

@@ -9,7 +9,7 @@ import { runCli } from '../support/cli.js';
 import type { EngineJob, EngineReport } from '../support/engine-process.js';
 import { makeImageFolder } from '../support/kernel.js';
 import { runnable } from '../support/run-ts.js';
-import { contentsOf, decodeAcks, idsOf } from './ledger.js';
+import { bytesOfIds, contentsOf, decodeAcks, idsOf } from './ledger.js';
 import type { Workload } from './requests.js';
 
 const SECTOR_BYTES = 512;
@@ -112,7 +112,7 @@ export async function runEngine(images: Images, ids: Int32Array, options: Engine
   const acks = join(images.folder, 'acks');
   const versions = join(images.folder, 'versions');
   rmSync(acks, { force: true });
-  writeFileSync(versions, new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength));
+  writeFileSync(versions, bytesOfIds(ids));
   const { killAt, killDelayMs, ending, ...rest } = options;
   const { cache, backing } = images;
   const job: EngineJob = { ...rest, cache, backing, acks, versions, ending: ending === 'kill' ? 'hang' : ending };

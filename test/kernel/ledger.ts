@@ -23,6 +23,11 @@ export function idsOf(contents: Uint8Array): Int32Array {
   return Int32Array.from({ length: contents.length / SECTOR_BYTES }, (_, sector) => readStamp(words, sector * SECTOR_WORDS, sector));
 }
 
+/** Ids as the engine's and the guest's programs read them: 32 bits each. */
+export function bytesOfIds(ids: Int32Array): Uint8Array {
+  return new Uint8Array(ids.buffer, ids.byteOffset, ids.byteLength);
+}
+
 /** What a device that held `base` holds after all of `requests`. */
 export function afterAll(base: Int32Array, requests: Iterable<Request>): Int32Array {
   const ids = base.slice();

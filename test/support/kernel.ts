@@ -6,13 +6,14 @@
  * At most one machine runs at a time, whatever the number of test processes: `flock` sees to it.
  */
 import { spawn } from 'node:child_process';
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
 import { describe, it } from 'vitest';
 import { clientsRequired, findClient } from './clients.js';
+import { imagesFolderOf } from './images-cleanup.js';
 
 const NEEDED_FILES = ['vm.sh', 'bzImage', 'initrd.gz'];
 const NEEDED_PROGRAMS = ['qemu-system-x86_64', 'gcc', 'flock', 'dmsetup'];
@@ -23,8 +24,15 @@ const LOCK_PATH = join(tmpdir(), 'pcache-test-kernel.lock');
 
 const DEFAULT_SECONDS = 180;
 const TAIL_LINES = 40;
+const UP = '=== guest up';
 const DONE = /=== guest done rc=(\d+)/;
 const PANIC = /Kernel panic|Oops:|BUG:|general protection fault/;
+
+/**
+ * On a busy machine an emulated timer can be so late that the kernel gives up while it starts, before
+ * anything of ours runs. Then it is booted again, so many times at most.
+ */
+const BOOT_TRIES = 3;
 
 /** Time a test may take that runs one machine, waiting for those of other test files included. */
 export const KERNEL_TEST_TIMEOUT_MS = 900_000;
@@ -101,7 +109,10 @@ export async function runGuest(job: GuestJob): Promise<GuestResult> {
     copyFileSync(await replayProgram(), join(exchange, 'replay'));
     for (const [name, bytes] of Object.entries(job.files ?? {})) writeFileSync(join(exchange, name), bytes);
     const seconds = job.seconds ?? DEFAULT_SECONDS;
-    const { status, output } = await boot(job, exchange, seconds);
+    let { status, output } = await boot(job, exchange, seconds);
+    for (let tries = 1; tries < BOOT_TRIES && PANIC.test(output) && !output.includes(UP); tries++) {
+      ({ status, output } = await boot(job, exchange, seconds));
+    }
     const problem = problemOf(status, output, seconds, job.crashes ?? false);
     if (problem !== undefined) throw new Error(`${problem}\n${tailOf(output)}`);
     const files = new Map(readdirSync(exchange).map((name) => [name, readFileSync(join(exchange, name))]));
@@ -153,9 +164,9 @@ let compiled: Promise<string> | undefined;
 /** `guest/replay.c`, compiled once per test process. */
 function replayProgram(): Promise<string> {
   compiled ??= (async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'pcache-guest-replay-'));
-    process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-    const target = join(folder, 'replay');
+    const folder = imagesFolderOf(process.ppid); // goes with the run
+    mkdirSync(folder, { recursive: true });
+    const target = join(folder, `guest-replay-${process.pid}`);
     const child = spawn('gcc', ['-O2', '-Wall', '-Wextra', '-pthread', '-o', target, REPLAY_SOURCE], { stdio: 'inherit' });
     const status = await new Promise((resolve, reject) => {
       child.on('error', reject);

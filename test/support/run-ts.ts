@@ -1,12 +1,12 @@
 /**
  * TypeScript of this repository as a program that plain node runs, for child processes of tests: the types
- * are dropped, once per test process, into a temporary copy. They are not checked; the type check does that.
+ * are dropped, once per test process, into a copy that goes with the run. They are not checked; the type check does that.
  */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
+import { imagesFolderOf } from './images-cleanup.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 /** What such a program may import. */
@@ -15,8 +15,7 @@ const FOLDERS = ['src/engine', 'test/support', 'test/kernel'];
 let copy: string | undefined;
 
 function makeCopy(): string {
-  const target = mkdtempSync(join(tmpdir(), 'pcache-test-program-'));
-  process.once('exit', () => rmSync(target, { recursive: true, force: true }));
+  const target = join(imagesFolderOf(process.ppid), `programs-${process.pid}`);
   for (const folder of FOLDERS) {
     for (const name of readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })) {
       if (!name.endsWith('.ts') || name.endsWith('.test.ts')) continue;
@@ -28,6 +27,7 @@ function makeCopy(): string {
       writeFileSync(output, outputText);
     }
   }
+  // The native helper is looked for relative to the sources.
   writeFileSync(join(target, 'package.json'), '{ "type": "module" }\n');
   symlinkSync(join(ROOT, 'native'), join(target, 'native'));
   return target;

@@ -1,0 +1,20 @@
+/**
+ * `npm run test:kernel`: the tests in a real kernel alone, which `npm test` runs among the others.
+ * `--seeds N` (or `--seeds A-B`) says for which seeds the round trips are made; other arguments go to vitest.
+ * Takes a folder with the kernel in PCACHE_TEST_KERNEL.
+ */
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { orExplain, root, setup } from './setup.mjs';
+
+orExplain(() => {
+  const args = process.argv.slice(2);
+  const at = args.indexOf('--seeds');
+  const [, seeds] = at < 0 ? [] : args.splice(at, 2);
+  if (at >= 0 && seeds === undefined) throw new Error('--seeds takes a number of seeds, or a range such as 5-8');
+  setup();
+  const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
+  const env = seeds === undefined ? process.env : { ...process.env, PCACHE_KERNEL_SEEDS: seeds };
+  const result = spawnSync(process.execPath, [vitest, 'run', 'test/kernel', ...args], { cwd: root, stdio: 'inherit', env });
+  process.exitCode = result.status ?? 1;
+});
