@@ -76,17 +76,14 @@ export class Writeback {
     let kset: KsetView;
     try {
       kset = this.reader.readAt(dirtyTail.segment, dirtyTail.offsetBytes);
-      if (kset.isLast) {
-        dirtyTail.segment = kset.nextSegment;
-        dirtyTail.offsetBytes = 0;
-        dirtyTail.store();
-        core.pmem.persist();
-        return true;
-      }
-      this.collect(kset);
+      if (!kset.isLast) this.collect(kset);
     } catch (error) {
       this.stop(error);
       return false;
+    }
+    if (kset.isLast) {
+      this.moveDirtyTail(kset.nextSegment, 0);
+      return true;
     }
     this.advanceBytes = kset.lengthBytes;
     this.extent = 0;
@@ -184,13 +181,13 @@ export class Writeback {
       return;
     }
     if (!this.wroteAny) {
-      this.moveDirtyTail(); // all CLEAN: nothing to make durable
+      this.endOfPass(); // all CLEAN: nothing to make durable
       return;
     }
     this.core.stats.backingFlushes++;
     this.core.backing.flush((error) => {
       if (error) this.fail(error);
-      else this.moveDirtyTail();
+      else this.endOfPass();
       this.onProgress();
     });
   }
@@ -205,20 +202,27 @@ export class Writeback {
   }
 
   /** The kset is on the backing device, and flushed. */
-  private moveDirtyTail(): void {
-    const { core } = this;
+  private endOfPass(): void {
+    const { dirtyTail, stats } = this.core;
     this.busy = false;
     this.failures = 0;
     this.lastError = undefined;
+    this.moveDirtyTail(dirtyTail.segment, dirtyTail.offsetBytes + this.advanceBytes);
+    stats.writebackKsets++;
+  }
+
+  /** When that fails nobody knows where dirty_tail is on the device, so the cache stops. */
+  private moveDirtyTail(segment: number, offsetBytes: number): void {
+    const { core } = this;
     if (core.failure) return;
     try {
-      core.dirtyTail.offsetBytes += this.advanceBytes;
+      core.dirtyTail.segment = segment;
+      core.dirtyTail.offsetBytes = offsetBytes;
       core.dirtyTail.store();
       core.pmem.persist();
     } catch (error) {
       if (!(error instanceof PcacheError)) throw error;
       core.failure ??= error;
     }
-    core.stats.writebackKsets++;
   }
 }

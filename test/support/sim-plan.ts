@@ -34,6 +34,8 @@ export type SimOp = { readonly id: number } & (
   | { readonly kind: 'crash' | 'reopen'; readonly slots: number }
   /** Lets everything that was asked for end. */
   | { readonly kind: 'settle' }
+  /** The cache device fails: after so many more stores and barriers, so often. */
+  | { readonly kind: 'fail'; readonly after: number; readonly times: number }
 );
 
 export interface SimPlan {
@@ -45,10 +47,13 @@ export const GROUP_REQUESTS_MAX = 32;
 /** Sectors that the requests of one group may have together. */
 export const GROUP_SECTORS_MAX = 2560;
 
+/** A failing cache device is for those who ask for it: `withFault`. */
+type RandomKind = Exclude<SimOp['kind'], 'fail'>;
+
 /** Everything that one seed's plan has in common. */
 interface Temper {
   readonly windows: readonly { readonly start: number; readonly sectors: number }[];
-  readonly weights: readonly (readonly [SimOp['kind'], number])[];
+  readonly weights: readonly (readonly [RandomKind, number])[];
   readonly readShare: number;
   readonly flushShare: number;
   readonly fuaShare: number;
@@ -164,7 +169,7 @@ function makeOp(id: number, config: SimConfig, temper: Temper, random: Random): 
   }
 }
 
-function weighted(weights: Temper['weights'], random: Random): SimOp['kind'] {
+function weighted(weights: Temper['weights'], random: Random): RandomKind {
   let left = (weights.reduce((sum, [, weight]) => sum + weight, 0) * random.next()) / 2 ** 32;
   for (const [kind, weight] of weights) {
     if (left < weight) return kind;
@@ -200,4 +205,13 @@ function makeTransfer(config: SimConfig, temper: Temper, room: number, random: R
   const fua = random.chance(temper.fuaShare) ? ({ fua: true } as const) : {};
   const preflush = random.chance(temper.fuaShare / 3) ? ({ preflush: true } as const) : {};
   return { op: 'write', sector, sectors, ...fua, ...preflush };
+}
+
+/** The plan with a failure of the cache device somewhere in it: once, a few times in a row, or for good. */
+export function withFault(plan: SimPlan): SimPlan {
+  const random = new Random(plan.config.seed ^ 0x0fa17ed);
+  const at = random.below(plan.ops.length);
+  const times = random.pick([1, 1, 2, 1e9]);
+  const fault: SimOp = { id: plan.ops.length + 1, kind: 'fail', after: random.below(40), times };
+  return { config: plan.config, ops: [...plan.ops.slice(0, at), fault, ...plan.ops.slice(at)] };
 }

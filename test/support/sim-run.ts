@@ -127,7 +127,7 @@ export class SimRun {
         this.clock.advance(op.ms);
         break;
       case 'gcPercent':
-        this.cache.setGcPercent(op.percent);
+        this.setGcPercent(op.percent);
         break;
       case 'settle':
         this.settle(() => this.pending === 0);
@@ -138,8 +138,21 @@ export class SimRun {
       case 'reopen':
         this.reopen(op.slots);
         break;
+      case 'fail':
+        this.pmem.fail(op);
+        this.errorsInjected = true;
+        break;
     }
-    this.cache.check();
+    if (this.cache.failure) this.stopped();
+    else this.cache.check();
+  }
+
+  private setGcPercent(percent: number): void {
+    try {
+      this.cache.setGcPercent(percent);
+    } catch (error) {
+      if (!(error instanceof PcacheError) || !this.errorsInjected) throw error;
+    }
   }
 
   private answer(error?: 'IO' | 'NO_SPACE'): void {
@@ -164,7 +177,7 @@ export class SimRun {
       if (isOver()) return;
       if (this.cache.step()) continue;
       if (this.backing.underWay > 0) this.answer();
-      else if (isOver()) return;
+      else if (isOver() || (this.cache.failure && this.pending === 0)) return;
       else if (this.cache.nextDeadlineMs < Infinity)
         this.clock.advance(Math.max(1, this.cache.nextDeadlineMs - this.clock.nowMs()));
       else throw new SimFailure(`stuck with ${this.pending} requests pending: ${this.cache.status().line}`);
@@ -294,7 +307,21 @@ export class SimRun {
     const held = this.verifier.contents(loaded, this.words, this.backing);
     this.model.restart((sector) => held.get(sector)!);
     this.makeSlots();
-    this.cache = this.open(this.pmem, this.backing, slots);
+    try {
+      this.cache = this.open(this.pmem, this.backing, slots);
+    } catch (error) {
+      if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
+      // The device failed during the open: the power goes, and it is sound again.
+      this.pmem.fail({ after: Infinity, times: 0 });
+      this.crash(slots);
+    }
+  }
+
+  /** The cache has stopped: whatever was asked of it must end, and a new open must find all that was promised. */
+  private stopped(): void {
+    this.settle(() => this.pending === 0 && !this.cache.isBackingBusy);
+    this.pmem.fail({ after: Infinity, times: 0 });
+    this.crash(this.config.slots);
   }
 
   /** An orderly close, and a new open. What is dirty stays in the log. */
@@ -308,6 +335,7 @@ export class SimRun {
     });
     cache.holdWriteback = true;
     this.settle(() => !cache.isBackingBusy);
+    if (cache.failure) return;
     this.model.flushed(this.model.tick);
     this.recover(slots);
   }
@@ -315,6 +343,8 @@ export class SimRun {
   /** Ends the run: everything answered, everything written back, all of it as the model says. */
   finish(): void {
     this.settle(() => this.pending === 0);
+    if (this.cache.failure) this.stopped();
+    this.pmem.fail({ after: Infinity, times: 0 });
     drain(this.cache, this.backing, this.clock, this.random);
     this.cache.check();
     for (const sector of this.model.written) {
