@@ -20,6 +20,7 @@ import {
 } from './media/codecs.js';
 import { crc32cRaw, type Crc32c } from './media/crc32c.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES, type Geometry } from './media/geometry.js';
+import { KSET_HEADER_BYTES } from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
 import { loadCacheOrThrow, type LoadedCache } from './recovery.js';
 import type { SegmentTable } from './segments.js';
@@ -45,13 +46,24 @@ export interface CacheOptions {
   readonly checkPayload?: boolean;
 }
 
-/** One of the two persisted places in the log. */
+/**
+ * One of the two persisted places in the log. It stands twice on the device; if the newer twin is lost the
+ * older one counts, so what lies behind the older one must still be there.
+ */
 export class Tail {
+  private storedSegment: number;
+  private storedOffsetBytes: number;
+  /** Both twins say the place that was stored last. */
+  private twinsAgree = false;
+
   constructor(
     private readonly writer: DualWriter,
     public segment: number,
     public offsetBytes: number,
-  ) {}
+  ) {
+    this.storedSegment = segment;
+    this.storedOffsetBytes = offsetBytes;
+  }
 
   get position(): Position {
     return { segment: this.segment, offsetBytes: this.offsetBytes };
@@ -62,6 +74,16 @@ export class Tail {
   /** Stores the place over the older twin; the caller persists. */
   store(): void {
     this.writer.write((seq) => encodePosition(this, seq));
+    this.twinsAgree = this.isAt(this.storedSegment, this.storedOffsetBytes);
+    this.storedSegment = this.segment;
+    this.storedOffsetBytes = this.offsetBytes;
+  }
+  /** Makes both twins say this place, durably: the loss of one can't bring an older place back. */
+  storeInBoth(pmem: Pmem): void {
+    while (!this.twinsAgree || !this.isAt(this.storedSegment, this.storedOffsetBytes)) {
+      this.store();
+      pmem.persist();
+    }
   }
 }
 
@@ -176,7 +198,23 @@ export function openCore(options: CacheOptions): Core {
     );
   }
   repairBrokenTwins(pmem, loaded.metadata);
+  blankLogEnd(pmem, loaded);
   const core = new Core(options, loaded);
   core.storeCacheInfo();
   return core;
+}
+
+/**
+ * A crash in the middle of writing a kset leaves a part of it at key_head. It is not in the log, and goes: where
+ * a log ends in order there are zeroes, so that whoever checks it can tell a torn kset from a damaged one.
+ */
+function blankLogEnd(pmem: Pmem, loaded: LoadedCache): void {
+  const { segment, offsetBytes } = loaded.keyHead;
+  const length = Math.min(KSET_HEADER_BYTES, loaded.segments.geometry.segmentDataBytes - offsetBytes);
+  const at = loaded.segments.dataOffsetBytes[segment] + offsetBytes;
+  const bytes = new Uint8Array(length);
+  pmem.read(at, bytes, 0, length);
+  if (bytes.every((byte) => byte === 0)) return;
+  pmem.zero(at, length);
+  pmem.persist();
 }
