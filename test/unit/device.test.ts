@@ -334,6 +334,11 @@ describe('batches of copies', () => {
     expect(errorOf(() => pmem.unregisterArena(arena))).toMatchObject({ code: 'CLOSED' });
   });
 
+  test('closing the device lets go of its arenas', () => {
+    pmem.close();
+    expect(() => nativeAddon().unregisterArena(arena.id)).toThrow('not open');
+  });
+
   test('an arena whose memory was detached is refused', () => {
     structuredClone(arena.memory.buffer, { transfer: [arena.memory.buffer as ArrayBuffer] });
     expect(() => pmem.runCopies(list, 0, arena)).toThrow('detached');

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { openBacking } from '../../src/engine/device/backing-file.js';
 import {
   blockDeviceUse,
@@ -269,26 +269,33 @@ describe('whether two paths are one device', () => {
   });
 });
 
-/** A loop device over a file, or undefined where they cannot be made: that needs root. */
-function attachLoop(file: string): string | undefined {
-  try {
-    return execFileSync('losetup', ['--find', '--show', file], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
-    }).trim();
-  } catch {
-    return undefined;
-  }
+const loopFile = join(directory, 'loop-file');
+let loop = '';
+
+function attachLoop(): void {
+  const losetup = ['--find', '--show', loopFile];
+  loop = execFileSync('losetup', losetup, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
 }
 
-const loopFile = join(directory, 'loop-file');
-writeFileSync(loopFile, new Uint8Array(1 << 20));
-const loop = attachLoop(loopFile) ?? '';
+function detachLoop(): void {
+  execFileSync('losetup', ['--detach', loop]);
+}
 
-describe.skipIf(loop === '')('a real block device (skipped where loop devices cannot be attached)', () => {
-  afterAll(() => {
-    execFileSync('losetup', ['--detach', loop]);
-  });
+/** Attaching a loop device needs root, and a kernel that has them. */
+function loopDevicesWork(): boolean {
+  writeFileSync(loopFile, new Uint8Array(1 << 20));
+  try {
+    attachLoop();
+  } catch {
+    return false;
+  }
+  detachLoop();
+  return true;
+}
+
+describe.skipIf(!loopDevicesWork())('a real block device (skipped where loop devices cannot be attached)', () => {
+  beforeAll(attachLoop);
+  afterAll(detachLoop);
 
   test('has its size, and is mapped and read', () => {
     const pmem = openPmem(loop);

@@ -62,8 +62,9 @@ export function lockHolders(status: BigIntStats, roots: SystemRoots = SYSTEM_ROO
   const holders: LockHolder[] = [];
   for (const line of readText(join(roots.proc, 'locks'))?.split('\n') ?? []) {
     // 1: FLOCK  ADVISORY  WRITE 1234 fd:00:131 0 EOF
+    // One that only waits has an arrow before its kind, and so nothing where the file is looked for.
     const [, kind, , access, pid, where] = line.trim().split(/\s+/);
-    if (kind !== '->' && where === file) holders.push({ kind, write: access === 'WRITE', pid: Number(pid) });
+    if (where === file) holders.push({ kind, write: access === 'WRITE', pid: Number(pid) });
   }
   return holders;
 }
