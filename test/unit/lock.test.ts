@@ -2,6 +2,7 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import {
   closeSync,
+  constants,
   linkSync,
   mkdirSync,
   mkdtempSync,
@@ -321,6 +322,15 @@ describe.skipIf(!loopDevicesWork())('a real block device (skipped where loop dev
     expect(refusal(() => openPmem(loop)).message).toContain('open already in this process');
     expect(refusal(() => openPmemReader(loop)).message).toContain('open already in this process');
     held.close();
+    openPmem(loop).close();
+  });
+
+  test('is not opened for writing while the kernel has it given to another alone', () => {
+    const fd = openSync(loop, constants.O_RDWR | constants.O_EXCL);
+    for (const open of [() => openPmem(loop), () => openBacking(loop, { readOnly: false })]) {
+      expect(refusal(open)).toMatchObject({ code: 'BUSY', message: expect.stringContaining('exclusively') as string });
+    }
+    closeSync(fd);
     openPmem(loop).close();
   });
 
