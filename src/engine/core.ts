@@ -53,13 +53,13 @@ export interface CacheOptions {
 export class Tail {
   private storedSegment: number;
   private storedOffsetBytes: number;
-  /** Both twins say the place that was stored last. */
-  private twinsAgree = false;
 
+  /** @param twinsAgree both twins say this place. */
   constructor(
     private readonly writer: DualWriter,
     public segment: number,
     public offsetBytes: number,
+    private twinsAgree: boolean,
   ) {
     this.storedSegment = segment;
     this.storedOffsetBytes = offsetBytes;
@@ -127,7 +127,7 @@ export class Core {
     this.stage = new CopyStage(pmem, this.log, this.dataCrc);
     this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);
     const tail = (dual: CacheMetadata['keyTail'], at: Position) =>
-      new Tail(DualWriter.over(pmem, dual), at.segment, at.offsetBytes);
+      new Tail(DualWriter.over(pmem, dual), at.segment, at.offsetBytes, samePlaceTwice(dual));
     this.keyTail = tail(metadata.keyTail, loaded.keyTail);
     this.dirtyTail = tail(metadata.dirtyTail, loaded.dirtyTail);
   }
@@ -166,6 +166,11 @@ export class Core {
   }
 }
 
+function samePlaceTwice({ copies: [first, second] }: CacheMetadata['keyTail']): boolean {
+  const bothGood = first.crcOk && second.crcOk;
+  return bothGood && first.segment === second.segment && first.offsetBytes === second.offsetBytes;
+}
+
 /**
  * Loads the cache and makes it ready to run, which changes the device: broken twins are repaired and
  * cache_info is written anew (format §1).
@@ -200,6 +205,7 @@ export function openCore(options: CacheOptions): Core {
   repairBrokenTwins(pmem, loaded.metadata);
   blankLogEnd(pmem, loaded);
   const core = new Core(options, loaded);
+  core.keyTail.storeInBoth(pmem); // what only its older twin leads to counts as free from here on
   core.storeCacheInfo();
   return core;
 }

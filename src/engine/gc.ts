@@ -5,7 +5,8 @@
  *
  * Order: key_tail is persisted first, then the generations, and only then can a segment be reused. So the
  * log never holds a key whose payload has been overwritten, which under data_crc would make the kernel
- * refuse the whole device after a crash.
+ * refuse the whole device after a crash. Both twins of a tail are brought up to date before anything that
+ * only the older one still leads to is given up, so that the loss of one twin is never more than that.
  */
 import type { Core } from './core.js';
 import { KsetReader } from './kset-reader.js';
@@ -43,6 +44,7 @@ export class GarbageCollector {
     const { keyTail, segments, stats } = core;
     let passed = 0;
     let left = -1;
+    if (this.isNeeded) core.dirtyTail.storeInBoth(core.pmem); // key_tail must not pass either twin
     while (passed < KSETS_PER_STEP && left < 0 && !segments.hasDead && this.isNeeded) {
       const kset = this.reader.readAt(keyTail.segment, keyTail.offsetBytes);
       if (kset.isLast) {
@@ -60,8 +62,9 @@ export class GarbageCollector {
     if (passed > 0) {
       keyTail.store();
       core.pmem.persist();
-      if (left >= 0) segments.freeLogSegment(left);
     }
+    if (left >= 0 || segments.hasDead) keyTail.storeInBoth(core.pmem); // what either twin leads to stays
+    if (left >= 0) segments.freeLogSegment(left);
     const freed = segments.retire(core.pmem);
     stats.segmentsFreed += freed;
     return passed > 0 || freed > 0;

@@ -12,7 +12,7 @@ it('every store comes after what it relies on', { timeout: 300_000 }, () => {
   const seen = new Map<Rule, number>();
   for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
     const { config, ops } = makePlan(seed);
-    const run = new SimRun(config, false);
+    const run = new SimRun(config, { explores: false });
     const watch = new OrderWatch(geometryOf(config), run.pmem, run.backing, () => run.cache);
     for (const op of ops) run.execute(op);
     run.finish();

@@ -90,8 +90,8 @@ function age(pmem: SimPmem, shape: DeviceShape, flags: number): void {
     put(copies[1], encode(shape.seq));
   };
   const start = { segment: 0, offsetBytes: shape.logStartBytes };
-  // No kset may lie where the log starts, and one ends there, so 24 bytes are zero.
-  pmem.zero(segmentDataOffsetBytes(geometry, 0) + start.offsetBytes, KSET_HEADER_BYTES);
+  // A log that ends here would not have had an old kset lie across its end.
+  pmem.zero(segmentDataOffsetBytes(geometry, 0), start.offsetBytes + KSET_HEADER_BYTES);
   both(CACHE_INFO_COPIES, (seq) => encodeCacheInfo({ firstSegmentId: 0, segmentCount: shape.segments, flags }, seq));
   both(KEY_TAIL_COPIES, (seq) => encodePosition(start, seq));
   both(DIRTY_TAIL_COPIES, (seq) => encodePosition(start, seq));

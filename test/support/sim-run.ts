@@ -5,12 +5,23 @@
 import { Cache } from '../../src/engine/cache.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { PcacheError } from '../../src/engine/errors.js';
-import { SECTOR_BYTES } from '../../src/engine/media/geometry.js';
+import { CACHE_INFO_BYTES, POSITION_BYTES } from '../../src/engine/media/codecs.js';
+import { structCrc } from '../../src/engine/media/crc32c.js';
+import {
+  CACHE_INFO_COPIES,
+  DIRTY_TAIL_COPIES,
+  generationCopies,
+  KEY_TAIL_COPIES,
+  SECTOR_BYTES,
+  segmentInfoCopies,
+} from '../../src/engine/media/geometry.js';
 import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import { SimClock } from '../../src/engine/sim/sim-clock.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
+import { checkCache } from '../../src/fsck/check.js';
+import type { Finding } from '../../src/fsck/findings.js';
 import { Model, SimFailure } from './model.js';
 import { geometryOf, makeDevice } from './sim-device.js';
 import {
@@ -39,6 +50,13 @@ export interface SimResult {
   drains: number;
   requests: number;
   crashes: number;
+}
+
+export interface SimOptions {
+  /** Look at crash states at every barrier. True if not given. */
+  readonly explores?: boolean;
+  /** Each crash state also costs one copy of one dual structure. */
+  readonly losesTwins?: boolean;
 }
 
 /** Memory of the groups, shared by all runs of a process: it is overwritten before each use. */
@@ -77,10 +95,15 @@ export class SimRun {
   private random: Random;
   private errorsInjected = false;
 
+  private readonly explores: boolean;
+  private readonly losesTwins: boolean;
+
   constructor(
     private readonly config: SimConfig,
-    private readonly explores = true,
+    options: SimOptions = {},
   ) {
+    this.explores = options.explores ?? true;
+    this.losesTwins = options.losesTwins ?? false;
     this.random = new Random(config.seed);
     this.model = new Model(config.sectors);
     this.pmem = makeDevice(config);
@@ -91,7 +114,7 @@ export class SimRun {
       initial: (sector, target, at) => stamp(wordsOf(target), at >>> 2, sector, 0),
       tagOf: (sector, bytes, at) => readStamp(wordsOf(bytes), at >>> 2, sector),
     });
-    if (explores) this.pmem.onBarrier = () => this.explore();
+    if (this.explores) this.pmem.onBarrier = () => this.explore();
     this.cache = this.open(this.pmem, this.backing, config.slots);
     this.makeSlots();
   }
@@ -271,9 +294,38 @@ export class SimRun {
     for (let n = 0; n < states; n++) {
       const count = ++this.result.crashStates;
       pmem.withCrash(random, (device) => {
+        if (this.losesTwins) {
+          this.checkWithoutTwin(random);
+          return;
+        }
         this.verifier.check(device, this.words, this.backing, count % THOROUGH_EVERY === 0);
         if (random.below(DRAIN_EVERY) === 0) this.recoverAndDrain(random);
       });
+    }
+  }
+
+  /** As a crash state, and one copy of some dual structure is damaged besides. */
+  private checkWithoutTwin(random: Random): void {
+    const { pmem, verifier } = this;
+    const geometry = geometryOf(this.config);
+    const segment = random.below(this.config.segments);
+    const structures = [
+      CACHE_INFO_COPIES,
+      KEY_TAIL_COPIES,
+      DIRTY_TAIL_COPIES,
+      segmentInfoCopies(geometry, segment),
+      generationCopies(geometry, segment),
+    ];
+    const copies = random.pick(structures);
+    // A copy that is torn already is the one that is lost: the other is good.
+    const at = copies[random.below(2)] + 8;
+    const other = at === copies[0] + 8 ? copies[1] : copies[0];
+    if (!hasGoodCopyAt(pmem, other, copies === CACHE_INFO_COPIES ? CACHE_INFO_BYTES : POSITION_BYTES)) return;
+    pmem.bytes[at] ^= 0x11;
+    try {
+      verifier.check(pmem, this.words, this.backing, true);
+    } finally {
+      pmem.bytes[at] ^= 0x11;
     }
   }
 
@@ -282,10 +334,12 @@ export class SimRun {
     this.result.drains++;
     const pmem = this.pmem.copy();
     const backing = this.backing.copyCrashed(random);
+    this.expectClean(pmem, 'after a crash');
     const expected = this.verifier.contents(this.verifier.load(pmem, true), wordsOf(pmem.bytes), backing);
     const cache = this.open(pmem, backing, random.between(1, 3));
     drain(cache, backing, this.clock, random);
     cache.check();
+    this.expectClean(pmem, 'after recovery and drain');
     for (const [sector, id] of expected) {
       const found = backing.durableVersion(sector)?.tag ?? 0;
       if (found !== id)
@@ -293,6 +347,15 @@ export class SimRun {
           `draining after a crash changed what was recovered, from ${id}: ${this.model.describe(sector, found)}`,
         );
     }
+  }
+
+  /** A crash may tear the copy that was being written, which is a warning: the other one counts. */
+  private expectClean(pmem: SimPmem, when: 'after a crash' | 'after recovery and drain'): void {
+    const geometry = geometryOf(this.config);
+    const { findings } = checkCache(pmem, { geometry, backingBytes: this.backing.sizeBytes, data: true });
+    const torn = (finding: Finding) => when === 'after a crash' && finding.code.endsWith('_COPY_LOST');
+    const worst = findings.find((finding) => finding.severity !== 'note' && !torn(finding));
+    if (worst) throw new SimFailure(`fsck ${when}: ${worst.code} at ${worst.where}: ${worst.detail}`);
   }
 
   crash(slots: number): void {
@@ -378,6 +441,7 @@ export function runPlan(plan: SimPlan): SimResult {
   return run.result;
 }
 
-export function isEngineError(error: unknown): boolean {
-  return error instanceof PcacheError;
+function hasGoodCopyAt(pmem: SimPmem, offset: number, lengthBytes: number): boolean {
+  const crcStored = new DataView(pmem.bytes.buffer).getUint32(offset, true);
+  return crcStored === structCrc(pmem.bytes, offset, lengthBytes);
 }

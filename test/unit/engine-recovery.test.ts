@@ -1,0 +1,96 @@
+/** What opening a cache does: to twins that are broken or behind, to keys whose payload is gone. */
+import { describe, expect, it } from 'vitest';
+import { formatDevice, planFormat } from '../../src/engine/format.js';
+import {
+  CACHE_INFO_COPIES,
+  DIRTY_TAIL_COPIES,
+  generationCopies,
+  KEY_TAIL_COPIES,
+  segmentInfoCopies,
+  segmentOffsetBytes,
+} from '../../src/engine/media/geometry.js';
+import { encodeGeneration, GENERATION_BYTES } from '../../src/engine/media/codecs.js';
+import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
+import { checkCache } from '../../src/fsck/check.js';
+import { geometryOf } from '../support/sim-device.js';
+import { SMALL, SmallCache } from '../support/small-cache.js';
+
+const geometry = geometryOf(SMALL);
+const STRUCTURES = [
+  ['cache_info', CACHE_INFO_COPIES],
+  ['key_tail', KEY_TAIL_COPIES],
+  ['dirty_tail', DIRTY_TAIL_COPIES],
+  ['a segment info', segmentInfoCopies(geometry, 3)],
+  ['a generation', generationCopies(geometry, 3)],
+] as const;
+
+function expectClean(small: SmallCache): void {
+  const { findings } = checkCache(small.pmem, { geometry, backingBytes: small.backing.sizeBytes, data: true });
+  expect(findings.filter((finding) => finding.severity !== 'note')).toEqual([]);
+}
+
+describe('opening repairs', () => {
+  for (const [name, copies] of STRUCTURES) {
+    it.each([0, 1])(`a broken copy of ${name}, so that the other may be lost next: copy %i`, (which) => {
+      const small = new SmallCache();
+      small.writeFua(10, 4, 1);
+      small.pmem.bytes[copies[which] + 8] ^= 1;
+      small.open();
+      expectClean(small);
+      small.pmem.bytes[copies[1 - which] + 8] ^= 1;
+      small.open();
+      expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
+      small.drain();
+      expectClean(small);
+    });
+  }
+
+  it('copies of segment infos that are behind since the cache was made', () => {
+    const pmem = new SimPmem(new Uint8Array(segmentOffsetBytes(geometry, SMALL.segments)), { model: 'dax' });
+    formatDevice(pmem, planFormat(pmem.sizeBytes, { dataCrc: false, gcPercent: 70, geometry }));
+    const small = new SmallCache({}, pmem);
+    small.writeFua(10, 4, 1);
+    expectClean(small);
+    for (const which of [0, 1]) {
+      const copy = pmem.copy();
+      for (let s = 0; s < SMALL.segments - 1; s++) copy.bytes[segmentInfoCopies(geometry, s)[which] + 12] ^= 1;
+      expect(small.load(copy).keyCount).toBe(1);
+    }
+  });
+
+  it('nothing when there is nothing to repair: only cache_info is written', () => {
+    const small = new SmallCache();
+    small.open();
+    const stored: number[] = [];
+    small.pmem.onStore = (offset) => stored.push(offset);
+    small.open();
+    expect(stored).toHaveLength(1);
+    expect(CACHE_INFO_COPIES).toContain(stored[0]);
+  });
+});
+
+/** The kernel may crash between raising a generation and moving key_tail past the keys of the old one. */
+function raiseGeneration(small: SmallCache, segment: number, generation: number): void {
+  const [, second] = generationCopies(geometry, segment);
+  small.pmem.write(second, encodeGeneration(generation, SMALL.seq + 1), 0, GENERATION_BYTES);
+  small.pmem.persist();
+}
+
+describe('a key in the log whose segment has moved on', () => {
+  it('is not served, and counts as a reference until GC has passed it', () => {
+    const small = new SmallCache({ gcPercent: 0 });
+    small.cache.holdWriteback = true;
+    small.writeFua(10, 4, 1);
+    const segment = small.load().index;
+    segment.seek(0, 10);
+    raiseGeneration(small, segment.segment, 1);
+    small.open();
+    expect(small.load().staleKeyCount).toBe(1);
+    expect(small.readIds(10, 4)).toEqual([0, 0, 0, 0]);
+    small.writeFua(10, 4, 2);
+    small.drain();
+    small.settle();
+    expect(small.cache.status().keyTail).toEqual(small.cache.status().keyHead);
+    expect(small.readIds(10, 4)).toEqual([2, 2, 2, 2]);
+  });
+});
