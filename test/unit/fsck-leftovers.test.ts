@@ -34,17 +34,19 @@ describe('an earlier lap of the log', () => {
   const OTHER = 10;
   /**
    * The log went through segment 0 once, moved to segment 10, came back to segment 0 and has written one kset
-   * there; behind that, ksets of the first time are left, with keys of present generations.
+   * there; behind that, ksets of the first time are left, whose keys are of present generations and claim what
+   * no key of the log claims. Only where they lead tells what they are.
    */
-  function secondLap(): SparseImage {
+  function secondLap(leadsTo = OTHER): SparseImage {
     const image = dirty.clone();
-    const { places, end } = ksetsOf(image);
+    const { places } = ksetsOf(image);
     const ksets = places.map((place) => ksetImage(image, place));
-    writeLast(image, end, OTHER);
+    image.zero(deviceOffset(places[4]), 64 * 1024);
+    writeLast(image, places[4], leadsTo);
     let next = { segment: OTHER, offsetBytes: 0 };
     for (const kset of ksets.slice(4)) next = writeKset(image, next, kset);
     writeLast(image, next, 0);
-    writeKset(image, { segment: 0, offsetBytes: 0 }, ksets[0].length < ksets[1].length ? ksets[0] : ksets[1]);
+    writeKset(image, { segment: 0, offsetBytes: 0 }, ksets[0]);
     writeTail(image, 'KEY_TAIL', { segment: OTHER, offsetBytes: 0 });
     writeTail(image, 'DIRTY_TAIL', { segment: OTHER, offsetBytes: 0 });
     return image;
@@ -65,6 +67,13 @@ describe('an earlier lap of the log', () => {
     const result = check(image);
     expect(codes(result)).toEqual(['LOG_END_TORN']);
     expect(result.clean).toBe(true);
+  });
+
+  it('is not taken for one when it led to a segment that was put to other use', () => {
+    expect(codes(check(secondLap(20)))).toEqual([]);
+    const image = secondLap(20);
+    image.write(segmentDataOffsetBytes(GEOMETRY, 20), new Uint8Array(4096).fill(0x5a));
+    expect(codes(check(image))).toEqual([]);
   });
 
   it('does not hide that the log is cut before it', () => {
