@@ -91,6 +91,10 @@ export class Cache {
   get hasOpenKeys(): boolean {
     return this.core.log.hasOpenKeys;
   }
+  /** The log has no segment to go on in: only write-back and GC can make room for open ksets. */
+  get isLogStuck(): boolean {
+    return this.core.log.isStuck;
+  }
   /** Reads wait for the backing device. */
   get hasPendingReads(): boolean {
     return this.misses.pending > 0;

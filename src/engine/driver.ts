@@ -5,7 +5,7 @@
  */
 import type { Cache } from './cache.js';
 import type { Clock } from './core.js';
-import { assert, type PcacheError } from './errors.js';
+import { assert, PcacheError } from './errors.js';
 
 /** Steps in one go before the event loop gets its turn. */
 const STEPS_PER_TURN = 32;
@@ -84,7 +84,7 @@ export class CacheDriver {
   private closeKsets(): void {
     if (!this.cache.hasOpenKeys) return;
     this.cache.requestClose();
-    this.kick();
+    if (!this.cache.isLogStuck) this.kick();
   }
 
   /**
@@ -106,6 +106,8 @@ export class CacheDriver {
    * Closes in order: takes no more requests, serves those taken, closes the open ksets and lets the pass of
    * write-back that is under way end. What stays dirty is in the log, and the next open goes on with it.
    * The devices stay open; they are the caller's. Safe to call after a failure.
+   * @throws the failure of the cache device; CACHE_FULL when the log has no room for open ksets and write-back
+   *   can't make any: their keys are lost, as in a crash.
    */
   async close(): Promise<CloseReport> {
     const { cache } = this;
@@ -114,7 +116,8 @@ export class CacheDriver {
     await this.until(() => !cache.hasWaitingRequests && !cache.hasPendingReads, noFailure);
     await this.until(() => {
       this.closeKsets();
-      return cache.failure !== undefined || !cache.hasOpenKeys;
+      const isHopeless = cache.isLogStuck && cache.isWritebackHopeless;
+      return cache.failure !== undefined || !cache.hasOpenKeys || isHopeless;
     }, noFailure);
     cache.holdWriteback = true;
     await this.until(() => !cache.isBackingBusy, noFailure);
@@ -122,7 +125,16 @@ export class CacheDriver {
     clearImmediate(this.immediate);
     clearTimeout(this.timer);
     if (cache.failure) throw cache.failure;
+    if (cache.hasOpenKeys) throw logStuckError(cache);
     const { keys, bytes } = cache.dirtyInLog();
     return { dirtyKeys: keys, dirtyBytes: bytes };
   }
+}
+
+function logStuckError(cache: Cache): PcacheError {
+  const reason = cache.writebackError?.message ?? 'write-back has stopped';
+  return new PcacheError(
+    'CACHE_FULL',
+    `the last writes could not be put into the log of the cache, which is full and cannot be written back: ${reason}`,
+  );
 }

@@ -50,6 +50,8 @@ export class LogWriter {
   /** Ksets written and keys in them since the log was opened. */
   ksetsClosed = 0;
   keysLogged = 0;
+  /** The last attempt to close a kset found no segment for the log to go on in. */
+  isStuck = false;
   private readonly slots: OpenKset[];
   private openSlots = 0;
   private dueSlots = 0;
@@ -157,9 +159,10 @@ export class LogWriter {
       if (this.slots[slot].keyCount > 0 && nowMs - this.slots[slot].openedAtMs >= ageMs) this.markDue(slot);
     }
   }
-  /** When the oldest open kset turns `ageMs` old; Infinity when none is open. */
+  /** When the oldest open kset turns `ageMs` old; Infinity when none is open, or time is not what it lacks. */
   nextDueMs(ageMs: number): number {
     let due = Infinity;
+    if (this.isStuck) return due;
     for (const kset of this.slots) if (kset.keyCount > 0) due = Math.min(due, kset.openedAtMs + ageMs);
     return due;
   }
@@ -169,9 +172,9 @@ export class LogWriter {
    * @returns false when the log needs a segment and none is free; those ksets stay due.
    */
   closeDue(): boolean {
-    if (this.dueSlots === 0) return true;
-    for (let slot = 0; slot < this.slotCount; slot++) {
-      if (this.slots[slot].closeDue && !this.close(this.slots[slot])) return false;
+    for (let slot = 0; slot < this.slotCount && this.dueSlots > 0; slot++) {
+      this.isStuck = this.slots[slot].closeDue && !this.close(this.slots[slot]);
+      if (this.isStuck) return false;
     }
     return true;
   }

@@ -51,14 +51,19 @@ describe('opening for writing', () => {
     expect(Buffer.compare(after.subarray(16 * 1024), before.subarray(16 * 1024))).toBe(0);
   });
 
-  it('makes a broken twin a copy of the good one again, and leaves a blank one blank', async () => {
+  it('gives a broken twin the contents of the good one under the next number, and leaves a blank one blank', async () => {
     const pmem = await cacheWithOneKset();
     const segmentInfo = 20 * 1024 + 3 * geometry.segmentBytes;
     const generations = segmentInfo + 8 * 1024;
     const good = pmem.bytes(segmentInfo, 16);
     pmem.write(segmentInfo + 4096, new Uint8Array(16).fill(9), 0, 16);
     new Cache({ pmem, backing, clock, geometry });
-    expect(pmem.bytes(segmentInfo + 4096, 16)).toEqual(good);
+    const repaired = pmem.bytes(segmentInfo + 4096, 16);
+    expect(repaired.subarray(8)).toEqual(good.subarray(8));
+    expect(repaired[4]).toBe(good[4] + 1);
+    expect(load(pmem).metadata.problems).toEqual([]);
+    pmem.write(segmentInfo, new Uint8Array(16).fill(9), 0, 16);
+    expect(load(pmem).metadata.problems).toEqual([]);
     expect(pmem.bytes(generations, 16)).toEqual(new Uint8Array(16));
   });
 

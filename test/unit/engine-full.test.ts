@@ -1,0 +1,172 @@
+/** A cache that is full: who waits, who goes on, who fails, and what closing says. */
+import { describe, expect, it } from 'vitest';
+import { CacheDriver } from '../../src/engine/driver.js';
+import { SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
+import { Random } from '../../src/engine/sim/random.js';
+import { SmallCache, type Request } from '../support/small-cache.js';
+
+const random = new Random(2);
+
+/** Writes 8 sectors at a time until a write waits. @returns the writes, the last of which waits */
+function fill(small: SmallCache): Request[] {
+  const writes: Request[] = [];
+  do writes.push(small.write(writes.length * 8, 8, writes.length + 1));
+  while (!writes.at(-1)!.isPending && writes.length < 1000);
+  return writes;
+}
+
+describe('with write-back stalled', () => {
+  it('writers wait, readers go on, and all end when write-back does', () => {
+    const small = new SmallCache({ segments: 6 });
+    const writes = fill(small);
+    small.step(); // write-back starts, and is not answered
+    writes.push(small.write(0, 8, 900), small.write(0, 8, 901));
+    const flush = small.flush();
+    expect(flush.isDone).toBe(true); // the log has its reserve
+    expect(small.readIds(0, 8)).toEqual(new Array(8).fill(1));
+    expect(small.read(5000, 8).isPending).toBe(true);
+    small.backing.finish(small.backing.underWay - 1);
+    expect(small.cache.stats.fills).toBe(0); // misses do not take room from writers
+    expect(small.cache.status().waitingRequests).toBe(3);
+    expect(writes.slice(-3).every((write) => write.isPending)).toBe(true);
+    small.settle();
+    expect(writes.every((write) => write.isDone)).toBe(true);
+    expect(small.readIds(0, 8)).toEqual(new Array(8).fill(901)); // in the order they came
+    small.drain();
+    expect(small.durableIds(0, 8)).toEqual(new Array(8).fill(901));
+  });
+
+  it('a write larger than the whole cache goes through in pieces', () => {
+    const small = new SmallCache({ segments: 6 });
+    const write = small.writeFua(100, 400, 3);
+    expect(write.isPending).toBe(true);
+    small.settle();
+    expect(write.isDone).toBe(true);
+    small.drain();
+    expect(small.durableIds(100, 400)).toEqual(new Array(400).fill(3));
+  });
+});
+
+/** Fails what is under way and lets the pause pass, so often. */
+function failWriteback(small: SmallCache, times: number): void {
+  for (let n = 0; n < times; n++) {
+    small.step();
+    while (small.backing.underWay > 0) small.backing.finishWithError(0, random);
+    small.step();
+    const wait = small.cache.nextDeadlineMs - small.clock.nowMs();
+    if (wait < Infinity) small.clock.advance(Math.max(0, wait));
+  }
+}
+
+describe('with write-back failing', () => {
+  it('writers wait through a few failures and fail with CACHE_FULL and the reason when there is no hope', () => {
+    const small = new SmallCache({ segments: 6 });
+    const waiting = fill(small).at(-1)!;
+    failWriteback(small, 4);
+    expect(waiting.isPending).toBe(true);
+    failWriteback(small, 1);
+    small.step();
+    expect(waiting.errorCode).toBe('CACHE_FULL');
+    expect(waiting.group.errors[0]?.message).toMatch(/cannot be written back: .*failed as asked/);
+    expect(small.readIds(0, 8)).toEqual(new Array(8).fill(1));
+    small.clock.advance(5000);
+    small.settle();
+    const late = small.write(0, 8, 77);
+    small.settle();
+    expect(late.isDone).toBe(true);
+  });
+
+  it('writers do not fail for one failure that is followed by success', () => {
+    const small = new SmallCache({ segments: 6 });
+    const writes = fill(small);
+    failWriteback(small, 1);
+    small.settle();
+    expect(writes.every((write) => write.isDone)).toBe(true);
+  });
+});
+
+/** Answers the backing device from the event loop, as it comes; `fail` makes every answer an error. */
+function answering(small: SmallCache, fail: boolean): () => void {
+  let over = false;
+  const turn = () => {
+    while (small.backing.underWay > 0) {
+      if (fail) small.backing.finishWithError(0, random);
+      else small.backing.finish(0);
+    }
+    small.clock.advance(1000);
+    if (!over) setTimeout(turn, 1);
+  };
+  turn();
+  return () => {
+    over = true;
+  };
+}
+
+/** Many slots, so that their open segments hold more keys than a segment of the log. */
+function withStuckLog(): SmallCache {
+  const slots = 20;
+  const segments = 30;
+  const small = new SmallCache({ segmentBytes: 17.5 * 1024, segments, slots, sectors: slots * SUBTREE_SECTORS });
+  failWriteback(small, 1);
+  for (let id = 1; id <= 1000; id++) {
+    // First the segments go to one slot, but for one each of the others; then all go on in turn.
+    const slot = small.cache.status().segmentsUsed < segments - slots - 1 ? 0 : id % slots;
+    small.writeFua(slot * SUBTREE_SECTORS + (id % 50), 1, id);
+    failWriteback(small, 6);
+    if (small.cache.hasOpenKeys) return small;
+  }
+  throw new Error('the log never ran out of room');
+}
+
+describe('closing', () => {
+  it('waits for what was taken, closes the ksets and reports what stays dirty', async () => {
+    const small = new SmallCache();
+    const driver = new CacheDriver(small.cache, small.clock);
+    const stop = answering(small, true);
+    small.write(10, 4, 1);
+    small.write(SUBTREE_SECTORS, 2, 2);
+    expect(await driver.close()).toEqual({ dirtyKeys: 2, dirtyBytes: 6 * 512 });
+    stop();
+    expect(small.write(10, 4, 3).errorCode).toBe('CLOSED');
+    small.open();
+    expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
+  });
+
+  it('draining first leaves nothing, and fails with the reason when write-back does', async () => {
+    const small = new SmallCache();
+    small.write(10, 4, 1);
+    const failing = new CacheDriver(small.cache, small.clock);
+    const stopFailing = answering(small, true);
+    await expect(failing.drain()).rejects.toThrow(/failed as asked/);
+    stopFailing();
+    const stop = answering(small, false);
+    while (small.cache.writebackError) {
+      failing.kick();
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await failing.drain();
+    expect(small.durableIds(10, 4)).toEqual([1, 1, 1, 1]);
+    expect(await failing.close()).toEqual({ dirtyKeys: 0, dirtyBytes: 0 });
+    stop();
+  });
+
+  it('says so, and ends, when the log has no room for what was acknowledged', async () => {
+    const small = withStuckLog();
+    small.step();
+    while (small.backing.underWay > 0) small.backing.finishWithError(0, random);
+    expect(small.cache.nextDeadlineMs).toBeGreaterThan(small.clock.nowMs()); // no polling
+    const driver = new CacheDriver(small.cache, small.clock);
+    const stop = answering(small, true);
+    await expect(driver.close()).rejects.toMatchObject({ code: 'CACHE_FULL' });
+    stop();
+  });
+
+  it('rejects with the failure of the cache device', async () => {
+    const small = new SmallCache();
+    const driver = new CacheDriver(small.cache, small.clock);
+    small.pmem.fail({ after: 0, times: Infinity });
+    small.write(10, 4, 1);
+    await expect(driver.drain()).rejects.toMatchObject({ code: 'IO' });
+    await expect(driver.close()).rejects.toMatchObject({ code: 'IO' });
+  });
+});

@@ -1,0 +1,165 @@
+/** Write-back and GC: what goes to the backing device, what is passed, what stops them. */
+import { describe, expect, it } from 'vitest';
+import { SmallCache } from '../support/small-cache.js';
+
+describe('write-back', () => {
+  it('does not write CLEAN keys, nor flush for them', () => {
+    const small = new SmallCache();
+    expect(small.readIds(10, 8)).toEqual(new Array(8).fill(0));
+    small.drain();
+    expect(small.cache.stats.fills).toBe(1);
+    expect(small.cache.stats.writebackKsets).toBe(1);
+    expect(small.backing.writes).toBe(0);
+    expect(small.backing.flushes).toBe(0);
+  });
+
+  it('writes only the newest version of what a kset holds, and what adjoins in one piece', () => {
+    const small = new SmallCache();
+    small.write(10, 6, 1);
+    small.write(12, 2, 2);
+    small.write(16, 2, 3);
+    small.flush();
+    small.step();
+    expect(small.backing.underWay).toBe(1);
+    small.settle();
+    expect(small.backing.writes).toBe(1);
+    expect(small.durableIds(10, 8)).toEqual([1, 1, 2, 2, 1, 1, 3, 3]);
+  });
+
+  it('leaves out the CLEAN middle of a dirty range that came before it was overwritten', () => {
+    const small = new SmallCache();
+    small.readIds(12, 2);
+    small.write(10, 2, 1);
+    small.write(14, 2, 2);
+    small.drain();
+    expect(small.backing.writes).toBe(2);
+    expect(small.durableIds(10, 6)).toEqual([1, 1, 0, 0, 2, 2]);
+    expect(small.backing.durableVersion(12)).toBeUndefined();
+  });
+
+  it('moves dirty_tail only when the flush has ended', () => {
+    const small = new SmallCache();
+    small.writeFua(10, 1, 1);
+    small.step();
+    small.backing.finish(0);
+    expect(small.backing.kindOf(0)).toBe('flush');
+    expect(small.cache.isClean).toBe(false);
+    small.backing.finish(0);
+    expect(small.cache.isClean).toBe(true);
+  });
+});
+
+describe('payload that does not match its CRC', () => {
+  function corrupted(): SmallCache {
+    const small = new SmallCache({ dataCrc: true, gcPercent: 0 });
+    small.cache.holdWriteback = true;
+    small.writeFua(10, 4, 1);
+    small.writeFua(20, 4, 2);
+    const { index, segments } = small.load();
+    index.seek(0, 20);
+    small.pmem.bytes[segments.dataOffsetBytes[index.segment] + index.offsetSectors * 512 + 100] ^= 1;
+    return small;
+  }
+
+  it('keeps the cache from being opened, and the message names the range', () => {
+    const small = corrupted();
+    expect(() => small.open()).toThrow(/payload of bytes 10240–12287 .* does not match its CRC/);
+  });
+
+  it('stops write-back before it reaches the backing device, and the message names the range', () => {
+    const small = corrupted();
+    small.cache.holdWriteback = false;
+    small.settle();
+    const { writebackError, dirtyTail, keyHead } = small.cache.status();
+    expect(writebackError?.code).toBe('BAD_MEDIA');
+    expect(writebackError?.message).toMatch(/bytes 10240–12287/);
+    expect(dirtyTail).not.toEqual(keyHead);
+    expect(small.durableIds(10, 4)).toEqual([1, 1, 1, 1]);
+    expect(small.durableIds(20, 4)).toEqual([0, 0, 0, 0]);
+    expect(small.cache.isWritebackHopeless).toBe(true);
+    expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
+  });
+
+  it('is counted by GC, which need not stop: the data is on the backing device', () => {
+    const small = new SmallCache({ dataCrc: true, gcPercent: 90 });
+    small.writeFua(10, 4, 1);
+    small.drain();
+    const { index, segments } = small.load();
+    index.seek(0, 10);
+    small.pmem.bytes[segments.dataOffsetBytes[index.segment] + index.offsetSectors * 512] ^= 1;
+    small.cache.setGcPercent(0);
+    small.settle();
+    expect(small.cache.stats.gcPayloadErrors).toBe(1);
+    expect(small.cache.status().keyTail).toEqual(small.cache.status().keyHead);
+  });
+});
+
+describe('the log', () => {
+  it('closes a kset one second after its first key, and not before', () => {
+    const small = new SmallCache();
+    small.clock.advance(500);
+    small.write(10, 1, 1);
+    small.clock.advance(600);
+    small.write(11, 1, 2);
+    expect(small.cache.nextDeadlineMs).toBe(1500);
+    small.clock.advance(399);
+    small.step();
+    expect(small.load().keyCount).toBe(0);
+    small.clock.advance(1);
+    small.step();
+    expect(small.load().keyCount).toBe(2);
+    expect(small.cache.hasOpenKeys).toBe(false);
+  });
+
+  it('that changed under write-back stops it for good', () => {
+    const small = new SmallCache();
+    small.cache.holdWriteback = true;
+    small.writeFua(10, 1, 1);
+    small.pmem.bytes[small.load().segments.dataOffsetBytes[0] + 30] ^= 1;
+    small.cache.holdWriteback = false;
+    small.settle();
+    expect(small.cache.writebackError?.code).toBe('BAD_MEDIA');
+    expect(small.cache.nextDeadlineMs).toBe(Infinity);
+  });
+});
+
+describe('a miss that a write overtakes', () => {
+  it.each([
+    ['its start', 10, 4],
+    ['its middle', 14, 2],
+    ['its end', 16, 2],
+    ['all of it', 10, 8],
+  ])('at %s: the write stays, and no placeholder is left', (_where, sector, sectors) => {
+    const small = new SmallCache();
+    const read = small.read(10, 8);
+    small.write(sector, sectors, 5);
+    expect(small.read(10, 8).isPending).toBe(sectors < 8); // reads around the placeholder
+    while (small.backing.underWay > 0) small.backing.finish(small.backing.underWay - 1);
+    expect(read.isDone).toBe(true);
+    expect(small.placeholders()).toBe(0);
+    const expected = Array.from({ length: 8 }, (_, n) => (10 + n >= sector && 10 + n < sector + sectors ? 5 : 0));
+    expect(small.readIds(10, 8)).toEqual(expected);
+    small.drain();
+    expect(small.durableIds(10, 8)).toEqual(expected);
+  });
+
+  it('and another miss of the same place after it: each fills what is its own', () => {
+    const small = new SmallCache({ gcPercent: 0 });
+    const slow = small.read(10, 4); // call 0
+    small.writeFua(10, 4, 1);
+    small.step(); // write-back: call 1
+    while (small.backing.underWay > 1) small.backing.finish(1);
+    small.step(); // GC frees the segment only when its head has left it
+    small.cache['core'].heads[0].close();
+    small.step();
+    const fresh = small.read(10, 4);
+    expect(fresh.isPending).toBe(true);
+    small.backing.finish(0); // the slow one, with what is on the device by now
+    expect(slow.isDone).toBe(true);
+    expect(small.placeholders()).toBe(1);
+    small.backing.finish(0);
+    expect(fresh.ids).toEqual([1, 1, 1, 1]);
+    expect(small.placeholders()).toBe(0);
+    expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
+  });
+});
