@@ -144,6 +144,9 @@ export function endProblem(walker: LogWalker, behindDirtyTail: boolean, dirtyTai
   }
 }
 
+/** The index has memory for every 4 MiB of the logical device, so a key beyond this is taken for damage: 1 PiB. */
+const LOGICAL_LIMIT_BYTES = 2 ** 50;
+
 /** One past the last byte any key covers, rounded up to a subtree. */
 function reachOfKeys(pmem: PmemReader, metadata: CacheMetadata, options: LoadOptions): number {
   let reach = 0;
@@ -152,11 +155,16 @@ function reachOfKeys(pmem: PmemReader, metadata: CacheMetadata, options: LoadOpt
     const { kset } = walker;
     for (let i = 0; i < kset.keyCount; i++) {
       // A key that is out of bounds is reported by the replay; it must not size the index.
-      if (kset.keyProblem(i, options.geometry, metadata.chain.length, Infinity) !== '') continue;
+      if (kset.keyProblem(i, options.geometry, metadata.chain.length, backingLimit(options)) !== '') continue;
       reach = Math.max(reach, kset.keyOffsetBytes(i) + kset.keyLengthBytes(i));
     }
   }
   return reach;
+}
+
+/** Where keys must end. */
+function backingLimit(options: LoadOptions): number {
+  return Math.min(options.backingBytes, LOGICAL_LIMIT_BYTES);
 }
 
 class Replay {
@@ -178,7 +186,7 @@ class Replay {
     const checkCrc = options.checkPayload && this.metadata.flags.dataCrc;
     const count = kset.keyCount;
     for (let i = 0; i < count; i++) {
-      const wrong = kset.keyProblem(i, options.geometry, segments.count, options.backingBytes);
+      const wrong = kset.keyProblem(i, options.geometry, segments.count, backingLimit(options));
       if (wrong !== '') {
         return {
           code: 'KEY_OUT_OF_BOUNDS',

@@ -235,9 +235,10 @@ export const CATALOGUE = {
     'takes the log to end where it does',
   ),
   LOG_END_TORN: accepted(
-    'note',
-    'a kset that was never completely written lies at the end of the log: a crash leaves this, and nothing acknowledged was in it',
+    'warning',
+    'a kset that is not whole lies at the end of the log: either a crash tore it, and then nothing in it was acknowledged, or it is damaged, and then its keys are lost; nothing tells which',
     'takes the log to end there and overwrites it',
+    'blank the end of the log; opening the cache for writing here does that too',
   ),
 
   // Keys

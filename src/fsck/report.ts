@@ -47,9 +47,11 @@ export function verdictLine(path: string, result: CheckResult): string {
   const counts = { error: 0, warning: 0, note: 0 };
   for (const finding of result.findings) counts[finding.severity]++;
   const { ksets, keys } = result.examined;
-  const notes = counts.note === 0 ? '' : `, ${counts.note} notes`;
-  if (result.clean) return `${path}: clean, ${ksets} ksets, ${keys} keys${notes}`;
+  const many = (count: number, noun: string) => `${count} ${noun}${count === 1 ? '' : 's'}`;
+  const notes = counts.note === 0 ? '' : `, ${many(counts.note, 'note')}`;
+  if (result.clean) return `${path}: clean, ${many(ksets, 'kset')}, ${many(keys, 'key')}${notes}`;
   const refused = result.findings.some((finding) => finding.kernelRefuses);
   const more = Object.keys(result.omitted).length === 0 ? '' : ' and more';
-  return `${path}: ${counts.error} errors, ${counts.warning} warnings${notes}${more}; the kernel ${refused ? 'refuses to attach it' : 'attaches it all the same'}`;
+  const found = `${many(counts.error, 'error')}, ${many(counts.warning, 'warning')}${notes}${more}`;
+  return `${path}: ${found}; the kernel ${refused ? 'refuses to attach it' : 'attaches it all the same'}`;
 }

@@ -1,9 +1,11 @@
 /** What keeps a cache from being loaded: every code of a media problem, by the damage that the check is tested with. */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { KERNEL_GEOMETRY, MIB } from '../../src/engine/media/geometry.js';
+import { KeyField, KSET_HEADER_BYTES } from '../../src/engine/media/kset.js';
 import type { ProblemCode } from '../../src/engine/media/problem.js';
 import { loadCache } from '../../src/engine/recovery.js';
 import { DAMAGERS, makeHopping, type Damager } from '../support/damage/damagers.js';
+import { changeKset, ksetsOf } from '../support/damage/edit.js';
 import { unpackImage } from '../support/images.js';
 import { SparseImage } from '../support/sparse-image.js';
 
@@ -74,4 +76,13 @@ describe('a load goes on in spite of', () => {
   it.each(cases.map((one) => [`${one.code} ${one.variant ?? ''}`, one] as const))('%s', (_title, damager) => {
     expect(problemsAfter(damager)).toEqual([]);
   });
+});
+
+it('a key far beyond any device does not size the index when nobody says how large the device is', () => {
+  const image = bases.get('dirty-crc')!.clone();
+  const [place] = ksetsOf(image).places;
+  changeKset(image, place, (view) => view.setUint32(KSET_HEADER_BYTES + KeyField.off + 4, 2 ** 20, true));
+  const options = { geometry: KERNEL_GEOMETRY, backingBytes: Infinity, checkPayload: false };
+  const result = loadCache(image, options);
+  expect('problems' in result && result.problems.map(({ code }) => code)).toEqual(['KEY_OUT_OF_BOUNDS']);
 });
