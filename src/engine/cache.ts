@@ -224,7 +224,9 @@ export class Cache {
     const op = group.op[i];
     if (op === Op.read) return true;
     if (op === Op.write && group.doneBytes[i] < group.lengthBytes[i]) return false;
-    const needsLog = op === Op.flush || (group.flags[i] & RequestFlag.fua) !== 0;
+    // A write with something to write did its preflush before it took room.
+    const forced = group.lengthBytes[i] === 0 ? RequestFlag.fua | RequestFlag.preflush : RequestFlag.fua;
+    const needsLog = op === Op.flush || (group.flags[i] & forced) !== 0;
     return logged || !needsLog;
   }
 

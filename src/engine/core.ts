@@ -139,10 +139,15 @@ export class Core {
   get cacheFlags(): number {
     return encodeCacheFlags(this.flags);
   }
-  /** Sets gc_percent (0–90) durably. */
+  /** Sets gc_percent (0–90) durably. Throws what the device throws, and then the cache stops. */
   setGcPercent(gcPercent: number): void {
     this.flags = { ...this.flags, gcPercent };
-    this.storeCacheInfo();
+    try {
+      this.storeCacheInfo();
+    } catch (error) {
+      if (error instanceof PcacheError) this.failure ??= error;
+      throw error;
+    }
   }
   /** Writes cache_info durably, as at the end of every attach. */
   storeCacheInfo(): void {

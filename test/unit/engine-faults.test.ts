@@ -122,6 +122,13 @@ describe('the cache device fails', () => {
     },
   );
 
+  it('while gc_percent is set: that throws, and the cache stops', () => {
+    const small = new SmallCache();
+    small.pmem.fail({ after: 1, times: 1 });
+    expect(() => small.cache.setGcPercent(10)).toThrow(/failed as asked/);
+    expect(small.write(20, 4, 2).errorCode).toBe('IO');
+  });
+
   it('for good: everything that waits fails, and what was acknowledged is there after a crash', () => {
     const small = new SmallCache();
     small.writeFua(10, 4, 1);

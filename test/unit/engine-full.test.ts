@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { CacheDriver } from '../../src/engine/driver.js';
 import { SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
+import { RequestFlag } from '../../src/engine/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SmallCache, type Request } from '../support/small-cache.js';
 
@@ -117,6 +118,20 @@ function withStuckLog(): SmallCache {
   }
   throw new Error('the log never ran out of room');
 }
+
+describe('with no room in the log', () => {
+  it.each([
+    ['FLUSH', (small: SmallCache) => small.flush()],
+    ['an empty write with PREFLUSH', (small: SmallCache) => small.write(0, 0, 1, RequestFlag.preflush)],
+    ['an empty FUA write', (small: SmallCache) => small.writeFua(0, 0, 1)],
+  ])('%s is not acknowledged while there are open ksets', (_name, request) => {
+    const small = withStuckLog();
+    const flush = request(small);
+    expect(flush.isPending).toBe(true);
+    failWriteback(small, 1);
+    expect(flush.errorCode).toBe('CACHE_FULL');
+  });
+});
 
 describe('closing', () => {
   it('waits for what was taken, closes the ksets and reports what stays dirty', async () => {
