@@ -9,7 +9,7 @@ import { printed, runGuest, statusLines } from '../support/kernel.js';
 import { ENGINE_IN_FLIGHT, expectSound, format, logicalDevice, predictedStatus, runEngine, type Images } from './host.js';
 import { afterAll, bytesOfIds, decodeAcks, differences, judgeCrash } from './ledger.js';
 import { encodeRequests, firstRequests, requestsOf, type Request, type Workload } from './requests.js';
-import { expectStatus } from './status.js';
+import { expectStatus, segmentsUsed } from './status.js';
 
 const KERNEL_REQUESTS = 3000;
 const ENGINE_REQUESTS = 4000;
@@ -19,6 +19,11 @@ const CACHE_BYTES = 512 * 1024 * 1024;
 /** Ids of one side's requests; more than it ever has. */
 const IDS_PER_SIDE = 1_000_000;
 const CRASH_SHARE = 0.8;
+/**
+ * The backing device is slowed down, so that much stays dirty, only where the kernel's writes find room
+ * without write-back: each kset then takes as long as the delay.
+ */
+const HELD_MAX_SEGMENTS_USED = 16;
 
 export interface ChainOptions {
   readonly seed: number;
@@ -129,10 +134,11 @@ export class Chain {
     const { random } = this;
     const { images, dataCrc, first } = this.options;
     const isNew = first === 'kernel' && this.side === 1;
-    const heldMs = random.chance(0.5) ? random.between(500, 3000) : undefined;
     const workload = this.workload('mixed', KERNEL_REQUESTS, KERNEL_THREADS);
     const crashAt = random.chance(CRASH_SHARE) ? random.between(KERNEL_REQUESTS * 0.2, KERNEL_REQUESTS * 0.95) : 0;
     const predicted = isNew ? undefined : await predictedStatus(images);
+    const mayHold = predicted === undefined || segmentsUsed(predicted) <= HELD_MAX_SEGMENTS_USED;
+    const heldMs = random.chance(0.5) && mayHold ? random.between(500, 3000) : undefined;
     const guest = await runGuest({
       ...images,
       crashes: crashAt > 0,

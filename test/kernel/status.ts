@@ -9,12 +9,16 @@ function fieldsOf(line: string): Record<(typeof FIELDS)[number], string> {
   return Object.fromEntries(FIELDS.map((name, n) => [name, words[n]])) as Record<(typeof FIELDS)[number], string>;
 }
 
+export function segmentsUsed(line: string): number {
+  return Number(fieldsOf(line)['segments used']);
+}
+
 /** Whether the kernel may collect garbage in a cache with this status. */
 function mayCollect(line: string, writebackHeld: boolean): boolean {
   const fields = fieldsOf(line);
   const threshold = Math.floor((Number(fields['segments']) * Number(fields['gc_percent'])) / 100);
   const collectable = !writebackHeld || fields['key_tail'] !== fields['dirty_tail'];
-  return Number(fields['segments used']) >= threshold && collectable;
+  return segmentsUsed(line) >= threshold && collectable;
 }
 
 /**
