@@ -15,6 +15,10 @@ orExplain(() => {
   setup();
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const env = seeds === undefined ? process.env : { ...process.env, PCACHE_KERNEL_SEEDS: seeds };
-  const result = spawnSync(process.execPath, [vitest, 'run', 'test/kernel', ...args], { cwd: root, stdio: 'inherit', env });
+  const result = spawnSync(process.execPath, [vitest, 'run', 'test/kernel', ...args], {
+    cwd: root,
+    stdio: 'inherit',
+    env,
+  });
   process.exitCode = result.status ?? 1;
 });

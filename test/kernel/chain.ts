@@ -6,7 +6,15 @@ import { expect } from 'vitest';
 import { SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { printed, runGuest, statusLines } from '../support/kernel.js';
-import { ENGINE_IN_FLIGHT, expectSound, format, logicalDevice, predictedStatus, runEngine, type Images } from './host.js';
+import {
+  ENGINE_IN_FLIGHT,
+  expectSound,
+  format,
+  logicalDevice,
+  predictedStatus,
+  runEngine,
+  type Images,
+} from './host.js';
 import { afterAll, bytesOfIds, decodeAcks, differences, judgeCrash } from './ledger.js';
 import { encodeRequests, firstRequests, requestsOf, type Request, type Workload } from './requests.js';
 import { expectStatus, segmentsUsed } from './status.js';
@@ -76,13 +84,21 @@ export class Chain {
     return sha256;
   }
 
-  private judge(workload: Workload, acked: readonly number[], inFlight: number, name: string): (found: Int32Array) => void {
+  private judge(
+    workload: Workload,
+    acked: readonly number[],
+    inFlight: number,
+    name: string,
+  ): (found: Int32Array) => void {
     const requests: Request[] = firstRequests(workload, workload.count);
     return (found) => {
       const verdict = judgeCrash(this.ids, requests, acked, inFlight, found);
       expect(verdict.wrong).toEqual([]);
       expect(verdict.requestsEnded).toBe(acked.reduce((sum, n) => sum + n));
-      this.tell(name, `killed after ${verdict.requestsEnded} of ${workload.count} requests, ${verdict.durableSectors} sectors durable, ${verdict.lostSectors} lost legally`);
+      this.tell(
+        name,
+        `killed after ${verdict.requestsEnded} of ${workload.count} requests, ${verdict.durableSectors} sectors durable, ${verdict.lostSectors} lost legally`,
+      );
       this.requests += verdict.requestsEnded;
     };
   }
@@ -109,7 +125,14 @@ export class Chain {
     if (random.chance(CRASH_SHARE)) {
       const killAt = random.between(ENGINE_REQUESTS * 0.2, ENGINE_REQUESTS * 0.95);
       const killDelayMs = random.chance(0.2) ? random.below(1500) : 0;
-      const { acked } = await runEngine(images, this.ids, { slots, workload, gcPercent, ending: 'kill', killAt, killDelayMs });
+      const { acked } = await runEngine(images, this.ids, {
+        slots,
+        workload,
+        gcPercent,
+        ending: 'kill',
+        killAt,
+        killDelayMs,
+      });
       await this.lookAt(this.judge(workload, [acked], ENGINE_IN_FLIGHT, 'engine'));
     } else {
       await runEngine(images, this.ids, { slots, workload, gcPercent, ending: 'close' });
@@ -122,7 +145,13 @@ export class Chain {
     const workload = this.workload('fill', FILL_MAX, 1);
     const stopBeforeSegmentEnd = this.random.between(8, 250) * 1024;
     const { images } = this.options;
-    const { acked, report } = await runEngine(images, this.ids, { slots, workload, gcPercent, stopBeforeSegmentEnd, ending: 'close' });
+    const { acked, report } = await runEngine(images, this.ids, {
+      slots,
+      workload,
+      gcPercent,
+      stopBeforeSegmentEnd,
+      ending: 'close',
+    });
     expect(acked, 'the log is to come near the end of its segment').toBeLessThan(FILL_MAX);
     expect(report!.segmentsFreed).toBeGreaterThan(0);
     this.ids = afterAll(this.ids, firstRequests(workload, acked));
@@ -153,7 +182,8 @@ export class Chain {
       ].join('\n'),
     });
     if (predicted !== undefined) expectStatus(statusLines(guest)[0], predicted, heldMs !== undefined);
-    for (const line of printed(guest, 'replay')) expect(line).toMatch(/^\d+ (requests|sectors checked), 0 wrong sectors$/);
+    for (const line of printed(guest, 'replay'))
+      expect(line).toMatch(/^\d+ (requests|sectors checked), 0 wrong sectors$/);
     if (crashAt > 0) {
       const acked = decodeAcks(guest.files.get('acks'), KERNEL_THREADS);
       await this.lookAt(this.judge(workload, acked, 1, 'kernel'));

@@ -39,7 +39,10 @@ function masked(metadata: Buffer, segments: number): Buffer {
 function differingBlocks(a: Buffer, b: Buffer): number[] {
   expect(a.length).toBe(b.length);
   const blocks = Array.from({ length: a.length / BLOCK_BYTES }, (_, n) => n);
-  return blocks.filter((n) => !a.subarray(n * BLOCK_BYTES, (n + 1) * BLOCK_BYTES).equals(b.subarray(n * BLOCK_BYTES, (n + 1) * BLOCK_BYTES)));
+  return blocks.filter(
+    (n) =>
+      !a.subarray(n * BLOCK_BYTES, (n + 1) * BLOCK_BYTES).equals(b.subarray(n * BLOCK_BYTES, (n + 1) * BLOCK_BYTES)),
+  );
 }
 
 /** Every dual structure that the kernel wrote must decode, so that the masked bytes are not beyond suspicion. */
@@ -94,18 +97,31 @@ const CASES: readonly Case[] = [
 
 describeWithKernel('a cache that pcache format made', () => {
   describe.each(CASES)('$name', ({ sizeBytes, dataCrc, gcPercent }) => {
-    it('attaches, changes by its cache_info only, takes writes, and is sound afterwards', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
-      images = new Images(DEVICE_SECTORS);
-      const flags = [...(dataCrc ? ['--data-crc'] : []), ...(gcPercent === undefined ? [] : ['--gc-percent', String(gcPercent)])];
-      await format(images, '--size', String(sizeBytes), ...flags);
-      const predicted = await predictedStatus(images);
-      const segments = segmentCountFor(KERNEL_GEOMETRY, sizeBytes);
-      const formatted = metadataOf(images.cache, segments);
-      const workload: Workload = { kind: 'mixed', seed: 7, count: 2000, deviceSectors: DEVICE_SECTORS, threads: 2, firstId: 1 };
-      const guest = await runGuest({
-        ...images,
-        files: { list: encodeRequests([...requestsOf(workload)]), versions: bytesOfIds(images.initialIds) },
-        script: `
+    it(
+      'attaches, changes by its cache_info only, takes writes, and is sound afterwards',
+      { timeout: KERNEL_TEST_TIMEOUT_MS },
+      async () => {
+        images = new Images(DEVICE_SECTORS);
+        const flags = [
+          ...(dataCrc ? ['--data-crc'] : []),
+          ...(gcPercent === undefined ? [] : ['--gc-percent', String(gcPercent)]),
+        ];
+        await format(images, '--size', String(sizeBytes), ...flags);
+        const predicted = await predictedStatus(images);
+        const segments = segmentCountFor(KERNEL_GEOMETRY, sizeBytes);
+        const formatted = metadataOf(images.cache, segments);
+        const workload: Workload = {
+          kind: 'mixed',
+          seed: 7,
+          count: 2000,
+          deviceSectors: DEVICE_SECTORS,
+          threads: 2,
+          firstId: 1,
+        };
+        const guest = await runGuest({
+          ...images,
+          files: { list: encodeRequests([...requestsOf(workload)]), versions: bytesOfIds(images.initialIds) },
+          script: `
           attach ${dataCrc}; detach
           /tmp/x/replay metadata /dev/pmem0 ${segments} /tmp/x/attached
           attach ${dataCrc}
@@ -114,21 +130,22 @@ describeWithKernel('a cache that pcache format made', () => {
           sync -d /dev/mapper/pc
           status
           detach`,
-      });
+        });
 
-      const [line, again, last] = statusLines(guest);
-      expect(line).toBe(predicted);
-      expect(again).toBe(predicted);
-      expect(predicted).toMatch(new RegExp(`^0 ${segments} ${segments} 1 ${gcPercent ?? 70} [0-9a-f]+ 0:0 0:0 0:0$`));
-      expectOnlyAttached(formatted, guest.files.get('attached')!, segments);
-      expect(printed(guest, 'replay')).toEqual(['2000 requests, 0 wrong sectors']);
+        const [line, again, last] = statusLines(guest);
+        expect(line).toBe(predicted);
+        expect(again).toBe(predicted);
+        expect(predicted).toMatch(new RegExp(`^0 ${segments} ${segments} 1 ${gcPercent ?? 70} [0-9a-f]+ 0:0 0:0 0:0$`));
+        expectOnlyAttached(formatted, guest.files.get('attached')!, segments);
+        expect(printed(guest, 'replay')).toEqual(['2000 requests, 0 wrong sectors']);
 
-      await expectSound(images);
-      const logical = await logicalDevice(images);
-      expect(printed(guest, 'sha256')).toEqual([`${logical.sha256}  -`]);
-      expect(differences(logical.ids, afterAll(images.initialIds, requestsOf(workload)))).toEqual([]);
-      expectStatus(last, await predictedStatus(images), false);
-    });
+        await expectSound(images);
+        const logical = await logicalDevice(images);
+        expect(printed(guest, 'sha256')).toEqual([`${logical.sha256}  -`]);
+        expect(differences(logical.ids, afterAll(images.initialIds, requestsOf(workload)))).toEqual([]);
+        expectStatus(last, await predictedStatus(images), false);
+      },
+    );
   });
 });
 

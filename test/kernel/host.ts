@@ -1,7 +1,17 @@
 /** What these tests do on this side of the virtual machine: our commands, and our engine in a process of its own. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, ftruncateSync, openSync, readFileSync, readSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
@@ -116,7 +126,9 @@ export async function runEngine(images: Images, ids: Int32Array, options: Engine
   const { killAt, killDelayMs, ending, ...rest } = options;
   const { cache, backing } = images;
   const job: EngineJob = { ...rest, cache, backing, acks, versions, ending: ending === 'kill' ? 'hang' : ending };
-  const child = spawn(process.execPath, [runnable('test/support/engine-process.ts'), JSON.stringify(job)], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [runnable('test/support/engine-process.ts'), JSON.stringify(job)], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));

@@ -20,7 +20,9 @@ export function contentsOf(ids: Int32Array): Uint8Array {
 /** The id of every sector; NOT_A_STAMP where the contents are nobody's. */
 export function idsOf(contents: Uint8Array): Int32Array {
   const words = wordsOf(contents);
-  return Int32Array.from({ length: contents.length / SECTOR_BYTES }, (_, sector) => readStamp(words, sector * SECTOR_WORDS, sector));
+  return Int32Array.from({ length: contents.length / SECTOR_BYTES }, (_, sector) =>
+    readStamp(words, sector * SECTOR_WORDS, sector),
+  );
 }
 
 /** Ids as the engine's and the guest's programs read them: 32 bits each. */
@@ -123,10 +125,16 @@ export function judgeCrash(
     const least = floor[sector];
     const one = requests[id - firstId] as Request | undefined;
     const later =
-      one !== undefined && submitted[id - firstId] === 1 && id > least && writes(one) &&
-      sector >= one.sector && sector < one.sector + one.sectors;
+      one !== undefined &&
+      submitted[id - firstId] === 1 &&
+      id > least &&
+      writes(one) &&
+      sector >= one.sector &&
+      sector < one.sector + one.sectors;
     if (id !== least && !later && wrongSectors++ < MAX_TOLD) {
-      wrong.push(`sector ${sector}: ${nameOf(id)}; durable ${least}, acknowledged ${acknowledged[sector]}, before ${base[sector]}`);
+      wrong.push(
+        `sector ${sector}: ${nameOf(id)}; durable ${least}, acknowledged ${acknowledged[sector]}, before ${base[sector]}`,
+      );
     }
     if (least !== base[sector]) durableSectors++;
     if (id < acknowledged[sector]) lostSectors++;
@@ -138,5 +146,7 @@ export function judgeCrash(
 /** The acknowledgements file: one 32-bit word per thread. What was never written is 0. */
 export function decodeAcks(bytes: Uint8Array | undefined, threads: number): number[] {
   const view = bytes === undefined ? undefined : new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Array.from({ length: threads }, (_, t) => (view !== undefined && view.byteLength >= t * 4 + 4 ? view.getUint32(t * 4, true) : 0));
+  return Array.from({ length: threads }, (_, t) =>
+    view !== undefined && view.byteLength >= t * 4 + 4 ? view.getUint32(t * 4, true) : 0,
+  );
 }

@@ -40,7 +40,14 @@ afterEach(() => images.remove());
 
 /** Brings the log close to its segment's end. @returns what the device holds then */
 async function wrap(slots: number): Promise<Int32Array> {
-  const fill: Workload = { kind: 'fill', seed: 5, count: 500_000, deviceSectors: DEVICE_SECTORS, threads: 1, firstId: 1 };
+  const fill: Workload = {
+    kind: 'fill',
+    seed: 5,
+    count: 500_000,
+    deviceSectors: DEVICE_SECTORS,
+    threads: 1,
+    firstId: 1,
+  };
   const { acked, report } = await runEngine(images, images.initialIds, {
     slots,
     workload: fill,
@@ -59,7 +66,14 @@ describeWithKernel('a cache that our engine wrote, in the kernel', () => {
       images = new Images(DEVICE_SECTORS);
       await format(images, '--size', '512MiB', ...(dataCrc ? ['--data-crc'] : []));
       const base = wrapped ? await wrap(slots) : images.initialIds;
-      const workload: Workload = { kind: 'mixed', seed: 11, count: REQUESTS, deviceSectors: DEVICE_SECTORS, threads: 1, firstId: FIRST_MIXED_ID };
+      const workload: Workload = {
+        kind: 'mixed',
+        seed: 11,
+        count: REQUESTS,
+        deviceSectors: DEVICE_SECTORS,
+        threads: 1,
+        firstId: FIRST_MIXED_ID,
+      };
       const { acked } = await runEngine(images, base, {
         slots,
         workload,
@@ -78,7 +92,8 @@ describeWithKernel('a cache that our engine wrote, in the kernel', () => {
         expect(differences(logical.ids, afterAll(base, requests))).toEqual([]);
       }
       const predicted = await predictedStatus(images);
-      if (wrapped) expect(predicted, 'the log is to have left its first segment').not.toMatch(/ 0:\d+ \d+:\d+ \d+:\d+$/);
+      if (wrapped)
+        expect(predicted, 'the log is to have left its first segment').not.toMatch(/ 0:\d+ \d+:\d+ \d+:\d+$/);
 
       const guest = await runGuest({
         ...images,

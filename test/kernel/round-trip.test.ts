@@ -14,7 +14,8 @@ const LEAST_REQUESTS = 2000;
 function seeds(): number[] {
   const text = process.env['PCACHE_KERNEL_SEEDS'] ?? String(DEFAULT_SEEDS);
   const [, low, high] = /^(?:(\d+)-)?(\d+)$/.exec(text) ?? [];
-  if (high === undefined) throw new Error(`PCACHE_KERNEL_SEEDS is "${text}"; give a number of seeds, or a range such as 5-8`);
+  if (high === undefined)
+    throw new Error(`PCACHE_KERNEL_SEEDS is "${text}"; give a number of seeds, or a range such as 5-8`);
   const first = Number(low ?? 1);
   return Array.from({ length: Math.max(0, Number(high) - first + 1) }, (_, n) => first + n);
 }

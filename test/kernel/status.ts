@@ -1,7 +1,17 @@
 /** The kernel's status line (format §4), compared with what `pcache info` predicted before the attach. */
 import { expect } from 'vitest';
 
-const FIELDS = ['superblock flags', 'segments on device', 'segments', 'segments used', 'gc_percent', 'flags', 'key_head', 'dirty_tail', 'key_tail'] as const;
+const FIELDS = [
+  'superblock flags',
+  'segments on device',
+  'segments',
+  'segments used',
+  'gc_percent',
+  'flags',
+  'key_head',
+  'dirty_tail',
+  'key_tail',
+] as const;
 
 function fieldsOf(line: string): Record<(typeof FIELDS)[number], string> {
   const words = line.split(' ');

@@ -169,7 +169,13 @@ async function main(job: EngineJob): Promise<EngineReport> {
   if (job.ending === 'drain') await driver.drain();
   await driver.close();
   const { segmentsFreed, gcKsets } = cache.stats;
-  const report = { requests: run.requests, wrongSectors: run.wrongSectors, segmentsFreed, gcKsets, statusLine: cache.status().line };
+  const report = {
+    requests: run.requests,
+    wrongSectors: run.wrongSectors,
+    segmentsFreed,
+    gcKsets,
+    statusLine: cache.status().line,
+  };
   run.close();
   pmem.close();
   backing.close();

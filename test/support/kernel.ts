@@ -6,7 +6,17 @@
  * At most one machine runs at a time, whatever the number of test processes: `flock` sees to it.
  */
 import { spawn } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -122,12 +132,26 @@ export async function runGuest(job: GuestJob): Promise<GuestResult> {
   }
 }
 
-async function boot(job: GuestJob, exchange: string, seconds: number): Promise<{ status: number | null; output: string }> {
-  const command = ['-F', LOCK_PATH, 'bash', join(folderOf(), 'vm.sh'), job.cache, job.backing, exchange, String(seconds)];
+async function boot(
+  job: GuestJob,
+  exchange: string,
+  seconds: number,
+): Promise<{ status: number | null; output: string }> {
+  const command = [
+    '-F',
+    LOCK_PATH,
+    'bash',
+    join(folderOf(), 'vm.sh'),
+    job.cache,
+    job.backing,
+    exchange,
+    String(seconds),
+  ];
   // A group of its own, so that nothing of it is left when this process ends early.
   const child = spawn('flock', command, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
   const kill = () => {
-    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) process.kill(-child.pid, 'SIGKILL');
+    if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
+      process.kill(-child.pid, 'SIGKILL');
   };
   process.once('exit', kill);
   let output = '';
@@ -156,7 +180,10 @@ function problemOf(status: number | null, output: string, seconds: number, crash
 
 function tailOf(output: string): string {
   const lines = output.split('\n').filter((line) => line.trim() !== '');
-  return lines.slice(-TAIL_LINES).map((line) => `  | ${line}`).join('\n');
+  return lines
+    .slice(-TAIL_LINES)
+    .map((line) => `  | ${line}`)
+    .join('\n');
 }
 
 let compiled: Promise<string> | undefined;
@@ -167,7 +194,9 @@ function replayProgram(): Promise<string> {
     const folder = imagesFolderOf(process.ppid); // goes with the run
     mkdirSync(folder, { recursive: true });
     const target = join(folder, `guest-replay-${process.pid}`);
-    const child = spawn('gcc', ['-O2', '-Wall', '-Wextra', '-pthread', '-o', target, REPLAY_SOURCE], { stdio: 'inherit' });
+    const child = spawn('gcc', ['-O2', '-Wall', '-Wextra', '-pthread', '-o', target, REPLAY_SOURCE], {
+      stdio: 'inherit',
+    });
     const status = await new Promise((resolve, reject) => {
       child.on('error', reject);
       child.on('close', resolve);
