@@ -1,5 +1,5 @@
 /**
- * `node scripts/mutate.mjs [--only TEXT] [--keep-going]`: breaks the engine in one place at a time, in a copy
+ * `node scripts/mutate.mjs [--only TEXT] [--no-baseline]`: breaks the engine in one place at a time, in a copy
  * of the tree, and runs the tests that prove it. Prints a table: mutation, red or green, and what saw it.
  * Exit status 1 if any mutation stays green, or if the tests are not green without one.
  *

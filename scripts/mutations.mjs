@@ -40,8 +40,8 @@ export const MUTATIONS = [
   {
     name: 'dirty_tail moved before the backing flush',
     file: 'src/engine/writeback.ts',
-    find: '    this.core.backing.flush((error) => {\n      if (error) this.fail(error);\n      else this.moveDirtyTail();',
-    put: '    this.moveDirtyTail();\n    this.busy = true;\n    this.core.backing.flush((error) => {\n      this.busy = false;\n      if (error) this.fail(error);',
+    find: '    this.core.backing.flush((error) => {\n      if (error) this.fail(error);\n      else this.endOfPass();',
+    put: '    this.endOfPass();\n    this.busy = true;\n    this.core.backing.flush((error) => {\n      this.busy = false;\n      if (error) this.fail(error);',
   },
   {
     name: 'no backing flush',
@@ -52,8 +52,8 @@ export const MUTATIONS = [
   {
     name: 'dirty_tail not persisted',
     file: 'src/engine/writeback.ts',
-    find: '      core.dirtyTail.offsetBytes += this.advanceBytes;\n      core.dirtyTail.store();\n      core.pmem.persist();',
-    put: '      core.dirtyTail.offsetBytes += this.advanceBytes;\n      core.dirtyTail.store();',
+    find: '      core.dirtyTail.store();\n      core.pmem.persist();',
+    put: '      core.dirtyTail.store();',
   },
   {
     name: 'key_tail not persisted before segments are freed',
@@ -96,6 +96,36 @@ export const MUTATIONS = [
     file: 'src/engine/segments.ts',
     find: 'chain.generationWinner[segment] = chain.generationWinner[segment] === 0 ? 1 : 0;',
     put: '',
+  },
+  {
+    name: 'GC passes the older dirty_tail',
+    file: 'src/engine/gc.ts',
+    find: 'if (this.isNeeded) core.dirtyTail.storeInBoth(core.pmem);',
+    put: '',
+  },
+  {
+    name: 'segments freed that the older key_tail leads to',
+    file: 'src/engine/gc.ts',
+    find: 'if (left >= 0 || segments.hasDead) keyTail.storeInBoth(core.pmem);',
+    put: '',
+  },
+  {
+    name: 'segments taken at open that the older key_tail leads to',
+    file: 'src/engine/core.ts',
+    find: '  core.keyTail.storeInBoth(pmem);',
+    put: '',
+  },
+  {
+    name: 'segment infos not aligned at open',
+    file: 'src/engine/twins.ts',
+    find: 'if (differs) copyOver',
+    put: 'if (differs && repaired < 0) copyOver',
+  },
+  {
+    name: 'repaired twin with the number of the good one',
+    file: 'src/engine/twins.ts',
+    find: 'view.getUint8(SEQ_OFFSET) + 1',
+    put: 'view.getUint8(SEQ_OFFSET)',
   },
   // ---- acknowledgement
   {
@@ -196,6 +226,12 @@ export const MUTATIONS = [
     put: '',
   },
   {
+    name: 'what a torn kset left is not blanked at open',
+    file: 'src/engine/core.ts',
+    find: '  blankLogEnd(pmem, loaded);',
+    put: '',
+  },
+  {
     name: 'no reserve of segments for the log',
     file: 'src/engine/segments.ts',
     find: 'export const LOG_RESERVE_SEGMENTS = 1;',
@@ -235,8 +271,8 @@ export const MUTATIONS = [
   {
     name: 'failed backing flush moves dirty_tail',
     file: 'src/engine/writeback.ts',
-    find: '      if (error) this.fail(error);\n      else this.moveDirtyTail();',
-    put: '      if (error) this.fail(error);\n      this.moveDirtyTail();',
+    find: '      if (error) this.fail(error);\n      else this.endOfPass();',
+    put: '      if (error) this.fail(error);\n      this.endOfPass();',
   },
   {
     name: 'GC passes dirty_tail',
@@ -251,7 +287,13 @@ export const MUTATIONS = [
     put: 'if (core.dataCrc && isClean &&',
   },
   {
-    name: 'cache goes on after its device failed',
+    name: 'the cache goes on when dirty_tail could not be stored',
+    file: 'src/engine/writeback.ts',
+    find: '      core.failure ??= error;',
+    put: '',
+  },
+  {
+    name: 'the cache goes on after its device failed',
     file: 'src/engine/cache.ts',
     find: '    this.core.failure ??= error;\n    if (group) {',
     put: '    if (group) {',
