@@ -9,7 +9,10 @@ export function countTests(text) {
   const { numPassedTests: passed, numFailedTests, numPendingTests, numTodoTests, testResults } = JSON.parse(text);
   const unloaded = testResults.filter((file) => file.status === 'failed' && file.assertionResults.length === 0).length;
   const failed = numFailedTests + unloaded;
-  return { line: `${passed} passed, ${failed} failed, ${numPendingTests + numTodoTests} skipped`, ok: failed === 0 && passed > 0 };
+  return {
+    line: `${passed} passed, ${failed} failed, ${numPendingTests + numTodoTests} skipped`,
+    ok: failed === 0 && passed > 0,
+  };
 }
 
 if (process.argv[2] !== undefined) {

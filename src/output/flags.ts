@@ -12,7 +12,7 @@ export const rangeFlag = Flags.custom<ByteRange>({
   helpValue: 'RANGE',
 });
 
-const SPEED_ACCEPTED = "give max, realtime, or a factor such as 4x or 0.5x";
+const SPEED_ACCEPTED = 'give max, realtime, or a factor such as 4x or 0.5x';
 
 /** How fast a trace is replayed: 1 is real time, Infinity as fast as it goes. */
 export const speedFlag = Flags.custom<number>({

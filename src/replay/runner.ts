@@ -3,7 +3,7 @@
  * under way at once. At full speed the next one goes as soon as there is a place for it; with pacing, not
  * before its time.
  */
-import type { CacheDriver , PcacheError} from '../engine/index.js';
+import type { CacheDriver, PcacheError } from '../engine/index.js';
 import { Op, RequestFlag, RequestState } from '../engine/index.js';
 import type { Pmem } from '../engine/device/pmem.js';
 import { TraceFlag, TraceOp, type TraceBatch } from '../trace/index.js';
