@@ -71,12 +71,12 @@ export function loadCache(pmem: PmemReader, options: LoadOptions): LoadResult {
   const replay = new Replay(pmem, metadata, segments, index, options);
   let behindDirtyTail = true;
   let logBytes = 0;
-  segments.markUsed(keyTail.segment);
+  segments.markInLog(keyTail.segment);
   while (walker.next()) {
     if (walker.isAt(dirtyTail)) behindDirtyTail = false;
     logBytes += walker.kset.lengthBytes;
     if (walker.kset.isLast) {
-      segments.markUsed(walker.kset.nextSegment);
+      segments.markInLog(walker.kset.nextSegment);
       continue;
     }
     const problem = replay.kset(walker.kset, walker.position, behindDirtyTail);

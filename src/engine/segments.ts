@@ -27,6 +27,8 @@ export class SegmentTable {
   private readonly generations: Float64Array;
   private readonly references: Uint32Array;
   private readonly used: Uint8Array;
+  /** Segments that the log runs through: they are in use without references, and end with the log's leaving. */
+  private readonly inLog: Uint8Array;
   private usedTotal = 0;
   private searchFrom = 0;
   /** Segments whose last reference went, to be raised by `retire()`. */
@@ -44,6 +46,7 @@ export class SegmentTable {
     for (let i = 0; i < this.count; i++) this.generationLow[i] = lowWord(this.generations[i]);
     this.references = new Uint32Array(this.count);
     this.used = new Uint8Array(this.count);
+    this.inLog = new Uint8Array(this.count);
   }
 
   get usedCount(): number {
@@ -62,7 +65,12 @@ export class SegmentTable {
     return this.references[segment];
   }
 
-  /** Marks a segment used without a reference: a segment of the log. */
+  /** Marks a segment that the log runs through. */
+  markInLog(segment: number): void {
+    this.markUsed(segment);
+    this.inLog[segment] = 1;
+  }
+
   markUsed(segment: number): void {
     if (this.used[segment] === 0) {
       this.used[segment] = 1;
@@ -80,7 +88,10 @@ export class SegmentTable {
 
   /** A segment for the log, or -1. */
   takeForLog(): number {
-    return this.freeCount === 0 ? -1 : this.take();
+    if (this.freeCount === 0) return -1;
+    const segment = this.take();
+    this.inLog[segment] = 1;
+    return segment;
   }
 
   /** The next free segment after the one taken last, as the kernel chooses. There must be one. */
@@ -99,10 +110,13 @@ export class SegmentTable {
     this.references[segment]++;
   }
 
-  /** Drops a reference. The segment is free only after `retire()`. */
+  /**
+   * Drops a reference. The segment is free only after `retire()`. One that the log runs through stays: the
+   * kernel may crash with keys in the log whose segment it has freed, and given to the log, already.
+   */
   put(segment: number): void {
     assert(this.references[segment] > 0, 'a segment reference is dropped twice');
-    if (--this.references[segment] === 0) this.dead.push(segment);
+    if (--this.references[segment] === 0 && this.inLog[segment] === 0) this.dead.push(segment);
   }
 
   /** Whether a `put` has dropped a last reference since the last `retire()`. */
@@ -145,10 +159,13 @@ export class SegmentTable {
     chain.generationSeq[segment] = (chain.generationSeq[segment] + 1) & 0xff;
   }
 
-  /** Frees a segment of the log that key_tail has left. Its generation counts payload lives only. */
+  /**
+   * Frees a segment of the log that key_tail has left, once no key points into it. Its generation counts
+   * payload lives only.
+   */
   freeLogSegment(segment: number): void {
-    assert(this.references[segment] === 0, 'a log segment holds payload');
-    this.free(segment);
+    this.inLog[segment] = 0;
+    if (this.references[segment] === 0) this.free(segment);
   }
 
   private free(segment: number): void {

@@ -10,6 +10,8 @@ import {
   segmentOffsetBytes,
 } from '../../src/engine/media/geometry.js';
 import { encodeGeneration, GENERATION_BYTES } from '../../src/engine/media/codecs.js';
+import { structCrc } from '../../src/engine/media/crc32c.js';
+import { KeyField, KSET_HEADER_BYTES, ksetBytes } from '../../src/engine/media/kset.js';
 import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { checkCache } from '../../src/fsck/check.js';
 import { geometryOf } from '../support/sim-device.js';
@@ -76,7 +78,48 @@ function raiseGeneration(small: SmallCache, segment: number, generation: number)
   small.pmem.persist();
 }
 
+/** Makes the only key of the log point into segment 0, where the log is. */
+function pointIntoTheLog(small: SmallCache): void {
+  const kset = small.pmem.bytes.subarray(small.load().segments.dataOffsetBytes[0], small.pmem.sizeBytes);
+  const view = new DataView(kset.buffer, kset.byteOffset);
+  view.setUint32(KSET_HEADER_BYTES + KeyField.segment, 0, true);
+  view.setUint32(0, structCrc(kset, 0, ksetBytes(1)), true);
+}
+
 describe('a key in the log whose segment has moved on', () => {
+  it.each([1, 40])('and is a segment of the log by now: the log stays, %i ksets on', (ksets) => {
+    const small = new SmallCache({ gcPercent: 0, segmentBytes: 17.5 * 1024, logStartBytes: 0 });
+    small.cache.holdWriteback = true;
+    small.writeFua(10, 1, 1);
+    pointIntoTheLog(small);
+    raiseGeneration(small, 0, 1);
+    small.open();
+    for (let id = 2; id < 2 + ksets; id++) {
+      small.writeFua(id % 7, 1, id);
+      small.settle();
+      expect(small.cache['core'].segments.isUsed(small.cache.status().keyHead.segment)).toBe(true);
+    }
+    small.drain();
+    expect(small.load().segments.usedCount).toBeLessThanOrEqual(2);
+    expect(small.cache.status().keyTail).toEqual(small.cache.status().keyHead);
+  });
+
+  it('and is left by the log before GC has passed the key', () => {
+    const small = new SmallCache({ gcPercent: 0, segmentBytes: 17.5 * 1024, logStartBytes: 0, segments: 20 });
+    small.cache.holdWriteback = true;
+    small.writeFua(10, 1, 1);
+    pointIntoTheLog(small);
+    raiseGeneration(small, 0, 1);
+    small.open();
+    small.cache.holdWriteback = true;
+    for (let id = 2; small.cache.status().keyHead.segment === 0; id++) small.writeFua(id % 7, 1, id);
+    small.cache.holdWriteback = false;
+    small.drain();
+    small.settle();
+    expect(small.cache['core'].segments.isUsed(0)).toBe(false);
+    expect(small.cache['core'].segments.generation(0)).toBe(1);
+  });
+
   it('is not served, and counts as a reference until GC has passed it', () => {
     const small = new SmallCache({ gcPercent: 0 });
     small.cache.holdWriteback = true;
