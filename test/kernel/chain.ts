@@ -17,12 +17,14 @@ import {
 } from './host.js';
 import { afterAll, bytesOfIds, decodeAcks, differences, judgeCrash } from './ledger.js';
 import { encodeRequests, firstRequests, requestsOf, type Request, type Workload } from './requests.js';
-import { expectStatus, segmentsUsed } from './status.js';
+import { expectStatus, keyHeadSegment, segmentsUsed } from './status.js';
 
 const KERNEL_REQUESTS = 3000;
 const ENGINE_REQUESTS = 4000;
 const KERNEL_THREADS = 2;
 const FILL_MAX = 500_000;
+/** A nearly full cache has to be written back by an emulated machine before it takes more. */
+const GUEST_SECONDS = 400;
 const CACHE_BYTES = 512 * 1024 * 1024;
 /** Ids of one side's requests; more than it ever has. */
 const IDS_PER_SIDE = 1_000_000;
@@ -38,6 +40,8 @@ export interface ChainOptions {
   readonly images: Images;
   readonly dataCrc: boolean;
   readonly first: 'ours' | 'kernel';
+  /** Which side is to find the log near the end of its segment, and so makes it hop. */
+  readonly fills: 'before ours' | 'before the kernel';
   readonly report: (line: string) => void;
 }
 
@@ -48,6 +52,8 @@ export class Chain {
   private readonly random: Random;
   private side = 0;
   private filled = false;
+  /** Segment of the log that the next side has to leave. */
+  private mustLeave: number | undefined;
 
   constructor(private readonly options: ChainOptions) {
     this.random = new Random(options.seed);
@@ -70,6 +76,11 @@ export class Chain {
     await this.lookAt((found) => expect(differences(found, this.ids)).toEqual([]));
   }
 
+  /** So late that a side that has to leave a segment of the log has done so. */
+  private crashMoment(requests: number): number {
+    return this.random.between(requests * 0.3, requests * 0.95);
+  }
+
   private workload(kind: Workload['kind'], count: number, threads: number): Workload {
     const firstId = this.side * IDS_PER_SIDE + (kind === 'mixed' ? FILL_MAX : 0);
     return { kind, seed: this.random.next(), count, deviceSectors: this.ids.length, threads, firstId };
@@ -81,6 +92,12 @@ export class Chain {
     const { ids, sha256 } = await logicalDevice(this.options.images);
     judge(ids);
     this.ids = ids;
+    const status = await predictedStatus(this.options.images);
+    this.options.report(`  the log now: ${status}`);
+    if (this.mustLeave !== undefined) {
+      expect(keyHeadSegment(status), 'segment of the log, which was nearly full').not.toBe(this.mustLeave);
+      this.mustLeave = undefined;
+    }
     return sha256;
   }
 
@@ -117,46 +134,47 @@ export class Chain {
 
   private async ours(): Promise<void> {
     const { random } = this;
-    const { images } = this.options;
+    const { fills } = this.options;
     const slots = random.pick([1, 2, 4]);
     const gcPercent = random.pick([5, 20, 45]);
-    if (!this.filled) await this.fill(slots, gcPercent);
-    const workload = this.workload('mixed', ENGINE_REQUESTS, 1);
+    if (!this.filled && fills === 'before ours') await this.fill(slots, gcPercent);
+    await this.oursMixed(slots, gcPercent);
+    if (!this.filled && fills === 'before the kernel') await this.fill(slots, gcPercent);
+  }
+
+  private async oursMixed(slots: number, gcPercent: number): Promise<void> {
+    const { random } = this;
+    const { images } = this.options;
+    const common = { slots, workload: this.workload('mixed', ENGINE_REQUESTS, 1), gcPercent };
     if (random.chance(CRASH_SHARE)) {
-      const killAt = random.between(ENGINE_REQUESTS * 0.2, ENGINE_REQUESTS * 0.95);
+      const killAt = this.crashMoment(ENGINE_REQUESTS);
       const killDelayMs = random.chance(0.2) ? random.below(1500) : 0;
-      const { acked } = await runEngine(images, this.ids, {
-        slots,
-        workload,
-        gcPercent,
-        ending: 'kill',
-        killAt,
-        killDelayMs,
-      });
-      await this.lookAt(this.judge(workload, [acked], ENGINE_IN_FLIGHT, 'engine'));
+      const { acked } = await runEngine(images, this.ids, { ...common, ending: 'kill', killAt, killDelayMs });
+      await this.lookAt(this.judge(common.workload, [acked], ENGINE_IN_FLIGHT, 'engine'));
     } else {
-      await runEngine(images, this.ids, { slots, workload, gcPercent, ending: 'close' });
-      await this.lookAt(this.judgeWhole(workload, 'engine'));
+      await runEngine(images, this.ids, { ...common, ending: 'close' });
+      await this.lookAt(this.judgeWhole(common.workload, 'engine'));
     }
   }
 
   /** Brings the log near the end of its segment, and segments to their second life, before what comes. */
   private async fill(slots: number, gcPercent: number): Promise<void> {
     const workload = this.workload('fill', FILL_MAX, 1);
-    const stopBeforeSegmentEnd = this.random.between(8, 250) * 1024;
+    const stopBeforeSegmentEnd = this.random.between(4, 16) * 1024;
     const { images } = this.options;
     const { acked, report } = await runEngine(images, this.ids, {
       slots,
       workload,
       gcPercent,
       stopBeforeSegmentEnd,
-      ending: 'close',
+      ending: this.random.pick(['close', 'drain']), // a nearly full cache, or one with room
     });
     expect(acked, 'the log is to come near the end of its segment').toBeLessThan(FILL_MAX);
     expect(report!.segmentsFreed).toBeGreaterThan(0);
     this.ids = afterAll(this.ids, firstRequests(workload, acked));
     this.requests += acked;
     this.filled = true;
+    this.mustLeave = keyHeadSegment(report!.statusLine);
   }
 
   private async kernel(): Promise<void> {
@@ -164,13 +182,14 @@ export class Chain {
     const { images, dataCrc, first } = this.options;
     const isNew = first === 'kernel' && this.side === 1;
     const workload = this.workload('mixed', KERNEL_REQUESTS, KERNEL_THREADS);
-    const crashAt = random.chance(CRASH_SHARE) ? random.between(KERNEL_REQUESTS * 0.2, KERNEL_REQUESTS * 0.95) : 0;
+    const crashAt = random.chance(CRASH_SHARE) ? this.crashMoment(KERNEL_REQUESTS) : 0;
     const predicted = isNew ? undefined : await predictedStatus(images);
     const mayHold = predicted === undefined || segmentsUsed(predicted) <= HELD_MAX_SEGMENTS_USED;
     const heldMs = random.chance(0.5) && mayHold ? random.between(500, 3000) : undefined;
     const guest = await runGuest({
       ...images,
       crashes: crashAt > 0,
+      seconds: GUEST_SECONDS,
       files: { list: encodeRequests([...requestsOf(workload)]), versions: bytesOfIds(this.ids) },
       script: [
         `attach ${dataCrc} ${heldMs ?? ''}`,

@@ -58,8 +58,8 @@ function mixedRequest(workload: Workload, random: Random, n: number): Request {
   const thread = random.below(workload.threads);
   const id = workload.firstId + n;
   const dice = random.below(100);
-  if (dice < 4) return { op: KernelOp.flush, thread, sector: 0, sectors: 0, id };
-  const op = dice < 10 ? KernelOp.fua : dice < 35 ? KernelOp.read : KernelOp.write;
+  if (dice < 3) return { op: KernelOp.flush, thread, sector: 0, sectors: 0, id };
+  const op = dice < 12 ? KernelOp.fua : dice < 35 ? KernelOp.read : KernelOp.write;
   return { op, thread, id, ...placeIn(workload, random, thread) };
 }
 

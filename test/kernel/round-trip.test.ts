@@ -28,8 +28,9 @@ describeWithKernel('round trips between our engine and the kernel', () => {
     images = new Images(chainSectors(seed));
     const first = seed % 2 === 1 ? 'ours' : 'kernel';
     const dataCrc = Math.floor(seed / 2) % 2 === 0;
-    console.log(`seed ${seed}: ${first} first, data_crc ${dataCrc}`);
-    const chain = new Chain({ seed, images, dataCrc, first, report: (line) => console.log(line) });
+    const fills = (seed + Math.floor(seed / 4)) % 4 < 2 ? 'before ours' : 'before the kernel';
+    console.log(`seed ${seed}: ${first} first, data_crc ${dataCrc}, log filled ${fills}`);
+    const chain = new Chain({ seed, images, dataCrc, first, fills, report: (line) => console.log(line) });
     await chain.run();
     expect(chain.requests).toBeGreaterThan(LEAST_REQUESTS);
   });

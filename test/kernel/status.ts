@@ -23,6 +23,11 @@ export function segmentsUsed(line: string): number {
   return Number(fieldsOf(line)['segments used']);
 }
 
+/** The segment that the log ends in. */
+export function keyHeadSegment(line: string): number {
+  return Number(fieldsOf(line)['key_head'].split(':')[0]);
+}
+
 /** Whether the kernel may collect garbage in a cache with this status. */
 function mayCollect(line: string, writebackHeld: boolean): boolean {
   const fields = fieldsOf(line);
