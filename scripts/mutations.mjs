@@ -220,6 +220,12 @@ export const MUTATIONS = [
     put: 'const stale = generation < 0;',
   },
   {
+    name: 'a stale key frees a segment of the log',
+    file: 'src/engine/segments.ts',
+    find: '=== 0 && this.inLog[segment] === 0) this.dead',
+    put: '=== 0) this.dead',
+  },
+  {
     name: 'broken twins not repaired at open',
     file: 'src/engine/core.ts',
     find: '  repairBrokenTwins(pmem, loaded.metadata);',
@@ -291,6 +297,12 @@ export const MUTATIONS = [
     file: 'src/engine/writeback.ts',
     find: '      core.failure ??= error;',
     put: '',
+  },
+  {
+    name: 'closing waits for ever for room in the log',
+    file: 'src/engine/driver.ts',
+    find: 'cache.isLogStuck && cache.isWritebackHopeless',
+    put: 'cache.isLogStuck && cache.failure !== undefined',
   },
   {
     name: 'the cache goes on after its device failed',

@@ -7,7 +7,7 @@ import { makePlan } from '../support/sim-plan.js';
 import { SimRun } from '../support/sim-run.js';
 
 const FIRST_SEED = 1;
-const SEEDS = 20;
+const SEEDS = 40;
 
 it('the other copy is enough', { timeout: 300_000 }, () => {
   let states = 0;

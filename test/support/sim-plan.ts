@@ -24,19 +24,21 @@ export type SimRequest =
   | { readonly op: 'flush' };
 
 /** `id` seeds what chance decides inside the operation; it stays when operations around it are dropped. */
-export type SimOp = { readonly id: number } & (
-  | { readonly kind: 'submit'; readonly requests: readonly SimRequest[] }
-  | { readonly kind: 'step'; readonly times: number }
-  /** Ends calls under way at the backing device; `error` ends them badly. */
-  | { readonly kind: 'answer'; readonly times: number; readonly error?: 'IO' | 'NO_SPACE' }
-  | { readonly kind: 'clock'; readonly ms: number }
-  | { readonly kind: 'gcPercent'; readonly percent: number }
-  | { readonly kind: 'crash' | 'reopen'; readonly slots: number }
-  /** Lets everything that was asked for end. */
-  | { readonly kind: 'settle' }
-  /** The cache device fails: after so many more stores and barriers, so often. */
-  | { readonly kind: 'fail'; readonly after: number; readonly times: number }
-);
+export type SimOp = { readonly id: number } &
+  /** `next` is submitted from within the callback that says that the last of `requests` has ended late. */
+  (
+    | { readonly kind: 'submit'; readonly requests: readonly SimRequest[]; readonly next?: readonly SimRequest[] }
+    | { readonly kind: 'step'; readonly times: number }
+    /** Ends calls under way at the backing device; `error` ends them badly. */
+    | { readonly kind: 'answer'; readonly times: number; readonly error?: 'IO' | 'NO_SPACE' }
+    | { readonly kind: 'clock'; readonly ms: number }
+    | { readonly kind: 'gcPercent'; readonly percent: number }
+    | { readonly kind: 'crash' | 'reopen'; readonly slots: number }
+    /** Lets everything that was asked for end. */
+    | { readonly kind: 'settle' }
+    /** The cache device fails: after so many more stores and barriers, so often. */
+    | { readonly kind: 'fail'; readonly after: number; readonly times: number }
+  );
 
 export interface SimPlan {
   readonly config: SimConfig;
@@ -149,7 +151,13 @@ function makeOp(id: number, config: SimConfig, temper: Temper, random: Random): 
   const kind = weighted(temper.weights, random);
   switch (kind) {
     case 'submit':
-      return { id, kind, requests: makeRequests(config, temper, random) };
+      if (!random.chance(0.2)) return { id, kind, requests: makeRequests(config, temper, random) };
+      return {
+        id,
+        kind,
+        requests: makeRequests(config, temper, random),
+        next: makeRequests(config, temper, random),
+      };
     case 'step':
       return { id, kind, times: random.chance(0.2) ? random.between(1, 40) : random.between(1, 4) };
     case 'answer': {

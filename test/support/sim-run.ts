@@ -74,6 +74,8 @@ class Slot {
     undefined,
   );
   readonly ended = new Uint8Array(GROUP_REQUESTS_MAX);
+  /** What to submit when the group has ended, if it does not end at once. */
+  next: readonly SimRequest[] | undefined;
 
   constructor(pmem: SimPmem, memory: Uint8Array) {
     this.words = wordsOf(memory);
@@ -127,7 +129,13 @@ export class SimRun {
     this.slots = [];
     for (let n = 0; n < GROUPS; n++) {
       const slot = new Slot(this.pmem, arenaMemory(n));
-      slot.group.onRequestDone = (_group, i) => this.ended(slot, i);
+      slot.group.onRequestDone = (_group, i) => {
+        this.ended(slot, i);
+        const { next } = slot;
+        if (slot.group.pending > 0 || !next) return;
+        slot.next = undefined;
+        this.submitTo(slot, next);
+      };
       this.slots.push(slot);
     }
   }
@@ -138,7 +146,7 @@ export class SimRun {
     this.random = new Random(this.config.seed ^ Math.imul(op.id, 0x3c6ef372));
     switch (op.kind) {
       case 'submit':
-        this.submit(op.requests);
+        this.submit(op.requests, op.next);
         break;
       case 'step':
         for (let n = 0; n < op.times && this.cache.step(); n++);
@@ -210,10 +218,15 @@ export class SimRun {
     );
   }
 
-  submit(requests: readonly SimRequest[]): void {
+  submit(requests: readonly SimRequest[], next?: readonly SimRequest[]): void {
     const isFree = (slot: Slot) => slot.group.pending === 0;
     this.settle(() => this.slots.some(isFree));
     const slot = this.slots.find(isFree)!;
+    slot.next = next;
+    this.submitTo(slot, requests);
+  }
+
+  private submitTo(slot: Slot, requests: readonly SimRequest[]): void {
     const { group } = slot;
     group.clear();
     let at = 0;
@@ -395,6 +408,7 @@ export class SimRun {
   /** An orderly close, and a new open. What is dirty stays in the log. */
   private reopen(slots: number): void {
     const { cache } = this;
+    for (const slot of this.slots) slot.next = undefined;
     cache.stopAccepting();
     this.settle(() => this.pending === 0);
     this.settle(() => {

@@ -60,6 +60,17 @@ describe('opening repairs', () => {
     }
   });
 
+  it('a key_tail whose older copy leads to segments that count as free', () => {
+    const small = new SmallCache({ dataCrc: true, gcPercent: 0 });
+    small.writeFua(10, 4, 1);
+    small.drain(); // GC has passed the kset, and the open segment keeps its payload from being freed
+    small.open();
+    small.writeFua(20, 4, 2); // goes to the same place
+    const { offsets, winner } = small.load().metadata.keyTail;
+    small.pmem.bytes[offsets[winner as 0 | 1] + 8] ^= 1;
+    expect(small.load().keyCount).toBe(1);
+  });
+
   it('nothing when there is nothing to repair: only cache_info is written', () => {
     const small = new SmallCache();
     small.open();
