@@ -95,9 +95,7 @@ async function end(fail: (error: unknown) => void): Promise<void> {
   try {
     await theSession.output.flushed();
   } catch (error) {
-    fail(
-      new PcacheError('IO', `standard output: ${(error as Error).message}; the result is incomplete`, { cause: error }),
-    );
+    fail(error);
   }
   process.exit(theSession.interrupts.status ?? theSession.exitStatus);
 }

@@ -4,6 +4,8 @@
  * `write` throws `OutputClosedError`, so that a command unwinds through its own `finally` blocks.
  */
 
+import { PcacheError } from '../engine/errors.js';
+
 /** Standard output was closed by its reader (`pcache … | head`). Not an error: the command just ends. */
 export class OutputClosedError extends Error {
   constructor() {
@@ -27,17 +29,24 @@ export interface Output {
 /** An `Output` over a stream. */
 export class StreamOutput implements Output {
   private closed = false;
-  private failure: Error | undefined;
+  private failure: PcacheError | undefined;
+  /** The failure was thrown, so whoever wrote knows of it. */
+  private told = false;
 
   constructor(private readonly stream: NodeJS.WriteStream | NodeJS.WritableStream) {}
 
   /** Takes care of the stream's errors from now on. To be called once, before the first write. */
   listen(): this {
-    this.stream.on('error', (error: NodeJS.ErrnoException) => {
-      this.closed = true;
-      if (error.code !== 'EPIPE') this.failure = error;
-    });
+    this.stream.on('error', (error: NodeJS.ErrnoException) => this.fail(error));
     return this;
+  }
+
+  private fail(error: NodeJS.ErrnoException): void {
+    this.closed = true;
+    if (error.code === 'EPIPE') return;
+    this.failure ??= new PcacheError('IO', `standard output: ${error.message}; the result is incomplete`, {
+      cause: error,
+    });
   }
 
   get isTerminal(): boolean {
@@ -46,7 +55,14 @@ export class StreamOutput implements Output {
 
   write(data: string | Uint8Array): boolean {
     this.check();
-    return this.stream.write(data);
+    try {
+      return this.stream.write(data);
+    } catch (error) {
+      // A file is written at once, and a full disk throws from here.
+      this.fail(error as NodeJS.ErrnoException);
+    }
+    this.check();
+    return false;
   }
 
   async drained(): Promise<void> {
@@ -66,7 +82,7 @@ export class StreamOutput implements Output {
     this.check();
   }
 
-  /** Resolves when everything written has left the process, or the reader is gone. @throws what the stream failed with */
+  /** Resolves when everything written has left the process, or the reader is gone. @throws what the stream failed with, unless a write has */
   async flushed(): Promise<void> {
     if (!this.closed) {
       await new Promise<void>((resolve) => {
@@ -75,12 +91,17 @@ export class StreamOutput implements Output {
         });
       });
     }
-    if (this.failure !== undefined) throw this.failure;
+    if (this.failure !== undefined && !this.told) this.tell(this.failure);
   }
 
   private check(): void {
-    if (this.failure !== undefined) throw this.failure;
+    if (this.failure !== undefined) this.tell(this.failure);
     if (this.closed) throw new OutputClosedError();
+  }
+
+  private tell(failure: PcacheError): never {
+    this.told = true;
+    throw failure;
   }
 }
 

@@ -119,6 +119,14 @@ describe('a reader that leaves early', () => {
     );
   });
 
+  it('is one line on a full disk in the middle of many rows, too', async () => {
+    const result = await runCli(['rows', '--count', '200000'], { entry: SAMPLE_CLI, stdoutTo: '/dev/full' });
+    expect(result.status).toBe(8);
+    expect(result.stderr).toMatch(
+      /^pcache: cleaned up early\npcache: standard output: ENOSPC[^\n]*the result is incomplete\n$/,
+    );
+  });
+
   it('a reader that stays gets every row', async () => {
     const { stdout, stderr } = await runCli(['rows', '--count', '200000'], { entry: SAMPLE_CLI });
     expect(stderr).toBe('pcache: done\n');

@@ -133,13 +133,33 @@ describe('StreamOutput', () => {
     await expect(output.flushed()).resolves.toBeUndefined();
   });
 
-  it('passes on any other failure', async () => {
+  const failing = async () => {
     const stream = new PassThrough();
     const output = new StreamOutput(stream).listen();
     stream.destroy(Object.assign(new Error('no space'), { code: 'ENOSPC' }));
     await new Promise((resolve) => setImmediate(resolve));
-    expect(() => output.write('y')).toThrow('no space');
-    await expect(output.flushed()).rejects.toThrow('no space');
+    return output;
+  };
+
+  it('passes on any other failure to whoever writes, and then not again at the end', async () => {
+    const output = await failing();
+    expect(() => output.write('y')).toThrow('standard output: no space; the result is incomplete');
+    expect(() => output.write('z')).toThrow('no space');
+    await expect(output.flushed()).resolves.toBeUndefined();
+  });
+
+  it('passes it on at the end when nobody has written since', async () => {
+    const output = await failing();
+    await expect(output.flushed()).rejects.toThrow('standard output: no space; the result is incomplete');
+  });
+
+  it('passes on what a stream throws at once', () => {
+    const stream = new PassThrough();
+    stream.write = () => {
+      throw Object.assign(new Error('no space'), { code: 'ENOSPC' });
+    };
+    const output = new StreamOutput(stream).listen();
+    expect(() => output.write('y')).toThrow('standard output: no space; the result is incomplete');
   });
 });
 
