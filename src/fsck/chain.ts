@@ -87,7 +87,7 @@ export function checkChain(
   if (chain.length === bound && bound < segmentCount && next !== undefined && next >= room) {
     findings.add(
       'CHAIN_LEAVES_DEVICE',
-      `segment ${bound - 1}`,
+      bound === 0 ? 'cache_info' : `segment ${bound - 1}`,
       `it leads to physical segment ${next}, the device has ${room}`,
     );
   }

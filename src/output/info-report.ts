@@ -92,9 +92,9 @@ export function infoText(summary: CacheSummary, style: Style): string {
   const backing =
     summary.backingBytes === null
       ? 'not given'
-      : `${summary.backing} (${formatBytes(summary.backingBytes, { exact: true })})`;
+      : `${summary.backing}, ${formatBytes(summary.backingBytes, { exact: true })}`;
   const head = renderFields([
-    ['cache', `${summary.path} (${formatBytes(summary.deviceBytes, { exact: true })})`],
+    ['cache', `${summary.path}, ${formatBytes(summary.deviceBytes, { exact: true })}`],
     ['backing', backing],
     ['superblock', `${good}, ${superblock.segments} segments, flags 0x${superblock.flags.toString(16)}`],
     ['mode', summary.mode],
