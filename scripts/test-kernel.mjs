@@ -1,6 +1,6 @@
 /**
  * `npm run test:kernel`: the tests in a real kernel alone, which `npm test` runs among the others.
- * `--seeds N` (or `--seeds A-B`) says for which seeds the round trips are made; other arguments go to vitest.
+ * `--seeds N` (or `--seeds A-B`): only the round trips, for these seeds. Other arguments go to vitest.
  * Takes a folder with the kernel in PCACHE_TEST_KERNEL.
  */
 import { spawnSync } from 'node:child_process';
@@ -15,7 +15,8 @@ orExplain(() => {
   setup();
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const env = seeds === undefined ? process.env : { ...process.env, PCACHE_KERNEL_SEEDS: seeds };
-  const result = spawnSync(process.execPath, [vitest, 'run', 'test/kernel', ...args], {
+  const tests = seeds === undefined ? 'test/kernel' : 'test/kernel/round-trip';
+  const result = spawnSync(process.execPath, [vitest, 'run', tests, ...args], {
     cwd: root,
     stdio: 'inherit',
     env,

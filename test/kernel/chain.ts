@@ -76,9 +76,10 @@ export class Chain {
     await this.lookAt((found) => expect(differences(found, this.ids)).toEqual([]));
   }
 
-  /** So late that a side that has to leave a segment of the log has done so. */
+  /** Late enough for a side that has to leave a segment of the log. */
   private crashMoment(requests: number): number {
-    return this.random.between(requests * 0.3, requests * 0.95);
+    const least = this.mustLeave === undefined ? 0.2 : 0.5;
+    return this.random.between(requests * least, requests * 0.95);
   }
 
   private workload(kind: Workload['kind'], count: number, threads: number): Workload {
@@ -160,7 +161,8 @@ export class Chain {
   /** Brings the log near the end of its segment, and segments to their second life, before what comes. */
   private async fill(slots: number, gcPercent: number): Promise<void> {
     const workload = this.workload('fill', FILL_MAX, 1);
-    const stopBeforeSegmentEnd = this.random.between(4, 16) * 1024;
+    // More than all open ksets take at the end of the fill, and less than half of a side's requests do.
+    const stopBeforeSegmentEnd = this.random.between(24, 32) * 1024;
     const { images } = this.options;
     const { acked, report } = await runEngine(images, this.ids, {
       slots,
