@@ -83,11 +83,6 @@ export class LogWriter {
     return this.slots[slot].keyCount === KSET_KEYS_MAX;
   }
 
-  /** Keys in the slot's open kset: what an index returned by `append` stays below until it is closed. */
-  keyCount(slot: number): number {
-    return this.slots[slot].keyCount;
-  }
-
   get hasOpenKeys(): boolean {
     return this.openSlots > 0;
   }

@@ -61,9 +61,6 @@ export class SegmentTable {
   generation(segment: number): number {
     return this.generations[segment];
   }
-  referenceCount(segment: number): number {
-    return this.references[segment];
-  }
 
   /** Marks a segment that the log runs through. */
   markInLog(segment: number): void {

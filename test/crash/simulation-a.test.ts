@@ -3,25 +3,13 @@
  * two processes share the work). PCACHE_SIM_SEEDS adds seeds. Every crash state at every barrier is judged.
  */
 import { expect, it } from 'vitest';
-import { isFailure, runSeed, seedsFromText } from '../support/sim-seeds.js';
+import { expectAllToPass } from '../support/sim-expect.js';
+import { seedsFromText } from '../support/sim-seeds.js';
 
 const FIRST_SEED = 1;
 const SEEDS = 40;
 const SEEDS_PER_TEXT = 12;
-/** How long to shorten a plan that fails; 0 where only the verdict counts. */
-const SHRINK_MS = Number(process.env.PCACHE_SIM_SHRINK_MS ?? 30_000);
 const TIMEOUT_MS = 300_000;
-
-function expectAllToPass(seeds: readonly number[]): { crashStates: number; drains: number } {
-  const total = { crashStates: 0, drains: 0 };
-  for (const seed of seeds) {
-    const result = runSeed(seed, SHRINK_MS);
-    if (isFailure(result)) expect.fail(`seed ${result.seed}: ${result.message}\n${result.test}`);
-    total.crashStates += result.crashStates;
-    total.drains += result.drains;
-  }
-  return total;
-}
 
 it(`survives seeds ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1}`, { timeout: TIMEOUT_MS }, () => {
   const total = expectAllToPass(Array.from({ length: SEEDS }, (_, n) => FIRST_SEED + n));

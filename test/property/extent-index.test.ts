@@ -7,7 +7,7 @@ const SUBTREE_SECTORS = 8192;
 const SUBTREES = 3;
 
 interface Insert {
-  readonly kind: 'insert' | 'punch' | 'placeholder' | 'age' | 'sweep';
+  readonly kind: 'insert' | 'placeholder' | 'age' | 'sweep';
   readonly subtree: number;
   readonly start: number;
   readonly sectors: number;
@@ -34,7 +34,7 @@ function describeIndex(index: ExtentIndex): Model {
 
 const operation = (dense: boolean): fc.Arbitrary<Insert> =>
   fc.record({
-    kind: fc.constantFrom('insert', 'insert', 'insert', 'insert', 'placeholder', 'punch', 'age', 'sweep'),
+    kind: fc.constantFrom('insert', 'insert', 'insert', 'insert', 'placeholder', 'age', 'sweep'),
     subtree: fc.nat(SUBTREES - 1),
     start: fc.nat(dense ? 200 : SUBTREE_SECTORS - 1),
     sectors: fc.integer({ min: 1, max: dense ? 24 : 4000 }),
@@ -49,18 +49,17 @@ function run(operations: Insert[]): void {
   for (const { kind, subtree, start, segment, ...rest } of operations) {
     const sectors = Math.min(rest.sectors, SUBTREE_SECTORS - start);
     const row = model[subtree];
-    if (kind === 'insert' || kind === 'punch') {
+    if (kind === 'insert') {
       const offset = serial++ % 20_000;
       const hitsPlaceholder = row.map((value, sector) => value === 'empty' && sector >= start + sectors);
-      if (kind === 'insert') index.insert(subtree, start, sectors, segment, offset, generations[segment], ENTRY_CLEAN);
-      else index.punch(subtree, start, start + sectors);
+      index.insert(subtree, start, sectors, segment, offset, generations[segment], ENTRY_CLEAN);
       // A placeholder that the extent reaches into loses everything from there on.
       if (row[start + sectors - 1] === 'empty' && row[start + sectors] === 'empty') {
         for (let s = start + sectors; hitsPlaceholder[s] && row[s] === 'empty' && !breaks.has(key(subtree, s)); s++)
           row[s] = '';
       }
       for (let s = start; s < start + sectors; s++) {
-        row[s] = kind === 'insert' ? `${segment}+${offset + s - start}/${ENTRY_CLEAN}` : '';
+        row[s] = `${segment}+${offset + s - start}/${ENTRY_CLEAN}`;
         breaks.delete(key(subtree, s));
       }
     } else if (kind === 'placeholder') {

@@ -3,7 +3,14 @@
  * what was done in which order, for rules about order.
  */
 import { PcacheError } from '../../src/engine/errors.js';
-import { CopyKind, type Arena, type CopyList, type Durability, type Pmem } from '../../src/engine/device/pmem.js';
+import {
+  CopyKind,
+  type Arena,
+  type CopyList,
+  type Durability,
+  type Pmem,
+  plainCopyList,
+} from '../../src/engine/device/pmem.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
 
 /** Memory is allocated in pages of this size when first written, so that a device may be large and sparse. */
@@ -95,14 +102,7 @@ export class MemoryPmem implements Pmem {
   }
 
   createCopyList(capacity: number): CopyList {
-    return {
-      capacity,
-      kind: new Uint8Array(capacity),
-      pmemOffsetBytes: new Float64Array(capacity),
-      arenaOffsetBytes: new Uint32Array(capacity),
-      lengthBytes: new Uint32Array(capacity),
-      crc: new Uint32Array(capacity),
-    };
+    return plainCopyList(capacity);
   }
 
   runCopies(list: CopyList, count: number, arena: Arena): void {

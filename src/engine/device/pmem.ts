@@ -83,3 +83,15 @@ export interface CopyList {
   readonly lengthBytes: Uint32Array;
   readonly crc: Uint32Array;
 }
+
+/** A list in ordinary memory, for devices that need no registering. */
+export function plainCopyList(capacity: number): CopyList {
+  return {
+    capacity,
+    kind: new Uint8Array(capacity),
+    pmemOffsetBytes: new Float64Array(capacity),
+    arenaOffsetBytes: new Uint32Array(capacity),
+    lengthBytes: new Uint32Array(capacity),
+    crc: new Uint32Array(capacity),
+  };
+}

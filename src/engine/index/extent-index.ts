@@ -292,16 +292,6 @@ export class ExtentIndex {
     }
   }
 
-  /**
-   * Deletes the part of every entry inside [start, end) of `subtree`: what `insert` does, without the new
-   * extent. For placeholders the same rule holds.
-   */
-  punch(subtree: number, start: number, end: number): void {
-    this.insert(subtree, start, end - start, 0, 0, 0, ENTRY_CLEAN);
-    this.seek(subtree, start);
-    this.remove();
-  }
-
   private store(at: number, word0: number, word1: number, word2: number): void {
     const i = this.base + at * ENTRY_WORDS;
     this.page[i] = word0;

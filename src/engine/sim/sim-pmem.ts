@@ -14,7 +14,15 @@
  * what the device holds.
  */
 import { PcacheError } from '../errors.js';
-import { CopyKind, type Arena, type CopyList, type Durability, type Pmem, type PmemReader } from '../device/pmem.js';
+import {
+  CopyKind,
+  type Arena,
+  type CopyList,
+  type Durability,
+  type Pmem,
+  type PmemReader,
+  plainCopyList,
+} from '../device/pmem.js';
 import { CRC_SEED, crc32cRaw, type Crc32c } from '../media/crc32c.js';
 import type { Random } from './random.js';
 
@@ -132,14 +140,7 @@ export class SimPmem implements Pmem {
   }
 
   createCopyList(capacity: number): CopyList {
-    return {
-      capacity,
-      kind: new Uint8Array(capacity),
-      pmemOffsetBytes: new Float64Array(capacity),
-      arenaOffsetBytes: new Uint32Array(capacity),
-      lengthBytes: new Uint32Array(capacity),
-      crc: new Uint32Array(capacity),
-    };
+    return plainCopyList(capacity);
   }
 
   runCopies(list: CopyList, count: number, arena: Arena): void {
