@@ -4,7 +4,7 @@ import { planJob, runJob, type FormatJob } from '../engine/format-target.js';
 import { PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_DEFAULT, GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
-import { sizeFlag } from '../output/flags.js';
+import { modeFlag, sizeFlag } from '../output/flags.js';
 import { formatJson, formatSummary, type FormatJson } from '../output/format-summary.js';
 import { breathe } from '../output/terminal.js';
 
@@ -13,6 +13,8 @@ export default class Format extends PcacheCommand {
   static override description = `Writes what the kernel writes when it attaches a device for the first time: every segment starts empty.
 An existing file or device is used whole. With --size a file that does not exist is created, sparse.
 A device that holds a pcache or anything else that is recognised is refused unless --force is given.
+Modes: writeback acknowledges a write when the cache has it; writethrough when the backing device has it, too;
+writearound writes past the cache what it does not hold; writeonly is writeback without keeping what is read.
 The superblock is written last: what an interrupted format leaves does not attach.`;
 
   static override examples = [
@@ -48,6 +50,10 @@ The superblock is written last: what an interrupted format leaves does not attac
       max: GC_PERCENT_MAX,
       helpValue: 'N',
     }),
+    'mode': modeFlag({
+      description: 'what becomes of writes and misses; the kernel works every cache as writeback',
+      default: 'writeback',
+    }),
     'force': Flags.boolean({
       description: 'overwrite what is there; with --size, change the size of an existing file',
       default: false,
@@ -62,6 +68,7 @@ The superblock is written last: what an interrupted format leaves does not attac
       sizeBytes: flags.size,
       dataCrc: flags['data-crc'],
       gcPercent: flags['gc-percent'],
+      mode: flags.mode,
       force: flags.force,
     });
     if (!flags['dry-run']) await this.work(args.cache, job, flags.force);

@@ -3,7 +3,7 @@ import { Args, Flags } from '@oclif/core';
 import { ExitStatus } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
-import { sizeFlag, speedFlag } from '../output/flags.js';
+import { modeFlag, sizeFlag, speedFlag } from '../output/flags.js';
 import { renderReport } from '../output/report.js';
 import { replay, type ReplayOptions } from '../replay/replay.js';
 import { replayReport } from '../replay/report.js';
@@ -55,6 +55,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
     'data-crc': Flags.boolean({
       description: 'the ephemeral cache keeps a CRC of every payload',
     }),
+    'mode': modeFlag({ description: 'mode of the ephemeral cache (writeback)' }),
     'gc-percent': Flags.integer({
       description: 'collect when this much of the cache is used (the cache keeps it)',
       min: 0,
@@ -77,6 +78,10 @@ Discards are counted and skipped, since dm-pcache has none.`;
       description: 'stamp every sector, check every read, drain and compare the backing device',
       default: false,
     }),
+    'verify-reads': Flags.boolean({
+      description: 'check cached data against its CRC at each read (data_crc)',
+      default: false,
+    }),
     'force': Flags.boolean({
       description: 'overwrite a backing device that holds a filesystem or the like',
     }),
@@ -93,6 +98,8 @@ Discards are counted and skipped, since dm-pcache has none.`;
       cacheBytes: flags['cache-size'],
       dataCrc: flags['data-crc'] ?? false,
       gcPercent: flags['gc-percent'],
+      mode: flags.mode,
+      verifyReads: flags['verify-reads'],
       speed: flags.speed,
       limit: flags.limit ?? Infinity,
       verify: flags.verify,

@@ -1,25 +1,21 @@
 /**
- * The running cache: takes groups of requests, does background work in explicit steps (seed:
- * `pcache_cache_handle_req`, `pcache_cache_flush`, and the kernel's workers). Single-threaded and
- * synchronous but for the backing device's answers.
+ * The running cache: takes groups of requests, and does background work in explicit steps (the kernel's
+ * workers). Single-threaded and synchronous but for the backing device's answers.
  *
- * A request is acknowledged only after its payload is fenced; a FLUSH or FUA only after its keys are in the
- * log and persisted. Requests that find no room wait in order and go on when GC has freed a segment; they
- * fail only when write-back cannot make progress. When the cache device itself fails, the cache stops: what
- * is in memory is not trusted to match it any more, and a new open recovers from the log.
+ * Requests that wait for room fail only when write-back cannot make progress. When the cache device itself
+ * fails, the cache stops: what is in memory is not trusted to match it any more, and a new open recovers
+ * from the log.
  */
 import { openCore, type CacheOptions, type Core } from './core.js';
-import { assert, PcacheError } from './errors.js';
+import { PcacheError } from './errors.js';
 import { GarbageCollector } from './gc.js';
-import { SECTOR_BYTES } from './media/geometry.js';
-import { MissReads } from './miss-reads.js';
-import { stageRead } from './read-path.js';
-import { Op, RequestFlag, RequestState, whyRefused, type RequestGroup } from './request-group.js';
+import type { ByteRange } from './kset-writer.js';
+import type { CacheMode } from './media/codecs.js';
+import type { RequestGroup } from './request-group.js';
+import { Requests } from './requests.js';
 import type { EngineStats } from './stats.js';
 import { describeStatus, dirtyInLog, type CacheStatus, type DirtyInLog } from './status.js';
-import { WaitQueue } from './wait-queue.js';
 import { Writeback } from './writeback.js';
-import { stageWrite } from './write-path.js';
 
 /** An open kset is closed this long after its first key (format §2). */
 export const KSET_MAX_AGE_MS = 1000;
@@ -30,17 +26,15 @@ const SWEEP_SUBTREES_PER_STEP = 512;
 
 export class Cache {
   private readonly core: Core;
-  private readonly misses: MissReads;
+  private readonly requests: Requests;
   private readonly writeback: Writeback;
   private readonly gc: GarbageCollector;
-  private readonly waiting = new WaitQueue();
   private sweepLeft = 0;
-  private accepting = true;
   private nowMs: number;
   /** While true no pass of write-back is started: for an orderly close, and for tests. */
   holdWriteback = false;
-  /** Keeps the loads of `touch` alive. */
-  touched = 0;
+  /** While true the backing device is flushed as soon as everything is written, in all modes. */
+  hurryWriteback = false;
 
   /**
    * Called when an answer of the backing device has made new work possible: whoever drives the cache should
@@ -50,19 +44,13 @@ export class Cache {
 
   /** @throws PcacheError NOT_PCACHE, BAD_MEDIA, UNSUPPORTED, IO. */
   constructor(options: CacheOptions) {
-    this.core = openCore(options);
+    const { core, dirtyKsets } = openCore(options);
+    this.core = core;
     this.nowMs = options.clock.nowMs();
     const progress = () => this.onProgress();
-    this.writeback = new Writeback(this.core, progress);
-    this.gc = new GarbageCollector(this.core);
-    this.misses = new MissReads(
-      this.core,
-      (group, request, error) => {
-        this.partDone(group, request, error);
-        progress();
-      },
-      () => this.waiting.length === 0,
-    );
+    this.writeback = new Writeback(core, dirtyKsets, progress);
+    this.gc = new GarbageCollector(core);
+    this.requests = new Requests(core, this.writeback, progress);
   }
 
   /** Size of the logical device: the backing device's. */
@@ -83,9 +71,17 @@ export class Cache {
   get isClean(): boolean {
     return !this.core.log.hasOpenKeys && this.core.logIsClean;
   }
+  /** What the cache does with writes, and with reads that miss. */
+  get mode(): CacheMode {
+    return this.core.mode;
+  }
+  /** Writes are acknowledged when the backing device has them, too. */
+  get isThrough(): boolean {
+    return this.core.isThrough;
+  }
   /** Requests or passes wait for an answer of the backing device. */
   get isBackingBusy(): boolean {
-    return this.misses.pending > 0 || this.writeback.isBusy;
+    return this.hasPendingParts || this.writeback.isBusy;
   }
   /** Keys are in open ksets that are not in the log yet. */
   get hasOpenKeys(): boolean {
@@ -95,23 +91,32 @@ export class Cache {
   get isLogStuck(): boolean {
     return this.core.log.isStuck;
   }
-  /** Reads wait for the backing device. */
-  get hasPendingReads(): boolean {
-    return this.misses.pending > 0;
+  /** Parts of requests are under way at the backing device. */
+  get hasPendingParts(): boolean {
+    return this.requests.hasPendingParts;
   }
+  /** Requests wait for room, or for write-back. */
   get hasWaitingRequests(): boolean {
-    return this.waiting.length > 0;
+    return this.requests.hasWaiting || this.requests.hasThroughWaits;
   }
   /** The last failure of write-back, while it has not succeeded again. */
   get writebackError(): PcacheError | undefined {
     return this.writeback.lastError;
   }
-  /** Write-back has stopped for good, or has failed too often in a row to be waited for. */
-  get isWritebackHopeless(): boolean {
-    return this.writeback.stopped || this.writeback.failures >= WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL;
+  /** Ranges of dirty data that do not match their CRC and are not written back (at most 1000). */
+  get corruptRanges(): readonly ByteRange[] {
+    return this.writeback.corruptRanges;
   }
-
-  // ---- requests ---------------------------------------------------------------------------------------
+  /**
+   * Write-back has stopped for good, has failed too often in a row to be waited for, or has done all but what
+   * is corrupt.
+   */
+  get isWritebackHopeless(): boolean {
+    const { log } = this.core;
+    const { stopped, failures, isHeld, isDone } = this.writeback;
+    if (stopped || failures >= WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL) return true;
+    return isHeld && isDone && (!log.hasOpenKeys || log.isStuck);
+  }
 
   /**
    * Takes a group. At return every request that needed neither the backing device nor room is done or has
@@ -119,146 +124,7 @@ export class Cache {
    * @returns how many are pending.
    */
   submit(group: RequestGroup): number {
-    const { core } = this;
-    const { count } = group;
-    this.nowMs = core.clock.nowMs();
-    group.pending = count;
-    for (let i = 0; i < count; i++) {
-      group.state[i] = RequestState.pending;
-      group.parts[i] = 1;
-      group.doneBytes[i] = 0;
-      group.missBytes[i] = 0;
-      group.errors[i] = undefined;
-    }
-    const silent = group.onRequestDone;
-    group.onRequestDone = undefined; // whoever submits sees what ended at once by `state`
-    try {
-      this.run(group, count);
-    } finally {
-      group.onRequestDone = silent;
-    }
-    return group.pending;
-  }
-
-  private run(group: RequestGroup, count: number): void {
-    const { core } = this;
-    const refusal = core.failure ?? (this.accepting ? undefined : closedError(core.pmem.path));
-    if (refusal) {
-      for (let i = 0; i < count; i++) this.partDone(group, i, refusal);
-      return;
-    }
-    if (count > 1) this.touchAll(group, count);
-    try {
-      core.stage.begin(group.arena);
-      for (let i = 0; i < count; i++) this.start(group, i);
-      const logged = core.commit();
-      for (let i = 0; i < count; i++) this.settle(group, i, logged);
-    } catch (error) {
-      this.stopOn(error, group);
-    }
-  }
-
-  /** Loads the index lines of the group's requests side by side before they are needed one by one. */
-  private touchAll(group: RequestGroup, count: number): void {
-    const { index } = this.core;
-    const limit = this.sizeBytes;
-    let sum = 0;
-    for (let i = 0; i < count; i++) {
-      const offset = group.offsetBytes[i];
-      if (offset >= 0 && offset < limit) sum += index.touch(offset / SECTOR_BYTES);
-    }
-    this.touched = sum | 0;
-  }
-
-  /** Starts request `i`: stages what can be staged; what finds no room is left with `doneBytes` short. */
-  private start(group: RequestGroup, i: number): void {
-    const { core } = this;
-    const wrong = whyRefused(group, i, this.sizeBytes);
-    if (wrong) {
-      this.partDone(group, i, wrong);
-      return;
-    }
-    const { stats } = core;
-    const bytes = group.lengthBytes[i];
-    const op = group.op[i];
-    if (op === Op.read) {
-      stats.reads++;
-      stats.readBytes += bytes;
-      stageRead(core, this.misses, group, i);
-      if (group.missBytes[i] === 0) stats.readHits++;
-      else stats.readMissBytes += group.missBytes[i];
-    } else if (op === Op.write) {
-      stats.writes++;
-      stats.writeBytes += bytes;
-      if ((group.flags[i] & RequestFlag.fua) !== 0) stats.fuaWrites++;
-      if (this.waiting.length === 0) this.advanceWrite(group, i);
-    } else {
-      stats.flushes++;
-      core.log.markAllDue();
-    }
-  }
-
-  /** @returns whether the whole write is staged. */
-  private advanceWrite(group: RequestGroup, i: number): boolean {
-    const { core } = this;
-    if ((group.flags[i] & RequestFlag.preflush) !== 0 && group.doneBytes[i] === 0) {
-      core.log.markAllDue();
-      if (!core.commit()) return false;
-    }
-    return stageWrite(core, group, i, this.nowMs);
-  }
-
-  /** After the commit: acknowledges request `i`, or makes it wait. */
-  private settle(group: RequestGroup, i: number, logged: boolean): void {
-    if (group.state[i] !== RequestState.pending) return;
-    if (this.isServed(group, i, logged)) {
-      this.partDone(group, i, undefined);
-    } else {
-      this.core.stats.deferredRequests++;
-      this.waiting.push(group, i);
-    }
-  }
-
-  /** Whether all that request `i` asks of the cache device is done, given that the log is closed or not. */
-  private isServed(group: RequestGroup, i: number, logged: boolean): boolean {
-    const op = group.op[i];
-    if (op === Op.read) return true;
-    if (op === Op.write && group.doneBytes[i] < group.lengthBytes[i]) return false;
-    // A write with something to write did its preflush before it took room.
-    const forced = group.lengthBytes[i] === 0 ? RequestFlag.fua | RequestFlag.preflush : RequestFlag.fua;
-    const needsLog = op === Op.flush || (group.flags[i] & forced) !== 0;
-    return logged || !needsLog;
-  }
-
-  /** A part of a request has ended; the last part ends the request. */
-  private partDone(group: RequestGroup, i: number, error: PcacheError | undefined): void {
-    if (error) group.errors[i] ??= error;
-    assert(group.parts[i] > 0, 'a request ends twice');
-    if (--group.parts[i] > 0) return;
-    if (group.errors[i]) {
-      group.state[i] = RequestState.failed;
-      this.core.stats.failedRequests++;
-    } else {
-      group.state[i] = RequestState.done;
-    }
-    group.pending--;
-    group.onRequestDone?.(group, i);
-  }
-
-  /** The cache device failed in the middle of a group: nothing more can be acknowledged. */
-  private stopOn(error: unknown, group?: RequestGroup): void {
-    if (!(error instanceof PcacheError)) throw error;
-    this.core.failure ??= error;
-    if (group) {
-      for (let i = 0; i < group.count; i++) {
-        if (group.state[i] === RequestState.pending && !this.waiting.has(group, i)) this.partDone(group, i, error);
-      }
-    }
-    this.failWaiting(error);
-  }
-
-  private failWaiting(error: PcacheError): void {
-    this.waiting.drain((group, request) => this.partDone(group, request, error));
+    return this.requests.submit(group);
   }
 
   // ---- background work --------------------------------------------------------------------------------
@@ -272,7 +138,7 @@ export class Cache {
   step(): boolean {
     const { core } = this;
     if (core.failure) {
-      this.failWaiting(core.failure);
+      this.requests.failWaiting(core.failure);
       return false;
     }
     this.nowMs = core.clock.nowMs();
@@ -282,12 +148,12 @@ export class Cache {
         worked = true;
         this.sweepLeft = core.index.subtreeCount;
       }
-      if (!this.holdWriteback && this.writeback.step(this.nowMs)) worked = true;
-      if (this.serveWaiting()) worked = true;
+      if (this.stepWriteback()) worked = true;
+      if (this.requests.serveWaiting()) worked = true;
       if (this.sweep()) worked = true;
       return worked || this.judgeWaiting();
     } catch (error) {
-      this.stopOn(error);
+      this.requests.stopOn(error);
       return false;
     }
   }
@@ -295,13 +161,13 @@ export class Cache {
   /** When `step()` should be called even if nothing else happens; Infinity when there is no need. */
   get nextDeadlineMs(): number {
     if (this.core.failure) return Infinity;
-    return Math.min(this.core.log.nextDueMs(KSET_MAX_AGE_MS), this.writeback.nextRetryMs);
+    return Math.min(this.core.log.nextDueMs(KSET_MAX_AGE_MS), this.writeback.nextDueMs);
   }
 
   private closeKsets(): boolean {
     const { log } = this.core;
     // Those who wait for room need their predecessors' keys written back, and open ones cannot be.
-    if (this.waiting.length > 0) log.markAllDue();
+    if (this.requests.needsRoom) log.markAllDue();
     else log.markAgedDue(this.nowMs, KSET_MAX_AGE_MS);
     if (!log.hasDue) return false;
     const before = log.ksetsClosed;
@@ -309,22 +175,13 @@ export class Cache {
     return log.ksetsClosed > before;
   }
 
-  private serveWaiting(): boolean {
-    const { core } = this;
-    let worked = false;
-    while (this.waiting.length > 0) {
-      const group = this.waiting.firstGroup;
-      const i = this.waiting.firstRequest;
-      const before = group.doneBytes[i];
-      core.stage.begin(group.arena);
-      if (group.op[i] === Op.write) this.advanceWrite(group, i);
-      const logged = core.commit();
-      if (!this.isServed(group, i, logged)) return worked || group.doneBytes[i] > before;
-      this.waiting.shift();
-      this.partDone(group, i, undefined);
-      worked = true;
-    }
-    return worked;
+  private stepWriteback(): boolean {
+    const { core, writeback, requests, nowMs } = this;
+    // Where nobody waits for the flush but those who say so, it is left until there is more to it.
+    const needsRoom = requests.needsRoom || this.gc.isCacheFull;
+    const hurry = !core.isThrough || this.hurryWriteback || needsRoom || writeback.failures > 0;
+    const worked = writeback.step({ nowMs, hold: this.holdWriteback, hurry });
+    return requests.settleThrough() || worked;
   }
 
   private sweep(): boolean {
@@ -340,11 +197,11 @@ export class Cache {
    * @returns true when something was done about it.
    */
   private judgeWaiting(): boolean {
-    if (this.waiting.length === 0 || this.isBackingBusy) return false;
-    const { core, writeback } = this;
+    const { core, writeback, requests } = this;
+    if (!requests.hasWaiting || this.isBackingBusy) return false;
     if (this.isWritebackHopeless) {
       const reason = writeback.lastError?.message ?? 'write-back has stopped';
-      this.failWaiting(
+      requests.failWaiting(
         new PcacheError('CACHE_FULL', `${core.pmem.path}: the cache is full and cannot be written back: ${reason}`),
       );
       return true;
@@ -353,7 +210,7 @@ export class Cache {
     // All is written back and still nothing can be freed: heads of idle slots sit on the last segments.
     for (const head of core.heads) head.close();
     if (!core.segments.hasDead) {
-      this.failWaiting(
+      requests.failWaiting(
         new PcacheError(
           'CACHE_FULL',
           `${core.pmem.path}: its ${core.segments.count} segments are too few for this many slots`,
@@ -372,7 +229,7 @@ export class Cache {
 
   /** Refuses further requests; those already taken are served. */
   stopAccepting(): void {
-    this.accepting = false;
+    this.requests.accepting = false;
   }
 
   /**
@@ -393,8 +250,8 @@ export class Cache {
 
   status(): CacheStatus {
     return describeStatus(this.core, {
-      waitingRequests: this.waiting.length,
-      pendingBackingReads: this.misses.pending,
+      waitingRequests: this.requests.waitingCount,
+      pendingBackingReads: this.requests.pendingReads,
       writebackError: this.writeback.lastError,
     });
   }
@@ -403,8 +260,4 @@ export class Cache {
   check(): void {
     this.core.index.check();
   }
-}
-
-function closedError(path: string): PcacheError {
-  return new PcacheError('CLOSED', `${path}: the cache is closed`);
 }

@@ -16,12 +16,14 @@ import {
   encodeCacheInfo,
   encodePosition,
   type CacheFlags,
+  type CacheMode,
   type Position,
 } from './media/codecs.js';
 import { crc32cRaw, type Crc32c } from './media/crc32c.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES, type Geometry } from './media/geometry.js';
 import { KSET_HEADER_BYTES } from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
+import { PayloadCrcs } from './payload-crcs.js';
 import { loadCacheOrThrow, type LoadedCache } from './recovery.js';
 import type { SegmentTable } from './segments.js';
 import { EngineStats } from './stats.js';
@@ -44,6 +46,11 @@ export interface CacheOptions {
   readonly crc?: Crc32c;
   /** Check every current payload CRC at open, as the kernel does. True if not given; of data_crc caches. */
   readonly checkPayload?: boolean;
+  /**
+   * Check the payload CRC of everything that is read from the cache; of data_crc caches. A read that meets a
+   * mismatch fails with BAD_MEDIA. Costs 12 bytes a key and the CRC of whole keys at each read.
+   */
+  readonly verifyReads?: boolean;
 }
 
 /**
@@ -102,6 +109,9 @@ export class Core {
   readonly dirtyTail: Tail;
   readonly crc: Crc32c;
   readonly dataCrc: boolean;
+  readonly mode: CacheMode;
+  /** CRCs of all payload, when reads are to be verified. */
+  readonly payloadCrcs: PayloadCrcs | undefined;
   readonly stats = new EngineStats();
   /** Set when the device failed under us: nothing in memory can be trusted to match it any more. */
   failure: PcacheError | undefined;
@@ -109,7 +119,7 @@ export class Core {
   private flags: CacheFlags;
   private readonly infoWriter: DualWriter;
 
-  constructor(options: CacheOptions, loaded: LoadedCache) {
+  constructor(options: CacheOptions, loaded: LoadedCache, payloadCrcs: PayloadCrcs | undefined) {
     const { pmem } = options;
     const { metadata } = loaded;
     this.pmem = pmem;
@@ -122,8 +132,10 @@ export class Core {
     this.crc = options.crc ?? crc32cRaw;
     this.flags = metadata.flags;
     this.dataCrc = metadata.flags.dataCrc;
-    this.log = new LogWriter(pmem, this.segments, loaded.keyHead, options.slots ?? 1, this.crc);
-    this.heads = Array.from({ length: this.log.slotCount }, () => new DataHead(this.segments));
+    this.mode = CACHE_MODES[metadata.flags.modeNumber];
+    this.payloadCrcs = payloadCrcs;
+    this.log = new LogWriter(pmem, this.segments, loaded.keyHead, options.slots ?? 1, this.crc, payloadCrcs);
+    this.heads = Array.from({ length: this.log.slotCount }, () => new DataHead(this.segments, payloadCrcs));
     this.stage = new CopyStage(pmem, this.log, this.dataCrc);
     this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);
     const tail = (dual: CacheMetadata['keyTail'], at: Position) =>
@@ -132,6 +144,10 @@ export class Core {
     this.dirtyTail = tail(metadata.dirtyTail, loaded.dirtyTail);
   }
 
+  /** Writes reach the backing device before they are acknowledged (writethrough, writearound). */
+  get isThrough(): boolean {
+    return this.mode === 'writethrough' || this.mode === 'writearound';
+  }
   get gcPercent(): number {
     return this.flags.gcPercent;
   }
@@ -180,8 +196,9 @@ function samePlaceTwice({ copies: [first, second] }: CacheMetadata['keyTail']): 
  * Loads the cache and makes it ready to run, which changes the device: broken twins are repaired and
  * cache_info is written anew (format §1).
  */
-export function openCore(options: CacheOptions): Core {
+export function openCore(options: CacheOptions): { readonly core: Core; readonly dirtyKsets: number } {
   const { pmem, backing } = options;
+  const payloadCrcs = options.verifyReads ? new PayloadCrcs() : undefined;
   if (backing.sizeBytes === 0 || backing.sizeBytes % SECTOR_BYTES !== 0) {
     throw new PcacheError(
       'NOT_A_DEVICE',
@@ -193,12 +210,16 @@ export function openCore(options: CacheOptions): Core {
     backingBytes: backing.sizeBytes,
     checkPayload: options.checkPayload ?? true,
     ...(options.crc ? { crc: options.crc } : {}),
+    ...(payloadCrcs ? { payloadCrcs } : {}),
   });
-  const mode = CACHE_MODES[loaded.metadata.flags.modeNumber];
-  if (mode !== 'writeback') {
+  const { modeNumber, dataCrc } = loaded.metadata.flags;
+  if (modeNumber >= CACHE_MODES.length) {
+    throw new PcacheError('UNSUPPORTED', `${pmem.path}: cache mode ${modeNumber} is not known; run "pcache fsck"`);
+  }
+  if (payloadCrcs && !dataCrc) {
     throw new PcacheError(
-      'UNSUPPORTED',
-      `${pmem.path}: cache mode ${mode ?? loaded.metadata.flags.modeNumber} is not supported; only writeback is`,
+      'USAGE',
+      `${pmem.path}: reads can't be verified, the cache has no CRCs of its data; make one with data_crc, or don't ask for it`,
     );
   }
   if (loaded.metadata.flags.gcPercent > 90) {
@@ -209,10 +230,10 @@ export function openCore(options: CacheOptions): Core {
   }
   repairBrokenTwins(pmem, loaded.metadata);
   blankLogEnd(pmem, loaded);
-  const core = new Core(options, loaded);
+  const core = new Core(options, loaded, payloadCrcs);
   core.keyTail.storeInBoth(pmem); // what only its older twin leads to counts as free from here on
   core.storeCacheInfo();
-  return core;
+  return { core, dirtyKsets: loaded.dirtyKsetCount };
 }
 
 /**

@@ -6,6 +6,7 @@
  * key. Sectors are of 512 bytes.
  */
 import { SECTOR_BYTES } from './media/geometry.js';
+import type { PayloadCrcs } from './payload-crcs.js';
 import type { SegmentTable } from './segments.js';
 
 export class DataHead {
@@ -17,7 +18,10 @@ export class DataHead {
   private headSectors = 0;
   private readonly segmentSectors: number;
 
-  constructor(private readonly segments: SegmentTable) {
+  constructor(
+    private readonly segments: SegmentTable,
+    private readonly payloadCrcs?: PayloadCrcs,
+  ) {
     this.segmentSectors = segments.geometry.segmentDataBytes / SECTOR_BYTES;
   }
 
@@ -29,6 +33,7 @@ export class DataHead {
     if (this.headSegment < 0) {
       const segment = this.segments.takeForData();
       if (segment < 0) return 0;
+      this.payloadCrcs?.clear(segment);
       this.headSegment = segment;
       this.headSectors = 0;
     }

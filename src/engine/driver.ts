@@ -29,6 +29,9 @@ export class CacheDriver {
   private timer: NodeJS.Timeout | undefined;
   private readonly waiters: Waiter[] = [];
   private closed = false;
+  private drains = 0;
+  /** The last step found nothing to do. */
+  private isIdle = false;
 
   constructor(
     readonly cache: Cache,
@@ -50,6 +53,7 @@ export class CacheDriver {
   private turn(): void {
     let worked = true;
     for (let n = 0; worked && n < STEPS_PER_TURN; n++) worked = this.cache.step();
+    this.isIdle = !worked;
     this.settleWaiters();
     if (this.closed) return;
     if (worked) this.kick();
@@ -93,18 +97,25 @@ export class CacheDriver {
    */
   async drain(): Promise<void> {
     const { cache } = this;
-    await this.until(
-      () => {
-        this.closeKsets();
-        return cache.isClean && !cache.isBackingBusy;
-      },
-      () => cache.failure ?? (cache.isWritebackHopeless ? cache.writebackError : undefined),
-    );
+    this.drains++;
+    cache.hurryWriteback = true;
+    try {
+      await this.until(
+        () => {
+          this.closeKsets();
+          return cache.isClean && !cache.isBackingBusy;
+        },
+        () => cache.failure ?? (cache.isWritebackHopeless ? cache.writebackError : undefined),
+      );
+    } finally {
+      cache.hurryWriteback = --this.drains > 0;
+    }
   }
 
   /**
    * Closes in order: takes no more requests, serves those taken, closes the open ksets and lets the pass of
-   * write-back that is under way end. What stays dirty is in the log, and the next open goes on with it.
+   * write-back that is under way end. What stays dirty is in the log, and the next open goes on with it; in
+   * the modes that write through nothing does, unless the backing device fails.
    * The devices stay open; they are the caller's. Safe to call after a failure.
    * @throws the failure of the cache device; CACHE_FULL when the log has no room for open ksets and write-back
    *   can't make any: their keys are lost, as in a crash.
@@ -113,12 +124,15 @@ export class CacheDriver {
     const { cache } = this;
     const noFailure = () => undefined; // a failed cache still ends its requests; it is reported below
     cache.stopAccepting();
-    await this.until(() => !cache.hasWaitingRequests && !cache.hasPendingReads, noFailure);
+    await this.until(() => !cache.hasWaitingRequests && !cache.hasPendingParts, noFailure);
     await this.until(() => {
       this.closeKsets();
-      const isHopeless = cache.isLogStuck && cache.isWritebackHopeless;
+      const isHopeless = cache.isLogStuck && cache.isWritebackHopeless && this.isIdle;
       return cache.failure !== undefined || !cache.hasOpenKeys || isHopeless;
     }, noFailure);
+    if (cache.isThrough && !cache.failure && !cache.isWritebackHopeless) {
+      await this.drain().catch(() => {}); // what it could not do is reported below
+    }
     cache.holdWriteback = true;
     await this.until(() => !cache.isBackingBusy, noFailure);
     this.closed = true;

@@ -17,6 +17,7 @@
  */
 import { PcacheError } from './errors.js';
 import {
+  CACHE_MODES,
   decodeGeneration,
   encodeCacheFlags,
   encodeCacheInfo,
@@ -26,6 +27,7 @@ import {
   encodeSuperblock,
   GC_PERCENT_MAX,
   GENERATION_BYTES,
+  type CacheMode,
   type Generation,
 } from './media/codecs.js';
 import { readDual } from './media/dual.js';
@@ -66,6 +68,8 @@ export interface FormatOptions {
   readonly dataCrc: boolean;
   /** 0 to 90: GC starts when this much of the cache is used. */
   readonly gcPercent: number;
+  /** writeback when left out, the one mode that the kernel's target has. */
+  readonly mode?: CacheMode;
   /** For tests; the kernel's when left out. */
   readonly geometry?: Geometry;
 }
@@ -80,6 +84,7 @@ export interface FormatPlan {
   readonly unusedBytes: number;
   readonly dataCrc: boolean;
   readonly gcPercent: number;
+  readonly mode: CacheMode;
   /** The flags word of cache_info. */
   readonly cacheFlags: number;
 }
@@ -89,7 +94,7 @@ export interface FormatPlan {
  * @throws PcacheError USAGE for a gc_percent out of range, TOO_SMALL for a device below the format's least
  */
 export function planFormat(deviceBytes: number, options: FormatOptions): FormatPlan {
-  const { dataCrc, gcPercent, geometry = KERNEL_GEOMETRY } = options;
+  const { dataCrc, gcPercent, mode = 'writeback', geometry = KERNEL_GEOMETRY } = options;
   if (!Number.isInteger(gcPercent) || gcPercent < 0 || gcPercent > GC_PERCENT_MAX) {
     throw new PcacheError('USAGE', `gc_percent is ${gcPercent}; it must be a whole number from 0 to ${GC_PERCENT_MAX}`);
   }
@@ -112,7 +117,8 @@ export function planFormat(deviceBytes: number, options: FormatOptions): FormatP
     unusedBytes: deviceBytes - segmentOffsetBytes(geometry, segmentCount),
     dataCrc,
     gcPercent,
-    cacheFlags: encodeCacheFlags({ dataCrc, initDone: true, modeNumber: 0, gcPercent }),
+    mode,
+    cacheFlags: encodeCacheFlags({ dataCrc, initDone: true, modeNumber: CACHE_MODES.indexOf(mode), gcPercent }),
   };
 }
 

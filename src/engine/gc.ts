@@ -28,10 +28,14 @@ export class GarbageCollector {
     return Math.floor((this.core.segments.count * this.core.gcPercent) / 100);
   }
 
+  /** So much of the cache is used that there should be collected. */
+  get isCacheFull(): boolean {
+    return this.core.segments.usedCount >= this.thresholdSegments;
+  }
+
   private get isNeeded(): boolean {
-    const { core } = this;
-    const { keyTail, dirtyTail } = core;
-    return core.segments.usedCount >= this.thresholdSegments && !keyTail.isAt(dirtyTail.segment, dirtyTail.offsetBytes);
+    const { keyTail, dirtyTail } = this.core;
+    return this.isCacheFull && !keyTail.isAt(dirtyTail.segment, dirtyTail.offsetBytes);
   }
 
   /**

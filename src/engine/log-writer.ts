@@ -26,6 +26,7 @@ import {
   ksetBytes,
   KsetField,
 } from './media/kset.js';
+import type { PayloadCrcs } from './payload-crcs.js';
 import type { SegmentTable } from './segments.js';
 
 const TWO_32 = 2 ** 32;
@@ -62,6 +63,7 @@ export class LogWriter {
     head: Position,
     slotCount: number,
     private readonly crc: Crc32c,
+    private readonly payloadCrcs?: PayloadCrcs,
   ) {
     this.slotCount = slotCount;
     this.slots = Array.from({ length: slotCount }, () => new OpenKset());
@@ -133,7 +135,15 @@ export class LogWriter {
   setDataCrc(slot: number, index: number, crc: number): void {
     const kset = this.slots[slot];
     assert(index < kset.keyCount, 'the kset of a CRC was closed before the CRC was known');
-    kset.view.setUint32(KSET_HEADER_BYTES + index * KEY_BYTES + KeyField.dataCrc, crc, true);
+    const at = KSET_HEADER_BYTES + index * KEY_BYTES;
+    const { view } = kset;
+    view.setUint32(at + KeyField.dataCrc, crc, true);
+    this.payloadCrcs?.add(
+      view.getUint32(at + KeyField.segment, true),
+      view.getUint32(at + KeyField.segmentOffset, true) / SECTOR_BYTES,
+      view.getUint32(at + KeyField.length, true) / SECTOR_BYTES,
+      crc,
+    );
   }
 
   /** Asks for the slot's kset to be closed at the next commit. */

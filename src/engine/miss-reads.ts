@@ -41,11 +41,13 @@ export class MissReads {
 
   /**
    * @param onPartDone called when a part of a request has ended, with the error if it failed.
+   * @param fillsAllowed asked before a range is read: whether what is read of it may go into the cache.
    * @param mayFill asked before data goes into the cache: false while writers wait for room.
    */
   constructor(
     private readonly core: Core,
     private readonly onPartDone: (group: RequestGroup, request: number, error: PcacheError | undefined) => void,
+    private readonly fillsAllowed: (startBytes: number, endBytes: number) => boolean,
     private readonly mayFill: () => boolean,
   ) {}
 
@@ -54,24 +56,26 @@ export class MissReads {
     return this.pool.length - this.free.length;
   }
 
-  /** Reads the hole [sector, end) that the index cursor stands at, and leaves a placeholder in it. */
-  readAndFill(
-    group: RequestGroup,
-    request: number,
-    subtree: number,
-    sector: number,
-    end: number,
-    arenaAt: number,
-  ): void {
+  /**
+   * Reads the hole [sector, end) that the index cursor stands at. Where the data may go into the cache, a
+   * placeholder is left in it.
+   */
+  readHole(group: RequestGroup, request: number, subtree: number, sector: number, end: number, arenaAt: number): void {
+    const bytes = (end - sector) << SECTOR_SHIFT;
+    const offset = subtree * SUBTREE_BYTES + (sector << SECTOR_SHIFT);
+    if (!this.fillsAllowed(offset, offset + bytes)) {
+      this.readAround(group, request, subtree, sector, bytes, arenaAt);
+      return;
+    }
     const read = this.take(group, request, subtree, sector, arenaAt);
     read.fills = true;
     this.serial = (this.serial + 1) | 0;
     read.serial = this.serial;
     this.core.index.insertPlaceholder(sector, end, read.slot, read.serial);
-    this.submit(read, (end - sector) << SECTOR_SHIFT);
+    this.submit(read, bytes);
   }
 
-  /** Reads a range that another read's placeholder covers. */
+  /** Reads a range and leaves the index as it is. */
   readAround(
     group: RequestGroup,
     request: number,

@@ -8,10 +8,20 @@
 import type { Core } from './core.js';
 import { SECTOR_SHIFT, SUBTREE_BYTES, SUBTREE_SECTORS } from './media/geometry.js';
 import type { MissReads } from './miss-reads.js';
+import type { ReadChecks } from './read-checks.js';
 import type { RequestGroup } from './request-group.js';
 
-/** Stages request `i` of the group; its misses are under way at return and counted in `parts`. */
-export function stageRead(core: Core, misses: MissReads, group: RequestGroup, i: number): void {
+/**
+ * Stages request `i` of the group; what `checks` has to check is noted there. Its misses are under way at
+ * return and counted in `parts`.
+ */
+export function stageRead(
+  core: Core,
+  misses: MissReads,
+  checks: ReadChecks | undefined,
+  group: RequestGroup,
+  i: number,
+): void {
   const { index, segments, stage, stats } = core;
   const offset = group.offsetBytes[i];
   const length = group.lengthBytes[i];
@@ -38,14 +48,19 @@ export function stageRead(core: Core, misses: MissReads, group: RequestGroup, i:
         if (index.isEmpty) {
           misses.readAround(group, i, subtree, sector, bytes, arenaAt);
         } else {
-          const payload = (index.offsetSectors + (sector - index.start)) << SECTOR_SHIFT;
-          stage.read(segments.dataOffsetBytes[index.segment] + payload, arenaAt, bytes);
+          const startSector = index.offsetSectors + (sector - index.start);
+          const { segment } = index;
+          stage.read(segments.dataOffsetBytes[segment] + (startSector << SECTOR_SHIFT), arenaAt, bytes);
+          if (checks) {
+            const offsetBytes = offset + (arenaAt - arenaOffset);
+            checks.add({ request: i, segment, startSector, sectors: until - sector, offsetBytes });
+          }
         }
         index.advance();
         sector = until;
       } else {
         const until = index.valid && index.start < end ? index.start : end;
-        misses.readAndFill(group, i, subtree, sector, until, arenaAt);
+        misses.readHole(group, i, subtree, sector, until, arenaAt);
         sector = until;
       }
     }

@@ -12,6 +12,7 @@ import { readMetadata, type CacheMetadata } from './media/metadata.js';
 import type { KsetView } from './media/kset.js';
 import type { MediaProblem } from './media/problem.js';
 import { ENTRY_CLEAN, ENTRY_WRITTEN_BACK, ExtentIndex } from './index/extent-index.js';
+import type { PayloadCrcs } from './payload-crcs.js';
 import { lowWord, SegmentTable } from './segments.js';
 
 export interface LoadOptions {
@@ -21,6 +22,8 @@ export interface LoadOptions {
   /** Whether to check payload CRCs when the cache has data_crc, as the kernel does at attach. */
   readonly checkPayload: boolean;
   readonly crc?: Crc32c;
+  /** Takes the payload CRC of every current key. */
+  readonly payloadCrcs?: PayloadCrcs;
 }
 
 /** What the log and the metadata say, in memory. */
@@ -33,6 +36,8 @@ export interface LoadedCache {
   readonly keyHead: Position;
   readonly logEnd: LogEndReason;
   readonly ksetCount: number;
+  /** Ksets from dirty_tail on. */
+  readonly dirtyKsetCount: number;
   readonly keyCount: number;
   readonly staleKeyCount: number;
   /** Bytes of the log from key_tail to key_head. */
@@ -94,6 +99,7 @@ export function loadCache(pmem: PmemReader, options: LoadOptions): LoadResult {
       keyHead: walker.position,
       logEnd: walker.endReason!,
       ksetCount: replay.ksetCount,
+      dirtyKsetCount: replay.dirtyKsetCount,
       keyCount: replay.keyCount,
       staleKeyCount: replay.staleKeyCount,
       logBytes,
@@ -169,6 +175,7 @@ function backingLimit(options: LoadOptions): number {
 
 class Replay {
   ksetCount = 0;
+  dirtyKsetCount = 0;
   keyCount = 0;
   staleKeyCount = 0;
 
@@ -216,6 +223,7 @@ class Replay {
         continue;
       }
       // A generation from the future counts as the present one: it goes stale when the segment moves on.
+      options.payloadCrcs?.add(segment, segmentOffset >>> SECTOR_SHIFT, length >>> SECTOR_SHIFT, kset.keyDataCrc(i));
       index.insert(
         Math.floor(offset / SUBTREE_BYTES),
         (offset % SUBTREE_BYTES) >>> SECTOR_SHIFT,
@@ -227,6 +235,7 @@ class Replay {
       );
     }
     this.ksetCount++;
+    if (!writtenBack) this.dirtyKsetCount++;
     this.keyCount += count;
     return undefined;
   }

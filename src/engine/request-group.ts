@@ -47,6 +47,9 @@ export class RequestGroup {
   /** Engine's: parts of request i that are still under way, and bytes of it that are finished. */
   readonly parts: Uint32Array;
   readonly doneBytes: Uint32Array;
+  /** Engine's: 1 when a key of write i went into the log; the flush of the backing device it waits for, or 0. */
+  readonly hasKeys: Uint8Array;
+  readonly flush: Float64Array;
 
   constructor(
     readonly capacity: number,
@@ -62,6 +65,8 @@ export class RequestGroup {
     this.missBytes = new Uint32Array(capacity);
     this.parts = new Uint32Array(capacity);
     this.doneBytes = new Uint32Array(capacity);
+    this.hasKeys = new Uint8Array(capacity);
+    this.flush = new Float64Array(capacity);
   }
 
   /** Empties the group for refilling; none of it may be pending. */

@@ -55,6 +55,10 @@ export class SegmentTable {
   get freeCount(): number {
     return this.count - this.usedTotal;
   }
+  /** Payload finds no segment. */
+  get isFullForData(): boolean {
+    return this.freeCount <= LOG_RESERVE_SEGMENTS;
+  }
   isUsed(segment: number): boolean {
     return this.used[segment] === 1;
   }
@@ -77,7 +81,7 @@ export class SegmentTable {
 
   /** A segment for payload, or -1 when none is to be had. The data head holds one reference on it. */
   takeForData(): number {
-    if (this.freeCount <= LOG_RESERVE_SEGMENTS) return -1;
+    if (this.isFullForData) return -1;
     const segment = this.take();
     this.references[segment] = 1;
     return segment;

@@ -20,6 +20,11 @@ export class EngineStats {
   fills = 0;
   fillBytes = 0;
   fillsDropped = 0;
+  /** Writes, or parts of them, that went past the cache (writearound). */
+  directWrites = 0;
+  directWriteBytes = 0;
+  /** Reads of cached data that failed its CRC (verifyReads). */
+  readPayloadErrors = 0;
   /** Index entries dropped because their segment had moved on. */
   staleDropped = 0;
 
@@ -28,6 +33,8 @@ export class EngineStats {
   writebackWrites = 0;
   writebackBytes = 0;
   writebackFailures = 0;
+  /** Dirty keys that are not written back because their payload does not match its CRC. */
+  writebackCorruptKeys = 0;
   backingFlushes = 0;
 
   gcKsets = 0;

@@ -1,7 +1,7 @@
 /** How a cache stands: the status line of the kernel's target (format §4), and more of a running engine. */
 import type { Core } from './core.js';
 import type { PcacheError } from './errors.js';
-import type { Position } from './media/codecs.js';
+import type { CacheMode, Position } from './media/codecs.js';
 import { LogWalker } from './media/log.js';
 import type { EngineStats } from './stats.js';
 
@@ -36,6 +36,7 @@ export function formatStatusLine(fields: StatusFields): string {
 export interface CacheStatus extends StatusFields {
   /** The kernel's status line. */
   readonly line: string;
+  readonly mode: CacheMode;
   readonly stats: EngineStats;
   readonly openKeys: boolean;
   readonly waitingRequests: number;
@@ -65,6 +66,7 @@ export function describeStatus(core: Core, running: RunningStatus): CacheStatus 
     ...fields,
     ...running,
     line: formatStatusLine(fields),
+    mode: core.mode,
     stats: core.stats,
     openKeys: core.log.hasOpenKeys,
     indexEntries: core.index.entryCount,

@@ -1,223 +1,273 @@
 /**
- * Write-back (format §3): from dirty_tail, one kset at a time. Its newest versions go to the backing device,
- * the device is flushed, and only then does dirty_tail move. A failed write leaves dirty_tail where it is;
- * the kset is tried again after a pause that grows. A payload that does not match its CRC, or a log that
- * changed under us, stops write-back for good.
+ * Write-back (format §3): goes through the log from dirty_tail, one kset at a time and in order, and writes
+ * its newest versions to the backing device; after some ksets the device is flushed, and only then does
+ * dirty_tail move.
  *
- * Payload is read through a few staging buffers, and pieces that adjoin on the backing device share a write.
- * Nothing in [dirty_tail, key_head) can be collected, so the payload stays put while writes are under way.
+ * Three places, in the order of the log: dirty_tail, `flushedAt` (all before it is durable on the backing
+ * device) and `cursor` (all before it has been written there). dirty_tail is at `flushedAt` unless a kset
+ * holds dirty payload that does not match its CRC: that is never written, dirty_tail stays in front of its
+ * kset for good, and write-back of everything behind it goes on.
+ *
+ * A failed write or flush moves nothing; it is tried again after a pause that grows. A log that changed
+ * under us stops write-back for good.
+ *
+ * Ksets are counted in the order of the log: those closed since the cache was opened are 1, 2, …, as
+ * `LogWriter.ksetsClosed` counts, those that were dirty before have the numbers up to 0.
  */
 import type { Core } from './core.js';
 import { fromSystemError, PcacheError } from './errors.js';
-import { KsetOverlay } from './kset-overlay.js';
 import { KsetReader } from './kset-reader.js';
-import { CRC_SEED } from './media/crc32c.js';
+import { KsetWriter, type ByteRange } from './kset-writer.js';
+import type { Position } from './media/codecs.js';
 import type { KsetView } from './media/kset.js';
 
-const STAGING_BYTES = 1024 * 1024;
-const STAGING_BUFFERS = 4;
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
+/** What may be written before the backing device is flushed. */
+const UNFLUSHED_KSETS_MAX = 64;
+const UNFLUSHED_BYTES_MAX = 32 * 1024 * 1024;
+/** In modes that wait with the flush until somebody needs it, nothing stays unflushed for longer. */
+const UNFLUSHED_MAX_AGE_MS = 1000;
+/** Ranges of corrupt payload that are remembered; of more only the count is. */
+const CORRUPT_RANGES_MAX = 1000;
 
-class Staging {
-  readonly bytes = new Uint8Array(STAGING_BYTES);
-  readonly done: (error: Error | null) => void;
-  constructor(owner: Writeback) {
-    this.done = (error) => owner.writeDone(this, error);
-  }
+/** What the cache wants of the next step. */
+export interface WritebackWish {
+  readonly nowMs: number;
+  /** Start on no further kset. */
+  readonly hold: boolean;
+  /** Flush as soon as there is nothing more to write, not when it must be. */
+  readonly hurry: boolean;
 }
 
 export class Writeback {
   /** Consecutive failures; 0 when the last attempt went through. */
   failures = 0;
-  /** The last failure, or what stopped write-back for good. */
-  lastError: PcacheError | undefined;
   /** True when only a new open can help. */
   stopped = false;
+  /** Number of the last kset that has been written to the backing device, and of the last that is durable there. */
+  written: number;
+  flushed: number;
+  /** Dirty ranges whose payload does not match its CRC: the first of them, and how many there are. */
+  readonly corruptRanges: ByteRange[] = [];
+  corruptCount = 0;
+  /**
+   * Called when ksets were written or the device was flushed, and with the error when that failed: then all
+   * who wait for it had better know.
+   */
+  onChange: (error: PcacheError | undefined) => void = () => {};
 
   private readonly reader: KsetReader;
-  private readonly overlay = new KsetOverlay();
-  private readonly freeStaging: Staging[] = [];
+  private readonly writer: KsetWriter;
+  private failure: PcacheError | undefined;
+  private cursor: Position;
+  private flushedAt: Position;
+  /** Place and number of the first kset with corrupt payload, which dirty_tail must not pass. */
+  private heldAt: Position | undefined;
+  private heldKset = Infinity;
+  private corruptUpTo = -Infinity;
   private busy = false;
   private retryAtMs = 0;
   private advanceBytes = 0;
-  private passError: Error | null = null;
-  private wroteAny = false;
-  // Where in the overlay the pass is: extent, and bytes of it already staged.
-  private extent = 0;
-  private extentDone = 0;
+  private unflushedBytes = 0;
+  private unflushedSinceMs = 0;
+  private flushesStarted = 0;
+  private lastFlush = 0;
+  // Flushes that were asked for: how many, how many of them are done, and what the last has to cover.
+  private flushesWanted = 0;
+  private flushesServed = 0;
+  private wantedKset = -Infinity;
 
+  /** @param dirtyKsets how many ksets were dirty when the cache was opened. */
   constructor(
     private readonly core: Core,
+    dirtyKsets: number,
     private readonly onProgress: () => void,
   ) {
     this.reader = new KsetReader(core);
-    for (let i = 0; i < STAGING_BUFFERS; i++) this.freeStaging.push(new Staging(this));
+    this.writer = new KsetWriter(core, (error, bytes) => this.ksetEnded(error, bytes), onProgress);
+    this.cursor = core.dirtyTail.position;
+    this.flushedAt = core.dirtyTail.position;
+    this.written = -dirtyKsets;
+    this.flushed = -dirtyKsets;
   }
 
-  /** A pass is under way: its writes or its flush have not been answered yet. */
+  /** Writes or a flush have not been answered yet. */
   get isBusy(): boolean {
     return this.busy;
   }
-  /** When a failed pass may be tried again; Infinity when there is nothing to wait for. */
-  get nextRetryMs(): number {
-    return this.failures > 0 && !this.stopped && !this.busy ? this.retryAtMs : Infinity;
+  /** Why write-back is failing, has stopped, or cannot finish; undefined when all is well. */
+  get lastError(): PcacheError | undefined {
+    return this.failure ?? (this.heldAt ? this.corruptError() : undefined);
+  }
+  /** Everything in the log that can be written is durable on the backing device. */
+  get isDone(): boolean {
+    return this.isAtHead && !this.hasUnflushed;
+  }
+  /** Corrupt payload keeps dirty_tail where it is. */
+  get isHeld(): boolean {
+    return this.heldAt !== undefined;
+  }
+  /** When there is something to do even if nothing else happens; Infinity when there is not. */
+  get nextDueMs(): number {
+    if (this.stopped || this.busy) return Infinity;
+    if (this.failures > 0) return this.retryAtMs;
+    return this.hasUnflushed ? this.unflushedSinceMs + UNFLUSHED_MAX_AGE_MS : Infinity;
   }
 
   /**
-   * Starts on the kset at dirty_tail, if there is one and nothing is under way.
+   * Asks for a flush of the backing device that begins from now on and covers all ksets up to number `kset`.
+   * @returns what `isServed` takes
+   */
+  requestFlush(kset: number): number {
+    this.wantedKset = Math.max(this.wantedKset, kset);
+    return ++this.flushesWanted;
+  }
+  /** Whether a flush that was asked for is done. */
+  isServed(request: number): boolean {
+    return this.flushesServed >= request;
+  }
+
+  /** Number of the next flush of the backing device. */
+  get nextFlush(): number {
+    return this.flushesStarted + 1;
+  }
+  /** Whether that flush, or a later one, is done. */
+  isFlushed(flush: number): boolean {
+    return this.lastFlush >= flush;
+  }
+
+  private get isAtHead(): boolean {
+    const { log } = this.core;
+    return samePlace(this.cursor, log.head);
+  }
+  private get hasUnflushed(): boolean {
+    return !samePlace(this.cursor, this.flushedAt);
+  }
+
+  /**
+   * Flushes if that is due, or else goes on with the next kset, if there is one and nothing is under way.
    * @returns true when something was done; the answers of the backing device do the rest.
    */
-  step(nowMs: number): boolean {
-    const { core } = this;
-    if (this.busy || this.stopped || core.logIsClean) return false;
-    if (this.failures > 0 && nowMs < this.retryAtMs) return false;
-    const { dirtyTail } = core;
-    let kset: KsetView;
-    try {
-      kset = this.reader.readAt(dirtyTail.segment, dirtyTail.offsetBytes);
-      if (!kset.isLast) this.collect(kset);
-    } catch (error) {
-      this.stop(error);
-      return false;
-    }
-    if (kset.isLast) {
-      this.moveDirtyTail(kset.nextSegment, 0);
+  step(wish: WritebackWish): boolean {
+    if (this.busy || this.stopped) return false;
+    if (this.failures > 0 && wish.nowMs < this.retryAtMs) return false;
+    if (this.isFlushDue(wish)) {
+      this.flush();
       return true;
     }
+    if (wish.hold || this.isAtHead) return false;
+    this.startKset(wish.nowMs);
+    return !this.stopped;
+  }
+
+  private isFlushDue({ nowMs, hold, hurry }: WritebackWish): boolean {
+    if (this.flushesServed < this.flushesWanted && this.written >= this.wantedKset) return true;
+    if (!this.hasUnflushed) return false;
+    if (this.written - this.flushed >= UNFLUSHED_KSETS_MAX || this.unflushedBytes >= UNFLUSHED_BYTES_MAX) return true;
+    if (!hold && !this.isAtHead) return false;
+    return hurry || hold || nowMs >= this.unflushedSinceMs + UNFLUSHED_MAX_AGE_MS;
+  }
+
+  // ---- one kset ---------------------------------------------------------------------------------------
+
+  private startKset(nowMs: number): void {
+    const { core, cursor } = this;
+    if (!this.hasUnflushed) this.unflushedSinceMs = nowMs;
+    let kset: KsetView;
+    try {
+      kset = this.reader.readAt(cursor.segment, cursor.offsetBytes);
+      if (!kset.isLast) this.noteCorrupt(this.writer.collect(kset));
+    } catch (error) {
+      this.stop(error);
+      return;
+    }
+    if (kset.isLast) {
+      this.cursor = { segment: kset.nextSegment, offsetBytes: 0 };
+      return;
+    }
     this.advanceBytes = kset.lengthBytes;
-    this.extent = 0;
-    this.extentDone = 0;
-    this.passError = null;
-    this.wroteAny = false;
     this.busy = true;
     core.stats.writebackKeys += kset.keyCount;
-    this.pump();
-    return true;
+    this.writer.write();
   }
 
-  private stop(error: unknown): void {
-    if (!(error instanceof PcacheError)) throw error;
-    this.stopped = true;
-    this.failures++;
-    this.lastError = error;
-    this.core.stats.writebackFailures++;
-  }
-
-  /** Resolves the kset's overlaps. CLEAN keys take part, and are not written. */
-  private collect(kset: KsetView): void {
-    const { core, overlay } = this;
-    overlay.clear();
-    for (let i = 0; i < kset.keyCount; i++) {
-      const offset = kset.keyOffsetBytes(i);
-      const length = kset.keyLengthBytes(i);
-      const pmemOffset = core.segments.dataOffsetBytes[kset.keySegment(i)] + kset.keySegmentOffsetBytes(i);
-      const isClean = kset.keyIsClean(i);
-      if (core.dataCrc && !isClean && core.pmem.crc32c(pmemOffset, length, CRC_SEED) !== kset.keyDataCrc(i)) {
-        throw new PcacheError(
-          'BAD_MEDIA',
-          `${core.pmem.path}: dirty data of bytes ${offset}–${offset + length - 1} does not match its CRC; write-back has stopped, run "pcache fsck"`,
-        );
-      }
-      overlay.insert(offset, length, pmemOffset, isClean);
+  /** Takes note of what the kset at the cursor has that cannot be written. */
+  private noteCorrupt(ranges: readonly ByteRange[]): void {
+    const kset = this.written + 1;
+    if (ranges.length === 0 || kset <= this.corruptUpTo) return;
+    this.corruptUpTo = kset; // after a failed flush the same ksets come again
+    if (!this.heldAt) {
+      this.heldAt = this.cursor;
+      this.heldKset = kset;
     }
+    this.corruptCount += ranges.length;
+    this.core.stats.writebackCorruptKeys += ranges.length;
+    this.corruptRanges.push(...ranges.slice(0, CORRUPT_RANGES_MAX - this.corruptRanges.length));
+    this.onChange(this.corruptError());
   }
 
-  /** Issues writes while there are buffers and extents; then waits for the last answer. */
-  private pump(): void {
-    while (this.passError === null && this.freeStaging.length > 0 && this.skipClean()) {
-      const staging = this.freeStaging.pop()!;
-      try {
-        this.issue(staging);
-      } catch (error) {
-        if (!(error instanceof PcacheError)) throw error;
-        this.freeStaging.push(staging);
-        this.passError = error;
-      }
-    }
-    if (this.freeStaging.length === STAGING_BUFFERS) this.endOfWrites();
-  }
-
-  /** Goes to the next extent that has to be written. False when there is none. */
-  private skipClean(): boolean {
-    while (this.extent < this.overlay.count && this.overlay.clean[this.extent]) this.extent++;
-    return this.extent < this.overlay.count;
-  }
-
-  /** Fills one staging buffer from the current extent and those that adjoin it, and writes it. */
-  private issue(staging: Staging): void {
-    const { core, overlay } = this;
-    const start = overlay.startBytes[this.extent] + this.extentDone;
-    let filled = 0;
-    while (filled < STAGING_BYTES && this.extent < overlay.count && !overlay.clean[this.extent]) {
-      const from = overlay.startBytes[this.extent] + this.extentDone;
-      if (from !== start + filled) break;
-      const length = Math.min(overlay.endBytes[this.extent] - from, STAGING_BYTES - filled);
-      core.pmem.read(overlay.pmemOffsetBytes[this.extent] + this.extentDone, staging.bytes, filled, length);
-      filled += length;
-      this.extentDone += length;
-      if (from + length === overlay.endBytes[this.extent]) {
-        this.extent++;
-        this.extentDone = 0;
-      }
-    }
-    core.stats.writebackWrites++;
-    core.stats.writebackBytes += filled;
-    this.wroteAny = true;
-    core.backing.write(start, staging.bytes, 0, filled, staging.done);
-  }
-
-  /** Answer of one write. */
-  writeDone(staging: Staging, error: Error | null): void {
-    this.freeStaging.push(staging);
-    if (error) this.passError ??= error;
-    this.pump();
-    this.onProgress();
-  }
-
-  private endOfWrites(): void {
-    if (this.passError) {
-      this.fail(this.passError);
+  private ksetEnded(error: Error | null, writtenBytes: number): void {
+    this.busy = false;
+    this.unflushedBytes += writtenBytes;
+    if (error) {
+      this.fail(error);
       return;
     }
-    if (!this.wroteAny) {
-      this.endOfPass(); // all CLEAN: nothing to make durable
+    this.cursor = { segment: this.cursor.segment, offsetBytes: this.cursor.offsetBytes + this.advanceBytes };
+    this.written++;
+    this.core.stats.writebackKsets++;
+    this.onChange(undefined);
+  }
+
+  // ---- flush ------------------------------------------------------------------------------------------
+
+  private flush(): void {
+    const { core, cursor, written } = this;
+    const serves = written >= this.wantedKset ? this.flushesWanted : this.flushesServed;
+    if (this.unflushedBytes === 0 && serves === this.flushesServed) {
+      this.flushEnded(cursor, written); // all CLEAN: nothing to make durable
       return;
     }
-    this.core.stats.backingFlushes++;
-    this.core.backing.flush((error) => {
-      if (error) this.fail(error);
-      else this.endOfPass();
+    const flush = ++this.flushesStarted;
+    this.busy = true;
+    core.stats.backingFlushes++;
+    core.backing.flush((error) => {
+      this.busy = false;
+      if (error) {
+        // The device may have dropped what it could not write: all of it has to come again.
+        this.cursor = this.flushedAt;
+        this.written = this.flushed;
+        this.unflushedBytes = 0;
+        this.fail(error);
+      } else {
+        this.lastFlush = flush;
+        this.flushesServed = serves;
+        this.flushEnded(cursor, written);
+      }
       this.onProgress();
     });
   }
 
-  private fail(error: Error): void {
-    this.busy = false;
-    this.failures++;
-    this.lastError = fromSystemError(error, this.core.backing.path, 'writing back');
-    this.core.stats.writebackFailures++;
-    const pause = Math.min(RETRY_FIRST_MS * 2 ** (this.failures - 1), RETRY_MAX_MS);
-    this.retryAtMs = this.core.clock.nowMs() + pause;
-  }
-
-  /** The kset is on the backing device, and flushed. */
-  private endOfPass(): void {
-    const { dirtyTail, stats } = this.core;
-    this.busy = false;
+  /** All ksets before `place`, of which `kset` is the last, are durable on the backing device. */
+  private flushEnded(place: Position, kset: number): void {
     this.failures = 0;
-    this.lastError = undefined;
-    this.moveDirtyTail(dirtyTail.segment, dirtyTail.offsetBytes + this.advanceBytes);
-    stats.writebackKsets++;
+    this.failure = undefined;
+    this.unflushedBytes = 0;
+    this.flushedAt = place;
+    this.flushed = kset;
+    const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : place;
+    if (!this.core.dirtyTail.isAt(limit.segment, limit.offsetBytes)) this.moveDirtyTail(limit);
+    this.onChange(undefined);
   }
 
   /** When that fails nobody knows where dirty_tail is on the device, so the cache stops. */
-  private moveDirtyTail(segment: number, offsetBytes: number): void {
+  private moveDirtyTail(place: Position): void {
     const { core } = this;
     if (core.failure) return;
     try {
-      core.dirtyTail.segment = segment;
-      core.dirtyTail.offsetBytes = offsetBytes;
+      core.dirtyTail.segment = place.segment;
+      core.dirtyTail.offsetBytes = place.offsetBytes;
       core.dirtyTail.store();
       core.pmem.persist();
     } catch (error) {
@@ -225,4 +275,37 @@ export class Writeback {
       core.failure ??= error;
     }
   }
+
+  // ---- failures ---------------------------------------------------------------------------------------
+
+  private fail(error: Error): void {
+    this.failures++;
+    this.failure = fromSystemError(error, this.core.backing.path, 'writing back');
+    this.core.stats.writebackFailures++;
+    const pause = Math.min(RETRY_FIRST_MS * 2 ** (this.failures - 1), RETRY_MAX_MS);
+    this.retryAtMs = this.core.clock.nowMs() + pause;
+    this.onChange(this.failure);
+  }
+
+  private stop(error: unknown): void {
+    if (!(error instanceof PcacheError)) throw error;
+    this.stopped = true;
+    this.failures++;
+    this.failure = error;
+    this.core.stats.writebackFailures++;
+    this.onChange(error);
+  }
+
+  private corruptError(): PcacheError {
+    const [{ offsetBytes, lengthBytes }] = this.corruptRanges;
+    const more = this.corruptCount > 1 ? ` (and ${this.corruptCount - 1} more)` : '';
+    return new PcacheError(
+      'BAD_MEDIA',
+      `${this.core.pmem.path}: dirty data of bytes ${offsetBytes}–${offsetBytes + lengthBytes - 1}${more} does not match its CRC and is not written back; all else is; run "pcache fsck"`,
+    );
+  }
+}
+
+function samePlace(a: Position, b: Position): boolean {
+  return a.segment === b.segment && a.offsetBytes === b.offsetBytes;
 }

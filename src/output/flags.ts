@@ -1,6 +1,7 @@
 /** Flag kinds that several commands share. */
 import { Flags } from '@oclif/core';
 import { PcacheError } from '../engine/errors.js';
+import { CACHE_MODES, type CacheMode } from '../engine/media/codecs.js';
 import { parseRange, parseSize, type ByteRange } from './units.js';
 
 /** A number of bytes, as `parseSize` takes it. */
@@ -10,6 +11,16 @@ export const sizeFlag = Flags.custom<number>({ parse: (text) => Promise.resolve(
 export const rangeFlag = Flags.custom<ByteRange>({
   parse: (text) => Promise.resolve(parseRange(text)),
   helpValue: 'RANGE',
+});
+
+/** A cache mode by its name. */
+export const modeFlag = Flags.custom<CacheMode>({
+  helpValue: CACHE_MODES.join('|'),
+  parse: (text) => {
+    const mode = CACHE_MODES.find((name) => name === text);
+    if (mode) return Promise.resolve(mode);
+    return Promise.reject(new PcacheError('USAGE', `'${text}' is not a cache mode; give ${CACHE_MODES.join(', ')}`));
+  },
 });
 
 const SPEED_ACCEPTED = 'give max, realtime, or a factor such as 4x or 0.5x';

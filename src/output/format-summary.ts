@@ -15,6 +15,7 @@ export interface FormatJson {
   readonly unusedBytes: number;
   readonly dataCrc: boolean;
   readonly gcPercent: number;
+  readonly mode: string;
   readonly cacheFlags: number;
   /** Device-mapper table, with `<sectors>` and `<backing_dev>` (and `<cache_dev>` for a file) to be filled in. */
   readonly table: string;
@@ -39,9 +40,15 @@ export function formatJson(path: string, job: FormatJob, dryRun: boolean): Forma
     unusedBytes: plan.unusedBytes,
     dataCrc: plan.dataCrc,
     gcPercent: plan.gcPercent,
+    mode: plan.mode,
     cacheFlags: plan.cacheFlags,
     table: tableLine(path, job),
   };
+}
+
+/** The kernel takes no other mode in its table, and works as if there were none. */
+function modeText(mode: string): string {
+  return mode === 'writeback' ? mode : `${mode}, as pcache works it; the kernel works any cache as writeback`;
 }
 
 /** The verb that begins the summary. */
@@ -57,6 +64,7 @@ export function formatSummary(path: string, job: FormatJob, dryRun: boolean): st
   const segment = formatBytes(plan.geometry.segmentBytes);
   const fields: [string, string][] = [
     ['segments', `${plan.segmentCount} of ${segment}, ${formatBytes(plan.dataBytes)} for data and log`],
+    ['mode', modeText(plan.mode)],
     ['data_crc', plan.dataCrc ? 'on' : 'off'],
     ['gc_percent', String(plan.gcPercent)],
   ];

@@ -11,7 +11,7 @@ import { openPmem } from '../engine/device/open.js';
 import type { Pmem } from '../engine/device/pmem.js';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
 import { formatDevice, planFormat } from '../engine/format.js';
-import { GC_PERCENT_DEFAULT } from '../engine/media/codecs.js';
+import { GC_PERCENT_DEFAULT, type CacheMode } from '../engine/media/codecs.js';
 import { GIB, MIB, MIN_DEVICE_BYTES } from '../engine/media/geometry.js';
 import { findSignatures, signatureNames } from '../engine/media/signatures.js';
 
@@ -39,6 +39,7 @@ export interface EphemeralOptions {
   readonly cacheBytes: number | undefined;
   readonly dataCrc: boolean;
   readonly gcPercent: number | undefined;
+  readonly mode: CacheMode | undefined;
 }
 
 /** Opens the user's devices, which the replay will overwrite. The cache must be formatted. */
@@ -76,7 +77,11 @@ function refuseForeign(backing: BackingFile): void {
 export function makeEphemeralDevices(options: EphemeralOptions): ReplayDevices {
   const backingBytes = Math.max(BACKING_UNIT_BYTES, roundUp(options.endBytes, BACKING_UNIT_BYTES));
   const cacheBytes = options.cacheBytes ?? defaultCacheBytes(backingBytes);
-  const plan = planFormat(cacheBytes, { dataCrc: options.dataCrc, gcPercent: options.gcPercent ?? GC_PERCENT_DEFAULT });
+  const plan = planFormat(cacheBytes, {
+    dataCrc: options.dataCrc,
+    gcPercent: options.gcPercent ?? GC_PERCENT_DEFAULT,
+    mode: options.mode ?? 'writeback',
+  });
   const pmem = withTemporaryFile(folderFor(cacheBytes), 'cache', cacheBytes, (path) =>
     openPmem(path, { ephemeral: true }),
   );

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Cache, CacheDriver, PcacheError, type CacheStatus, type CloseReport } from '../engine/index.js';
 import { bestCrc32c } from '../engine/device/native.js';
+import type { CacheMode } from '../engine/media/codecs.js';
 import { MIB } from '../engine/media/geometry.js';
 import {
   isReadableOnce,
@@ -37,6 +38,9 @@ export interface ReplayOptions {
   readonly cacheBytes: number | undefined;
   readonly dataCrc: boolean;
   readonly gcPercent: number | undefined;
+  readonly mode: CacheMode | undefined;
+  /** Check cached data against its CRC at each read. */
+  readonly verifyReads: boolean;
   readonly speed: number;
   readonly limit: number;
   readonly verify: boolean;
@@ -98,6 +102,8 @@ function checkDeviceOptions(options: ReplayOptions): void {
   if (own !== (options.backingPath !== undefined)) refuse('--cache and --backing go together: give both or neither');
   if (own && options.cacheBytes !== undefined) refuse('--cache-size is for an ephemeral cache; --cache has its size');
   if (own && options.dataCrc) refuse('--data-crc is for an ephemeral cache; --cache was formatted with or without it');
+  if (own && options.mode) refuse('--mode is for an ephemeral cache; --cache was formatted with one');
+  if (!own && options.verifyReads && !options.dataCrc) refuse('--verify-reads needs CRCs; give --data-crc as well');
   if (!own && options.force) refuse('--force is for a --backing that holds something; ephemeral devices hold nothing');
 }
 
@@ -155,7 +161,7 @@ class Session {
   ) {
     const clock = { nowMs: () => performance.now() };
     const { pmem, backing } = devices;
-    this.cache = new Cache({ pmem, backing, clock, crc: bestCrc32c() });
+    this.cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads: options.verifyReads });
     if (options.gcPercent !== undefined) this.cache.setGcPercent(options.gcPercent);
     this.openedStatus = this.cache.status();
     this.driver = new CacheDriver(this.cache, clock);

@@ -54,6 +54,7 @@ function traceSection({
       values: [
         text(devices.cache),
         bytes(devices.cacheBytes),
+        text(devices.mode),
         text(`data_crc ${devices.dataCrc ? 'on' : 'off'}`),
         text(`gc_percent ${devices.gcPercent}`),
         text(devices.durability),
@@ -91,6 +92,9 @@ function requestSection({ requests }: ReplayResult): ReportSection {
         ],
       },
       { name: 'writes', values: [count(r.writes), bytes(r.writeBytes)] },
+      ...(r.directWrites > 0
+        ? [{ name: '  past the cache', values: [count(r.directWrites), bytes(r.directWriteBytes)] }]
+        : []),
       { name: '  of these FUA', values: [count(r.fuaWrites)] },
       { name: '  with preflush', values: [count(r.preflushWrites)] },
       { name: 'flushes', values: [count(r.flushes)] },

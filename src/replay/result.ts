@@ -26,6 +26,7 @@ export interface ReplayResult {
     readonly durability: string;
     readonly dataCrc: boolean;
     readonly gcPercent: number;
+    readonly mode: string;
     readonly backing: string;
     readonly backingBytes: number;
   };
@@ -40,6 +41,9 @@ export interface ReplayResult {
     readonly hitRatioByBytes: number | null;
     readonly writes: number;
     readonly writeBytes: number;
+    /** Parts of writes that went past the cache (writearound), and their bytes. */
+    readonly directWrites: number;
+    readonly directWriteBytes: number;
     readonly fuaWrites: number;
     readonly preflushWrites: number;
     readonly flushes: number;
@@ -115,6 +119,7 @@ export function describeResult(parts: ReplayParts): ReplayResult {
       durability: devices.pmem.durability,
       dataCrc: (status.cacheFlags & 1) !== 0,
       gcPercent: status.gcPercent,
+      mode: status.mode,
       backing: devices.backingName,
       backingBytes: devices.backing.sizeBytes,
     },
@@ -166,6 +171,8 @@ function describeRequests(runner: Runner, stats: EngineStats): ReplayResult['req
     hitRatioByBytes: stats.readBytes === 0 ? null : readHitBytes / stats.readBytes,
     writes: stats.writes,
     writeBytes: stats.writeBytes,
+    directWrites: stats.directWrites,
+    directWriteBytes: stats.directWriteBytes,
     fuaWrites: runner.fuaWrites,
     preflushWrites: runner.preflushWrites,
     flushes: stats.flushes,

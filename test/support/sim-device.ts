@@ -6,7 +6,13 @@
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { formatDevice, planFormat } from '../../src/engine/format.js';
 import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
-import { encodeCacheInfo, encodeGeneration, encodePosition, encodeSegmentInfo } from '../../src/engine/media/codecs.js';
+import {
+  encodeCacheInfo,
+  encodeGeneration,
+  encodePosition,
+  encodeSegmentInfo,
+  type CacheMode,
+} from '../../src/engine/media/codecs.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
 import {
   CACHE_INFO_COPIES,
@@ -42,6 +48,8 @@ export interface DeviceShape {
   readonly seq: number;
   /** Generation of all segments. */
   readonly generation: number;
+  /** writeback when left out. */
+  readonly mode?: CacheMode;
 }
 
 /** Smaller than `makeGeometry` allows, so that the log wraps within a hundred requests; one full kset must fit. */
@@ -75,7 +83,8 @@ function makeImage(shape: DeviceShape): Uint8Array {
     for (let at = 0; at < area.length; at += old.length) area.set(old, at);
     for (let s = 0; s < shape.segments; s++) pmem.write(segmentDataOffsetBytes(geometry, s), area, 0, area.length);
   }
-  const plan = planFormat(pmem.sizeBytes, { dataCrc: shape.dataCrc, gcPercent: shape.gcPercent, geometry });
+  const { dataCrc, gcPercent, mode = 'writeback' } = shape;
+  const plan = planFormat(pmem.sizeBytes, { dataCrc, gcPercent, mode, geometry });
   formatDevice(pmem, plan);
   age(pmem, shape, plan.cacheFlags);
   return pmem.bytes;

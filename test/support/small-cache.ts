@@ -17,6 +17,7 @@ import { readStamp, stamp, wordsOf } from './stamps.js';
 export interface SmallShape extends DeviceShape {
   readonly slots: number;
   readonly sectors: number;
+  readonly verifyReads?: boolean;
 }
 
 export const SMALL: SmallShape = {
@@ -88,7 +89,9 @@ export class SmallCache {
   /** Opens the cache on the devices as they are. */
   open(slots = this.shape.slots): Cache {
     const { pmem, backing, clock } = this;
-    this.cache = new Cache({ pmem, backing, clock, geometry: geometryOf(this.shape), slots, crc: bestCrc32c() });
+    const { verifyReads = false } = this.shape;
+    const geometry = geometryOf(this.shape);
+    this.cache = new Cache({ pmem, backing, clock, geometry, slots, verifyReads, crc: bestCrc32c() });
     return this.cache;
   }
 
@@ -145,7 +148,9 @@ export class SmallCache {
   /** Writes everything back. */
   drain(): void {
     this.cache.requestClose();
+    this.cache.hurryWriteback = true;
     this.settle();
+    this.cache.hurryWriteback = false;
     expect(this.cache.isClean).toBe(true);
   }
 

@@ -41,7 +41,11 @@ describe('write-back fails', () => {
     for (let attempt = 0; attempt < 8; attempt++) {
       small.step();
       expect(small.backing.kindOf(0)).toBe('write');
-      if (kind === 'flush') small.backing.finish(0);
+      if (kind === 'flush') {
+        small.backing.finish(0);
+        small.step();
+        expect(small.backing.kindOf(0)).toBe('flush');
+      }
       small.backing.finishWithError(0, random, attempt % 2 ? 'NO_SPACE' : 'IO');
       expect(small.cache.status().writebackError?.code).toBe(attempt % 2 ? 'NO_SPACE' : 'IO');
       expect(small.cache.status().dirtyTail).toEqual(dirtyTail);
@@ -64,6 +68,7 @@ describe('write-back fails', () => {
     small.writeFua(10, 4, 1);
     small.step();
     small.backing.finish(0);
+    small.step();
     small.backing.finishWithError(0, random);
     small.clock.advance(100);
     small.drain();

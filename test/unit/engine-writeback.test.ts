@@ -1,5 +1,7 @@
 /** Write-back and GC: what goes to the backing device, what is passed, what stops them. */
 import { describe, expect, it } from 'vitest';
+import { ksetBytes } from '../../src/engine/media/kset.js';
+import { Random } from '../../src/engine/sim/random.js';
 import { SmallCache } from '../support/small-cache.js';
 
 describe('write-back', () => {
@@ -42,10 +44,46 @@ describe('write-back', () => {
     small.writeFua(10, 1, 1);
     small.step();
     small.backing.finish(0);
+    small.step();
     expect(small.backing.kindOf(0)).toBe('flush');
     expect(small.cache.isClean).toBe(false);
     small.backing.finish(0);
     expect(small.cache.isClean).toBe(true);
+  });
+
+  it('flushes once for many ksets, and dirty_tail goes past all of them', () => {
+    const small = new SmallCache();
+    small.cache.holdWriteback = true;
+    for (let id = 1; id <= 10; id++) small.writeFua(10, 2, id);
+    small.cache.holdWriteback = false;
+    small.settle();
+    expect(small.backing.writes).toBe(10);
+    expect(small.backing.flushes).toBe(1);
+    expect(small.cache.isClean).toBe(true);
+    expect(small.durableIds(10, 2)).toEqual([10, 10]);
+  });
+
+  it('goes on from the next kset in order: what is newer is written later', () => {
+    const small = new SmallCache();
+    small.writeFua(10, 1, 1);
+    small.writeFua(10, 1, 2);
+    small.step();
+    expect(small.backing.underWay).toBe(1); // not both at once
+    small.settle();
+    expect(small.durableIds(10, 1)).toEqual([2]);
+  });
+
+  it('that is put on hold ends what it wrote with a flush, and begins nothing', () => {
+    const small = new SmallCache();
+    small.writeFua(10, 1, 1);
+    small.writeFua(11, 1, 2);
+    small.step();
+    small.cache.holdWriteback = true;
+    small.settle();
+    expect(small.backing.writes).toBe(1);
+    expect(small.backing.flushes).toBe(1);
+    expect(small.durableIds(10, 2)).toEqual([1, 0]);
+    expect(small.cache.isClean).toBe(false);
   });
 });
 
@@ -66,18 +104,59 @@ describe('payload that does not match its CRC', () => {
     expect(() => small.open()).toThrow(/payload of bytes 10240–12287 .* does not match its CRC/);
   });
 
-  it('stops write-back before it reaches the backing device, and the message names the range', () => {
+  it('is not written back, all else is; dirty_tail stays before it, and the message names the range', () => {
+    const small = corrupted();
+    small.writeFua(30, 4, 3);
+    const { keyHead } = small.cache.status();
+    small.cache.holdWriteback = false;
+    small.settle();
+    const { writebackError, dirtyTail, stats } = small.cache.status();
+    expect(writebackError?.code).toBe('BAD_MEDIA');
+    expect(writebackError?.message).toMatch(/bytes 10240–12287 does not match its CRC/);
+    expect(small.cache.corruptRanges).toEqual([{ offsetBytes: 10_240, lengthBytes: 2048 }]);
+    expect(stats.writebackCorruptKeys).toBe(1);
+    expect(small.durableIds(10, 4)).toEqual([1, 1, 1, 1]);
+    expect(small.durableIds(20, 4)).toEqual([0, 0, 0, 0]);
+    expect(small.durableIds(30, 4)).toEqual([3, 3, 3, 3]);
+    expect(small.backing.flushes).toBe(1);
+    // The kset of the first write is done with; that of the second is not, and never will be.
+    expect(dirtyTail).toEqual({ segment: 0, offsetBytes: ksetBytes(1) });
+    expect(keyHead).toEqual({ segment: 0, offsetBytes: 3 * ksetBytes(1) });
+    expect(small.cache.isClean).toBe(false);
+    expect(small.cache.isWritebackHopeless).toBe(true);
+    expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
+    // What comes later is written back as well.
+    small.writeFua(40, 4, 4);
+    expect(small.cache.isWritebackHopeless).toBe(false);
+    small.settle();
+    expect(small.durableIds(40, 4)).toEqual([4, 4, 4, 4]);
+    expect(small.cache.status().dirtyTail).toEqual(dirtyTail);
+  });
+
+  it('is counted once, however often a flush fails behind it', () => {
+    const small = corrupted();
+    small.cache.holdWriteback = false;
+    small.step();
+    small.backing.finish(0);
+    small.step();
+    expect(small.backing.kindOf(0)).toBe('flush');
+    small.backing.finishWithError(0, new Random(1));
+    expect(small.cache.status().dirtyTail).toEqual({ segment: 0, offsetBytes: 0 });
+    small.clock.advance(100);
+    small.settle();
+    expect(small.cache.corruptRanges).toHaveLength(1);
+    expect(small.cache.status().dirtyTail).toEqual({ segment: 0, offsetBytes: ksetBytes(1) });
+  });
+
+  it('makes a full cache fail writers, and say why', () => {
     const small = corrupted();
     small.cache.holdWriteback = false;
     small.settle();
-    const { writebackError, dirtyTail, keyHead } = small.cache.status();
-    expect(writebackError?.code).toBe('BAD_MEDIA');
-    expect(writebackError?.message).toMatch(/bytes 10240–12287/);
-    expect(dirtyTail).not.toEqual(keyHead);
-    expect(small.durableIds(10, 4)).toEqual([1, 1, 1, 1]);
-    expect(small.durableIds(20, 4)).toEqual([0, 0, 0, 0]);
-    expect(small.cache.isWritebackHopeless).toBe(true);
-    expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
+    const requests = Array.from({ length: 400 }, (_, n) => small.writeFua(100 + n, 1, 5));
+    small.settle();
+    const last = requests.at(-1)!;
+    expect(last.errorCode).toBe('CACHE_FULL');
+    expect(last.group.errors[0]?.message).toMatch(/bytes 10240–12287 does not match its CRC/);
   });
 
   it('is counted by GC, which need not stop: the data is on the backing device', () => {
@@ -148,7 +227,10 @@ describe('a miss that a write overtakes', () => {
     const slow = small.read(10, 4); // call 0
     small.writeFua(10, 4, 1);
     small.step(); // write-back: call 1
-    while (small.backing.underWay > 1) small.backing.finish(1);
+    while (small.backing.underWay > 1) {
+      small.backing.finish(1);
+      small.step();
+    }
     small.step(); // GC frees the segment only when its head has left it
     small.cache['core'].heads[0].close();
     small.step();

@@ -1,0 +1,296 @@
+/**
+ * The requests of a running cache, from the moment they are taken to the moment they are acknowledged (seed:
+ * `pcache_cache_handle_req`, `pcache_cache_flush`).
+ *
+ * A request is acknowledged only after its payload is fenced; a FLUSH or FUA only after its keys are in the
+ * log and persisted. Requests that find no room wait in order and go on when GC has freed a segment. In the
+ * modes that write through, the backing device has to have it as well (`through-waits.ts`).
+ */
+import type { Core } from './core.js';
+import { DirectWrites } from './direct-writes.js';
+import { assert, PcacheError } from './errors.js';
+import { SECTOR_BYTES } from './media/geometry.js';
+import { MissReads } from './miss-reads.js';
+import { ReadChecks } from './read-checks.js';
+import { stageRead } from './read-path.js';
+import { Op, RequestFlag, RequestState, whyRefused, type RequestGroup } from './request-group.js';
+import { ThroughWaits } from './through-waits.js';
+import { WaitQueue } from './wait-queue.js';
+import { stageWrite } from './write-path.js';
+import type { Writeback } from './writeback.js';
+
+export class Requests {
+  /** False when no further requests are taken. */
+  accepting = true;
+  /** Keeps the loads of `touch` alive. */
+  touched = 0;
+
+  private readonly misses: MissReads;
+  private readonly checks: ReadChecks | undefined;
+  /** Those who wait for room, or in the modes that write through for their preflush or for one another. */
+  private readonly waiting = new WaitQueue();
+  /** In the modes that write through: who waits for the backing device; and with writearound what goes there. */
+  private readonly through: ThroughWaits | undefined;
+  private readonly direct: DirectWrites | undefined;
+  private nowMs: number;
+
+  constructor(
+    private readonly core: Core,
+    private readonly writeback: Writeback,
+    onProgress: () => void,
+  ) {
+    this.nowMs = core.clock.nowMs();
+    const partDone = (group: RequestGroup, request: number, error: PcacheError | undefined) => {
+      this.partDone(group, request, error);
+      onProgress();
+    };
+    if (core.payloadCrcs) this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, core.stats);
+    if (core.isThrough) this.through = new ThroughWaits(writeback, (...end) => this.partDone(...end));
+    if (core.mode === 'writearound') this.direct = new DirectWrites(core, writeback, partDone);
+    writeback.onChange = (error) => {
+      if (error) this.through?.fail(error);
+      else this.direct?.forgetFlushed();
+    };
+    const fills = core.mode !== 'writeonly';
+    this.misses = new MissReads(
+      core,
+      partDone,
+      (start, end) => fills && !this.direct?.isUnsettled(start, end),
+      () => !this.needsRoom,
+    );
+  }
+
+  /** Reads under way at the backing device. */
+  get pendingReads(): number {
+    return this.misses.pending;
+  }
+  /** Parts of requests are under way at the backing device. */
+  get hasPendingParts(): boolean {
+    return this.misses.pending > 0 || (this.direct?.pending ?? 0) > 0;
+  }
+  /** Requests wait, and there is no room. */
+  get needsRoom(): boolean {
+    const { log, segments } = this.core;
+    return this.waiting.length > 0 && (log.isStuck || segments.isFullForData);
+  }
+  get waitingCount(): number {
+    return this.waiting.length;
+  }
+  get hasWaiting(): boolean {
+    return this.waiting.length > 0;
+  }
+  /** Some wait for write-back to reach their keys, or for a flush. */
+  get hasThroughWaits(): boolean {
+    return (this.through?.length ?? 0) > 0;
+  }
+
+  /**
+   * Takes a group. At return every request that needed neither the backing device nor room is done or has
+   * failed; the others end later, each with a call of `group.onRequestDone`.
+   * @returns how many are pending.
+   */
+  submit(group: RequestGroup): number {
+    const { core } = this;
+    const { count } = group;
+    this.nowMs = core.clock.nowMs();
+    group.pending = count;
+    for (let i = 0; i < count; i++) {
+      group.state[i] = RequestState.pending;
+      group.parts[i] = 1;
+      group.doneBytes[i] = 0;
+      group.missBytes[i] = 0;
+      group.hasKeys[i] = 0;
+      group.flush[i] = 0;
+      group.errors[i] = undefined;
+    }
+    const silent = group.onRequestDone;
+    group.onRequestDone = undefined; // whoever submits sees what ended at once by `state`
+    try {
+      this.run(group, count);
+    } finally {
+      group.onRequestDone = silent;
+    }
+    return group.pending;
+  }
+
+  private run(group: RequestGroup, count: number): void {
+    const { core } = this;
+    const refusal = core.failure ?? (this.accepting ? undefined : closedError(core.pmem.path));
+    if (refusal) {
+      for (let i = 0; i < count; i++) this.partDone(group, i, refusal);
+      return;
+    }
+    if (count > 1) this.touchAll(group, count);
+    try {
+      core.stage.begin(group.arena);
+      for (let i = 0; i < count; i++) this.start(group, i);
+      const logged = core.commit();
+      this.checks?.run(group);
+      for (let i = 0; i < count; i++) this.settle(group, i, logged);
+    } catch (error) {
+      this.stopOn(error, group);
+    }
+  }
+
+  /** Loads the index lines of the group's requests side by side before they are needed one by one. */
+  private touchAll(group: RequestGroup, count: number): void {
+    const { index } = this.core;
+    const limit = this.core.backing.sizeBytes;
+    let sum = 0;
+    for (let i = 0; i < count; i++) {
+      const offset = group.offsetBytes[i];
+      if (offset >= 0 && offset < limit) sum += index.touch(offset / SECTOR_BYTES);
+    }
+    this.touched = sum | 0;
+  }
+
+  /** Starts request `i`: stages what can be staged; what finds no room is left with `doneBytes` short. */
+  private start(group: RequestGroup, i: number): void {
+    const { core } = this;
+    const wrong = whyRefused(group, i, this.core.backing.sizeBytes);
+    if (wrong) {
+      this.partDone(group, i, wrong);
+      return;
+    }
+    const { stats } = core;
+    const bytes = group.lengthBytes[i];
+    const op = group.op[i];
+    if (op === Op.read) {
+      stats.reads++;
+      stats.readBytes += bytes;
+      stageRead(core, this.misses, this.checks, group, i);
+      if (group.missBytes[i] === 0) stats.readHits++;
+      else stats.readMissBytes += group.missBytes[i];
+    } else if (op === Op.write) {
+      stats.writes++;
+      stats.writeBytes += bytes;
+      if ((group.flags[i] & RequestFlag.fua) !== 0) stats.fuaWrites++;
+      if (this.waiting.length === 0) this.advanceWrite(group, i);
+    } else {
+      stats.flushes++;
+      core.log.markAllDue();
+    }
+  }
+
+  /** @returns whether the whole write is staged. */
+  private advanceWrite(group: RequestGroup, i: number): boolean {
+    const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
+    if ((group.flags[i] & RequestFlag.preflush) !== 0 && !isBegun && !this.preflush(group, i)) return false;
+    return stageWrite(this.core, this.direct, group, i, this.nowMs);
+  }
+
+  /** @returns whether all that was acknowledged before write `i` is durable. */
+  private preflush(group: RequestGroup, i: number): boolean {
+    const { core, writeback } = this;
+    if (group.flush[i] === 0) {
+      core.log.markAllDue();
+      if (!core.commit()) return false;
+      if (!this.through) return true;
+      group.flush[i] = writeback.requestFlush(core.log.ksetsClosed);
+    }
+    return writeback.isServed(group.flush[i]);
+  }
+
+  /** After the commit: acknowledges request `i`, or makes it wait. */
+  private settle(group: RequestGroup, i: number, logged: boolean): void {
+    if (group.state[i] !== RequestState.pending) return;
+    if (this.isServed(group, i, logged)) {
+      this.served(group, i);
+    } else {
+      if (group.flush[i] === 0) this.core.stats.deferredRequests++; // else it waits for its preflush
+      this.waiting.push(group, i);
+    }
+  }
+
+  /** The cache device has all of request `i`; in the modes that write through the backing device has to. */
+  private served(group: RequestGroup, i: number): void {
+    const { through } = this;
+    if (through && group.op[i] !== Op.read && through.add(group, i, this.core.log.ksetsClosed)) return;
+    this.partDone(group, i, undefined);
+  }
+
+  /** Whether all that request `i` asks of the cache device is done, given that the log is closed or not. */
+  private isServed(group: RequestGroup, i: number, logged: boolean): boolean {
+    const op = group.op[i];
+    if (op === Op.read) return true;
+    if (op === Op.write && group.doneBytes[i] < group.lengthBytes[i]) return false;
+    // A write with something to write did its preflush before it took room.
+    const forced = group.lengthBytes[i] === 0 ? RequestFlag.fua | RequestFlag.preflush : RequestFlag.fua;
+    const needsLog = op === Op.flush || (group.flags[i] & forced) !== 0 || this.through !== undefined;
+    return logged || !needsLog;
+  }
+
+  /** A part of a request has ended; the last part ends the request. */
+  private partDone(group: RequestGroup, i: number, error: PcacheError | undefined): void {
+    if (error) group.errors[i] ??= error;
+    assert(group.parts[i] > 0, 'a request ends twice');
+    if (--group.parts[i] > 0) return;
+    if (group.errors[i]) {
+      group.state[i] = RequestState.failed;
+      this.core.stats.failedRequests++;
+    } else {
+      group.state[i] = RequestState.done;
+    }
+    group.pending--;
+    group.onRequestDone?.(group, i);
+  }
+
+  /** The cache device failed in the middle of a group: nothing more can be acknowledged. */
+  stopOn(error: unknown, group?: RequestGroup): void {
+    if (!(error instanceof PcacheError)) throw error;
+    this.core.failure ??= error;
+    if (group) {
+      for (let i = 0; i < group.count; i++) {
+        if (group.state[i] === RequestState.pending && !this.waits(group, i)) this.partDone(group, i, error);
+      }
+    }
+    this.failWaiting(error);
+  }
+
+  private waits(group: RequestGroup, i: number): boolean {
+    return this.waiting.has(group, i) || (this.through?.has(group, i) ?? false);
+  }
+
+  failWaiting(error: PcacheError): void {
+    this.waiting.drain((group, request) => this.partDone(group, request, error));
+    this.through?.fail(error);
+    this.through?.settle();
+  }
+
+  /**
+   * Goes on with those who wait, in their order.
+   * @returns whether it came any further
+   */
+  serveWaiting(): boolean {
+    const { core } = this;
+    let worked = false;
+    if (this.waiting.length > 0) this.nowMs = core.clock.nowMs();
+    while (this.waiting.length > 0) {
+      const group = this.waiting.firstGroup;
+      const i = this.waiting.firstRequest;
+      const before = group.doneBytes[i];
+      core.stage.begin(group.arena);
+      if (group.op[i] === Op.write) this.advanceWrite(group, i);
+      const logged = core.commit();
+      if (!this.isServed(group, i, logged)) return worked || group.doneBytes[i] > before;
+      this.waiting.shift();
+      this.served(group, i);
+      worked = true;
+    }
+    return worked;
+  }
+
+  /**
+   * Acknowledges what write-back has put onto the backing device.
+   * @returns whether it did anything
+   */
+  settleThrough(): boolean {
+    const { through, writeback } = this;
+    if (writeback.stopped) through?.fail(writeback.lastError!);
+    return through?.settle() ?? false;
+  }
+}
+
+function closedError(path: string): PcacheError {
+  return new PcacheError('CLOSED', `${path}: the cache is closed`);
+}

@@ -1,0 +1,111 @@
+/** `verifyReads`: what is read from the cache is checked against the CRC of the payload it is part of. */
+import { describe, expect, it } from 'vitest';
+import { PayloadCrcs } from '../../src/engine/payload-crcs.js';
+import { SmallCache, type SmallShape } from '../support/small-cache.js';
+
+const CHECKED: Partial<SmallShape> = { dataCrc: true, verifyReads: true };
+
+/** Flips a bit of the payload that the index has for a sector of subtree 0, `sectorsOn` further on. */
+function damage(small: SmallCache, sector: number, sectorsOn = 0): void {
+  const { index, segments } = small.cache['core'];
+  index.seek(0, sector);
+  const at = segments.dataOffsetBytes[index.segment] + (index.offsetSectors + sector - index.start + sectorsOn) * 512;
+  small.pmem.bytes[at + 77] ^= 4;
+}
+
+describe('verifyReads', () => {
+  it('lets good data through: written, filled, overwritten in part, of several keys', () => {
+    const small = new SmallCache(CHECKED);
+    small.write(10, 8, 1);
+    small.write(12, 2, 2);
+    expect(small.readIds(8, 14)).toEqual([0, 0, 1, 1, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0]);
+    expect(small.readIds(8, 14)).toEqual([0, 0, 1, 1, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0]);
+    expect(small.cache.stats.readPayloadErrors).toBe(0);
+  });
+
+  it('fails a read of damaged data with its range, and no other', () => {
+    const small = new SmallCache(CHECKED);
+    small.write(10, 8, 1);
+    small.write(30, 8, 2);
+    damage(small, 12);
+    const read = small.read(11, 4);
+    expect(read.errorCode).toBe('BAD_MEDIA');
+    expect(read.group.errors[0]?.message).toMatch(/cached data of bytes 5632–7679 does not match its CRC/);
+    expect(small.readIds(30, 8)).toEqual(new Array(8).fill(2));
+    expect(small.cache.stats.readPayloadErrors).toBe(1);
+  });
+
+  it('checks the whole payload, of which another write may have left a part only', () => {
+    const small = new SmallCache(CHECKED);
+    small.write(10, 8, 1);
+    small.write(10, 4, 2);
+    damage(small, 14, 3);
+    expect(small.read(14, 1).errorCode).toBe('BAD_MEDIA');
+    expect(small.readIds(10, 4)).toEqual([2, 2, 2, 2]);
+  });
+
+  it('fails a read that has a miss as well only when all of it has ended', () => {
+    const small = new SmallCache(CHECKED);
+    small.write(10, 4, 1);
+    damage(small, 10);
+    const read = small.read(10, 8);
+    expect(read.isPending).toBe(true);
+    small.backing.finish(0);
+    expect(read.errorCode).toBe('BAD_MEDIA');
+  });
+
+  it('without it such a read gets the damaged data', () => {
+    const small = new SmallCache({ dataCrc: true });
+    small.write(10, 4, 1);
+    damage(small, 10);
+    expect(small.read(10, 4).isDone).toBe(true);
+  });
+
+  it('knows the payload of an earlier life', () => {
+    const small = new SmallCache(CHECKED);
+    small.write(10, 8, 1);
+    small.write(12, 2, 2);
+    small.flush();
+    small.open();
+    expect(small.readIds(10, 8)).toEqual([1, 1, 2, 2, 1, 1, 1, 1]);
+    damage(small, 17);
+    expect(small.read(16, 1).errorCode).toBe('BAD_MEDIA');
+    expect(small.readIds(12, 2)).toEqual([2, 2]);
+  });
+
+  it('goes on through many lives of each segment', () => {
+    const small = new SmallCache({ ...CHECKED, gcPercent: 10 });
+    for (let id = 1; id <= 300; id++) {
+      small.writeFua((id * 5) % 40, 5, id);
+      small.settle();
+      expect(small.readIds((id * 5) % 40, 5)).toEqual(new Array(5).fill(id));
+    }
+    expect(small.cache.stats.segmentsFreed).toBeGreaterThan(20);
+  });
+
+  it('is refused where the cache has no CRCs', () => {
+    expect(() => new SmallCache({ verifyReads: true })).toThrow(/reads can't be verified/);
+  });
+});
+
+describe('PayloadCrcs', () => {
+  it('finds payloads that came in any order, and many', () => {
+    const crcs = new PayloadCrcs();
+    for (let n = 0; n < 500; n++) crcs.add(3, ((n * 37) % 500) * 8, 8, n);
+    for (let n = 0; n < 500; n++) {
+      crcs.find(3, ((n * 37) % 500) * 8 + 7);
+      expect([crcs.startSector, crcs.sectors, crcs.crc]).toEqual([((n * 37) % 500) * 8, 8, n]);
+    }
+  });
+
+  it('asserts on what it was never told of', () => {
+    const crcs = new PayloadCrcs();
+    crcs.add(1, 8, 8, 1);
+    expect(() => crcs.find(0, 8)).toThrow(/no CRC/);
+    expect(() => crcs.find(1, 7)).toThrow(/no CRC/);
+    expect(() => crcs.find(1, 16)).toThrow(/no CRC/);
+    crcs.clear(1);
+    crcs.clear(0);
+    expect(() => crcs.find(1, 8)).toThrow(/no CRC/);
+  });
+});
