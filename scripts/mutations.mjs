@@ -40,14 +40,14 @@ export const MUTATIONS = [
   {
     name: 'dirty_tail moved before the backing flush',
     file: 'src/engine/writeback.ts',
-    find: '    this.core.backing.flush((error) => {\n      if (error) this.fail(error);\n      else this.endOfPass();',
-    put: '    this.endOfPass();\n    this.busy = true;\n    this.core.backing.flush((error) => {\n      this.busy = false;\n      if (error) this.fail(error);',
+    find: '    core.backing.flush((error) => {',
+    put: '    this.flushEnded(cursor, written);\n    core.backing.flush((error) => {',
   },
   {
     name: 'no backing flush',
     file: 'src/engine/writeback.ts',
-    find: '    if (!this.wroteAny) {',
-    put: '    if (this.advanceBytes > 0) {',
+    find: '    if (this.unflushedBytes === 0 && serves === this.flushesServed) {',
+    put: '    if (serves === this.flushesServed) {',
   },
   {
     name: 'dirty_tail not persisted',
@@ -131,24 +131,24 @@ export const MUTATIONS = [
   {
     name: 'FUA does not close the kset',
     file: 'src/engine/write-path.ts',
-    find: 'if (fua) log.markDue(slot);',
+    find: 'if (closesKset) log.markDue(slot);',
     put: '',
   },
   {
     name: 'FLUSH acknowledged with ksets open',
-    file: 'src/engine/cache.ts',
+    file: 'src/engine/requests.ts',
     find: 'stats.flushes++;\n      core.log.markAllDue();',
     put: 'stats.flushes++;',
   },
   {
     name: 'FLUSH and FUA acknowledged though the log has no room',
-    file: 'src/engine/cache.ts',
+    file: 'src/engine/requests.ts',
     find: 'return logged || !needsLog;',
     put: 'return true;',
   },
   {
     name: 'PREFLUSH ignored',
-    file: 'src/engine/cache.ts',
+    file: 'src/engine/requests.ts',
     find: '      core.log.markAllDue();\n      if (!core.commit()) return false;',
     put: '',
   },
@@ -160,7 +160,7 @@ export const MUTATIONS = [
   },
   {
     name: 'a write that found no room acknowledged',
-    file: 'src/engine/cache.ts',
+    file: 'src/engine/requests.ts',
     find: 'if (op === Op.write && group.doneBytes[i] < group.lengthBytes[i]) return false;',
     put: '',
   },
@@ -258,7 +258,7 @@ export const MUTATIONS = [
   },
   {
     name: 'older key wins inside a kset',
-    file: 'src/engine/writeback.ts',
+    file: 'src/engine/kset-writer.ts',
     find: 'for (let i = 0; i < kset.keyCount; i++) {',
     put: 'for (let i = kset.keyCount - 1; i >= 0; i--) {',
   },
@@ -271,14 +271,14 @@ export const MUTATIONS = [
   {
     name: 'failed write-back moves dirty_tail',
     file: 'src/engine/writeback.ts',
-    find: '    if (this.passError) {\n      this.fail(this.passError);\n      return;\n    }',
+    find: '    if (error) {\n      this.fail(error);\n      return;\n    }',
     put: '',
   },
   {
     name: 'failed backing flush moves dirty_tail',
     file: 'src/engine/writeback.ts',
-    find: '      if (error) this.fail(error);\n      else this.endOfPass();',
-    put: '      if (error) this.fail(error);\n      this.endOfPass();',
+    find: '        this.fail(error);\n      } else {',
+    put: '        this.fail(error);\n      }\n      {',
   },
   {
     name: 'GC passes dirty_tail',
@@ -288,9 +288,9 @@ export const MUTATIONS = [
   },
   {
     name: 'payload CRC not checked at write-back',
-    file: 'src/engine/writeback.ts',
-    find: 'if (core.dataCrc && !isClean &&',
-    put: 'if (core.dataCrc && isClean &&',
+    file: 'src/engine/kset-writer.ts',
+    find: 'const isCorrupt = core.dataCrc && !isClean &&',
+    put: 'const isCorrupt = core.dataCrc && isClean &&',
   },
   {
     name: 'the cache goes on when dirty_tail could not be stored',
@@ -306,8 +306,124 @@ export const MUTATIONS = [
   },
   {
     name: 'the cache goes on after its device failed',
-    file: 'src/engine/cache.ts',
+    file: 'src/engine/requests.ts',
     find: '    this.core.failure ??= error;\n    if (group) {',
     put: '    if (group) {',
+  },
+  // ---- write-back ahead of dirty_tail
+  {
+    name: 'dirty_tail passes a kset with corrupt payload',
+    file: 'src/engine/writeback.ts',
+    find: 'const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : place;',
+    put: 'const limit = place;',
+  },
+  {
+    name: 'dirty_tail put at a corrupt kset that the flush does not cover',
+    file: 'src/engine/writeback.ts',
+    find: 'const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : place;',
+    put: 'const limit = this.heldAt ?? place;',
+  },
+  {
+    name: 'ksets written before a failed flush not written again',
+    file: 'src/engine/writeback.ts',
+    find: '        this.cursor = this.flushedAt;\n        this.written = this.flushed;',
+    put: '',
+  },
+  {
+    name: 'older version of a corrupt key written in its place',
+    file: 'src/engine/kset-writer.ts',
+    find: '      overlay.insert(offsetBytes, lengthBytes, at, isClean || isCorrupt);',
+    put: '      if (!isCorrupt) overlay.insert(offsetBytes, lengthBytes, at, isClean);',
+  },
+  // ---- modes and verifyReads
+  {
+    name: 'a write through acknowledged when the cache has it',
+    file: 'src/engine/through-waits.ts',
+    find: 'if (!needsFlush) return writeback.written >= kset;',
+    put: 'if (!needsFlush) return true;',
+  },
+  {
+    name: 'FLUSH through acknowledged when everything is written',
+    file: 'src/engine/through-waits.ts',
+    find: 'return flush !== 0 && writeback.isServed(flush);',
+    put: 'return writeback.written >= kset;',
+  },
+  {
+    name: 'a flush that began before counts',
+    file: 'src/engine/writeback.ts',
+    find: 'const serves = written >= this.wantedKset ? this.flushesWanted : this.flushesServed;',
+    put: 'const serves = this.flushesWanted;',
+  },
+  {
+    name: 'the flush of a FUA begins before its parts past the cache have ended',
+    file: 'src/engine/through-waits.ts',
+    find: ' || group.parts[request] > 1) return false;',
+    put: ') return false;',
+  },
+  {
+    name: 'PREFLUSH does not flush the backing device',
+    file: 'src/engine/requests.ts',
+    find: '      if (!this.through) return true;\n',
+    put: '      return true;\n',
+  },
+  {
+    name: 'ksets of writes through left open',
+    file: 'src/engine/write-path.ts',
+    find: 'const closesKset = core.isThrough || ',
+    put: 'const closesKset = ',
+  },
+  {
+    name: 'writearound writes past what the cache holds',
+    file: 'src/engine/write-path.ts',
+    find: '    } else if (!index.isEmpty) {',
+    put: '    } else if (index.isEmpty && index.start < 0) {',
+  },
+  {
+    name: 'placeholders left under a write past the cache',
+    file: 'src/engine/write-path.ts',
+    find: '    } else {\n      index.remove();\n    }',
+    put: '    } else {\n      index.advance();\n    }',
+  },
+  {
+    name: 'overlapping writes past the cache at the same time',
+    file: 'src/engine/write-path.ts',
+    find: 'if (direct.isUnderWay(at, at + wanted)) break;',
+    put: '',
+  },
+  {
+    name: 'a miss filled with what the backing device may still lose',
+    file: 'src/engine/requests.ts',
+    find: 'fills && !this.direct?.isUnsettled(start, end)',
+    put: 'fills',
+  },
+  {
+    name: 'writes past the cache settled by a flush that began before their end',
+    file: 'src/engine/direct-writes.ts',
+    find: 'write.flush = this.writeback.nextFlush;',
+    put: 'write.flush = this.writeback.nextFlush - 1;',
+  },
+  {
+    name: 'writeonly fills',
+    file: 'src/engine/requests.ts',
+    find: "const fills = core.mode !== 'writeonly';",
+    put: 'const fills = true;',
+  },
+  {
+    name: 'reads checked before they were copied',
+    file: 'src/engine/requests.ts',
+    find: '      const logged = core.commit();\n      this.checks?.run(group);',
+    put: '      this.checks?.run(group);\n      const logged = core.commit();',
+  },
+  {
+    name: 'only the first payload of a read checked',
+    file: 'src/engine/read-checks.ts',
+    find: 'sector = crcs.startSector + crcs.sectors) {',
+    put: 'sector = end) {',
+  },
+  {
+    name: 'CRCs of a segment kept over its lives',
+    file: 'src/engine/data-head.ts',
+    find: '      this.payloadCrcs?.clear(segment);\n',
+    put: '',
   },
 ];

@@ -1,6 +1,7 @@
 /** `verifyReads`: what is read from the cache is checked against the CRC of the payload it is part of. */
 import { describe, expect, it } from 'vitest';
 import { PayloadCrcs } from '../../src/engine/payload-crcs.js';
+import { Op, RequestGroup, RequestState } from '../../src/engine/request-group.js';
 import { SmallCache, type SmallShape } from '../support/small-cache.js';
 
 const CHECKED: Partial<SmallShape> = { dataCrc: true, verifyReads: true };
@@ -42,6 +43,16 @@ describe('verifyReads', () => {
     damage(small, 14, 3);
     expect(small.read(14, 1).errorCode).toBe('BAD_MEDIA');
     expect(small.readIds(10, 4)).toEqual([2, 2, 2, 2]);
+  });
+
+  it('knows what the same group has only just written', () => {
+    const small = new SmallCache(CHECKED);
+    const arena = small.pmem.registerArena(new Uint8Array(2 * 4096));
+    const group = new RequestGroup(2, arena);
+    group.add(Op.write, 0, 4096, 0);
+    group.add(Op.read, 0, 4096, 4096);
+    expect(small.cache.submit(group)).toBe(0);
+    expect([...group.state]).toEqual([RequestState.done, RequestState.done]);
   });
 
   it('fails a read that has a miss as well only when all of it has ended', () => {
