@@ -1,6 +1,6 @@
 /**
  * Lint rules: typescript-eslint's type-aware recommendations, and the layering of the source tree, which
- * goes one way only: commands → fsck, replay, nbd, trace, output → engine → engine/device → engine/media.
+ * goes one way only: commands → output → rescue, pack → fsck; fsck, replay, nbd, trace → engine → device → media.
  * `test/unit/layering.test.ts` shows that the layering rules fire.
  */
 import { fileURLToPath } from 'node:url';
@@ -14,6 +14,8 @@ const LAYERS = [
   ['engine', 'src/engine/**'],
   ['trace', 'src/trace/**'],
   ['fsck', 'src/fsck/**'],
+  ['rescue', 'src/rescue/**'],
+  ['pack', 'src/pack/**'],
   ['replay', 'src/replay/**'],
   ['nbd', 'src/nbd/**'],
   ['output', 'src/output/**'],
@@ -27,10 +29,12 @@ const MAY_IMPORT = {
   engine: ['media', 'device'],
   trace: ['media'],
   fsck: ['media', 'device'],
+  rescue: ['media', 'device', 'engine', 'fsck'],
+  pack: ['media', 'device', 'engine', 'fsck'],
   replay: ['media', 'device', 'engine', 'trace'],
   nbd: ['media', 'device', 'engine'],
-  output: ['media', 'device', 'engine'],
-  commands: ['media', 'device', 'engine', 'trace', 'fsck', 'replay', 'nbd', 'output'],
+  output: ['media', 'device', 'engine', 'fsck', 'rescue', 'pack'],
+  commands: ['media', 'device', 'engine', 'trace', 'fsck', 'rescue', 'pack', 'replay', 'nbd', 'output'],
 };
 
 /** Packages that know a terminal. */
@@ -100,7 +104,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['src/engine/**/*.ts', 'src/fsck/**/*.ts', 'src/trace/**/*.ts', 'src/replay/**/*.ts', 'src/nbd/**/*.ts'],
+    files: ['engine', 'fsck', 'rescue', 'pack', 'trace', 'replay', 'nbd'].map((layer) => `src/${layer}/**/*.ts`),
     rules: noTerminal(TERMINAL_PACKAGES),
   },
   {

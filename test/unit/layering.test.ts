@@ -36,6 +36,10 @@ describe('an import that goes up a layer is refused', () => {
     ['src/engine/sim/sample.ts', '../../fsck/sample.js'],
     ['src/fsck/sample.ts', '../output/table.js'],
     ['src/fsck/sample.ts', '../engine/sample.js'],
+    ['src/fsck/sample.ts', '../rescue/sample.js'],
+    ['src/rescue/sample.ts', '../output/units.js'],
+    ['src/pack/sample.ts', '../output/units.js'],
+    ['src/engine/inspect/sample.ts', '../../pack/sample.js'],
     ['src/trace/sample.ts', '../replay/sample.js'],
     ['src/nbd/sample.ts', '../replay/sample.js'],
     ['src/output/sample.ts', '../commands/format.js'],
@@ -51,6 +55,8 @@ describe('an import that goes down a layer is accepted', () => {
     ['src/engine/sim/sample.ts', '../device/pmem.js'],
     ['src/fsck/sample.ts', '../engine/media/kset.js'],
     ['src/replay/sample.ts', '../trace/sample.js'],
+    ['src/rescue/sample.ts', '../fsck/check.js'],
+    ['src/output/sample.ts', '../rescue/sample.js'],
     ['src/commands/sample.ts', '../output/base-command.js'],
     ['src/commands/sample.ts', '../engine/format.js'],
   ])('%s from %s', async (file, target) => {
@@ -76,6 +82,8 @@ describe('only src/output knows a terminal', () => {
     ['src/engine/sample.ts', "import { exit } from 'node:process';\nexit(1);\n"],
     ['src/engine/sample.ts', 'process.exit(1);\n'],
     ['src/nbd/sample.ts', "console.log('x');\n"],
+    ['src/rescue/sample.ts', "console.log('x');\n"],
+    ['src/pack/sample.ts', 'process.exit(1);\n'],
     ['src/commands/sample.ts', "process.stdout.write('x');\n"],
   ])('%s: %s', async (file, code) => {
     const broken = await rulesBroken(file, code);

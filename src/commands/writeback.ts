@@ -1,0 +1,129 @@
+/** `pcache writeback`: brings everything dirty in a cache to its backing device, without the kernel. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Args, Flags } from '@oclif/core';
+import { bestCrc32c } from '../engine/device/native.js';
+import { ExitStatus } from '../engine/errors.js';
+import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
+import { PcacheCommand } from '../output/base-command.js';
+import { RowWriter } from '../output/table.js';
+import { breathe } from '../output/terminal.js';
+import {
+  FAILED_COLUMNS,
+  writebackJson,
+  writebackNotes,
+  writebackText,
+  writebackVerdict,
+  type WritebackJson,
+} from '../output/writeback-report.js';
+import { openForWriteback } from '../rescue/devices.js';
+import { writeBack, type WritebackOptions, type WritebackResult } from '../rescue/writeback.js';
+
+const PHASES = {
+  check: { label: 'reading the log', unit: 'bytes' },
+  verify: { label: 'checking payload', unit: 'bytes' },
+  write: { label: 'writing back', unit: 'bytes' },
+} as const;
+const RETRIES_DEFAULT = 3;
+const RETRIES_MAX = 100;
+
+export default class Writeback extends PcacheCommand {
+  static override summary = 'Bring everything dirty in a cache to its backing device, without the kernel.';
+  static override description = `Writes the newest version of every byte that is not on BACKING yet, flushes BACKING, and then marks the cache as
+written back (dirty_tail moves to the end of the log). What cannot be read, does not match its CRC or cannot be
+written is skipped, never replaced by an older version, and --list-failed lists it; the cache then stays dirty.
+A log that cannot be followed to its end is refused: run "pcache fsck --repair" first. Stopped at any moment,
+it can be run again.
+Exits 0 when nothing is left dirty, 4 when something is (after --dry-run: when there is something to write).`;
+
+  static override examples = [
+    { description: 'Rescue what a cache holds.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb' },
+    {
+      description: 'The same, and leave the cache as it is, whatever happens.',
+      command: '<%= config.bin %> <%= command.id %> cache.img disk.img --keep-metadata --list-failed',
+    },
+    {
+      description: 'How much would be written, and what could not be?',
+      command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb --dry-run --list-failed --json',
+    },
+  ];
+
+  static override args = {
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
+    backing: Args.string({ name: 'BACKING', required: true, description: 'its backing device; it is written' }),
+  };
+
+  static override flags = {
+    'dry-run': Flags.boolean({
+      char: 'n',
+      description: 'check everything, say what would be written, and change nothing',
+      default: false,
+    }),
+    'list-failed': Flags.boolean({ description: 'list what could not be written: offset, length, reason' }),
+    'keep-metadata': Flags.boolean({
+      description: 'change nothing on the cache device: its data stay marked as dirty',
+      default: false,
+    }),
+    'retries': Flags.integer({
+      description: 'how often a write that failed is tried again',
+      default: RETRIES_DEFAULT,
+      min: 0,
+      max: RETRIES_MAX,
+      helpValue: 'N',
+    }),
+  };
+
+  async run(): Promise<WritebackJson> {
+    const { args, flags } = await this.parse(Writeback);
+    const modes = { dryRun: flags['dry-run'], keepMetadata: flags['keep-metadata'] };
+    const devices = openForWriteback({
+      cachePath: args.cache,
+      backingPath: args.backing,
+      native: this.nativeEnabled,
+      ...modes,
+    });
+    try {
+      const options = { ...modes, retries: flags.retries, geometry: KERNEL_GEOMETRY, crc: bestCrc32c() };
+      const result = await this.work(devices, options);
+      await this.report(result, flags['list-failed']);
+      if (!result.complete) this.setExitStatus(ExitStatus.problemsLeft);
+      return writebackJson(result, flags['list-failed']);
+    } finally {
+      devices.close();
+    }
+  }
+
+  private async work(
+    devices: ReturnType<typeof openForWriteback>,
+    options: WritebackOptions,
+  ): Promise<WritebackResult> {
+    let progress = this.progress(PHASES.check);
+    const release = this.onInterrupt(() => undefined);
+    try {
+      return await writeBack(devices, options, {
+        begins: (phase, total) => {
+          progress.stop();
+          progress = this.progress({ ...PHASES[phase], ...(total === undefined ? {} : { total }) });
+        },
+        progress: (done) => progress.update(done),
+        breathe,
+        stopRequested: () => this.interrupted,
+        pause: (milliseconds) => sleep(milliseconds),
+        nowMs: () => performance.now(),
+      });
+    } finally {
+      release();
+      progress.stop();
+    }
+  }
+
+  private async report(result: WritebackResult, listFailed: boolean): Promise<void> {
+    for (const line of writebackNotes(result)) this.note(line);
+    this.print(writebackText(result));
+    if (listFailed && result.failed.length > 0 && !this.jsonEnabled()) {
+      const rows = new RowWriter(this.output, FAILED_COLUMNS, 'table');
+      for (const range of result.failed) if (!rows.write(range)) await rows.drained();
+      await rows.end();
+    }
+    this.print(`${writebackVerdict(result)}\n`);
+  }
+}

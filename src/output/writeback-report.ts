@@ -1,0 +1,76 @@
+/** What `pcache writeback` tells: for people, and as JSON. Pure. */
+import type { FailedRange } from '../rescue/failed-ranges.js';
+import type { WritebackResult } from '../rescue/writeback.js';
+import { renderFields, type Column } from './table.js';
+import { formatBytes, formatCount, formatDuration } from './units.js';
+
+export const FAILED_COLUMNS: readonly Column<FailedRange>[] = [
+  { key: 'offsetBytes', title: 'offset', width: 14, align: 'right', value: (row) => row.offsetBytes },
+  { key: 'lengthBytes', title: 'length', width: 10, align: 'right', value: (row) => row.lengthBytes },
+  { key: 'reason', width: 12, value: (row) => row.reason },
+];
+
+const many = (count: number, noun: string): string => `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
+const exact = (bytes: number): string => formatBytes(bytes, { exact: true });
+const place = ({ segment, offsetBytes }: { segment: number; offsetBytes: number }): string =>
+  `${segment}:${offsetBytes}`;
+
+function dirtyTail(result: WritebackResult): string {
+  const before = place(result.dirtyTailBefore);
+  const after = place(result.dirtyTailAfter);
+  return before === after ? `${before}, not moved` : `moved from ${before} to ${after}`;
+}
+
+export function writebackText(result: WritebackResult): string {
+  const { failedBytes, writtenBytes, dryRun } = result;
+  const fields: [string, string][] = [
+    ['cache', result.path],
+    ['backing', result.backing],
+    [
+      'log',
+      `${many(result.ksets, 'kset')} from dirty_tail on, ${many(result.dirtyKeys, 'dirty key')}, ${formatCount(result.cleanKeys)} clean`,
+    ],
+    ['dirty', `${exact(result.dirtyBytes)}; ${exact(result.supersededBytes)} more were overwritten since`],
+  ];
+  if (!dryRun) {
+    const time = `${formatDuration(result.seconds * 1e9)}, ${formatBytes(Math.round(result.bytesPerSecond))}/s`;
+    const again = result.retriedWrites === 0 ? '' : `, ${formatCount(result.retriedWrites)} tried again`;
+    fields.push(['written', `${exact(writtenBytes)} in ${many(result.writes, 'write')}${again}, ${time}`]);
+  }
+  const failed = failedBytes === 0 ? 'nothing' : `${exact(failedBytes)} in ${many(result.failed.length, 'range')}`;
+  fields.push([dryRun ? 'would fail' : 'failed', failed]);
+  if (!result.dataCrc) fields.push(['payload', 'not checked: the cache has no data_crc']);
+  fields.push(['dirty_tail', dirtyTail(result)]);
+  return renderFields(fields);
+}
+
+/** The last line: how it stands now. */
+export function writebackVerdict(result: WritebackResult): string {
+  const { path, backing, failedBytes, dirtyBytes, dryRun, keepMetadata } = result;
+  if (failedBytes > 0) {
+    const list = `${exact(failedBytes)} in ${many(result.failed.length, 'range')}`;
+    const what = dryRun ? 'cannot be written back' : 'could not be written back and stays dirty';
+    return `${path}: ${list} ${what}`;
+  }
+  if (dryRun && dirtyBytes > 0) return `${path}: ${exact(dirtyBytes)} to write back to ${backing}`;
+  if (!result.complete) return `${path}: all that its log holds is on ${backing}, but the end of the log is torn`;
+  if (dryRun) return `${path}: nothing to write back`;
+  if (keepMetadata) return `${path}: all of it is on ${backing}; the cache is as it was`;
+  return `${path}: nothing left to write back`;
+}
+
+/** What else is wrong with the cache, one line each. */
+export function writebackNotes({ findings }: WritebackResult): string[] {
+  return findings.map(({ code, where, detail }) => `${code} ${where}: ${detail}; see "pcache fsck"`);
+}
+
+export type WritebackJson = Omit<WritebackResult, 'failed'> & {
+  readonly failedRanges: number;
+  /** Only where it was asked for. */
+  readonly failed?: readonly FailedRange[];
+};
+
+export function writebackJson(result: WritebackResult, listFailed: boolean): WritebackJson {
+  const { failed, ...rest } = result;
+  return { ...rest, failedRanges: failed.length, ...(listFailed ? { failed } : {}) };
+}
