@@ -61,6 +61,7 @@ describe('a new file', () => {
       [
         `Created and formatted ${cache} (512 MiB).`,
         'segments:    31 of 16 MiB, 495.6 MiB for data and log',
+        'mode:        writeback',
         'data_crc:    on',
         'gc_percent:  70',
         'unused:      16.0 MiB (16756736 bytes) at the end (less than a segment)',
@@ -94,6 +95,22 @@ describe('a new file', () => {
     });
   });
 
+  it.each(['writethrough', 'writearound', 'writeonly'])(
+    'of mode %s says so, and info and fsck know it',
+    async (mode) => {
+      const made = await format('--size', '512MiB', '--mode', mode);
+      expect(made.stdout).toContain(
+        `mode:        ${mode}, as pcache works it; the kernel works any cache as writeback`,
+      );
+      expect(made.stdout).toContain('4 cache_mode writeback data_crc false');
+      const info = await runCli(['info', cache, '--json']);
+      expect(JSON.parse(info.stdout)).toMatchObject({ mode });
+      const fsck = await runCli(['fsck', cache]);
+      expect(fsck.status).toBe(0);
+      expect(fsck.stdout).toContain('CACHE_MODE_NOT_WRITEBACK');
+    },
+  );
+
   it('is described as JSON', async () => {
     const { stdout } = await format('--size', '1GiB', '--gc-percent', '33', '--json');
     expect(JSON.parse(stdout)).toEqual({
@@ -108,6 +125,7 @@ describe('a new file', () => {
       unusedBytes: 16 * MIB - 20480,
       dataCrc: false,
       gcPercent: 33,
+      mode: 'writeback',
       cacheFlags: 0x842,
       table: '0 <sectors> pcache <cache_dev> <backing_dev> 4 cache_mode writeback data_crc false',
     });
@@ -149,6 +167,11 @@ describe('a new file', () => {
     [['--size', '536871000'], 16, 'is not a multiple of 4096 bytes'],
     [['--size', 'big'], 16, "--size: 'big' is not a size"],
     [['--size', '1G', '--gc-percent', '91'], 16, '--gc-percent: Expected an integer less than or equal to 90'],
+    [
+      ['--size', '1G', '--mode', 'writeback2'],
+      16,
+      "--mode: 'writeback2' is not a cache mode; give writeback, writethrough",
+    ],
     [[], 8, 'no such file; give --size to create it'],
   ])('%j is refused', async (args, expected, message) => {
     const { status, stderr } = await format(...args);

@@ -69,7 +69,10 @@ describe('replay', { timeout: 120_000 }, () => {
     [EXT4, []],
     [EXT4, ['--data-crc', '--gc-percent', '0']],
     [PGBENCH, ['--cache-size', '512MiB']],
-    [PGBENCH, ['--cache-size', '1GiB', '--data-crc']],
+    [PGBENCH, ['--cache-size', '1GiB', '--data-crc', '--verify-reads']],
+    [PGBENCH, ['--mode', 'writethrough']],
+    [PGBENCH, ['--mode', 'writearound', '--data-crc']],
+    [EXT4, ['--mode', 'writeonly']],
   ] as const)('%s %j: replays what blkparse counts and verifies every byte', async (trace, flags) => {
     const result = await replayJson([trace, '--verify', ...flags]);
     expect(result.requests).toMatchObject(EXPECTED[trace]);
