@@ -228,6 +228,17 @@ describe('payload that is bad', () => {
     expect(small.durableIds(10, 8)).toEqual([1, 1, 1, 1, 1, 1, 1, 1]);
   });
 
+  it('is told from payload at the same place of another segment', async () => {
+    const small = new SmallCache({ dataCrc: true });
+    // Each fills a segment.
+    small.writeFua(0, 16, 1);
+    small.writeFua(0, 16, 2);
+    const [older, newer] = keysOf(small.pmem);
+    expect(older.segment).not.toBe(newer.segment);
+    small.pmem.bytes[older.payload] ^= 1;
+    expect(await start(small).result).toMatchObject({ complete: true, failedBytes: 0, writtenBytes: 16 * SECTOR });
+  });
+
   it('is failed sector by sector where it cannot be read and has no CRC', async () => {
     const small = new SmallCache();
     small.writeFua(10, 8, 1);
