@@ -3,6 +3,7 @@
  * moment that the seed chooses. After each, everything on the device is compared with what may be there.
  */
 import { expect } from 'vitest';
+import type { CacheMode } from '../../src/engine/media/codecs.js';
 import { SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { printed, runGuest, statusLines } from '../support/kernel.js';
@@ -39,6 +40,8 @@ export interface ChainOptions {
   readonly seed: number;
   readonly images: Images;
   readonly dataCrc: boolean;
+  /** Of a cache that our side makes. */
+  readonly mode: CacheMode;
   readonly first: 'ours' | 'kernel';
   /** Which side is to find the log near the end of its segment, and so makes it hop. */
   readonly fills: 'before ours' | 'before the kernel';
@@ -62,9 +65,9 @@ export class Chain {
 
   /** Each side twice, in turn, then our engine to the end: everything is written back. */
   async run(): Promise<void> {
-    const { images, first, dataCrc } = this.options;
+    const { images, first, dataCrc, mode } = this.options;
     if (first === 'kernel') images.blankCache(CACHE_BYTES);
-    else await format(images, '--size', String(CACHE_BYTES), ...(dataCrc ? ['--data-crc'] : []));
+    else await format(images, '--size', String(CACHE_BYTES), '--mode', mode, ...(dataCrc ? ['--data-crc'] : []));
     const order = first === 'ours' ? ['ours', 'kernel', 'ours', 'kernel'] : ['kernel', 'ours', 'kernel', 'ours'];
     for (const side of order) {
       this.side++;
