@@ -3,23 +3,25 @@
  * per seed, from seed S on (default: from the clock), until N are done (default 100) or M minutes are over.
  * Prints the first seed at once, and any failing one as a shortened test. Exit status 1 if one failed.
  */
+import { fork } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { buildSimulation } from './sim-build.mjs';
 import { root } from './setup.mjs';
 
 const PROGRESS_MS = 10_000;
+/** Every processor has seeds of its own to run: threads that help to collect garbage are only in the way. */
+const WORKER_FLAGS = ['--enable-source-maps', '--single-threaded-gc'];
 
-if (isMainThread) await main();
-else await work();
+if (process.send) await work(process.argv[2]);
+else await main();
 
-async function work() {
-  const { runSeed } = await import(pathToFileURL(join(workerData.folder, 'sim-seeds.js')).href);
-  parentPort.on('message', (seed) => parentPort.postMessage({ seed, result: runSeed(seed) }));
+async function work(folder) {
+  const { runSeed } = await import(pathToFileURL(join(folder, 'sim-seeds.js')).href);
+  process.on('message', (seed) => process.send({ seed, result: runSeed(seed) }));
 }
 
 function readOptions() {
@@ -62,15 +64,16 @@ async function main() {
 
   const runWorker = () =>
     new Promise((resolve, reject) => {
-      const worker = new Worker(new URL(import.meta.url), {
-        workerData: { folder },
-        execArgv: ['--enable-source-maps'],
-      });
+      const worker = fork(fileURLToPath(import.meta.url), [folder], { execArgv: WORKER_FLAGS });
       const give = () => {
-        if (isOver()) void worker.terminate().then(resolve);
-        else worker.postMessage(options.first + next++);
+        if (isOver()) worker.disconnect();
+        else worker.send(options.first + next++);
       };
       worker.on('error', reject);
+      worker.on('exit', (status, signal) => {
+        if (status === 0) resolve();
+        else reject(new Error(`a process that runs seeds ended with ${signal ?? `status ${status}`}`));
+      });
       worker.on('message', ({ seed, result }) => {
         total.seeds++;
         if (result.test === undefined) {

@@ -12,13 +12,14 @@ import { KsetOverlay } from './kset-overlay.js';
 import { CRC_SEED } from './media/crc32c.js';
 import type { KsetView } from './media/kset.js';
 
-const STAGING_BYTES = 1024 * 1024;
+const STAGING_BYTES_MAX = 1024 * 1024;
 const STAGING_BUFFERS = 4;
 
 class Staging {
-  readonly bytes = new Uint8Array(STAGING_BYTES);
+  readonly bytes: Uint8Array;
   readonly done: (error: Error | null) => void;
-  constructor(owner: KsetWriter) {
+  constructor(owner: KsetWriter, sizeBytes: number) {
+    this.bytes = new Uint8Array(sizeBytes);
     this.done = (error) => owner.writeDone(this, error);
   }
 }
@@ -47,7 +48,8 @@ export class KsetWriter {
     private readonly onEnd: (error: Error | null, writtenBytes: number) => void,
     private readonly onProgress: () => void,
   ) {
-    for (let i = 0; i < STAGING_BUFFERS; i++) this.freeStaging.push(new Staging(this));
+    const sizeBytes = Math.min(STAGING_BYTES_MAX, core.geometry.segmentDataBytes);
+    for (let i = 0; i < STAGING_BUFFERS; i++) this.freeStaging.push(new Staging(this, sizeBytes));
   }
 
   /**
@@ -106,12 +108,13 @@ export class KsetWriter {
   private issue(staging: Staging): void {
     const { core, overlay } = this;
     const start = overlay.startBytes[this.extent] + this.extentDone;
+    const { bytes } = staging;
     let filled = 0;
-    while (filled < STAGING_BYTES && this.extent < overlay.count && !overlay.clean[this.extent]) {
+    while (filled < bytes.length && this.extent < overlay.count && !overlay.clean[this.extent]) {
       const from = overlay.startBytes[this.extent] + this.extentDone;
       if (from !== start + filled) break;
-      const length = Math.min(overlay.endBytes[this.extent] - from, STAGING_BYTES - filled);
-      core.pmem.read(overlay.pmemOffsetBytes[this.extent] + this.extentDone, staging.bytes, filled, length);
+      const length = Math.min(overlay.endBytes[this.extent] - from, bytes.length - filled);
+      core.pmem.read(overlay.pmemOffsetBytes[this.extent] + this.extentDone, bytes, filled, length);
       filled += length;
       this.extentDone += length;
       if (from + length === overlay.endBytes[this.extent]) {
@@ -122,7 +125,7 @@ export class KsetWriter {
     core.stats.writebackWrites++;
     core.stats.writebackBytes += filled;
     this.writtenBytes += filled;
-    core.backing.write(start, staging.bytes, 0, filled, staging.done);
+    core.backing.write(start, bytes, 0, filled, staging.done);
   }
 
   /** Answer of one write. */

@@ -26,6 +26,11 @@ export class Model {
   tick = 1;
   /** Sectors that were ever written, in the order of their first write. */
   readonly written: number[] = [];
+  /**
+   * Writes of this life that became durable, oldest first: what survives a crash legally changes only where
+   * these are, and only to the worse.
+   */
+  readonly madeDurable: number[] = [];
 
   private lifeStart = 0;
   private readonly submitted: number[] = [0];
@@ -73,7 +78,7 @@ export class Model {
   acknowledge(id: number, durable: boolean): void {
     this.end(id);
     this.raise(this.ackFloor, id);
-    if (durable) this.raise(this.durableFloor, id);
+    if (durable) this.becomeDurable(id);
     else this.loose.push(id);
   }
 
@@ -91,7 +96,7 @@ export class Model {
   flushed(tick: number): void {
     const stillLoose: number[] = [];
     for (const id of this.loose) {
-      if (this.ended[id] <= tick) this.raise(this.durableFloor, id);
+      if (this.ended[id] <= tick) this.becomeDurable(id);
       else stillLoose.push(id);
     }
     this.loose = stillLoose;
@@ -104,6 +109,7 @@ export class Model {
     for (const id of this.underWay) this.ended[id] = this.tick;
     this.underWay.clear();
     this.loose = [];
+    this.madeDurable.length = 0;
     for (const sector of this.written) {
       this.base[sector] = baseOf(sector);
       this.ackFloor[sector] = 0;
@@ -111,10 +117,24 @@ export class Model {
     }
   }
 
+  private becomeDurable(id: number): void {
+    this.raise(this.durableFloor, id);
+    this.madeDurable.push(id);
+  }
+
   private raise(floor: Float64Array, id: number): void {
     const submitted = this.submitted[id];
-    const end = this.firstSector[id] + this.sectorCount[id];
+    const end = this.endOf(id);
     for (let s = this.firstSector[id]; s < end; s++) if (submitted > floor[s]) floor[s] = submitted;
+  }
+
+  /** First sector of write `id`. */
+  startOf(id: number): number {
+    return this.firstSector[id];
+  }
+  /** The sector after the last of write `id`. */
+  endOf(id: number): number {
+    return this.firstSector[id] + this.sectorCount[id];
   }
 
   // ---- what is legal ----------------------------------------------------------------------------------

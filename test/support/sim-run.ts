@@ -33,6 +33,7 @@ import {
   type SimRequest,
 } from './sim-plan.js';
 import { Verifier } from './sim-verify.js';
+import { Views } from './sim-views.js';
 import { describeContents, readStamp, stamp, wordsOf } from './stamps.js';
 
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
@@ -41,7 +42,8 @@ const GROUPS = 6;
 const TURNS_MAX = 100_000;
 /** Crash states looked at per barrier, at most. */
 const STATES_PER_BARRIER_MAX = 2;
-const THOROUGH_EVERY = 16;
+/** Of so many crash states one is recovered from scratch, every word looked at and every payload CRC. */
+const THOROUGH_EVERY = 32;
 const DRAIN_EVERY = 200;
 const POISON = 0x5a5a5a5a;
 
@@ -93,6 +95,7 @@ export class SimRun {
 
   private readonly words: Int32Array;
   private readonly verifier: Verifier;
+  private readonly views: Views;
   private slots: Slot[] = [];
   private random: Random;
   private errorsInjected = false;
@@ -116,6 +119,9 @@ export class SimRun {
       initial: (sector, target, at) => stamp(wordsOf(target), at >>> 2, sector, 0),
       tagOf: (sector, bytes, at) => readStamp(wordsOf(bytes), at >>> 2, sector),
     });
+    this.views = new Views(this.model, this.pmem, this.backing, geometryOf(config), (device) =>
+      this.verifier.load(device, false),
+    );
     if (this.explores) this.pmem.onBarrier = () => this.explore();
     this.cache = this.open(this.pmem, this.backing, config.slots);
     this.makeSlots();
@@ -311,7 +317,10 @@ export class SimRun {
           this.checkWithoutTwin(random);
           return;
         }
-        this.verifier.check(device, this.words, this.backing, count % THOROUGH_EVERY === 0);
+        this.views.judge();
+        if (count % THOROUGH_EVERY === 0) {
+          this.views.expectToEqual(this.verifier.check(device, this.words, this.backing, true));
+        }
         if (random.below(DRAIN_EVERY) === 0) this.recoverAndDrain(random);
       });
     }
@@ -354,7 +363,7 @@ export class SimRun {
     cache.check();
     this.expectClean(pmem, 'after recovery and drain');
     for (const [sector, id] of expected) {
-      const found = backing.durableVersion(sector)?.tag ?? 0;
+      const found = backing.durableTag(sector);
       if (found !== id)
         throw new SimFailure(
           `draining after a crash changed what was recovered, from ${id}: ${this.model.describe(sector, found)}`,
@@ -368,7 +377,12 @@ export class SimRun {
    */
   private expectClean(pmem: SimPmem, when: 'after a crash' | 'after recovery and drain'): void {
     const geometry = geometryOf(this.config);
-    const { findings } = checkCache(pmem, { geometry, backingBytes: this.backing.sizeBytes, data: true });
+    const { findings } = checkCache(pmem, {
+      geometry,
+      backingBytes: this.backing.sizeBytes,
+      data: true,
+      crc: bestCrc32c(),
+    });
     const harmless = (finding: Finding) => finding.severity === 'warning' && !finding.kernelRefuses;
     const worst = findings.find(
       (finding) => finding.severity !== 'note' && !(when === 'after a crash' && harmless(finding)),
@@ -387,6 +401,7 @@ export class SimRun {
     const loaded = this.verifier.check(this.pmem, this.words, this.backing, true);
     const held = this.verifier.contents(loaded, this.words, this.backing);
     this.model.restart((sector) => held.get(sector)!);
+    this.views.restart();
     this.makeSlots();
     try {
       this.cache = this.open(this.pmem, this.backing, slots);
@@ -430,7 +445,7 @@ export class SimRun {
     drain(this.cache, this.backing, this.clock, this.random);
     this.cache.check();
     for (const sector of this.model.written) {
-      const found = this.backing.durableVersion(sector)?.tag ?? 0;
+      const found = this.backing.durableTag(sector);
       if (!this.model.isCurrent(sector, found))
         throw new SimFailure(`after the drain the backing device is wrong: ${this.model.describe(sector, found)}`);
     }

@@ -59,7 +59,7 @@ export class Verifier {
     });
     for (const sector of model.written) {
       if (this.covered[sector] === this.epoch) continue;
-      this.demand(sector, backing.durableVersion(sector)?.tag ?? 0, 'the backing device');
+      this.demand(sector, backing.durableTag(sector), 'the backing device');
     }
     backing.eachVolatile(this.skip, this.visit);
     return loaded;
@@ -68,7 +68,7 @@ export class Verifier {
   /** Which version each written sector holds: what `loaded` says, or else the backing device, which is at rest. */
   contents(loaded: LoadedCache, words: Int32Array, backing: SimBacking): Map<number, number> {
     const held = new Map<number, number>();
-    for (const sector of this.model.written) held.set(sector, backing.durableVersion(sector)?.tag ?? 0);
+    for (const sector of this.model.written) held.set(sector, backing.durableTag(sector));
     this.epoch++;
     this.eachCached(loaded, words, true, (sector, id) => {
       held.set(sector, id);

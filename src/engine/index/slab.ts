@@ -11,8 +11,8 @@ export const MIN_CLASS = 1;
 /** 2^13: a subtree cannot hold more entries than it has sectors. */
 export const MAX_CLASS = 13;
 const PAGE_CLASS = 16;
-/** The first page is small, so that a small cache does not take memory for a large one. */
-const FIRST_PAGE_CLASS = MAX_CLASS;
+/** The first pages are small, so that a small cache does not take memory for a large one. */
+const FIRST_PAGE_CLASSES: readonly number[] = [11, MAX_CLASS];
 /** A chunk reference counts in the smallest chunks: 15 bits of offset in the page, 17 bits of page number. */
 const OFFSET_BITS = PAGE_CLASS - MIN_CLASS;
 const OFFSET_MASK = (1 << OFFSET_BITS) - 1;
@@ -50,7 +50,7 @@ export class Slab {
     if (from > PAGE_CLASS) {
       assert(this.pages.length < MAX_PAGES, 'the extent index has outgrown its references');
       ref = (this.pages.length << OFFSET_BITS) >>> 0;
-      from = this.pages.length === 0 ? FIRST_PAGE_CLASS : PAGE_CLASS;
+      from = Math.max(sizeClass, FIRST_PAGE_CLASSES[this.pages.length] ?? PAGE_CLASS);
       this.pages.push(new Int32Array(ENTRY_WORDS << from));
     } else {
       ref = this.free[from].pop()!;

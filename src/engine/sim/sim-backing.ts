@@ -50,8 +50,11 @@ export class SimBacking implements BackingDevice {
   reads = 0;
   writes = 0;
   flushes = 0;
+  /** Called when the durable contents of a sector have changed. */
+  onDurable: ((sector: number) => void) | undefined;
 
   private readonly durable = new Map<number, SectorVersion>();
+  private readonly durableTags: Int32Array;
   /** Versions not durable yet, oldest first; a sector without any has no entry. */
   private readonly pending = new Map<number, SectorVersion[]>();
   private readonly calls: Call[] = [];
@@ -59,6 +62,7 @@ export class SimBacking implements BackingDevice {
 
   constructor(private readonly options: SimBackingOptions) {
     this.sizeBytes = options.sizeBytes;
+    this.durableTags = new Int32Array(Math.ceil(options.sizeBytes / SECTOR_BYTES));
     this.path = options.path ?? 'simulated-backing';
   }
 
@@ -150,6 +154,11 @@ export class SimBacking implements BackingDevice {
     return this.durable.get(sector);
   }
 
+  /** Tag of what a sector holds for certain; 0 for what it held from the start. */
+  durableTag(sector: number): number {
+    return this.durableTags[sector];
+  }
+
   /**
    * Calls `visit` with the tag of everything that a crash could leave in a sector besides its durable contents.
    * @param skip sectors that need not be looked at.
@@ -175,7 +184,7 @@ export class SimBacking implements BackingDevice {
     const style = random.below(3); // all lost, all kept, or each as chance has it
     for (const [sector, versions] of this.pending) {
       const kept = style === 0 ? -1 : style === 1 ? versions.length - 1 : random.between(-1, versions.length - 1);
-      if (kept >= 0) this.durable.set(sector, versions[kept]);
+      if (kept >= 0) this.makeDurable(sector, versions[kept]);
     }
     this.pending.clear();
   }
@@ -184,6 +193,7 @@ export class SimBacking implements BackingDevice {
   copyCrashed(random: Random): SimBacking {
     const copy = new SimBacking(this.options);
     for (const [sector, version] of this.durable) copy.durable.set(sector, version);
+    copy.durableTags.set(this.durableTags);
     for (const [sector, versions] of this.pending) copy.pending.set(sector, versions.slice());
     copy.calls.push(...this.calls);
     copy.serial = this.serial;
@@ -221,6 +231,12 @@ export class SimBacking implements BackingDevice {
     });
   }
 
+  private makeDurable(sector: number, version: SectorVersion): void {
+    this.durable.set(sector, version);
+    this.durableTags[sector] = version.tag;
+    this.onDurable?.(sector);
+  }
+
   /** Makes versions up to `serial` durable, of the sectors that are `reached`. */
   private settle(serial: number, reached: (sector: number) => boolean): void {
     for (const [sector, versions] of this.pending) {
@@ -228,7 +244,7 @@ export class SimBacking implements BackingDevice {
       let settled = 0;
       while (settled < versions.length && versions[settled].serial <= serial) settled++;
       if (settled === 0) continue;
-      this.durable.set(sector, versions[settled - 1]);
+      this.makeDurable(sector, versions[settled - 1]);
       if (settled === versions.length) this.pending.delete(sector);
       else versions.splice(0, settled);
     }

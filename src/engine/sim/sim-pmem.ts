@@ -29,6 +29,8 @@ import type { Random } from './random.js';
 export const LINE_BYTES = 64;
 const WORD_BYTES = 8;
 const FIRST_JOURNAL_BYTES = 64 * 1024;
+/** How many of the last stores are known by place; a power of two. */
+const HISTORY_STORES = 4096;
 
 export type BarrierKind = 'fence' | 'persist';
 
@@ -63,6 +65,8 @@ export class SimPmem implements Pmem {
   onBarrier: ((kind: BarrierKind) => void) | undefined;
   /** Stores and barriers so far, failed ones included. */
   calls = 0;
+  /** Stores made so far, which is also the number that the next one gets. */
+  storeCount = 0;
 
   private readonly model: 'dax' | 'page-cache';
   private readonly crc: Crc32c;
@@ -81,6 +85,11 @@ export class SimPmem implements Pmem {
   private journalBytes = 0;
   /** 1 for lines whose fate is settled while a crash state is made. */
   private readonly settled: Uint8Array;
+
+  // Where the last stores went, by their number, round and round.
+  private readonly historyOffset = new Int32Array(HISTORY_STORES);
+  private readonly historyLength = new Int32Array(HISTORY_STORES);
+  private historyFrom = 0;
 
   /** @param bytes the whole device; owned from here on. */
   constructor(
@@ -199,6 +208,25 @@ export class SimPmem implements Pmem {
   }
 
   /**
+   * Number of the oldest store that is not durable. A crash state differs from the present only where this
+   * store and later ones went.
+   */
+  get firstPendingStore(): number {
+    return this.storeCount - this.stores;
+  }
+  /** Number of the oldest store whose place is still known: everything that changed since then is. */
+  get firstKnownStore(): number {
+    return Math.max(this.historyFrom, this.storeCount - HISTORY_STORES);
+  }
+  /** Where store number `store` went. */
+  placeOfStore(store: number): number {
+    return this.historyOffset[store % HISTORY_STORES];
+  }
+  lengthOfStore(store: number): number {
+    return this.historyLength[store % HISTORY_STORES];
+  }
+
+  /**
    * Shows `look` the device as a crash at this moment may leave it, then takes it all back.
    * `look` must not change the device.
    */
@@ -220,6 +248,7 @@ export class SimPmem implements Pmem {
   crash(random: Random): void {
     this.lose(random);
     this.forgetStores();
+    this.historyFrom = this.storeCount; // what was lost changed without a store
   }
 
   /** A device of its own with the same bytes, all of them durable. */
@@ -249,6 +278,9 @@ export class SimPmem implements Pmem {
     this.journalAt[this.stores] = at;
     this.stores++;
     this.journalBytes = at + length;
+    this.historyOffset[this.storeCount % HISTORY_STORES] = offset;
+    this.historyLength[this.storeCount % HISTORY_STORES] = length;
+    this.storeCount++;
   }
 
   private growStores(): void {
