@@ -88,10 +88,11 @@ describe('write-back', () => {
 });
 
 describe('payload that does not match its CRC', () => {
-  function corrupted(): SmallCache {
+  /** The kset after `good` others holds sectors 20 to 23, and those are corrupt. */
+  function corrupted(good = 1): SmallCache {
     const small = new SmallCache({ dataCrc: true, gcPercent: 0 });
     small.cache.holdWriteback = true;
-    small.writeFua(10, 4, 1);
+    for (let n = 0; n < good; n++) small.writeFua(10, 4, 1);
     small.writeFua(20, 4, 2);
     const { index, segments } = small.load();
     index.seek(0, 20);
@@ -145,6 +146,23 @@ describe('payload that does not match its CRC', () => {
     small.clock.advance(100);
     small.settle();
     expect(small.cache.corruptRanges).toHaveLength(1);
+    expect(small.cache.status().dirtyTail).toEqual({ segment: 0, offsetBytes: ksetBytes(1) });
+  });
+
+  it('does not draw dirty_tail to its kset before all in front of it is durable again', () => {
+    const small = corrupted(3);
+    small.cache.holdWriteback = false;
+    for (let calls = 0; small.backing.underWay === 0 || small.backing.kindOf(0) === 'write'; calls++) {
+      expect(calls).toBeLessThan(10);
+      if (small.backing.underWay > 0) small.backing.finish(0);
+      small.step();
+    }
+    small.backing.finishWithError(0, new Random(1)); // the flush: everything has to be written again
+    small.clock.advance(100);
+    small.step();
+    small.cache.holdWriteback = true;
+    small.settle();
+    expect(small.backing.flushes).toBe(2);
     expect(small.cache.status().dirtyTail).toEqual({ segment: 0, offsetBytes: ksetBytes(1) });
   });
 
