@@ -50,6 +50,27 @@ describe.each(['writethrough', 'writearound'] as const)('%s', (mode) => {
     expect(small.backing.flushes).toBe(1);
   });
 
+  it('does not take a flush for the one that a FLUSH waits for when writes before it are still to come', () => {
+    const small = new SmallCache({ mode });
+    small.readIds(0, 100); // so that writearound has them cached, too
+    small.cache.holdWriteback = true;
+    for (let n = 0; n < 70; n++) small.write(n, 1, 1);
+    const flush = small.flush();
+    small.cache.holdWriteback = false;
+    small.step();
+    while (small.backing.kindOf(0) === 'write') {
+      small.backing.finish(0);
+      small.step();
+    }
+    expect(small.backing.writes).toBeLessThan(70);
+    small.backing.finish(0);
+    small.step();
+    expect(flush.isPending).toBe(true);
+    small.settle();
+    expect(flush.isDone).toBe(true);
+    expect(small.durableIds(0, 70)).toEqual(new Array(70).fill(1));
+  });
+
   it('begins a write with PREFLUSH only when what was acknowledged before is durable', () => {
     const small = new SmallCache({ mode });
     small.write(10, 4, 1);
