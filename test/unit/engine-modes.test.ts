@@ -51,7 +51,7 @@ describe.each(['writethrough', 'writearound'] as const)('%s', (mode) => {
   });
 
   it('does not take a flush for the one that a FLUSH waits for when writes before it are still to come', () => {
-    const small = new SmallCache({ mode });
+    const small = new SmallCache({ mode, segments: 20 });
     for (let n = 0; n < 70; n++) small.readIds(n, 1); // so that writearound has them cached, too
     small.cache.holdWriteback = true;
     for (let n = 0; n < 70; n++) small.write(n, 1, 1);
@@ -280,6 +280,20 @@ describe('writearound', () => {
     small.settle();
     expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
     expect(small.cache.stats.fills).toBe(1);
+  });
+
+  it('does not take a flush for one that covers a write which had not ended when it began', () => {
+    const small = new SmallCache({ mode: 'writearound' });
+    small.write(10, 4, 1);
+    small.flush();
+    small.step();
+    expect(small.backing.kindOf(1)).toBe('flush');
+    small.backing.finish(0);
+    small.backing.finish(0);
+    small.step();
+    expect(small.durableIds(10, 4)).toEqual([0, 0, 0, 0]);
+    expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
+    expect(small.cache.stats.fills).toBe(0);
   });
 
   it('asks for a flush itself when it has written many places', () => {
