@@ -230,7 +230,7 @@ export const CATALOGUE = {
     'link the ksets that follow to the log again',
   ),
   LOG_MAYBE_CUT_SHORT: accepted(
-    'note',
+    'warning',
     'the log ends properly, but ksets follow that could belong to it; they may as well be left from an earlier cache on this device',
     'takes the log to end where it does',
   ),
@@ -263,6 +263,12 @@ export const CATALOGUE = {
     'error',
     'a key has a later generation than its segment: the generation on media is an old one',
     'counts the key as good, until the generation reaches that of the key and takes it away or brings others back',
+    'write the highest generation that a key of the segment has',
+  ),
+  KEY_STALE_DIRTY: accepted(
+    'error',
+    'a key that may not be on the backing device yet has an earlier generation than its segment, and nothing is collected before it is written back: the generation on media is a wrong one',
+    'reads old data there, and may write the payload back all the same',
     'write the highest generation that a key of the segment has',
   ),
   PAYLOAD_OVERLAP: accepted(

@@ -14,7 +14,7 @@ import { CountingReader, nothingExamined, type Examined } from './examined.js';
 import type { FindingCode } from './catalogue.js';
 import { Findings, type Finding } from './findings.js';
 import { checkHeader, type Header } from './header.js';
-import { checkLog } from './log-check.js';
+import { checkLog, type LogFacts } from './log-check.js';
 import { checkDirtyTail, checkLogEnd, chooseLogStart } from './log-end.js';
 
 export interface CheckOptions {
@@ -40,11 +40,26 @@ export interface CheckResult {
   readonly clean: boolean;
 }
 
+/** A check with what it went by, for whoever repairs. */
+export interface Examination {
+  readonly context: CheckContext;
+  readonly header: Header;
+  readonly chain: CheckedChain;
+  /** Where the log was walked from, and what was found there; undefined when nothing says where it begins. */
+  readonly log: { readonly start: Position; readonly facts: LogFacts } | undefined;
+  readonly result: CheckResult;
+}
+
 /**
  * @throws PcacheError TRUNCATED when the device cannot even hold the metadata, NOT_PCACHE or UNSUPPORTED when
  * it is no cache, IO when the medium fails under the metadata or the log.
  */
 export function checkCache(reader: PmemReader, options: CheckOptions): CheckResult {
+  return examine(reader, options).result;
+}
+
+/** As `checkCache`. */
+export function examine(reader: PmemReader, options: CheckOptions): Examination {
   if (reader.sizeBytes < SEGMENTS_OFFSET_BYTES) {
     throw new PcacheError(
       'TRUNCATED',
@@ -63,14 +78,21 @@ export function checkCache(reader: PmemReader, options: CheckOptions): CheckResu
   };
   const header = checkHeader(context, reader.path);
   const chain = checkChain(context, header.firstSegmentId, header.segmentCount, header.room);
-  const notChecked = checkTheLog(context, chain, header, options);
+  const notChecked: string[] = [];
+  const log = checkTheLog(context, chain, header, options, notChecked);
   const clean = findings.list.every((finding) => finding.severity === 'note');
-  return { findings: findings.list, omitted: findings.omitted, examined, notChecked, clean };
+  const result = { findings: findings.list, omitted: findings.omitted, examined, notChecked, clean };
+  return { context, header, chain, log, result };
 }
 
-/** @returns what could not be checked. */
-function checkTheLog(context: CheckContext, chain: CheckedChain, header: Header, options: CheckOptions): string[] {
-  const notChecked: string[] = [];
+/** @param notChecked takes what could not be checked. */
+function checkTheLog(
+  context: CheckContext,
+  chain: CheckedChain,
+  header: Header,
+  options: CheckOptions,
+  notChecked: string[],
+): Examination['log'] {
   if (options.backingBytes === undefined) {
     notChecked.push('whether keys lie within the backing device: it was not given');
   }
@@ -83,7 +105,7 @@ function checkTheLog(context: CheckContext, chain: CheckedChain, header: Header,
   const start = chooseLogStart(context, chain, header.keyTail, header.dirtyTail);
   if (start === undefined) {
     notChecked.push('the log: where it begins is lost');
-    return notChecked;
+    return undefined;
   }
   const facts = checkLog(context, chain, {
     start,
@@ -96,7 +118,7 @@ function checkTheLog(context: CheckContext, chain: CheckedChain, header: Header,
   const { keyTail, dirtyTail } = header;
   if (keyTail !== undefined && dirtyTail !== undefined) checkDirtyTail(context, chain, facts, start, dirtyTail);
   if (keyTail === undefined) notChecked.push(`the log before ${startText(start)}: key_tail is lost`);
-  return notChecked;
+  return { start, facts };
 }
 
 function startText(start: Position): string {

@@ -48,6 +48,17 @@ export interface Header {
   /** Undefined where lost or out of range. */
   readonly keyTail: Position | undefined;
   readonly dirtyTail: Position | undefined;
+  /** What lies there, good or not. */
+  readonly found: HeaderFound;
+}
+
+export interface HeaderFound {
+  readonly superblock: Superblock;
+  readonly cacheInfo: Dual<CacheInfo>;
+  readonly keyTail: Dual<Position>;
+  readonly dirtyTail: Dual<Position>;
+  /** Each attach writes cache_info once, so its sequence number bounds their count (until it wraps). */
+  readonly attachesMax: number;
 }
 
 /** @throws PcacheError NOT_PCACHE when nothing says that this is, or was, a cache. */
@@ -70,7 +81,6 @@ export function checkHeader(context: CheckContext, path: string): Header {
   const segmentsMax = superblockGood ? superblock.segmentCount : undefined;
   const segmentCount = checkCacheInfo(context, cacheInfo, segmentsMax, room);
 
-  // Each attach writes cache_info once, so its sequence number bounds their count (until it wraps).
   const attachesMax = cacheInfo.value === undefined || cacheInfo.value.seq === 0 ? 255 : cacheInfo.value.seq;
   return {
     room,
@@ -79,6 +89,7 @@ export function checkHeader(context: CheckContext, path: string): Header {
     flags: cacheInfo.value && decodeCacheFlags(cacheInfo.value.flags),
     keyTail: checkTail(context, 'KEY_TAIL', keyTail, segmentCount, attachesMax),
     dirtyTail: checkTail(context, 'DIRTY_TAIL', dirtyTail, segmentCount, attachesMax),
+    found: { superblock, cacheInfo, keyTail, dirtyTail, attachesMax },
   };
 }
 

@@ -10,7 +10,7 @@ const KEY_FLAGS_KNOWN = KEY_FLAG_EMPTY | KEY_FLAG_CLEAN;
 export type KeyState = 'current' | 'stale' | 'bad';
 
 /** Why the end of this key's logical range, or its place in the cache, cannot be. */
-function boundsProblem(context: CheckContext, segmentCount: number, kset: KsetView, index: number): string {
+export function boundsProblem(context: CheckContext, segmentCount: number, kset: KsetView, index: number): string {
   const length = kset.keyLengthBytes(index);
   if (length === 0) return 'its length is 0';
   if (!Number.isSafeInteger(kset.keyOffsetBytes(index) + length)) return 'its offset is beyond 2^53';

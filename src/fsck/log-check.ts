@@ -12,7 +12,7 @@ import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
 import { checkKey } from './keys.js';
 import { findOverlaps, MAX_OVERLAPS, type PayloadRange } from './overlaps.js';
-import { PayloadMap, WINDOW_SEGMENTS } from './payload-map.js';
+import { LastClaim, PayloadMap, WINDOW_SEGMENTS } from './payload-map.js';
 
 /** The part of a segment that the log takes. */
 export interface LogExtent {
@@ -53,9 +53,12 @@ class LogCheck {
   private readonly extents = new Map<number, LogExtent>();
   private readonly payload: PayloadMap;
   private readonly overlaps: PayloadRange[] = [];
+  private readonly lastClaim = new LastClaim();
   /** How many current keys point into each segment. */
   private readonly references: Uint32Array;
   private ksetCount = 0;
+  /** The walk has passed dirty_tail. */
+  private isDirtyHere = false;
   private readonly place = (): string => placeText(this.walker.segment, this.walker.offsetBytes);
 
   constructor(
@@ -76,15 +79,14 @@ class LogCheck {
       endBytes: start.offsetBytes,
       enteredFrom: undefined,
     });
-    let passedDirtyTail = false;
     let loops = false;
     while (!loops && walker.next()) {
-      if (dirtyTail !== undefined && walker.isAt(dirtyTail)) passedDirtyTail = true;
+      if (dirtyTail !== undefined && walker.isAt(dirtyTail)) this.isDirtyHere = true;
       loops = !this.checkKset(walker.kset);
       options.onProgress();
     }
     if (!loops) {
-      if (dirtyTail !== undefined && walker.isAt(dirtyTail)) passedDirtyTail = true;
+      if (dirtyTail !== undefined && walker.isAt(dirtyTail)) this.isDirtyHere = true;
       this.reportRefusedEnd();
     }
     this.checkDoubleUse();
@@ -95,7 +97,7 @@ class LogCheck {
       endReason: loops ? undefined : walker.endReason,
       extents: this.extents,
       ksetCount: this.ksetCount,
-      passedDirtyTail,
+      passedDirtyTail: this.isDirtyHere,
       payload: this.payload,
     };
   }
@@ -135,7 +137,10 @@ class LogCheck {
     if (kset.keyIsClean(index)) examined.cleanKeys++;
     const state = checkKey(context, chain, options.segmentCount, kset, index, this.place);
     if (state === 'bad') return;
-    if (state === 'stale') examined.staleKeys++;
+    if (state === 'stale') {
+      examined.staleKeys++;
+      if (this.isDirtyHere && !kset.keyIsClean(index)) this.reportStale(kset, index);
+    }
     if (options.checkPayload) this.checkPayload(kset, index, state === 'stale');
     if (state === 'stale') return;
     const segment = kset.keySegment(index);
@@ -143,10 +148,22 @@ class LogCheck {
     if (this.payload.covers(segment)) this.claim(this.payload, kset, index);
   }
 
+  /** Nothing is collected before it is written back, so no key from dirty_tail on can rightly be stale. */
+  private reportStale(kset: KsetView, index: number): void {
+    const segment = kset.keySegment(index);
+    const offset = kset.keyOffsetBytes(index);
+    this.context.findings.add(
+      'KEY_STALE_DIRTY',
+      `kset ${this.place()} key ${index}`,
+      `bytes ${offset} to ${offset + kset.keyLengthBytes(index)}: generation ${kset.keyGeneration(index)}, segment ${segment} is at ${this.chain.generation[segment]}`,
+    );
+  }
+
   private claim(map: PayloadMap, kset: KsetView, index: number): void {
     const segment = kset.keySegment(index);
     const offsetBytes = kset.keySegmentOffsetBytes(index);
     const lengthBytes = kset.keyLengthBytes(index);
+    if (this.lastClaim.isRepeatedBy(kset, index)) return;
     if (map.claim(segment, offsetBytes, lengthBytes) && this.overlaps.length < MAX_OVERLAPS) {
       this.overlaps.push({ segment, offsetBytes, lengthBytes });
     }

@@ -21,12 +21,12 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   if (!ordinary) return;
   const zeroes = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE);
   const proper = zeroes >= KSET_HEADER_BYTES;
-  const runs = new RunFinder(context, chain, facts);
   const where = `kset ${placeText(end.segment, end.offsetBytes)}`;
-  let run = runs.findAfter(end.segment, end.offsetBytes + 8);
-  if (run === undefined && !proper) run = findInOtherSegments(chain, facts, runs);
+  const run = findLostRun(context, chain, facts);
   if (run !== undefined) {
-    const broken = !proper || zeroes >= ZEROES_OF_DAMAGE;
+    // Only a LAST kset leads to the beginning of a segment, and a new cache begins with blank ones.
+    const elsewhere = run.first.segment !== end.segment;
+    const broken = !proper || zeroes >= ZEROES_OF_DAMAGE || elsewhere;
     context.findings.add(
       broken ? 'LOG_CUT_SHORT' : 'LOG_MAYBE_CUT_SHORT',
       where,
@@ -37,16 +37,11 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   }
 }
 
-/** For when the broken kset was a LAST kset: where it led to is not known then. */
-function findInOtherSegments(chain: CheckedChain, facts: LogFacts, runs: RunFinder): LostRun | undefined {
-  let found: LostRun | undefined;
-  for (let segment = 0; segment < chain.length; segment++) {
-    if (facts.extents.has(segment)) continue;
-    const run = runs.findAtStart(segment);
-    // The longest: shorter ones begin in the middle of it.
-    if (run !== undefined && (found === undefined || run.ksets > found.ksets)) found = run;
-  }
-  return found;
+/** What follows the end of the log and belongs to it. */
+export function findLostRun(context: CheckContext, chain: CheckedChain, facts: LogFacts): LostRun | undefined {
+  const { end } = facts;
+  const runs = new RunFinder(context, chain, facts);
+  return runs.findAfter(end.segment, end.offsetBytes + 8) ?? runs.longestElsewhere();
 }
 
 function reasonText(facts: LogFacts): string {

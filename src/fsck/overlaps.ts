@@ -23,7 +23,7 @@ interface Claimant extends PayloadRange {
   readonly logicalBytes: number;
 }
 
-function overlap(a: PayloadRange, b: PayloadRange): boolean {
+export function overlap(a: PayloadRange, b: PayloadRange): boolean {
   return (
     a.segment === b.segment &&
     a.offsetBytes < b.offsetBytes + b.lengthBytes &&

@@ -3,6 +3,7 @@
  * append-only within a generation, so no two current keys can rightly claim the same one. Bounded: covers a
  * window of so many segments at a time, of which only those in use take memory (4 KiB each).
  */
+import type { KsetView } from '../engine/media/kset.js';
 import { SECTOR_BYTES, type Geometry } from '../engine/media/geometry.js';
 
 /** Segments that one map covers: 64 MiB of bits at most, for 256 GiB of cache. */
@@ -39,6 +40,35 @@ export class PayloadMap {
     const bits = this.bits[segment - this.firstSegment];
     if (bits === undefined) return false;
     return eachWord(offsetBytes, lengthBytes, (word, mask) => (bits[word] & mask) !== 0);
+  }
+}
+
+/**
+ * The key that claimed payload last. Ksets that a repair put into a gap repeat the key next to them word for word,
+ * which claims nothing twice.
+ */
+export class LastClaim {
+  private segment = -1;
+  private segmentOffset = 0;
+  private length = 0;
+  private offset = 0;
+
+  /** Whether this key is the last one again; it is the last one from now on. */
+  isRepeatedBy(kset: KsetView, index: number): boolean {
+    const segment = kset.keySegment(index);
+    const segmentOffset = kset.keySegmentOffsetBytes(index);
+    const length = kset.keyLengthBytes(index);
+    const offset = kset.keyOffsetBytes(index);
+    const again =
+      segment === this.segment &&
+      segmentOffset === this.segmentOffset &&
+      length === this.length &&
+      offset === this.offset;
+    this.segment = segment;
+    this.segmentOffset = segmentOffset;
+    this.length = length;
+    this.offset = offset;
+    return again;
   }
 }
 

@@ -1,5 +1,5 @@
 /** A check's result as lines for people and as a JSON document. Pure; knows no terminal. */
-import type { FindingCode } from './catalogue.js';
+import { catalogueEntry, type FindingCode } from './catalogue.js';
 import type { CheckResult } from './check.js';
 import type { Examined } from './examined.js';
 import type { Finding } from './findings.js';
@@ -53,5 +53,14 @@ export function verdictLine(path: string, result: CheckResult): string {
   const refused = result.findings.some((finding) => finding.kernelRefuses);
   const more = Object.keys(result.omitted).length === 0 ? '' : ' and more';
   const found = `${many(counts.error, 'error')}, ${many(counts.warning, 'warning')}${notes}${more}`;
+  if (destroyed(result)) return `${path}: ${found}; DO NOT ATTACH IT: the kernel would make a new cache over it`;
   return `${path}: ${found}; the kernel ${refused ? 'refuses to attach it' : 'attaches it all the same'}`;
+}
+
+/** Would an attach destroy the cache? The kernel does not get so far when it refuses the superblock. */
+function destroyed({ findings }: CheckResult): boolean {
+  const found = new Set<FindingCode>(findings.map(({ code }) => code));
+  if (found.has('SUPERBLOCK_ZERO_MAGIC')) return true;
+  const refused = [...found].some((code) => code.startsWith('SUPERBLOCK_') && catalogueEntry(code).kernelRefuses);
+  return !refused && (found.has('CACHE_INFO_LOST') || found.has('CACHE_INFO_NOT_INITIALISED'));
 }

@@ -77,14 +77,34 @@ export class RunFinder {
   findAtStart(segment: number): LostRun | undefined {
     if (this.known.has(segment)) return this.known.get(segment);
     this.known.set(segment, undefined);
+    // Most segments hold payload; and what a key claims is payload, whatever it looks like.
+    if (!this.hasMagicAtStart(segment) || this.log.payload.isClaimed(segment, 0, KSET_HEADER_BYTES)) return undefined;
     const run = this.follow({ segment, offsetBytes: 0 });
     const lost = run.verdict === 'lost' ? run.lost : undefined;
     this.known.set(segment, lost);
     return lost;
   }
 
+  private hasMagicAtStart(segment: number): boolean {
+    const at = this.chain.dataOffsetBytes[segment] + MAGIC_OFFSET;
+    this.context.source.read(at, this.buffer, 0, MAGIC_BYTES.length);
+    return this.buffer.compare(MAGIC_BYTES, 0, MAGIC_BYTES.length, 0, MAGIC_BYTES.length) === 0;
+  }
+
+  /** The longest run in another segment, for when a LAST kset is broken: where it led to is not known then. */
+  longestElsewhere(): LostRun | undefined {
+    let found: LostRun | undefined;
+    for (let segment = 0; segment < this.chain.length; segment++) {
+      if (this.log.extents.has(segment)) continue;
+      const run = this.findAtStart(segment);
+      // The longest: shorter ones begin in the middle of it.
+      if (run !== undefined && (found === undefined || run.ksets > found.ksets)) found = run;
+    }
+    return found;
+  }
+
   /** @returns where the next good kset begins, from `fromBytes` on. */
-  private nextKset(segment: number, fromBytes: number): number | undefined {
+  nextKset(segment: number, fromBytes: number): number | undefined {
     const { source, geometry, examined } = this.context;
     const { segmentDataBytes } = geometry;
     const base = this.chain.dataOffsetBytes[segment];

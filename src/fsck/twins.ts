@@ -38,6 +38,13 @@ export function judgeTwins(state: TwinState, attachesMax: number): TwinVerdict {
   return winner === 0 ? 'copy-1-lost' : 'copy-0-lost';
 }
 
+/** As `judgeTwins`, of a structure that was read. */
+export function judgeDual(dual: Dual<unknown>, attachesMax: number): TwinVerdict {
+  const [first, second] = dual.copies;
+  const state = { crcOk: [first.crcOk, second.crcOk], blank: dual.blank, seq: [first.seq, second.seq] } as const;
+  return judgeTwins(state, attachesMax);
+}
+
 export type TwinPrefix = 'CACHE_INFO' | 'KEY_TAIL' | 'DIRTY_TAIL' | 'SEGMENT_INFO' | 'GENERATION';
 
 /** Reports a lost copy and odd sequence numbers; that both copies are lost is for the caller, who knows more. */
@@ -49,9 +56,8 @@ export function checkTwins(
   attachesMax: number,
 ): void {
   const [first, second] = dual.copies;
-  const state = { crcOk: [first.crcOk, second.crcOk], blank: dual.blank, seq: [first.seq, second.seq] } as const;
   const { findings } = context;
-  switch (judgeTwins(state, attachesMax)) {
+  switch (judgeDual(dual, attachesMax)) {
     case 'seq-suspect':
       findings.add(`${prefix}_SEQ_SUSPECT`, where, `the copies carry the numbers ${first.seq} and ${second.seq}`);
       break;

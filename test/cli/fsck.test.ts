@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { runCli } from '../support/cli.js';
 import { damagedCopy, hashOf, temporaryFolder } from '../support/cli-images.js';
-import { deviceOffset, flip, ksetsOf } from '../support/damage/edit.js';
+import { changeCacheInfo, deviceOffset, flip, ksetsOf } from '../support/damage/edit.js';
 import { describeImages, unpackImage } from '../support/images.js';
 import type { SparseImage } from '../support/sparse-image.js';
 import type { CheckJson } from '../../src/fsck/report.js';
@@ -65,13 +65,28 @@ describe('a damaged cache', () => {
 
   it('with notes only is clean', async () => {
     const path = await damagedCopy(folder, 'dirty-crc', (image) => {
+      changeCacheInfo(image, (info) => ({ ...info, flags: info.flags | (1 << 2) }));
+    });
+    const { status, stdout } = await runCli(['fsck', path]);
+    expect(stdout).toMatch(/^CACHE_MODE_NOT_WRITEBACK note /);
+    expect(stdout).toContain(`${path}: clean, `);
+    expect(status).toBe(0);
+  });
+
+  it('is not called clean when ksets behind its end may belong to it', async () => {
+    const path = await damagedCopy(folder, 'dirty-crc', (image) => {
       const { places } = ksetsOf(image);
       image.zero(deviceOffset(places[places.length >>> 1]), 24);
     });
     const { status, stdout } = await runCli(['fsck', path]);
-    expect(stdout).toMatch(/^LOG_MAYBE_CUT_SHORT note kset /);
-    expect(stdout).toContain(`${path}: clean, `);
-    expect(status).toBe(0);
+    expect(stdout).toMatch(/^LOG_MAYBE_CUT_SHORT warning kset /);
+    expect(status).toBe(4);
+  });
+
+  it('that an attach would destroy is said to be so', async () => {
+    const path = await damagedCopy(folder, 'dirty-crc', (image) => image.zero(4096, 4096));
+    const { stdout } = await runCli(['fsck', path]);
+    expect(stdout).toMatch(/: 1 error, 0 warnings; DO NOT ATTACH IT: the kernel would make a new cache over it\n$/);
   });
 
   it('has keys beyond a backing device that is too small', async () => {

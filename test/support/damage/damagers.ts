@@ -2,7 +2,6 @@
  * One damager for every finding code: it makes exactly the damage that the code is about, on a copy of an image
  * that the kernel made. `also` names the findings that cannot but come with it.
  */
-import type { PmemReader } from '../../../src/engine/device/pmem.js';
 import { PcacheError } from '../../../src/engine/errors.js';
 import { decodeCacheFlags, encodeCacheFlags } from '../../../src/engine/media/codecs.js';
 import {
@@ -14,7 +13,6 @@ import {
 } from '../../../src/engine/media/geometry.js';
 import { KSET_HEADER_BYTES, KSET_KEYS_MAX, KsetField } from '../../../src/engine/media/kset.js';
 import type { FindingCode } from '../../../src/fsck/catalogue.js';
-import type { SparseImage } from '../sparse-image.js';
 import {
   changeCacheInfo,
   changeKey,
@@ -34,6 +32,7 @@ import {
   writeSegmentInfo,
   writeSuperblock,
   writeTail,
+  type DamageImage,
   type DualName,
 } from './edit.js';
 
@@ -48,8 +47,15 @@ export interface Damager {
   readonly also?: readonly FindingCode[];
   /** Size of the backing device to check against, where the damage is that it is too small. */
   readonly backingBytes?: number;
-  /** Damages the image in place, or returns another one, or a reader that fails. */
-  readonly damage: (image: SparseImage) => PmemReader | void;
+  /**
+   * What a repair comes to: no finding but notes, if it is not said otherwise; `drop-corrupt`: that only when data
+   * may be given up; `left`: the damage stays.
+   */
+  readonly repair?: 'drop-corrupt' | 'left';
+  /** The damaged image says that data is on the backing device which is not there, and nothing can tell. */
+  readonly misstates?: boolean;
+  /** Damages the image in place, or returns another one. */
+  readonly damage: (image: DamageImage) => DamageImage | void;
 }
 
 const SEGMENT_LAST = 30;
@@ -59,17 +65,17 @@ const FREE_SEGMENT = 20;
 const MIDDLE = 4;
 const KEY = 3;
 
-function middle(image: SparseImage): { segment: number; offsetBytes: number } {
+function middle(image: DamageImage): { segment: number; offsetBytes: number } {
   return ksetsOf(image).places[MIDDLE];
 }
 
 /** A kset of `gc-wrap` that has all the keys it can. */
-function fullKset(image: SparseImage): { segment: number; offsetBytes: number } {
+function fullKset(image: DamageImage): { segment: number; offsetBytes: number } {
   return ksetsOf(image).places.find((place) => ksetAt(image, place).keyCount === KSET_KEYS_MAX)!;
 }
 
 /** Makes `hopping` of `dirty-crc`, in place. */
-export function makeHopping(image: SparseImage): void {
+export function makeHopping(image: DamageImage): void {
   const { places } = ksetsOf(image);
   const moved = places.slice(MIDDLE).map((place) => ksetImage(image, place));
   let next = { segment: HOP_SEGMENT, offsetBytes: 0 };
@@ -79,7 +85,7 @@ export function makeHopping(image: SparseImage): void {
   writeLast(image, { segment: 0, offsetBytes: end }, HOP_SEGMENT);
 }
 
-function wipeTwins(name: DualName): (image: SparseImage) => void {
+function wipeTwins(name: DualName): (image: DamageImage) => void {
   return (image) => {
     const { copies, lengthBytes } = dualPlace(name);
     for (const offset of copies) image.zero(offset, lengthBytes);
@@ -90,7 +96,7 @@ function wipeTwins(name: DualName): (image: SparseImage) => void {
 function twinDamagers(name: DualName): Damager[] {
   // Segment 2 of gc-wrap has generations 1 and 2; its tails carry numbers above 100.
   const base = 'gc-wrap';
-  const older = (image: SparseImage): number => {
+  const older = (image: DamageImage): number => {
     const { copies } = dualPlace(name);
     const seq = copies.map((offset) => image.bytes(offset + 4, 1)[0]);
     return seq[0] < seq[1] ? 0 : 1;
@@ -135,7 +141,7 @@ function twinDamagers(name: DualName): Damager[] {
   ];
 }
 
-function setCacheFlags(image: SparseImage, change: Partial<ReturnType<typeof decodeCacheFlags>>): void {
+function setCacheFlags(image: DamageImage, change: Partial<ReturnType<typeof decodeCacheFlags>>): void {
   changeCacheInfo(image, (info) => ({
     ...info,
     flags: encodeCacheFlags({ ...decodeCacheFlags(info.flags), ...change }),
@@ -145,12 +151,14 @@ function setCacheFlags(image: SparseImage, change: Partial<ReturnType<typeof dec
 const superblock: Damager[] = [
   {
     code: 'DEVICE_TOO_SMALL',
+    repair: 'left',
     base: 'fresh',
     damage: (image) => image.clone(500 * MIB),
   },
   {
     code: 'SUPERBLOCK_SEGMENTS_BEYOND_DEVICE',
     variant: 'cut device',
+    repair: 'left',
     base: 'dirty-crc',
     also: ['DEVICE_TOO_SMALL', 'CHAIN_LEAVES_DEVICE'],
     damage: (image) => image.clone(400 * MIB),
@@ -344,6 +352,7 @@ const log: Damager[] = [
   },
   {
     code: 'LAST_INTO_PAYLOAD',
+    repair: 'drop-corrupt',
     base: 'hopping',
     damage: (image) => {
       const first = ksetsOf(image).places[0];
@@ -375,7 +384,7 @@ const log: Damager[] = [
       ['magic zeroed', (image, offset) => image.zero(offset + KsetField.magic, 8)],
       ['absurd key count', (image, offset) => image.write(offset + KsetField.keyCount, new Uint8Array([0, 0, 1, 0]))],
       ['zeroed', (image, offset) => image.zero(offset, 512)],
-    ] satisfies [string, (image: SparseImage, offset: number) => void][]
+    ] satisfies [string, (image: DamageImage, offset: number) => void][]
   ).flatMap(([variant, damage]): Damager[] => [
     {
       code: 'LOG_CUT_SHORT',
@@ -463,7 +472,7 @@ const log: Damager[] = [
 ];
 
 const onKey =
-  (change: (image: SparseImage, place: { segment: number; offsetBytes: number }) => void) => (image: SparseImage) =>
+  (change: (image: DamageImage, place: { segment: number; offsetBytes: number }) => void) => (image: DamageImage) =>
     change(image, middle(image));
 
 const keys: Damager[] = [
@@ -496,6 +505,7 @@ const keys: Damager[] = [
   {
     code: 'KEY_BEYOND_BACKING',
     variant: 'shrunken device',
+    repair: 'drop-corrupt',
     base: 'dirty-crc',
     backingBytes: 8 * MIB,
     damage: () => undefined,
@@ -503,6 +513,7 @@ const keys: Damager[] = [
   {
     code: 'KEY_BEYOND_BACKING',
     variant: 'one key',
+    repair: 'drop-corrupt',
     base: 'dirty-crc',
     damage: onKey((image, place) => changeKey(image, place, KEY, 'off', (off) => off + 1024 * MIB)),
   },
@@ -548,7 +559,17 @@ const keys: Damager[] = [
     },
   },
   {
+    code: 'KEY_STALE_DIRTY',
+    variant: 'both copies of a generation set forward',
+    base: 'gc-wrap',
+    damage: (image) => {
+      const kset = ksetAt(image, ksetsOf(image).places.at(-1)!);
+      writeGeneration(image, kset.keySegment(0), kset.keyGeneration(0) + 1);
+    },
+  },
+  {
     code: 'PAYLOAD_OVERLAP',
+    repair: 'drop-corrupt',
     base: 'gc-wrap',
     damage: (image) => {
       const { places } = ksetsOf(image);
@@ -561,6 +582,7 @@ const keys: Damager[] = [
   {
     code: 'PAYLOAD_CRC_CURRENT',
     variant: 'payload',
+    repair: 'drop-corrupt',
     base: 'dirty-crc',
     damage: onKey((image, place) => {
       const kset = ksetAt(image, place);
@@ -570,11 +592,14 @@ const keys: Damager[] = [
   {
     code: 'PAYLOAD_CRC_CURRENT',
     variant: 'CRC in the key',
+    repair: 'drop-corrupt',
     base: 'dirty-crc',
     damage: onKey((image, place) => changeKey(image, place, KEY, 'dataCrc', (crc) => crc ^ 1)),
   },
   {
     code: 'PAYLOAD_CRC_STALE',
+    also: ['KEY_STALE_DIRTY'],
+    repair: 'drop-corrupt',
     base: 'dirty-crc',
     damage: onKey((image, place) => {
       const kset = ksetAt(image, place);
@@ -583,7 +608,21 @@ const keys: Damager[] = [
     }),
   },
   {
+    code: 'PAYLOAD_CRC_STALE',
+    variant: 'before dirty_tail',
+    misstates: true,
+    base: 'dirty-crc',
+    damage: (image) => {
+      // The key's segment was freed and is at its next life, which no other key shares: all is written back.
+      const kset = ksetAt(image, middle(image));
+      writeTail(image, 'DIRTY_TAIL', ksetsOf(image).end);
+      writeGeneration(image, kset.keySegment(KEY), 1);
+      flip(image, deviceOffset({ segment: kset.keySegment(KEY), offsetBytes: kset.keySegmentOffsetBytes(KEY) }) + 77);
+    },
+  },
+  {
     code: 'PAYLOAD_UNREADABLE',
+    repair: 'drop-corrupt',
     base: 'dirty-crc',
     damage: (image) => {
       const kset = ksetAt(image, middle(image));
@@ -593,26 +632,25 @@ const keys: Damager[] = [
   },
 ];
 
-/** A reader whose medium fails under one byte. */
-function failingAt(image: SparseImage, badOffset: number): PmemReader {
+/** An image whose medium fails under one byte, when that is checked or read. */
+function failingAt(image: DamageImage, badOffset: number): DamageImage {
   const check = (offsetBytes: number, lengthBytes: number): void => {
     if (offsetBytes <= badOffset && badOffset < offsetBytes + lengthBytes) {
       throw new PcacheError('IO', `${image.path}: uncorrectable memory error while reading at byte ${badOffset}`);
     }
   };
-  return {
-    path: image.path,
-    sizeBytes: image.sizeBytes,
-    read: (offsetBytes, target, targetOffset, lengthBytes) => {
+  const read = image.read.bind(image);
+  const crc32c = image.crc32c.bind(image);
+  return Object.assign(image, {
+    read: (offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number) => {
       check(offsetBytes, lengthBytes);
-      image.read(offsetBytes, target, targetOffset, lengthBytes);
+      read(offsetBytes, target, targetOffset, lengthBytes);
     },
-    crc32c: (offsetBytes, lengthBytes, seed) => {
+    crc32c: (offsetBytes: number, lengthBytes: number, seed: number) => {
       check(offsetBytes, lengthBytes);
-      return image.crc32c(offsetBytes, lengthBytes, seed);
+      return crc32c(offsetBytes, lengthBytes, seed);
     },
-    close: () => undefined,
-  };
+  });
 }
 
 export const DAMAGERS: readonly Damager[] = [

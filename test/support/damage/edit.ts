@@ -32,16 +32,30 @@ import {
 import { encodeLastKset, KEY_BYTES, KeyField, KSET_HEADER_BYTES, KsetView } from '../../../src/engine/media/kset.js';
 import { LogWalker } from '../../../src/engine/media/log.js';
 import { readMetadata } from '../../../src/engine/media/metadata.js';
-import type { SparseImage } from '../sparse-image.js';
 
 export const GEOMETRY = KERNEL_GEOMETRY;
+
+/** An image that can be damaged: a `SparseImage`, an `Overlay`. */
+export interface DamageImage {
+  readonly path: string;
+  readonly sizeBytes: number;
+  read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void;
+  crc32c(offsetBytes: number, lengthBytes: number, seed: number): number;
+  /** A copy of a range. */
+  bytes(offsetBytes: number, lengthBytes: number): Uint8Array;
+  write(offsetBytes: number, source: Uint8Array): void;
+  zero(offsetBytes: number, lengthBytes: number): void;
+  /** A copy of the image, cut or extended to `sizeBytes` when that is given. */
+  clone(sizeBytes?: number): DamageImage;
+  close(): void;
+}
 
 /** Byte offset on the device of a place in the log; the kernel's chains are the identity. */
 export function deviceOffset(place: Position): number {
   return segmentDataOffsetBytes(GEOMETRY, place.segment) + place.offsetBytes;
 }
 
-export function flip(image: SparseImage, offsetBytes: number): void {
+export function flip(image: DamageImage, offsetBytes: number): void {
   const bytes = image.bytes(offsetBytes, 1);
   bytes[0] ^= 0x55;
   image.write(offsetBytes, bytes);
@@ -49,7 +63,7 @@ export function flip(image: SparseImage, offsetBytes: number): void {
 
 /** Changes a little-endian u32 of a structure at `offsetBytes` and seals the structure with its CRC. */
 export function patchSealed(
-  image: SparseImage,
+  image: DamageImage,
   offsetBytes: number,
   lengthBytes: number,
   field: number,
@@ -62,12 +76,12 @@ export function patchSealed(
   image.write(offsetBytes, bytes);
 }
 
-export function writeSuperblock(image: SparseImage, segmentCount: number): void {
+export function writeSuperblock(image: DamageImage, segmentCount: number): void {
   image.write(SUPERBLOCK_OFFSET_BYTES, encodeSuperblock(segmentCount));
 }
 
 /** Writes a cache_info that counts, changed from the one that did. */
-export function changeCacheInfo(image: SparseImage, change: (info: CacheInfo) => CacheInfo): void {
+export function changeCacheInfo(image: DamageImage, change: (info: CacheInfo) => CacheInfo): void {
   const dual = readDual<CacheInfo>(image, CACHE_INFO_COPIES, CACHE_INFO_BYTES, decodeCacheInfo);
   const value = dual.value!;
   const next = dual.winner === 0 ? 1 : 0;
@@ -93,7 +107,7 @@ export function dualPlace(name: DualName): { copies: CopyOffsets; lengthBytes: n
 }
 
 /** Gives a good copy another sequence number. */
-export function changeSeq(image: SparseImage, offsetBytes: number, lengthBytes: number, seq: number): void {
+export function changeSeq(image: DamageImage, offsetBytes: number, lengthBytes: number, seq: number): void {
   const bytes = image.bytes(offsetBytes, lengthBytes);
   bytes[4] = seq;
   new DataView(bytes.buffer).setUint32(0, structCrc(bytes, 0, lengthBytes), true);
@@ -101,28 +115,28 @@ export function changeSeq(image: SparseImage, offsetBytes: number, lengthBytes: 
 }
 
 /** Writes a tail that counts, as its second update. */
-export function writeTail(image: SparseImage, name: 'KEY_TAIL' | 'DIRTY_TAIL', place: Position): void {
+export function writeTail(image: DamageImage, name: 'KEY_TAIL' | 'DIRTY_TAIL', place: Position): void {
   const { copies } = dualPlace(name);
   image.write(copies[0], encodePosition(place, 1));
   image.write(copies[1], encodePosition(place, 2));
 }
 
 /** Writes both copies of a segment info, so that the second counts. */
-export function writeSegmentInfo(image: SparseImage, segment: number, next: number | undefined): void {
+export function writeSegmentInfo(image: DamageImage, segment: number, next: number | undefined): void {
   const copies = segmentInfoCopies(GEOMETRY, segment);
   image.write(copies[1], encodeSegmentInfo(next, 1));
   image.write(copies[0], encodeSegmentInfo(next, 2));
 }
 
 /** Writes both copies of a generation. */
-export function writeGeneration(image: SparseImage, segment: number, generation: number): void {
+export function writeGeneration(image: DamageImage, segment: number, generation: number): void {
   const copies = generationCopies(GEOMETRY, segment);
   image.write(copies[1], encodeGeneration(Math.max(0, generation - 1), 1));
   image.write(copies[0], encodeGeneration(generation, 2));
 }
 
 /** Places of the ksets of the log in order, and where it ends. */
-export function ksetsOf(image: SparseImage): { places: Position[]; end: Position } {
+export function ksetsOf(image: DamageImage): { places: Position[]; end: Position } {
   const metadata = readMetadata(image, GEOMETRY);
   const walker = new LogWalker(image, GEOMETRY, metadata.chain, metadata.keyTail.value!);
   const places: Position[] = [];
@@ -130,14 +144,14 @@ export function ksetsOf(image: SparseImage): { places: Position[]; end: Position
   return { places, end: walker.position };
 }
 
-export function ksetAt(image: SparseImage, place: Position): KsetView {
+export function ksetAt(image: DamageImage, place: Position): KsetView {
   const offset = deviceOffset(place);
   const view = new KsetView().attach(image.bytes(offset, KSET_HEADER_BYTES), 0);
   return new KsetView().attach(image.bytes(offset, view.lengthBytes), 0);
 }
 
 /** Changes a kset's bytes and seals it. */
-export function changeKset(image: SparseImage, place: Position, change: (view: DataView) => void): void {
+export function changeKset(image: DamageImage, place: Position, change: (view: DataView) => void): void {
   const lengthBytes = ksetAt(image, place).lengthBytes;
   const bytes = image.bytes(deviceOffset(place), lengthBytes);
   const view = new DataView(bytes.buffer);
@@ -148,7 +162,7 @@ export function changeKset(image: SparseImage, place: Position, change: (view: D
 
 /** Changes a 32-bit field of a key and seals its kset. */
 export function changeKey(
-  image: SparseImage,
+  image: DamageImage,
   place: Position,
   index: number,
   field: keyof typeof KeyField,
@@ -160,17 +174,17 @@ export function changeKey(
   });
 }
 
-export function writeLast(image: SparseImage, place: Position, next: number): void {
+export function writeLast(image: DamageImage, place: Position, next: number): void {
   image.write(deviceOffset(place), encodeLastKset(next));
 }
 
 /** Bytes of the kset at `place`. */
-export function ksetImage(image: SparseImage, place: Position): Uint8Array {
+export function ksetImage(image: DamageImage, place: Position): Uint8Array {
   return image.bytes(deviceOffset(place), ksetAt(image, place).lengthBytes);
 }
 
 /** Writes a kset and the zeroes behind it. @returns the place after it. */
-export function writeKset(image: SparseImage, place: Position, bytes: Uint8Array): Position {
+export function writeKset(image: DamageImage, place: Position, bytes: Uint8Array): Position {
   image.write(deviceOffset(place), bytes);
   const next = { segment: place.segment, offsetBytes: place.offsetBytes + bytes.length };
   image.zero(deviceOffset(next), KSET_HEADER_BYTES);

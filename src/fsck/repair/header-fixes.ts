@@ -1,0 +1,164 @@
+/**
+ * Repairs of cache_info and of the superblock (format §1). The superblock comes last of all: with it a device
+ * attaches, so everything it vouches for must be in order before.
+ */
+import {
+  CACHE_INFO_BYTES,
+  CACHE_MODES,
+  decodeCacheFlags,
+  decodeSegmentInfo,
+  encodeCacheFlags,
+  encodeCacheInfo,
+  encodeSuperblock,
+  GC_PERCENT_DEFAULT,
+  GC_PERCENT_MAX,
+  SEGMENT_INFO_BYTES,
+  type CacheFlags,
+  type SegmentInfo,
+} from '../../engine/media/codecs.js';
+import { CRC_SEED } from '../../engine/media/crc32c.js';
+import { readDual } from '../../engine/media/dual.js';
+import { segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
+import type { FindingCode } from '../catalogue.js';
+import { judgeDual } from '../twins.js';
+import { copyOverTwin, rewriteBoth } from './dual.js';
+import { walkLog } from './log-walk.js';
+import { hasFinding, type Fix, type PlanView } from './types.js';
+
+const SUPERBLOCK_CODES: readonly FindingCode[] = [
+  'SUPERBLOCK_ZERO_MAGIC',
+  'SUPERBLOCK_BAD_MAGIC',
+  'SUPERBLOCK_BAD_CRC',
+  'SUPERBLOCK_BIG_ENDIAN',
+  'SUPERBLOCK_UNKNOWN_FLAGS',
+  'SUPERBLOCK_SEGMENTS_ZERO',
+  'SUPERBLOCK_SEGMENTS_BEYOND_DEVICE',
+  'CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK',
+];
+const FLAG_CODES: readonly FindingCode[] = [
+  'CACHE_INFO_NOT_INITIALISED',
+  'CACHE_INFO_UNKNOWN_FLAGS',
+  'CACHE_MODE_UNKNOWN',
+  'GC_PERCENT_OUT_OF_RANGE',
+  'CACHE_INFO_SEGMENTS_ZERO',
+];
+/** Keys whose payload is looked at to tell whether a cache has data_crc. */
+const SAMPLE_KEYS = 64;
+
+export function planCacheInfo(view: PlanView): Fix[] {
+  const { cacheInfo } = view.header.found;
+  const info = cacheInfo.value;
+  const base = { consent: 'plain', losses: [] } as const;
+  if (info === undefined) return [rebuildCacheInfo(view)];
+  const codes = FLAG_CODES.filter((code) => hasFinding(view, code));
+  const tooMany = info.segmentCount > view.header.room ? wholeChain(view) : undefined;
+  if (tooMany !== undefined && tooMany < info.segmentCount) codes.push('CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK');
+  if (codes.length > 0) {
+    const segmentCount = tooMany ?? (info.segmentCount === 0 ? chainLength(view) : info.segmentCount);
+    const flags = encodeCacheFlags(soundFlags(decodeCacheFlags(info.flags)));
+    const encode = (seq: number) => encodeCacheInfo({ firstSegmentId: info.firstSegmentId, segmentCount, flags }, seq);
+    const action = `write cache_info again, with ${segmentCount} segments and flags 0x${flags.toString(16)}`;
+    return [{ ...base, id: `cache_info ${codes.join()}`, codes, action, steps: rewriteBoth(cacheInfo, encode) }];
+  }
+  const verdict = judgeDual(cacheInfo, 1);
+  if (verdict === 'good') return [];
+  const code = verdict === 'seq-suspect' ? 'CACHE_INFO_SEQ_SUSPECT' : 'CACHE_INFO_COPY_LOST';
+  const action = `write copy ${1 - cacheInfo.winner} of cache_info again from copy ${cacheInfo.winner}`;
+  const steps = copyOverTwin(view.context, cacheInfo, CACHE_INFO_BYTES);
+  return [{ ...base, id: `twin ${cacheInfo.offsets[0]}`, codes: [code], action, steps }];
+}
+
+function soundFlags(flags: CacheFlags): CacheFlags {
+  return {
+    dataCrc: flags.dataCrc,
+    initDone: true,
+    modeNumber: flags.modeNumber < CACHE_MODES.length ? flags.modeNumber : 0,
+    gcPercent: flags.gcPercent > GC_PERCENT_MAX ? GC_PERCENT_DEFAULT : flags.gcPercent,
+  };
+}
+
+function rebuildCacheInfo(view: PlanView): Fix {
+  const segmentCount = chainLength(view);
+  const evidence = payloadCrcEvidence(view);
+  const dataCrc = evidence.matching > evidence.tried / 2;
+  const flags = encodeCacheFlags({ dataCrc, initDone: true, modeNumber: 0, gcPercent: GC_PERCENT_DEFAULT });
+  const firstSegmentId = view.header.firstSegmentId;
+  const told =
+    evidence.tried === 0
+      ? 'no key tells whether there was data_crc, taken as off'
+      : `data_crc ${dataCrc ? 'on' : 'off'}, since ${evidence.matching} of ${evidence.tried} payloads match the CRC in their keys`;
+  return {
+    id: 'cache_info lost',
+    codes: ['CACHE_INFO_LOST'],
+    action: `write cache_info again, with a chain of ${segmentCount} segments from ${firstSegmentId}`,
+    assumed: `mode writeback, gc_percent ${GC_PERCENT_DEFAULT}, ${told}`,
+    consent: 'plain',
+    losses: [],
+    steps: rewriteBoth(view.header.found.cacheInfo, (seq) =>
+      encodeCacheInfo({ firstSegmentId, segmentCount, flags }, seq),
+    ),
+  };
+}
+
+/** Segments of the chain, where cache_info does not say: as far as it goes, or all there are. */
+function chainLength(view: PlanView): number {
+  const { header } = view;
+  const { superblock } = header.found;
+  const said = superblock.crcOk && superblock.segmentCount > 0 ? superblock.segmentCount : header.room;
+  return wholeChain(view) ?? Math.min(said, header.room);
+}
+
+/** Length of the chain when the infos link segments, one after another, up to one that ends it in order. */
+function wholeChain(view: PlanView): number | undefined {
+  const { context, header } = view;
+  for (let id = header.firstSegmentId; id < header.room; id++) {
+    const copies = segmentInfoCopies(context.geometry, id);
+    const info = readDual<SegmentInfo>(context.source, copies, SEGMENT_INFO_BYTES, decodeSegmentInfo);
+    if (info.value === undefined) return undefined;
+    // An only copy may be the older one, which every segment got before the next one was linked to it.
+    const older = info.reason === 'only-valid' && info.value.seq === 1 && !info.blank[1 - info.winner];
+    if (!info.value.hasNext) return older ? undefined : id - header.firstSegmentId + 1;
+    if (info.value.nextSegmentId !== id + 1) return undefined;
+  }
+  return undefined;
+}
+
+/** How many of the first current keys of the log have payload that matches the CRC in the key. */
+function payloadCrcEvidence(view: PlanView): { tried: number; matching: number } {
+  const { chain, context, log } = view;
+  const found = { tried: 0, matching: 0 };
+  if (log === undefined) return found;
+  walkLog(view, log.start, (kset) => {
+    for (let index = 0; index < kset.keyCount && found.tried < SAMPLE_KEYS; index++) {
+      if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;
+      const segment = kset.keySegment(index);
+      if (kset.keyGeneration(index) < chain.generation[segment]) continue;
+      const at = chain.dataOffsetBytes[segment] + kset.keySegmentOffsetBytes(index);
+      found.tried++;
+      if (context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === kset.keyDataCrc(index)) found.matching++;
+    }
+    return found.tried < SAMPLE_KEYS;
+  });
+  return found;
+}
+
+/** To be called when nothing else is left to repair. */
+export function planSuperblock(view: PlanView): Fix[] {
+  const codes = SUPERBLOCK_CODES.filter((code) => hasFinding(view, code));
+  const info = view.header.found.cacheInfo.value;
+  if (codes.length === 0 || info === undefined) return [];
+  const { segmentCount } = info;
+  // Only a device that was cut has a chain that leads beyond it.
+  const whole = segmentCount > 0 && segmentCount <= view.header.room && view.chain.length === segmentCount;
+  if (!whole) return [];
+  return [
+    {
+      id: 'superblock',
+      codes,
+      action: `write the superblock again, with ${segmentCount} segments`,
+      consent: 'plain',
+      losses: [],
+      steps: [[{ offsetBytes: SUPERBLOCK_OFFSET_BYTES, bytes: encodeSuperblock(segmentCount) }]],
+    },
+  ];
+}

@@ -1,0 +1,147 @@
+/**
+ * Repairs a cache: checks it, plans what can be done about the first kind of damage, asks, writes the undo file,
+ * makes the changes, and checks again, until nothing is left that a repair helps against. Callable as a library;
+ * knows no terminal.
+ *
+ * Order: what other repairs go by comes first (cache_info, the chain, generations, the log, its tails), keys and
+ * payload then, and the superblock last, since with it the cache attaches. Before a change is begun its old bytes
+ * are durable in the undo file; a change is durable before the next one that relies on it. Bounded: no repair is
+ * made twice, and there are only so many rounds.
+ */
+import type { CheckOptions, CheckResult, Examination } from '../check.js';
+import { examine } from '../check.js';
+import { planGenerations, planGenerationTwins } from './generation-fixes.js';
+import { planCacheInfo, planSuperblock } from './header-fixes.js';
+import { planKeys } from './key-fixes.js';
+import { planLogEnd } from './log-fixes.js';
+import { planSegments } from './segment-fixes.js';
+import { planDirtyTail, planKeyTail, planTailTwins } from './tail-fixes.js';
+import type { Fix, Planner, PlanView, RepairDevice } from './types.js';
+import type { UndoLog } from './undo-file.js';
+
+/** Each round makes at least one repair; a log with more breaks than this is beyond repair. */
+const ROUNDS_MAX = 1000;
+
+const STRUCTURE: readonly Planner[] = [
+  planCacheInfo,
+  planSegments,
+  planGenerationTwins,
+  planTailTwins,
+  planKeyTail,
+  planLogEnd,
+  planDirtyTail,
+  planGenerations,
+  planKeys,
+];
+
+/** What becomes of a repair that is offered. */
+export type Answer = 'yes' | 'no' | 'stop';
+
+export interface RepairOptions extends CheckOptions {
+  readonly device: RepairDevice;
+  readonly undo: UndoLog;
+  /** Ksets that may be left from an earlier cache are linked to the log again. */
+  readonly relinkDoubtful: boolean;
+  /** Asked before each repair, in the order they are made. */
+  readonly ask: (fix: Fix) => Answer | Promise<Answer>;
+  /** Told of the check before, when there is something to repair or not. */
+  readonly onChecked?: (result: CheckResult) => void;
+  /** Told of each repair when it has been made. */
+  readonly onFixed?: (fix: Fix) => void;
+}
+
+export interface RepairResult {
+  /** The check before. */
+  readonly before: CheckResult;
+  /** The check afterwards. */
+  readonly after: CheckResult;
+  readonly made: readonly Fix[];
+  readonly declined: readonly Fix[];
+  /** `ask` said so. */
+  readonly stopped: boolean;
+}
+
+/** @throws PcacheError as `checkCache` and the device do, and when the undo file cannot be written */
+export async function repairCache(options: RepairOptions): Promise<RepairResult> {
+  return new Repair(options).run();
+}
+
+class Repair {
+  private readonly made: Fix[] = [];
+  private readonly declined: Fix[] = [];
+  private readonly settled = new Set<string>();
+  private stopped = false;
+
+  constructor(private readonly options: RepairOptions) {}
+
+  async run(): Promise<RepairResult> {
+    const { options } = this;
+    const first = this.examine(options.data);
+    options.onChecked?.(first.result);
+    let view = first;
+    for (let round = 0; round < ROUNDS_MAX && !view.result.clean && !this.stopped; round++) {
+      const fixes = this.plan(view);
+      if (fixes.length === 0) break;
+      await this.offer(fixes);
+      view = this.examine(false);
+      if (view.result.clean) view = this.examine(options.data);
+    }
+    if (this.made.length > 0) options.undo.finish();
+    const after = this.made.length === 0 ? first.result : this.examine(options.data).result;
+    return { before: first.result, after, made: this.made, declined: this.declined, stopped: this.stopped };
+  }
+
+  private examine(data: boolean): Examination {
+    return examine(this.options.device, { ...this.options, data });
+  }
+
+  /** The repairs of the first planner that has any which were not settled yet. */
+  private plan(view: Examination): Fix[] {
+    const { options } = this;
+    const planOptions = { data: options.data, relinkDoubtful: options.relinkDoubtful };
+    const first = (planners: readonly Planner[], planned: PlanView): Fix[] => {
+      for (const planner of planners) {
+        const fixes = planner(planned).filter((fix) => !this.settled.has(fix.id));
+        if (fixes.length > 0) return fixes;
+      }
+      return [];
+    };
+    const structure = first(STRUCTURE, { ...view, options: planOptions });
+    if (structure.length > 0) return structure;
+    // Payload takes the longest to check, and says little before the log is in order.
+    const whole: PlanView = { ...this.examine(options.data), options: planOptions };
+    return first([planKeys, planSuperblock], whole);
+  }
+
+  private async offer(fixes: readonly Fix[]): Promise<void> {
+    const accepted: Fix[] = [];
+    for (const fix of fixes) {
+      const answer = await this.options.ask(fix);
+      if (answer === 'stop') {
+        this.stopped = true;
+        break;
+      }
+      this.settled.add(fix.id);
+      if (answer === 'yes') accepted.push(fix);
+      else this.declined.push(fix);
+    }
+    this.make(accepted);
+  }
+
+  private make(fixes: readonly Fix[]): void {
+    const { device, undo, onFixed } = this.options;
+    if (fixes.length === 0) return;
+    undo.record(
+      device,
+      fixes.flatMap((fix) => fix.steps.flat()),
+    );
+    for (const fix of fixes) {
+      for (const step of fix.steps) {
+        for (const { offsetBytes, bytes } of step) device.write(offsetBytes, bytes, 0, bytes.length);
+        device.persist();
+      }
+      this.made.push(fix);
+      onFixed?.(fix);
+    }
+  }
+}

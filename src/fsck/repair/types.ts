@@ -1,0 +1,70 @@
+/** What repairs are made of: changes to the device, what they assume, and what is lost with them. */
+import type { Pmem } from '../../engine/device/pmem.js';
+import type { FindingCode } from '../catalogue.js';
+import type { Examination } from '../check.js';
+import type { ByteRange } from './ranges.js';
+
+/** The part of a cache device that a repair needs. */
+export type RepairDevice = Pick<Pmem, 'path' | 'sizeBytes' | 'read' | 'crc32c' | 'write' | 'persist' | 'close'>;
+
+export interface Change {
+  readonly offsetBytes: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * `lost`: what was written there last is gone. `perhaps-lost`: it is, unless the range is not what the damage
+ * was about, or was never acknowledged.
+ */
+export type LossKind = 'lost' | 'perhaps-lost';
+
+export interface Loss {
+  readonly kind: LossKind;
+  /** Where it was: `kset 0:5144`. */
+  readonly where: string;
+  /** One clause: why. */
+  readonly reason: string;
+  /** Ranges of the logical device that read as an older version now, or as the backing device. */
+  readonly ranges: readonly ByteRange[];
+  /** What names the ranges is damaged itself, so there may be others. */
+  readonly mayBeMore: boolean;
+}
+
+/**
+ * What it takes to do a repair. `plain`: yes. `drop-corrupt`: that data may be dropped of which nothing better is
+ * left.
+ */
+export type Consent = 'plain' | 'drop-corrupt';
+
+export interface Fix {
+  /** Tells this repair from every other; a repair that is made and needed again does not help. */
+  readonly id: string;
+  readonly codes: readonly FindingCode[];
+  /** What is done, as an order: `write copy 1 of key_tail again from copy 0`. */
+  readonly action: string;
+  /** What was assumed, where the media do not say; a clause. */
+  readonly assumed?: string;
+  readonly consent: Consent;
+  readonly losses: readonly Loss[];
+  /** Made one after the other, each durable before the next; within one there is no order. */
+  readonly steps: readonly (readonly Change[])[];
+}
+
+export interface PlanOptions {
+  /** Whether payload may be checked, where the cache has data_crc. */
+  readonly data: boolean;
+  /** Ksets behind the end of the log that may be left from an earlier cache are linked to it, not blanked. */
+  readonly relinkDoubtful: boolean;
+}
+
+/** What a planner works from: a check without payload. */
+export interface PlanView extends Examination {
+  readonly options: PlanOptions;
+}
+
+/** Looks at one kind of damage. @returns repairs that do not depend on one another; none when all is well. */
+export type Planner = (view: PlanView) => Fix[];
+
+export function hasFinding(view: PlanView, ...codes: FindingCode[]): boolean {
+  return codes.some((code) => view.context.findings.has(code));
+}
