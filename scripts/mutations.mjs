@@ -415,12 +415,6 @@ export const MUTATIONS = [
     put: '      this.checks?.run(group);\n      const logged = core.commit();',
   },
   {
-    name: 'only the first payload of a read checked',
-    file: 'src/engine/read-checks.ts',
-    find: 'sector = crcs.startSector + crcs.sectors) {',
-    put: 'sector = end) {',
-  },
-  {
     name: 'CRCs of a segment kept over its lives',
     file: 'src/engine/data-head.ts',
     find: '      this.payloadCrcs?.clear(segment);\n',

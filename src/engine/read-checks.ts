@@ -11,7 +11,7 @@ import type { RequestGroup } from './request-group.js';
 import type { SegmentTable } from './segments.js';
 import type { EngineStats } from './stats.js';
 
-/** A piece that a read took from the cache; sectors of its segment's data area. */
+/** What a read took from one index entry, hence of one payload; sectors of its segment's data area. */
 interface Piece {
   readonly request: number;
   readonly segment: number;
@@ -49,17 +49,13 @@ export class ReadChecks {
 
   private check({ segment, startSector, sectors, offsetBytes }: Piece): PcacheError | undefined {
     const { crcs, pmem } = this;
-    const end = startSector + sectors;
-    for (let sector = startSector; sector < end; sector = crcs.startSector + crcs.sectors) {
-      crcs.find(segment, sector);
-      const at = this.segments.dataOffsetBytes[segment] + (crcs.startSector << SECTOR_SHIFT);
-      if (pmem.crc32c(at, crcs.sectors << SECTOR_SHIFT, CRC_SEED) === crcs.crc) continue;
-      const last = offsetBytes + (sectors << SECTOR_SHIFT) - 1;
-      return new PcacheError(
-        'BAD_MEDIA',
-        `${pmem.path}: cached data of bytes ${offsetBytes}–${last} does not match its CRC; run "pcache fsck"`,
-      );
-    }
-    return undefined;
+    crcs.find(segment, startSector);
+    const at = this.segments.dataOffsetBytes[segment] + (crcs.startSector << SECTOR_SHIFT);
+    if (pmem.crc32c(at, crcs.sectors << SECTOR_SHIFT, CRC_SEED) === crcs.crc) return undefined;
+    const last = offsetBytes + (sectors << SECTOR_SHIFT) - 1;
+    return new PcacheError(
+      'BAD_MEDIA',
+      `${pmem.path}: cached data of bytes ${offsetBytes}–${last} does not match its CRC; run "pcache fsck"`,
+    );
   }
 }

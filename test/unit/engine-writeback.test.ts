@@ -88,15 +88,20 @@ describe('write-back', () => {
 });
 
 describe('payload that does not match its CRC', () => {
+  /** Flips a bit of the payload that the log has for a sector of subtree 0. */
+  function damage(small: SmallCache, sector: number): void {
+    const { index, segments } = small.load();
+    index.seek(0, sector);
+    small.pmem.bytes[segments.dataOffsetBytes[index.segment] + index.offsetSectors * 512 + 100] ^= 1;
+  }
+
   /** The kset after `good` others holds sectors 20 to 23, and those are corrupt. */
   function corrupted(good = 1): SmallCache {
     const small = new SmallCache({ dataCrc: true, gcPercent: 0 });
     small.cache.holdWriteback = true;
     for (let n = 0; n < good; n++) small.writeFua(10, 4, 1);
     small.writeFua(20, 4, 2);
-    const { index, segments } = small.load();
-    index.seek(0, 20);
-    small.pmem.bytes[segments.dataOffsetBytes[index.segment] + index.offsetSectors * 512 + 100] ^= 1;
+    damage(small, 20);
     return small;
   }
 
@@ -132,6 +137,19 @@ describe('payload that does not match its CRC', () => {
     small.settle();
     expect(small.durableIds(40, 4)).toEqual([4, 4, 4, 4]);
     expect(small.cache.status().dirtyTail).toEqual(dirtyTail);
+  });
+
+  it('is not replaced by an older version of the same kset', () => {
+    const small = new SmallCache({ dataCrc: true });
+    small.cache.holdWriteback = true;
+    small.write(20, 4, 1);
+    small.write(20, 4, 2);
+    small.flush();
+    damage(small, 20);
+    small.cache.holdWriteback = false;
+    small.settle();
+    expect(small.cache.corruptRanges).toHaveLength(1);
+    expect(small.durableIds(20, 4)).toEqual([0, 0, 0, 0]);
   });
 
   it('is counted once, however often a flush fails behind it', () => {
