@@ -90,7 +90,9 @@ describe('verifyReads', () => {
       const sectors = 1 + (id % 7);
       small.writeFua((id * 5) % 40, sectors, id);
       small.settle();
-      expect(small.readIds((id * 5) % 40, sectors)).toEqual(new Array(sectors).fill(id));
+      const first = (id * 5) % 40;
+      expect(small.readIds(first, sectors)).toEqual(new Array(sectors).fill(id));
+      expect(small.readIds(first + sectors - 1, 1)).toEqual([id]);
     }
     expect(small.cache.stats.segmentsFreed).toBeGreaterThan(20);
   });
