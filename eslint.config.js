@@ -17,6 +17,7 @@ const LAYERS = [
   ['rescue', 'src/rescue/**'],
   ['pack', 'src/pack/**'],
   ['replay', 'src/replay/**'],
+  ['bench', 'src/bench/**'],
   ['nbd', 'src/nbd/**'],
   ['output', 'src/output/**'],
   ['commands', 'src/commands/**'],
@@ -32,9 +33,10 @@ const MAY_IMPORT = {
   rescue: ['media', 'device', 'engine', 'fsck'],
   pack: ['media', 'device', 'engine', 'fsck'],
   replay: ['media', 'device', 'engine', 'trace'],
+  bench: ['media', 'device', 'engine', 'fsck', 'replay'],
   nbd: ['media', 'device', 'engine'],
-  output: ['media', 'device', 'engine', 'fsck', 'rescue', 'pack'],
-  commands: ['media', 'device', 'engine', 'trace', 'fsck', 'rescue', 'pack', 'replay', 'nbd', 'output'],
+  output: ['media', 'device', 'engine', 'fsck', 'rescue', 'pack', 'bench', 'nbd'],
+  commands: ['media', 'device', 'engine', 'trace', 'fsck', 'rescue', 'pack', 'replay', 'bench', 'nbd', 'output'],
 };
 
 /** Packages that know a terminal. */

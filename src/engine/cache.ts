@@ -11,6 +11,7 @@ import { PcacheError } from './errors.js';
 import { GarbageCollector } from './gc.js';
 import type { ByteRange } from './kset-writer.js';
 import type { CacheMode } from './media/codecs.js';
+import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_BYTES } from './media/geometry.js';
 import type { RequestGroup } from './request-group.js';
 import { Requests } from './requests.js';
 import type { EngineStats } from './stats.js';
@@ -56,6 +57,10 @@ export class Cache {
   /** Size of the logical device: the backing device's. */
   get sizeBytes(): number {
     return this.core.backing.sizeBytes;
+  }
+  /** What a segment holds, payload or ksets, bytes. */
+  get segmentDataBytes(): number {
+    return this.core.geometry.segmentDataBytes;
   }
   get stats(): EngineStats {
     return this.core.stats;
@@ -254,6 +259,20 @@ export class Cache {
       pendingBackingReads: this.requests.pendingReads,
       writebackError: this.writeback.lastError,
     });
+  }
+
+  /**
+   * Where a byte of the logical device lies on the cache device, or −1 when it is not cached. For benchmarks
+   * and tests: any request may change it.
+   */
+  locate(offsetBytes: number): number {
+    const { index, segments } = this.core;
+    const inSubtree = offsetBytes % SUBTREE_BYTES;
+    const sector = inSubtree >>> SECTOR_SHIFT;
+    index.seek((offsetBytes - inSubtree) / SUBTREE_BYTES, sector);
+    if (!index.valid || index.start > sector || index.isEmpty || index.isStale) return -1;
+    const inSegment = (index.offsetSectors + sector - index.start) << SECTOR_SHIFT;
+    return segments.dataOffsetBytes[index.segment] + inSegment + (offsetBytes % SECTOR_BYTES);
   }
 
   /** Asserts the invariants of the index; linear, for tests. */

@@ -56,6 +56,12 @@ export abstract class PcacheCommand extends Command {
     return createProgress(shown ? process.stderr : undefined, options, wantsColour(true, process.env));
   }
 
+  /** Processor time of this process so far, all its threads, ns. */
+  protected readonly cpuNs = (): number => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) * 1000;
+  };
+
   /** The status to exit with when `run` ends by itself (see `ExitStatus`). */
   protected setExitStatus(status: number): void {
     theSession.exitStatus = status;

@@ -8,7 +8,7 @@ type Quantity =
   | { readonly kind: 'ratio'; readonly part: number; readonly whole: number }
   | { readonly kind: 'series'; readonly values: readonly number[] };
 
-interface Section {
+export interface ReportSection {
   readonly title: string;
   readonly head?: readonly string[];
   readonly rows: readonly { readonly name: string; readonly values: readonly Quantity[] }[];
@@ -36,11 +36,11 @@ function show(quantity: Quantity): string {
 }
 
 /** Each section with its title above it, an empty line between two. */
-export function renderReport(sections: readonly Section[], heading: (title: string) => string): string {
+export function renderReport(sections: readonly ReportSection[], heading: (title: string) => string): string {
   return sections.map((section) => `${heading(section.title)}\n${renderSection(section)}`).join('\n');
 }
 
-function renderSection({ head, rows }: Section): string {
+function renderSection({ head, rows }: ReportSection): string {
   if (head === undefined) {
     return renderTable(
       undefined,

@@ -76,21 +76,43 @@ function refuseForeign(backing: BackingFile): void {
 /** Makes and opens an ephemeral cache, formatted, and a sparse backing device. */
 export function makeEphemeralDevices(options: EphemeralOptions): ReplayDevices {
   const backingBytes = Math.max(BACKING_UNIT_BYTES, roundUp(options.endBytes, BACKING_UNIT_BYTES));
-  const cacheBytes = options.cacheBytes ?? defaultCacheBytes(backingBytes);
-  const plan = planFormat(cacheBytes, {
-    dataCrc: options.dataCrc,
-    gcPercent: options.gcPercent ?? GC_PERCENT_DEFAULT,
-    mode: options.mode ?? 'writeback',
-  });
+  const pmem = makeEphemeralPmem({ ...options, cacheBytes: options.cacheBytes ?? defaultCacheBytes(backingBytes) });
+  try {
+    const backing = makeEphemeralBacking(backingBytes);
+    return { pmem, backing, cacheName: 'ephemeral', backingName: 'ephemeral', ephemeral: true };
+  } catch (error) {
+    pmem.close();
+    throw error;
+  }
+}
+
+/** Makes and opens an ephemeral backing device, sparse. */
+export function makeEphemeralBacking(sizeBytes: number): BackingFile {
+  return withTemporaryFile(tmpdir(), 'backing', sizeBytes, (path) =>
+    openBacking(path, { readOnly: false, ephemeral: true }),
+  );
+}
+
+export interface EphemeralPmemOptions {
+  readonly cacheBytes: number;
+  readonly dataCrc: boolean;
+  readonly gcPercent?: number | undefined;
+  readonly mode?: CacheMode | undefined;
+  /** Have the memory there from the start, not as it is first used. */
+  readonly populate?: boolean;
+}
+
+/** Makes and opens an ephemeral cache device, formatted. */
+export function makeEphemeralPmem(options: EphemeralPmemOptions): Pmem {
+  const { cacheBytes, dataCrc, gcPercent = GC_PERCENT_DEFAULT, mode = 'writeback' } = options;
+  const plan = planFormat(cacheBytes, { dataCrc, gcPercent, mode });
   const pmem = withTemporaryFile(folderFor(cacheBytes), 'cache', cacheBytes, (path) =>
     openPmem(path, { ephemeral: true }),
   );
   try {
+    if (options.populate) pmem.zero(0, cacheBytes);
     formatDevice(pmem, plan);
-    const backing = withTemporaryFile(tmpdir(), 'backing', backingBytes, (path) =>
-      openBacking(path, { readOnly: false, ephemeral: true }),
-    );
-    return { pmem, backing, cacheName: 'ephemeral', backingName: 'ephemeral', ephemeral: true };
+    return pmem;
   } catch (error) {
     pmem.close();
     throw error;

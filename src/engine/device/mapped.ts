@@ -210,6 +210,19 @@ export class MappedPmem extends MappedReader implements Pmem {
     }
   }
 
+  /**
+   * What the memory itself allows, for benchmarks: the copies of `list[0, count)` in one native loop, `group`
+   * of them to a fence, and nothing else. Kinds `read` and `write` only.
+   * @returns nanoseconds
+   */
+  limitCopies(list: CopyList, count: number, arena: Arena, group: number): number {
+    try {
+      return this.addon.limitCopies(this.handle, (list as RegisteredList).handle, count, arena.id, group);
+    } catch (error) {
+      throw this.explain(error, 'copying without the engine');
+    }
+  }
+
   override close(): void {
     for (const id of this.arenas) this.addon.unregisterArena(id);
     for (const handle of this.lists) this.addon.unregisterList(handle);

@@ -52,6 +52,8 @@ export interface NativeAddon {
   crcRange(mapping: number, offsetBytes: number, lengthBytes: number, seed: number): number;
   crcBytes: Crc32c;
   runCopies(mapping: number, list: number, count: number, arena: number): void;
+  /** For benchmarks: the reads and writes of a list and nothing else, a fence per `group`; nanoseconds. */
+  limitCopies(mapping: number, list: number, count: number, arena: number, group: number): number;
 }
 
 const ADDON_PATH = fileURLToPath(new URL('../../../native/build/Release/pcache_native.node', import.meta.url));

@@ -1,0 +1,146 @@
+/**
+ * Measures requests in rounds: the engine through its public API, then a native loop that does the same
+ * round's copies and nothing else, on the same map, at the same addresses, with the same instructions: the
+ * limit. Rounds alternate, so that whatever else goes on on the machine meets both.
+ *
+ * A round is as long as there is room for without write-back; between two rounds, unmeasured, everything is
+ * written back and collected. The limit's copies of writes go where the engine's went, and hold the same
+ * bytes, so they change nothing.
+ */
+import { CopyKind, type CopyList } from '../engine/device/pmem.js';
+import { assert, PcacheError } from '../engine/errors.js';
+import { Op, RequestFlag } from '../engine/index.js';
+import { Plan, type PatternSource } from './pattern.js';
+import type { Rig } from './rig.js';
+
+/** Of groups this many are timed one by one, for the latency. */
+const TIMED_GROUP_EVERY = 8;
+const LATENCIES_MAX = 1_000_000;
+
+export interface Round {
+  readonly requests: number;
+  readonly engineNs: number;
+  readonly limitNs: number;
+}
+
+export interface RoundsOptions {
+  readonly rig: Rig;
+  readonly source: PatternSource;
+  readonly blockBytes: number;
+  readonly depth: number;
+  /** Every so many writes one is FUA; 0 for none. */
+  readonly fuaEvery: number;
+  readonly requestsPerRound: number;
+  /** Whether writes of the limit are fenced each, or as the engine's groups are. */
+  readonly fenceEach: boolean;
+  /** Processor time of this process so far, ns. */
+  readonly cpuNs: () => number;
+}
+
+export class Rounds {
+  readonly rounds: Round[] = [];
+  /** Nanoseconds from submit to acknowledgement, of every so many groups. */
+  readonly latenciesNs: number[] = [];
+  /** Processor time of the engine's part, all threads, ns. */
+  cpuNs = 0;
+  private readonly plan: Plan;
+  private readonly list: CopyList;
+  private writes = 0;
+  private lastWhole = -1;
+
+  constructor(private readonly options: RoundsOptions) {
+    this.plan = new Plan(options.requestsPerRound);
+    this.list = options.rig.pmem.createCopyList(options.requestsPerRound);
+  }
+
+  /** Forgets what was measured so far: the machine has warmed up. */
+  forget(): void {
+    this.rounds.length = 0;
+    this.latenciesNs.length = 0;
+    this.cpuNs = 0;
+  }
+
+  /** One round of each. */
+  async run(): Promise<void> {
+    const { rig, source, requestsPerRound } = this.options;
+    const { cache, driver } = rig;
+    await driver.drain();
+    source.fill(this.plan, requestsPerRound, (offset) => cache.locate(offset) >= 0);
+    this.listReads();
+    cache.holdWriteback = true;
+    const cpuBefore = this.options.cpuNs();
+    const started = performance.now();
+    this.engine();
+    const engineNs = (performance.now() - started) * 1e6;
+    this.cpuNs += this.options.cpuNs() - cpuBefore;
+    this.listWrites();
+    const group = this.options.fenceEach ? 1 : this.options.depth;
+    const limitNs = rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group);
+    cache.holdWriteback = false;
+    driver.kick();
+    this.rounds.push({ requests: requestsPerRound, engineNs, limitNs });
+  }
+
+  private engine(): void {
+    const { rig, blockBytes, depth, fuaEvery } = this.options;
+    const { group } = rig;
+    const { plan } = this;
+    for (let i = 0, groups = 0; i < plan.count; groups++) {
+      group.clear();
+      for (let k = 0; k < depth && i < plan.count; k++, i++) {
+        let flags = 0;
+        if (plan.isRead[i] === 0 && fuaEvery > 0 && ++this.writes % fuaEvery === 0) flags = RequestFlag.fua;
+        group.add(plan.isRead[i] ? Op.read : Op.write, plan.offsetBytes[i], blockBytes, k * blockBytes, flags);
+      }
+      if (groups % TIMED_GROUP_EVERY === 0 && this.latenciesNs.length < LATENCIES_MAX) {
+        const started = performance.now();
+        this.submit();
+        this.latenciesNs.push((performance.now() - started) * 1e6);
+      } else {
+        this.submit();
+      }
+    }
+  }
+
+  private submit(): void {
+    const { cache, group } = this.options.rig;
+    if (cache.submit(group) === 0 && group.errors[0] === undefined) return;
+    throw (
+      group.errors[0] ??
+      new PcacheError(
+        'TOO_SMALL',
+        `${this.options.rig.pmem.path}: too small for a round; give a larger cache or smaller blocks`,
+      )
+    );
+  }
+
+  /** Where the limit finds what the engine reads: before the engine's round, which may move it. */
+  private listReads(): void {
+    const { plan, list } = this;
+    const { blockBytes, depth } = this.options;
+    for (let i = 0; i < plan.count; i++) {
+      list.kind[i] = plan.isRead[i] ? CopyKind.read : CopyKind.write;
+      list.arenaOffsetBytes[i] = (i % depth) * blockBytes;
+      list.lengthBytes[i] = blockBytes;
+      if (plan.isRead[i]) list.pmemOffsetBytes[i] = this.placeOf(plan.offsetBytes[i]);
+    }
+  }
+
+  /** Where the limit writes: where the engine has just written. */
+  private listWrites(): void {
+    const { plan, list } = this;
+    for (let i = 0; i < plan.count; i++) {
+      if (!plan.isRead[i]) list.pmemOffsetBytes[i] = this.placeOf(plan.offsetBytes[i]);
+    }
+  }
+
+  /** Where a block lies. One that is in two pieces, at the end of a segment, is stood for by another. */
+  private placeOf(offsetBytes: number): number {
+    const { cache } = this.options.rig;
+    const last = this.options.blockBytes - 1;
+    const at = cache.locate(offsetBytes);
+    assert(at >= 0, 'a block that was just written, or is to be read, is not cached');
+    if (this.lastWhole < 0 || cache.locate(offsetBytes + last) === at + last) this.lastWhole = at;
+    return this.lastWhole;
+  }
+}

@@ -1,0 +1,53 @@
+/** `pcache bench fsck`: how fast the check goes over payload. */
+import { Flags } from '@oclif/core';
+import { benchCheck, type CheckBenchResult } from '../../bench/check.js';
+import { benchOnFilled } from '../../bench/filled.js';
+import { PcacheCommand } from '../../output/base-command.js';
+import { checkBenchReport } from '../../output/bench-report.js';
+import { sizeFlag } from '../../output/flags.js';
+import { renderReport } from '../../output/report.js';
+import { breathe } from '../../output/terminal.js';
+
+export default class BenchFsck extends PcacheCommand {
+  static override summary = 'Measure how fast fsck checks payload.';
+  static override description = `Fills an ephemeral cache with data_crc and checks it again and again; beside it, alternating, the raw CRC-32C of
+as many bytes of the same map.`;
+
+  static override examples = [
+    { description: 'Blocks of 64 KiB.', command: '<%= config.bin %> <%= command.id %> --bs 64k --keys 10000' },
+  ];
+
+  static override flags = {
+    'keys': Flags.integer({ description: 'keys to make', default: 200_000, min: 1, helpValue: 'N' }),
+    'bs': sizeFlag({ description: 'size of a block', default: 4096, defaultHelp: () => Promise.resolve('4KiB') }),
+    'span': sizeFlag({
+      description: 'range of the logical device that blocks are scattered over',
+      default: 2 ** 32,
+      defaultHelp: () => Promise.resolve('4GiB'),
+    }),
+    'cache-size': sizeFlag({
+      description: 'size of the ephemeral cache',
+      default: 2 ** 31,
+      defaultHelp: () => Promise.resolve('2GiB'),
+    }),
+    'rounds': Flags.integer({ description: 'how often to measure', default: 5, min: 1, helpValue: 'N' }),
+  };
+
+  async run(): Promise<CheckBenchResult> {
+    const { flags } = await this.parse(BenchFsck);
+    const progress = this.progress({ label: 'measuring', unit: 'count', noun: 'rounds', total: flags.rounds });
+    try {
+      const options = { ...flags, cacheBytes: flags['cache-size'], dataCrc: true };
+      const result = await benchOnFilled(options, ({ pmem, segments }) =>
+        benchCheck(pmem, segments, flags.rounds, async (round) => {
+          progress.update(round);
+          await breathe();
+        }),
+      );
+      this.print(renderReport(checkBenchReport(result), (title) => this.style.bold(title)));
+      return result;
+    } finally {
+      progress.stop();
+    }
+  }
+}

@@ -1,0 +1,151 @@
+/** What `pcache bench` tells, as tables. Pure. */
+import type { CheckBenchResult, CrcBenchResult } from '../bench/check.js';
+import type { RecoveryBenchResult } from '../bench/recovery.js';
+import type { WritebackBenchResult } from '../bench/writeback.js';
+import type { RateResult, RequestBenchResult } from '../bench/requests.js';
+import type { Spread } from '../bench/spread.js';
+import type { ReportSection } from './report.js';
+import { formatBytes } from './units.js';
+
+const text = (value: string) => ({ kind: 'text', value }) as const;
+const ns = (value: number) => ({ kind: 'duration-ns', value }) as const;
+
+/** `0.97 (0.95–0.99)` */
+export function spreadText({ median, min, max }: Spread): string {
+  return `${median.toFixed(2)} (${min.toFixed(2)}–${max.toFixed(2)})`;
+}
+
+function rateRow(name: string, rate: RateResult) {
+  return {
+    name,
+    values: [
+      { kind: 'count', value: Math.round(rate.requestsPerSecond) } as const,
+      { kind: 'bytes-per-second', value: rate.bytesPerSecond } as const,
+      text(`${rate.nsPerRequest.toFixed(0)} ns`),
+    ],
+  };
+}
+
+export function requestBenchReport(result: RequestBenchResult): ReportSection[] {
+  const { engine, limit, ratio, index } = result;
+  const writes = result.fuaEvery > 0 ? `, every ${result.fuaEvery}th write FUA` : '';
+  return [
+    {
+      title: 'Benchmark',
+      rows: [
+        {
+          name: 'requests',
+          values: [text(`${result.pattern}, ${formatBytes(result.blockBytes)}, depth ${result.depth}${writes}`)],
+        },
+        {
+          name: 'cache',
+          values: [
+            text(result.cache),
+            { kind: 'bytes', value: result.cacheBytes },
+            text(`data_crc ${result.dataCrc ? 'on' : 'off'}`),
+            text(result.durability),
+          ],
+        },
+        { name: 'measured', values: [text(`${result.rounds} rounds, ${result.requests} requests`)] },
+      ],
+    },
+    {
+      title: 'Throughput',
+      head: ['', 'requests/s', 'bytes/s', 'each'],
+      rows: [rateRow('engine', engine), rateRow('limit', limit), { name: 'ratio', values: [text(spreadText(ratio))] }],
+    },
+    {
+      title: 'Engine',
+      rows: [
+        {
+          name: result.depth === 1 ? 'latency' : `latency of ${result.depth}`,
+          values: [
+            text('p50'),
+            ns(engine.latencyNs.p50),
+            text('p99'),
+            ns(engine.latencyNs.p99),
+            text('p99.9'),
+            ns(engine.latencyNs.p999),
+          ],
+        },
+        { name: 'processor time', values: [text(`${engine.cpuNsPerRequest.toFixed(0)} ns a request`)] },
+        {
+          name: 'index',
+          values: [text(`${index.keys} keys, ${index.bytesPerKey.toFixed(1)} bytes each`)],
+        },
+      ],
+    },
+  ];
+}
+
+const count = (value: number) => ({ kind: 'count', value: Math.round(value) }) as const;
+const bytesPerSecond = (value: number) => ({ kind: 'bytes-per-second', value }) as const;
+
+export function recoveryBenchReport(result: RecoveryBenchResult): ReportSection[] {
+  const what = result.checksPayload ? ', payload checked' : '';
+  return [
+    {
+      title: 'Recovery',
+      rows: [
+        { name: 'log', values: [text(`${result.keys} keys in ${result.ksets} ksets${what}, ${result.rounds} rounds`)] },
+        { name: 'load', values: [count(result.keysPerSecond), text('keys/s')] },
+        { name: 'index alone', values: [count(result.insertsPerSecond), text('keys/s')] },
+        { name: 'ratio', values: [text(spreadText(result.ratio))] },
+        {
+          name: 'index',
+          values: [count(result.index.entries), text('entries in'), { kind: 'bytes', value: result.index.memoryBytes }],
+        },
+      ],
+    },
+  ];
+}
+
+export function checkBenchReport(result: CheckBenchResult): ReportSection[] {
+  return [
+    {
+      title: 'Check of payload',
+      rows: [
+        {
+          name: 'payload',
+          values: [
+            { kind: 'bytes', value: result.payloadBytes },
+            text(`of ${result.keys} keys, ${result.rounds} rounds`),
+          ],
+        },
+        { name: 'fsck', values: [bytesPerSecond(result.bytesPerSecond)] },
+        { name: 'raw CRC-32C', values: [bytesPerSecond(result.crcBytesPerSecond)] },
+        { name: 'ratio', values: [text(spreadText(result.ratio))] },
+      ],
+    },
+  ];
+}
+
+export function crcBenchReport(result: CrcBenchResult): ReportSection[] {
+  return [
+    {
+      title: `CRC-32C (${result.method})`,
+      rows: Object.entries(result.bytesPerSecond).map(([name, rate]) => ({ name, values: [bytesPerSecond(rate)] })),
+    },
+  ];
+}
+
+export function writebackBenchReport(result: WritebackBenchResult): ReportSection[] {
+  return [
+    {
+      title: 'Write-back',
+      rows: [
+        {
+          name: 'dirty',
+          values: [text(`${result.keys} keys of ${formatBytes(result.blockBytes)}, ${result.rounds} rounds`)],
+        },
+        {
+          name: 'write-back',
+          values: [count(result.keysPerSecond), text('keys/s'), bytesPerSecond(result.bytesPerSecond)],
+        },
+        { name: 'plain writes', values: [bytesPerSecond(result.plainBytesPerSecond)] },
+        { name: 'ratio', values: [text(spreadText(result.ratio))] },
+        { name: 'in all', values: [text(`${result.writes} writes, ${result.flushes} flushes`)] },
+      ],
+    },
+  ];
+}

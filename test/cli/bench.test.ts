@@ -1,0 +1,108 @@
+/** `pcache bench` as a user runs it. What it measures is not judged here: times are not for tests. */
+import { mkdtempSync, openSync, ftruncateSync, closeSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { CheckBenchResult } from '../../src/bench/check.js';
+import type { RecoveryBenchResult } from '../../src/bench/recovery.js';
+import type { RequestBenchResult } from '../../src/bench/requests.js';
+import type { WritebackBenchResult } from '../../src/bench/writeback.js';
+import { runCli } from '../support/cli.js';
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'pcache-bench-test-'));
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const bench = (...args: string[]) => runCli(['bench', ...args], { env: { TMPDIR: folder } });
+
+async function benchJson<T>(...args: string[]): Promise<T> {
+  const run = await bench(...args, '--json');
+  expect(run.stderr).toBe('');
+  expect(run.status).toBe(0);
+  return JSON.parse(run.stdout) as T;
+}
+
+const SMALL = ['--cache-size', '512MiB', '--seconds', '1'];
+
+describe('bench', { timeout: 60_000 }, () => {
+  it.each([
+    ['randwrite', '4k', '32', []],
+    ['randwrite', '4k', '1', ['--data-crc', '--fua', '4']],
+    ['randread', '4k', '32', []],
+    ['read', '64k', '1', []],
+    ['write', '512', '32', []],
+    ['zipf', '4k', '8', []],
+  ])('%s of %s at depth %s', async (pattern, bs, depth, more) => {
+    const result = await benchJson<RequestBenchResult>(
+      '--pattern',
+      pattern,
+      '--bs',
+      bs,
+      '--depth',
+      depth,
+      ...SMALL,
+      ...more,
+    );
+    expect(result).toMatchObject({ pattern, depth: Number(depth), durability: 'volatile' });
+    expect(result.rounds).toBeGreaterThanOrEqual(5);
+    expect(result.requests).toBeGreaterThan(1000);
+    const { median, min, max } = result.ratio;
+    expect(min).toBeGreaterThan(0);
+    expect(median).toBeGreaterThanOrEqual(min);
+    expect(max).toBeGreaterThanOrEqual(median);
+    expect(result.engine.latencyNs.p99).toBeGreaterThanOrEqual(result.engine.latencyNs.p50);
+    expect(result.index.keys).toBeGreaterThan(1000);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('shows tables', async () => {
+    const run = await bench(...SMALL);
+    expect(run.stderr).toBe('');
+    for (const part of ['engine', 'limit', 'ratio', 'p99.9', 'bytes each']) expect(run.stdout).toContain(part);
+  });
+
+  it('uses the user’s devices', async () => {
+    const cache = join(folder, 'cache.img');
+    const backing = join(folder, 'backing.img');
+    await runCli(['format', cache, '--size', '512MiB']);
+    const fd = openSync(backing, 'w');
+    ftruncateSync(fd, 256 * 2 ** 20);
+    closeSync(fd);
+    const result = await benchJson<RequestBenchResult>(cache, backing, '--seconds', '1');
+    expect(result.cache).toBe(cache);
+    expect((await runCli(['fsck', cache, backing])).status).toBe(0);
+    rmSync(cache);
+    rmSync(backing);
+  });
+
+  it('of recovery, fsck, write-back and CRC', async () => {
+    const few = ['--cache-size', '512MiB', '--keys', '20000', '--rounds', '2'];
+    const recovery = await benchJson<RecoveryBenchResult>('recovery', ...few);
+    expect(recovery).toMatchObject({ keys: 20_000, rounds: 2, index: { entries: 20_000 } });
+    const check = await benchJson<CheckBenchResult>('fsck', ...few);
+    expect(check).toMatchObject({ keys: 20_000, payloadBytes: 20_000 * 4096, clean: true });
+    const writeback = await benchJson<WritebackBenchResult>('writeback', ...few);
+    expect(writeback).toMatchObject({ keys: 20_000, writes: expect.any(Number) as number });
+    expect(writeback.writes).toBeGreaterThan(0);
+    const crc = await bench('crc');
+    expect(crc.stdout).toContain('tables');
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it.each([
+    [['--bs', '1000'], 16, '--bs 1000: must be a multiple of 512'],
+    [['--bs', '8MiB'], 16, 'up to 4194304'],
+    [['--span', '100'], 16, 'not even one block'],
+    [['--pattern', 'backwards'], 16, 'backwards'],
+    [['cache.img'], 16, 'CACHE and BACKING go together'],
+    [['--cache-size', '1MiB'], 8, 'too few for a cache'],
+    [['recovery', '--keys', '10000000'], 16, 'give a larger --cache-size'],
+    [['recovery', '--keys', '1000', '--span', '1MiB'], 16, 'has no such number of blocks'],
+  ])('%j is refused', async (args, status, message) => {
+    const run = await bench(...args);
+    expect(run.stderr.split('\n')[0]).toContain(message);
+    expect(run.status).toBe(status);
+  });
+});
