@@ -1,0 +1,123 @@
+/** `pcache attach`: runs a cache and serves it over NBD. */
+import { Args, Flags } from '@oclif/core';
+import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
+import { attach, type AttachResult } from '../nbd/attach.js';
+import { attachText } from '../output/attach-report.js';
+import { PcacheCommand } from '../output/base-command.js';
+import { formatBytes } from '../output/units.js';
+
+const LOOPBACK = '127.0.0.1';
+
+export default class Attach extends PcacheCommand {
+  static override summary = 'Run a cache and serve it to NBD clients as a block device.';
+  static override description = `Serves the logical device, cache over backing, on a Unix socket (mode 0600) or on a TCP port, until SIGINT or
+SIGTERM: then it takes no more requests, answers those under way, closes the cache in order and says what is dirty.
+The export has the empty name. Flush and FUA are honoured; several connections of one client are coherent.
+Zeroes are written like other data, and there is no TRIM, since dm-pcache has no discard.`;
+
+  static override examples = [
+    {
+      description: 'Serve it, and look at it from another terminal.',
+      command: [
+        '<%= config.bin %> <%= command.id %> cache.img disk.img --socket pc.sock',
+        "nbdinfo 'nbd+unix:///?socket=pc.sock'",
+      ].join('\n'),
+    },
+    {
+      description: 'Fill a device, write everything back, and end.',
+      command:
+        '<%= config.bin %> <%= command.id %> cache.img disk.img --drain --exec \'nbdcopy image.raw "$PCACHE_URI"\'',
+    },
+  ];
+
+  static override args = {
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
+    backing: Args.string({ name: 'BACKING', required: true, description: 'its backing device' }),
+  };
+
+  static override flags = {
+    'socket': Flags.string({
+      description: 'Unix socket to listen on (with --exec a temporary one if left out)',
+      helpValue: 'PATH',
+    }),
+    'port': Flags.integer({
+      description: 'TCP port to listen on instead; 0 takes a free one',
+      min: 0,
+      max: 65535,
+      helpValue: 'N',
+    }),
+    'address': Flags.string({
+      description: 'address to listen on with --port (127.0.0.1)',
+      helpValue: 'ADDRESS',
+      dependsOn: ['port'],
+    }),
+    'read-only': Flags.boolean({
+      description: 'refuse writes, and change neither device: nothing is filled or written back',
+      default: false,
+    }),
+    'data-crc': Flags.boolean({ description: 'refuse a cache without (with --no-data-crc: with) CRCs', allowNo: true }),
+    'gc-percent': Flags.integer({
+      description: 'collect when this much of the cache is used (the cache keeps it)',
+      min: 0,
+      max: GC_PERCENT_MAX,
+      helpValue: 'N',
+    }),
+    'verify-reads': Flags.boolean({
+      description: 'check cached data against its CRC at each read (data_crc)',
+      default: false,
+    }),
+    'exec': Flags.string({
+      description: 'run CMD with sh, PCACHE_URI and PCACHE_SOCKET in its environment, and end with it and its status',
+      helpValue: 'CMD',
+    }),
+    'drain': Flags.boolean({ description: 'write everything back before ending', default: false }),
+    'pid-file': Flags.string({
+      description: 'file for the process number, written when clients can connect',
+      helpValue: 'FILE',
+    }),
+  };
+
+  async run(): Promise<AttachResult> {
+    const { args, flags } = await this.parse(Attach);
+    let progress = this.progress({ label: 'recovering', unit: 'count' });
+    let release = () => {};
+    try {
+      const result = await attach(
+        {
+          cachePath: args.cache,
+          backingPath: args.backing,
+          socketPath: flags.socket,
+          host: flags.address ?? LOOPBACK,
+          port: flags.port,
+          readOnly: flags['read-only'],
+          dataCrc: flags['data-crc'],
+          gcPercent: flags['gc-percent'],
+          verifyReads: flags['verify-reads'],
+          exec: flags.exec,
+          pidFile: flags['pid-file'],
+          drain: flags.drain,
+          json: this.jsonEnabled(),
+          native: this.nativeEnabled,
+        },
+        {
+          serving: (uri, sizeBytes) => {
+            progress.stop();
+            this.note(`serving ${formatBytes(sizeBytes)} at ${uri}`);
+          },
+          begins: (phase) => {
+            progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });
+          },
+          onInterrupt: (stop) => {
+            release = this.onInterrupt(stop);
+          },
+        },
+      );
+      this.print(attachText(result));
+      if (result.command !== null) this.setExitStatus(result.command.status);
+      return result;
+    } finally {
+      release();
+      progress.stop();
+    }
+  }
+}

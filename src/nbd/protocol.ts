@@ -1,0 +1,84 @@
+/**
+ * The NBD protocol's numbers: magics, options, flags, commands, errors, sizes. All of it is big-endian on the
+ * wire. Pure; the names are those of the protocol's specification without their prefix.
+ */
+
+/** "NBDMAGIC" and "IHAVEOPT", as two 32-bit words each. */
+export const INIT_MAGIC = [0x4e42444d, 0x41474943] as const;
+export const OPTION_MAGIC = [0x49484156, 0x454f5054] as const;
+export const OPTION_REPLY_MAGIC = [0x0003e889, 0x045565a9] as const;
+export const REQUEST_MAGIC = 0x25609513;
+export const SIMPLE_REPLY_MAGIC = 0x67446698;
+export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+
+/** Of the server's greeting and of the client's answer to it. */
+export const HandshakeFlag = { fixedNewstyle: 1, noZeroes: 2 } as const;
+
+export const Option = {
+  exportName: 1,
+  abort: 2,
+  list: 3,
+  startTls: 5,
+  info: 6,
+  go: 7,
+  structuredReply: 8,
+} as const;
+
+export const OptionReply = {
+  ack: 1,
+  server: 2,
+  info: 3,
+  unsupported: 0x80000001,
+  policy: 0x80000002,
+  invalid: 0x80000003,
+  unknown: 0x80000006,
+  tlsRequired: 0x80000005,
+  tooBig: 0x80000009,
+} as const;
+
+export const Info = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
+
+export const TransmissionFlag = {
+  hasFlags: 1,
+  readOnly: 1 << 1,
+  sendFlush: 1 << 2,
+  sendFua: 1 << 3,
+  sendWriteZeroes: 1 << 6,
+  sendDontFragment: 1 << 7,
+  canMultiConn: 1 << 8,
+  sendCache: 1 << 10,
+  sendFastZero: 1 << 11,
+} as const;
+
+export const Command = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, cache: 5, writeZeroes: 6 } as const;
+
+export const CommandFlag = { fua: 1, noHole: 1 << 1, dontFragment: 1 << 2, fastZero: 1 << 4 } as const;
+
+export const ChunkFlag = { done: 1 } as const;
+export const Chunk = { none: 0, offsetData: 1, error: 0x8001 } as const;
+
+export const NbdError = {
+  none: 0,
+  notPermitted: 1,
+  io: 5,
+  invalid: 22,
+  noSpace: 28,
+  overflow: 75,
+  notSupported: 95,
+  shutdown: 108,
+} as const;
+
+export const OPTION_HEADER_BYTES = 16;
+export const OPTION_REPLY_HEADER_BYTES = 20;
+export const REQUEST_BYTES = 28;
+export const SIMPLE_REPLY_BYTES = 16;
+export const CHUNK_HEADER_BYTES = 20;
+/** Header and offset, before the data of a chunk. */
+export const DATA_CHUNK_BYTES = CHUNK_HEADER_BYTES + 8;
+/** Header, error and length of the text, before the text. */
+export const ERROR_CHUNK_BYTES = CHUNK_HEADER_BYTES + 6;
+
+export const BLOCK_MIN_BYTES = 512;
+export const BLOCK_PREFERRED_BYTES = 4096;
+/** Longest read or write that is taken; what the protocol lets a client assume that does not ask. */
+export const PAYLOAD_MAX_BYTES = 32 * 1024 * 1024;

@@ -1,0 +1,123 @@
+/**
+ * A connection's bytes over a socket. Where Node lets it, the socket reads straight into the receiver's memory:
+ * its `onread` option is for sockets that connect, so an accepted one is wrapped anew around its handle. Where
+ * that is not possible, and under TLS, bytes come with 'data' events and are copied once.
+ */
+import { Socket, type SocketConstructorOpts } from 'node:net';
+import { TLSSocket, type SecureContext } from 'node:tls';
+import type { Receiver, Transport } from './transport.js';
+
+/** For what is received before a client is let in, and first after a pause. */
+const SPARE_BYTES = 64 * 1024;
+
+interface HandleHolder {
+  _handle?: object | null;
+}
+
+export interface TlsOptions {
+  readonly secureContext: SecureContext;
+  /** A client has to show a certificate of our authority. */
+  readonly requestCert: boolean;
+  /** The key of an identity, for PSK. */
+  readonly pskKey?: (identity: string) => Uint8Array | undefined;
+}
+
+export class SocketTransport implements Transport {
+  private socket: Socket;
+  private receiver!: Receiver;
+  private readonly spare = Buffer.allocUnsafe(SPARE_BYTES);
+  private current: Uint8Array = this.spare;
+  private isClosed = false;
+
+  constructor(
+    accepted: Socket,
+    private readonly inPlace = true,
+  ) {
+    this.socket = this.inPlace ? (this.wrap(accepted) ?? accepted) : accepted;
+    this.socket.setNoDelay(true);
+  }
+
+  /** Begins to receive. */
+  start(receiver: Receiver): void {
+    this.receiver = receiver;
+    this.listen(this.socket, true);
+    this.socket.resume();
+  }
+
+  /** The socket behind `accepted`, reading into our memory; undefined where this Node has no such way. */
+  private wrap(accepted: Socket): Socket | undefined {
+    const holder = accepted as unknown as HandleHolder;
+    const handle = holder._handle;
+    if (!handle) return undefined;
+    const socket = new Socket({
+      handle,
+      allowHalfOpen: true,
+      readable: true,
+      writable: true,
+      pauseOnCreate: true,
+      onread: {
+        buffer: () => (this.current = this.receiver?.target ?? this.spare),
+        callback: (count: number) => this.read(count),
+      },
+    } as unknown as SocketConstructorOpts);
+    holder._handle = null; // the new socket's now
+    accepted.destroy(); // only for the server's books
+    return socket;
+  }
+
+  private read(count: number): boolean {
+    const { current, receiver } = this;
+    return current === this.spare ? receiver.take(this.spare.subarray(0, count)) : receiver.taken(count);
+  }
+
+  private listen(socket: Socket, withClose: boolean): void {
+    socket.on('data', (bytes: Buffer) => {
+      if (!this.receiver.take(bytes)) socket.pause();
+    });
+    socket.on('end', () => this.receiver.ended());
+    socket.on('error', () => socket.destroy());
+    if (withClose) {
+      socket.on('close', () => {
+        this.isClosed = true;
+        this.receiver.closed();
+      });
+    }
+  }
+
+  /** From here on the bytes are those within TLS. What was sent before goes in the clear. */
+  startTls(options: TlsOptions): void {
+    const raw = this.socket;
+    raw.removeAllListeners('data');
+    raw.removeAllListeners('end');
+    const { secureContext, requestCert, pskKey } = options;
+    const secure = new TLSSocket(raw, {
+      isServer: true,
+      secureContext,
+      requestCert,
+      rejectUnauthorized: requestCert,
+      ...(pskKey ? { pskCallback: (_: unknown, identity: string) => pskKey(identity) ?? null } : {}),
+    });
+    this.socket = secure;
+    this.listen(secure, false);
+    secure.resume();
+  }
+
+  send(bytes: Uint8Array, done: () => void): void {
+    if (!this.isClosed) this.socket.write(bytes, done);
+  }
+  cork(): void {
+    this.socket.cork();
+  }
+  uncork(): void {
+    this.socket.uncork();
+  }
+  resume(): void {
+    this.socket.resume();
+  }
+  end(): void {
+    this.socket.end();
+  }
+  destroy(): void {
+    this.socket.destroy();
+  }
+}

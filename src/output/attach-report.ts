@@ -1,0 +1,22 @@
+/** What `pcache attach` tells at its end. Pure. */
+import type { AttachResult } from '../nbd/attach.js';
+import { renderFields } from './table.js';
+import { formatBytes, formatCount } from './units.js';
+
+export function attachText(result: AttachResult): string {
+  const { dirty } = result;
+  const fields: [string, string][] = [
+    ['requests', `${formatCount(result.requests)} of ${formatCount(result.connections)} connections`],
+    ['read', formatBytes(result.readBytes)],
+    ['written', formatBytes(result.writeBytes)],
+  ];
+  if (result.failedRequests > 0) fields.push(['failed', formatCount(result.failedRequests)]);
+  if (dirty !== null) {
+    const keys = `${formatCount(dirty.dirtyKeys)} keys`;
+    fields.push([
+      'dirty',
+      dirty.dirtyKeys === 0 ? 'nothing' : `${formatBytes(dirty.dirtyBytes)} in ${keys}: they stay in the cache`,
+    ]);
+  }
+  return renderFields(fields);
+}
