@@ -6,7 +6,7 @@ import { SimRun } from '../support/sim-run.js';
 import { OrderWatch, RULES, type Rule } from '../support/sim-watch.js';
 
 const FIRST_SEED = 501;
-const SEEDS = 16;
+const SEEDS = 30;
 
 it('every store comes after what it relies on', { timeout: 300_000 }, () => {
   const seen = new Map<Rule, number>();

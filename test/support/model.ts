@@ -33,6 +33,7 @@ export class Model {
   readonly madeDurable: number[] = [];
 
   private lifeStart = 0;
+  private hasFlushed = false;
   private readonly submitted: number[] = [0];
   private readonly ended: number[] = [0];
   private readonly firstSector: number[] = [0];
@@ -100,12 +101,14 @@ export class Model {
       else stillLoose.push(id);
     }
     this.loose = stillLoose;
+    this.hasFlushed = true;
     this.tick++;
   }
 
   /** A new life, in which each written sector holds what `baseOf` says. */
   restart(baseOf: (sector: number) => number): void {
     this.lifeStart = ++this.tick;
+    this.hasFlushed = false;
     for (const id of this.underWay) this.ended[id] = this.tick;
     this.underWay.clear();
     this.loose = [];
@@ -120,6 +123,16 @@ export class Model {
   private becomeDurable(id: number): void {
     this.raise(this.durableFloor, id);
     this.madeDurable.push(id);
+  }
+
+  /**
+   * The process that ran the cache ends at once, and the devices stay as they are: whatever is not promised to be
+   * durable may be gone.
+   */
+  kill(): void {
+    for (const id of [...this.underWay]) this.end(id);
+    this.loose = [];
+    for (const sector of this.written) this.ackFloor[sector] = this.durableFloor[sector];
   }
 
   private raise(floor: Float64Array, id: number): void {
@@ -157,6 +170,21 @@ export class Model {
   /** Whether `id` is what the sector must hold when nothing is under way. */
   isCurrent(sector: number, id: number): boolean {
     return this.isLegal(sector, id, this.ackFloor[sector]);
+  }
+
+  /** Whether a write of the sector has been acknowledged in this life. */
+  isAcknowledged(sector: number): boolean {
+    return this.ackFloor[sector] > 0;
+  }
+
+  /** Whether something has been promised about the sector in this life: by its own writes, or by a FLUSH. */
+  isPromised(sector: number): boolean {
+    return this.hasFlushed || this.durableFloor[sector] > 0;
+  }
+
+  /** Whether version `id` was submitted after version `other`, or is that version. */
+  isNotBefore(id: number, other: number): boolean {
+    return id >= 0 && this.submitted[id] >= this.submitted[other];
   }
 
   private isLegal(sector: number, id: number, floor: number): boolean {

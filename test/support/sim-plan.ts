@@ -2,6 +2,7 @@
  * What one simulation does: a configuration and a list of operations, both made from a seed, both plain data,
  * so that a plan that fails can be shortened, printed and pasted into a test.
  */
+import type { CacheMode } from '../../src/engine/media/codecs.js';
 import { SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { geometryOf, type DeviceShape } from './sim-device.js';
@@ -11,6 +12,9 @@ export interface SimConfig extends DeviceShape {
   readonly slots: number;
   /** Sectors of the backing device. */
   readonly sectors: number;
+  readonly mode: CacheMode;
+  /** Payload CRCs are checked at reads; needs data_crc. */
+  readonly verifyReads: boolean;
 }
 
 export type SimRequest =
@@ -33,11 +37,14 @@ export type SimOp = { readonly id: number } &
     | { readonly kind: 'answer'; readonly times: number; readonly error?: 'IO' | 'NO_SPACE' }
     | { readonly kind: 'clock'; readonly ms: number }
     | { readonly kind: 'gcPercent'; readonly percent: number }
-    | { readonly kind: 'crash' | 'reopen'; readonly slots: number }
+    /** The power goes; the process ends at once and the devices live on; an orderly close. Then a new open. */
+    | { readonly kind: 'crash' | 'kill' | 'reopen'; readonly slots: number }
     /** Lets everything that was asked for end. */
     | { readonly kind: 'settle' }
     /** The cache device fails: after so many more stores and barriers, so often. */
     | { readonly kind: 'fail'; readonly after: number; readonly times: number }
+    /** Payload of some dirty key goes bad on the medium. */
+    | { readonly kind: 'corrupt' }
   );
 
 export interface SimPlan {
@@ -49,8 +56,8 @@ export const GROUP_REQUESTS_MAX = 32;
 /** Sectors that the requests of one group may have together. */
 export const GROUP_SECTORS_MAX = 2560;
 
-/** A failing cache device is for those who ask for it: `withFault`. */
-type RandomKind = Exclude<SimOp['kind'], 'fail'>;
+/** A cache device that fails or goes bad is for those who ask for it: `withFault`, `withCorruption`. */
+type RandomKind = Exclude<SimOp['kind'], 'fail' | 'corrupt'>;
 
 /** Everything that one seed's plan has in common. */
 interface Temper {
@@ -75,10 +82,14 @@ export function makePlan(seed: number): SimPlan {
 }
 
 function makeConfig(seed: number, random: Random): SimConfig {
+  const modes = new Random(seed ^ 0x0a0de5);
+  const dice = modes.below(100);
+  const mode = dice < 55 ? 'writeback' : dice < 70 ? 'writethrough' : dice < 85 ? 'writearound' : 'writeonly';
   const segmentBytes = 1024 * random.pick([17.5, 17.5, 20, 24, 32, 64]);
   const subtrees = random.between(1, 4);
-  return {
+  const shape = {
     seed,
+    mode,
     segmentBytes,
     segments: segmentBytes < 65_536 ? random.between(8, 24) : random.between(8, 14),
     dataCrc: random.chance(0.4),
@@ -90,7 +101,8 @@ function makeConfig(seed: number, random: Random): SimConfig {
     generation: random.pick([0, 1, 7, 2 ** 31 - 1, 2 ** 32 - 1, 2 ** 32, 2 ** 40]),
     slots: random.between(1, 3),
     sectors: subtrees * SUBTREE_SECTORS - random.pick([0, 0, 1, 777]),
-  };
+  } as const;
+  return { ...shape, verifyReads: shape.dataCrc && modes.chance(0.5) };
 }
 
 function makeTemper(config: SimConfig, random: Random): Temper {
@@ -115,6 +127,7 @@ function makeTemper(config: SimConfig, random: Random): Temper {
       ['clock', 4],
       ['settle', random.pick([0, 0.5, 3])],
       ['crash', random.pick([0.5, 2, 6])],
+      ['kill', random.pick([0, 0.5, 2])],
       ['reopen', random.pick([0, 1])],
       ['gcPercent', random.pick([0, 0, 1])],
     ],
@@ -170,6 +183,7 @@ function makeOp(id: number, config: SimConfig, temper: Temper, random: Random): 
     case 'gcPercent':
       return { id, kind, percent: random.below(91) };
     case 'crash':
+    case 'kill':
     case 'reopen':
       return { id, kind, slots: random.chance(0.7) ? config.slots : random.between(1, 3) };
     case 'settle':
@@ -222,4 +236,14 @@ export function withFault(plan: SimPlan): SimPlan {
   const times = random.pick([1, 1, 2, 1e9]);
   const fault: SimOp = { id: plan.ops.length + 1, kind: 'fail', after: random.below(40), times };
   return { config: plan.config, ops: [...plan.ops.slice(0, at), fault, ...plan.ops.slice(at)] };
+}
+
+/** The plan on a cache with data_crc whose reads are verified, and in which dirty payload goes bad a few times. */
+export function withCorruption(plan: SimPlan): SimPlan {
+  const random = new Random(plan.config.seed ^ 0x0c0bb1e);
+  const ops = [...plan.ops];
+  for (let n = random.between(1, 4); n > 0; n--) {
+    ops.splice(random.below(ops.length), 0, { id: plan.ops.length + 2 + n, kind: 'corrupt' });
+  }
+  return { config: { ...plan.config, dataCrc: true, verifyReads: true }, ops };
 }

@@ -2,28 +2,16 @@
  * Runs a plan against the real engine on simulated devices, with the model as its judge: every read, every
  * crash state at every barrier, every recovery, and what a drain leaves on the backing device.
  */
-import { Cache } from '../../src/engine/cache.js';
-import { bestCrc32c } from '../../src/engine/device/native.js';
+import type { Cache } from '../../src/engine/cache.js';
 import { PcacheError } from '../../src/engine/errors.js';
-import { CACHE_INFO_BYTES, POSITION_BYTES } from '../../src/engine/media/codecs.js';
-import { structCrc } from '../../src/engine/media/crc32c.js';
-import {
-  CACHE_INFO_COPIES,
-  DIRTY_TAIL_COPIES,
-  generationCopies,
-  KEY_TAIL_COPIES,
-  SECTOR_BYTES,
-  segmentInfoCopies,
-} from '../../src/engine/media/geometry.js';
+import type { Position } from '../../src/engine/media/codecs.js';
+import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
-import { SimBacking } from '../../src/engine/sim/sim-backing.js';
-import { SimClock } from '../../src/engine/sim/sim-clock.js';
+import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
-import { checkCache } from '../../src/fsck/check.js';
-import type { Finding } from '../../src/fsck/findings.js';
-import { Model, SimFailure } from './model.js';
-import { geometryOf, makeDevice } from './sim-device.js';
+import { SimFailure, type Model } from './model.js';
+import { Explorer } from './sim-explore.js';
 import {
   GROUP_REQUESTS_MAX,
   GROUP_SECTORS_MAX,
@@ -32,19 +20,12 @@ import {
   type SimPlan,
   type SimRequest,
 } from './sim-plan.js';
-import { Verifier } from './sim-verify.js';
-import { Views } from './sim-views.js';
+import { ThroughOracle } from './sim-through.js';
+import { SimWorld, TURNS_MAX } from './sim-world.js';
 import { describeContents, readStamp, stamp, wordsOf } from './stamps.js';
 
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
 const GROUPS = 6;
-/** More turns than any plan needs to come to rest: beyond it the engine is stuck. */
-const TURNS_MAX = 100_000;
-/** Crash states looked at per barrier, at most. */
-const STATES_PER_BARRIER_MAX = 2;
-/** Of so many crash states one is recovered from scratch, every word looked at and every payload CRC. */
-const THOROUGH_EVERY = 32;
-const DRAIN_EVERY = 200;
 const POISON = 0x5a5a5a5a;
 
 export interface SimResult {
@@ -86,49 +67,43 @@ class Slot {
 }
 
 export class SimRun {
-  readonly result: SimResult = { crashStates: 0, drains: 0, requests: 0, crashes: 0 };
-  readonly model: Model;
-  readonly pmem: SimPmem;
-  readonly backing: SimBacking;
-  readonly clock = new SimClock();
+  readonly world: SimWorld;
   cache: Cache;
 
-  private readonly words: Int32Array;
-  private readonly verifier: Verifier;
-  private readonly views: Views;
+  private readonly through: ThroughOracle | undefined;
+  private readonly explorer: Explorer;
+  private readonly explores: boolean;
   private slots: Slot[] = [];
   private random: Random;
   private errorsInjected = false;
-
-  private readonly explores: boolean;
-  private readonly losesTwins: boolean;
+  private requests = 0;
+  private crashes = 0;
 
   constructor(
     private readonly config: SimConfig,
     options: SimOptions = {},
   ) {
     this.explores = options.explores ?? true;
-    this.losesTwins = options.losesTwins ?? false;
     this.random = new Random(config.seed);
-    this.model = new Model(config.sectors);
-    this.pmem = makeDevice(config);
-    this.words = wordsOf(this.pmem.bytes);
-    this.verifier = new Verifier(geometryOf(config), this.model);
-    this.backing = new SimBacking({
-      sizeBytes: config.sectors * SECTOR_BYTES,
-      initial: (sector, target, at) => stamp(wordsOf(target), at >>> 2, sector, 0),
-      tagOf: (sector, bytes, at) => readStamp(wordsOf(bytes), at >>> 2, sector),
-    });
-    this.views = new Views(this.model, this.pmem, this.backing, geometryOf(config), (device) =>
-      this.verifier.load(device, false),
-    );
-    if (this.explores) this.pmem.onBarrier = () => this.explore();
-    this.cache = this.open(this.pmem, this.backing, config.slots);
+    this.world = new SimWorld(config);
+    if (this.world.isThrough) this.through = new ThroughOracle(this.world);
+    this.explorer = new Explorer(this.world, this.through, options.losesTwins ?? false);
+    if (this.explores) this.pmem.onBarrier = () => this.explorer.explore(this.random);
+    this.cache = this.world.open(this.pmem, this.backing, config.slots);
     this.makeSlots();
   }
 
-  private open(pmem: SimPmem, backing: SimBacking, slots: number): Cache {
-    return new Cache({ pmem, backing, clock: this.clock, geometry: geometryOf(this.config), slots, crc: bestCrc32c() });
+  get pmem(): SimPmem {
+    return this.world.pmem;
+  }
+  get backing(): SimBacking {
+    return this.world.backing;
+  }
+  get model(): Model {
+    return this.world.model;
+  }
+  get result(): SimResult {
+    return { ...this.explorer.result, requests: this.requests, crashes: this.crashes };
   }
 
   private makeSlots(): void {
@@ -161,7 +136,7 @@ export class SimRun {
         for (let n = 0; n < op.times && this.backing.underWay > 0; n++) this.answer(op.error);
         break;
       case 'clock':
-        this.clock.advance(op.ms);
+        this.world.clock.advance(op.ms);
         break;
       case 'gcPercent':
         this.setGcPercent(op.percent);
@@ -172,16 +147,25 @@ export class SimRun {
       case 'crash':
         this.crash(op.slots);
         break;
+      case 'kill':
+        this.kill(op.slots);
+        break;
       case 'reopen':
-        this.reopen(op.slots);
+        this.closeAndReopen(op.slots);
         break;
       case 'fail':
         this.pmem.fail(op);
         this.errorsInjected = true;
         break;
+      case 'corrupt':
+        this.world.corruption.strike(this.random, this.beingWritten());
+        break;
     }
     if (this.cache.failure) this.stopped();
     else this.cache.check();
+    this.world.corruption.expectNotPassed();
+    if (!this.errorsInjected) this.through?.expectAllCurrent();
+    if (this.config.mode === 'writeonly' && this.cache.stats.fills > 0) throw new SimFailure('writeonly has filled in');
   }
 
   private setGcPercent(percent: number): void {
@@ -202,6 +186,12 @@ export class SimRun {
     }
   }
 
+  /** The kset whose payload write-back has checked, and perhaps not read yet. */
+  private beingWritten(): Position | undefined {
+    const writeback = this.cache['writeback'];
+    return writeback.isBusy ? writeback['cursor'] : undefined;
+  }
+
   private get pending(): number {
     let pending = 0;
     for (const slot of this.slots) pending += slot.group.pending;
@@ -216,7 +206,7 @@ export class SimRun {
       if (this.backing.underWay > 0) this.answer();
       else if (isOver() || (this.cache.failure && this.pending === 0)) return;
       else if (this.cache.nextDeadlineMs < Infinity)
-        this.clock.advance(Math.max(1, this.cache.nextDeadlineMs - this.clock.nowMs()));
+        this.world.clock.advance(Math.max(1, this.cache.nextDeadlineMs - this.world.clock.nowMs()));
       else throw new SimFailure(`stuck with ${this.pending} requests pending: ${this.cache.status().line}`);
     }
     throw new SimFailure(
@@ -238,11 +228,28 @@ export class SimRun {
     let at = 0;
     for (const request of requests) at += this.prepare(slot, request, at);
     slot.ended.fill(0);
-    this.result.requests += group.count;
+    this.requests += group.count;
+    const goesPast = this.config.mode === 'writearound' && requests.length === 1 && this.isOutside(requests[0]);
     this.cache.submit(group);
+    if (goesPast && !this.isOutside(requests[0])) throw new SimFailure('a write to what is not cached is now cached');
     for (let i = 0; i < group.count; i++) {
       if (group.state[i] !== RequestState.pending && slot.ended[i] === 0) this.ended(slot, i);
     }
+  }
+
+  /** It is a write, and the cache holds nothing of its sectors. */
+  private isOutside(request: SimRequest): boolean {
+    if (request.op !== 'write') return false;
+    const { index } = this.cache['core'];
+    const end = request.sector + request.sectors;
+    for (let subtree = Math.floor(request.sector / SUBTREE_SECTORS); subtree * SUBTREE_SECTORS < end; subtree++) {
+      const start = subtree * SUBTREE_SECTORS;
+      for (index.seek(subtree, Math.max(0, request.sector - start)); index.valid; index.advance()) {
+        if (start + index.start >= end) break;
+        if (!index.isEmpty && !index.isStale) return false;
+      }
+    }
+    return true;
   }
 
   /** Puts a request into the group, its payload at byte `at` of the arena. @returns the payload's length */
@@ -277,17 +284,30 @@ export class SimRun {
     const op = group.op[i];
     if (group.state[i] === RequestState.failed) {
       if (op === Op.write) this.model.fail(slot.writeId[i]);
-      if (!this.errorsInjected) throw new SimFailure(`a request failed without cause: ${group.errors[i]?.message}`);
+      if (!this.mayFail(group, i)) throw new SimFailure(`a request failed without cause: ${group.errors[i]?.message}`);
       return;
     }
     if (op === Op.read) {
       this.judgeRead(slot, i);
-    } else if (op === Op.flush) {
-      this.model.flushed(slot.tick[i]);
-    } else {
-      this.model.acknowledge(slot.writeId[i], (group.flags[i] & RequestFlag.fua) !== 0);
-      if ((group.flags[i] & RequestFlag.preflush) !== 0) this.model.flushed(slot.tick[i]);
+      return;
     }
+    const isFua = (group.flags[i] & RequestFlag.fua) !== 0;
+    const isFlush = op === Op.flush || (group.flags[i] & RequestFlag.preflush) !== 0;
+    if (op === Op.write) this.model.acknowledge(slot.writeId[i], isFua);
+    if (isFlush) this.model.flushed(slot.tick[i]);
+    if (op === Op.write)
+      this.through?.acknowledged(group.offsetBytes[i] / SECTOR_BYTES, group.lengthBytes[i] / SECTOR_BYTES);
+    if (isFua || isFlush) this.through?.expectPromised();
+  }
+
+  /** Errors have causes: a device that failed, or what went bad on it. */
+  private mayFail(group: RequestGroup, i: number): boolean {
+    if (this.errorsInjected) return true;
+    const { corruption } = this.world;
+    if (!corruption.isAny) return false;
+    if (group.op[i] !== Op.read) return true; // no room, for instance: dirty_tail cannot move
+    const isBad = group.errors[i]?.code === 'BAD_MEDIA';
+    return isBad && corruption.touches(group.offsetBytes[i] / SECTOR_BYTES, group.lengthBytes[i] / SECTOR_BYTES);
   }
 
   private judgeRead(slot: Slot, i: number): void {
@@ -306,105 +326,34 @@ export class SimRun {
 
   // ---- crashes ----------------------------------------------------------------------------------------
 
-  /** Looks at what crashes at this moment would leave. */
-  private explore(): void {
-    const { random, pmem } = this;
-    const states = pmem.pendingBytes === 0 ? 1 : random.between(1, STATES_PER_BARRIER_MAX);
-    for (let n = 0; n < states; n++) {
-      const count = ++this.result.crashStates;
-      pmem.withCrash(random, (device) => {
-        if (this.losesTwins) {
-          this.checkWithoutTwin(random);
-          return;
-        }
-        this.views.judge();
-        if (count % THOROUGH_EVERY === 0) {
-          this.views.expectToEqual(this.verifier.check(device, this.words, this.backing, true));
-        }
-        if (random.below(DRAIN_EVERY) === 0) this.recoverAndDrain(random);
-      });
-    }
-  }
-
-  /** As a crash state, and one copy of some dual structure is damaged besides. */
-  private checkWithoutTwin(random: Random): void {
-    const { pmem, verifier } = this;
-    const geometry = geometryOf(this.config);
-    const segment = random.below(this.config.segments);
-    const structures = [
-      CACHE_INFO_COPIES,
-      KEY_TAIL_COPIES,
-      DIRTY_TAIL_COPIES,
-      segmentInfoCopies(geometry, segment),
-      generationCopies(geometry, segment),
-    ];
-    const copies = random.pick(structures);
-    // A copy that is torn already is the one that is lost: the other is good.
-    const at = copies[random.below(2)] + 8;
-    const other = at === copies[0] + 8 ? copies[1] : copies[0];
-    if (!hasGoodCopyAt(pmem, other, copies === CACHE_INFO_COPIES ? CACHE_INFO_BYTES : POSITION_BYTES)) return;
-    pmem.bytes[at] ^= 0x11;
-    try {
-      verifier.check(pmem, this.words, this.backing, true);
-    } finally {
-      pmem.bytes[at] ^= 0x11;
-    }
-  }
-
-  /** Recovers copies of both devices for good, and writes everything back. */
-  private recoverAndDrain(random: Random): void {
-    this.result.drains++;
-    const pmem = this.pmem.copy();
-    const backing = this.backing.copyCrashed(random);
-    this.expectClean(pmem, 'after a crash');
-    const expected = this.verifier.contents(this.verifier.load(pmem, true), wordsOf(pmem.bytes), backing);
-    const cache = this.open(pmem, backing, random.between(1, 3));
-    drain(cache, backing, this.clock, random);
-    cache.check();
-    this.expectClean(pmem, 'after recovery and drain');
-    for (const [sector, id] of expected) {
-      const found = backing.durableTag(sector);
-      if (found !== id)
-        throw new SimFailure(
-          `draining after a crash changed what was recovered, from ${id}: ${this.model.describe(sector, found)}`,
-        );
-    }
-  }
-
-  /**
-   * A crash may tear the copy that was being written, or the kset at the end of the log: warnings, since
-   * nothing counts on them. Opening puts them right.
-   */
-  private expectClean(pmem: SimPmem, when: 'after a crash' | 'after recovery and drain'): void {
-    const geometry = geometryOf(this.config);
-    const { findings } = checkCache(pmem, {
-      geometry,
-      backingBytes: this.backing.sizeBytes,
-      data: true,
-      crc: bestCrc32c(),
-    });
-    const harmless = (finding: Finding) => finding.severity === 'warning' && !finding.kernelRefuses;
-    const worst = findings.find(
-      (finding) => finding.severity !== 'note' && !(when === 'after a crash' && harmless(finding)),
-    );
-    if (worst) throw new SimFailure(`fsck ${when}: ${worst.code} at ${worst.where}: ${worst.detail}`);
-  }
-
   crash(slots: number): void {
-    this.result.crashes++;
+    this.crashes++;
     this.pmem.crash(this.random);
     this.backing.crash(this.random);
     this.recover(slots);
   }
 
+  /** The process ends at once, and another opens the cache. */
+  private kill(slots: number): void {
+    this.crashes++;
+    this.backing.abandon(this.random);
+    this.model.kill();
+    this.reopen(slots);
+  }
+
   private recover(slots: number): void {
-    const loaded = this.verifier.check(this.pmem, this.words, this.backing, true);
-    const held = this.verifier.contents(loaded, this.words, this.backing);
+    const { verifier, words, views } = this.world;
+    const loaded = verifier.check(this.pmem, words, this.backing, true);
+    const held = verifier.contents(loaded, words, this.backing);
     this.model.restart((sector) => held.get(sector)!);
-    this.views.restart();
+    views.restart();
+    this.reopen(slots);
+  }
+
+  private reopen(slots: number): void {
     this.makeSlots();
     try {
-      this.cache = this.open(this.pmem, this.backing, slots);
+      this.cache = this.world.open(this.pmem, this.backing, slots);
     } catch (error) {
       if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
       // The device failed during the open: the power goes, and it is sound again.
@@ -420,21 +369,30 @@ export class SimRun {
     this.crash(this.config.slots);
   }
 
-  /** An orderly close, and a new open. What is dirty stays in the log. */
-  private reopen(slots: number): void {
+  /**
+   * An orderly close, and a new open. What is dirty stays in the log; where the log has no room for it and
+   * never will, it is lost as in a crash.
+   */
+  private closeAndReopen(slots: number): void {
     const { cache } = this;
     for (const slot of this.slots) slot.next = undefined;
     cache.stopAccepting();
     this.settle(() => this.pending === 0);
     this.settle(() => {
       cache.requestClose();
-      return !cache.hasOpenKeys;
+      return !cache.hasOpenKeys || (cache.isLogStuck && cache.isWritebackHopeless);
     });
+    cache.hurryWriteback = true;
+    if (this.through) this.settle(() => cache.isClean || cache.isWritebackHopeless);
     cache.holdWriteback = true;
     this.settle(() => !cache.isBackingBusy);
     if (cache.failure) return;
-    this.model.flushed(this.model.tick);
-    this.recover(slots);
+    if (cache.hasOpenKeys) {
+      this.crash(slots);
+      return;
+    }
+    if (!this.through) this.model.flushed(this.model.tick);
+    this.reopen(slots);
   }
 
   /** Ends the run: everything answered, everything written back, all of it as the model says. */
@@ -442,29 +400,28 @@ export class SimRun {
     this.settle(() => this.pending === 0);
     if (this.cache.failure) this.stopped();
     this.pmem.fail({ after: Infinity, times: 0 });
-    drain(this.cache, this.backing, this.clock, this.random);
+    this.world.drain(this.cache, this.backing, this.random);
     this.cache.check();
+    this.world.corruption.expectNotPassed();
     for (const sector of this.model.written) {
-      const found = this.backing.durableTag(sector);
-      if (!this.model.isCurrent(sector, found))
-        throw new SimFailure(`after the drain the backing device is wrong: ${this.model.describe(sector, found)}`);
+      const found = this.heldAtTheEnd(sector);
+      if (this.model.isCurrent(sector, found) || this.mayLack(sector, found)) continue;
+      throw new SimFailure(`after the drain the backing device is wrong: ${this.model.describe(sector, found)}`);
     }
-    if (this.explores) this.explore();
+    if (this.explores) this.explorer.explore(this.random);
   }
-}
 
-/** Writes everything back, without errors. */
-export function drain(cache: Cache, backing: SimBacking, clock: SimClock, random: Random): void {
-  for (let turn = 0; turn < TURNS_MAX; turn++) {
-    cache.requestClose();
-    if (cache.step()) continue;
-    if (cache.failure) throw cache.failure;
-    if (backing.underWay > 0) backing.finish(random.below(backing.underWay));
-    else if (cache.isClean) return;
-    else if (cache.nextDeadlineMs < Infinity) clock.advance(Math.max(1, cache.nextDeadlineMs - clock.nowMs()));
-    else throw new SimFailure(`the drain is stuck: ${cache.writebackError?.message ?? cache.status().line}`);
+  /** What writearound has put past the cache nobody has asked to be made durable. */
+  private heldAtTheEnd(sector: number): number {
+    if (this.config.mode === 'writearound') return this.backing.newest(sector)?.tag ?? 0;
+    return this.backing.durableTag(sector);
   }
-  throw new SimFailure(`the drain does not end: ${cache.status().line}`);
+
+  /** The newest version went bad in the cache, so that the backing device has an older one. */
+  private mayLack(sector: number, found: number): boolean {
+    const { corruption, model } = this.world;
+    return found >= 0 && corruption.hasCurrent(sector, (id) => model.isCurrent(sector, id));
+  }
 }
 
 /** Runs a plan to its end. @throws what it finds wrong */
@@ -473,9 +430,4 @@ export function runPlan(plan: SimPlan): SimResult {
   for (const op of plan.ops) run.execute(op);
   run.finish();
   return run.result;
-}
-
-function hasGoodCopyAt(pmem: SimPmem, offset: number, lengthBytes: number): boolean {
-  const crcStored = new DataView(pmem.bytes.buffer).getUint32(offset, true);
-  return crcStored === structCrc(pmem.bytes, offset, lengthBytes);
 }

@@ -33,17 +33,27 @@ export class Suspects {
 
   /** @throws SimFailure if one is not in the cache. */
   judge(isMissing: (sector: number) => boolean): void {
+    this.update();
+    for (let n = 0; n < this.count; n++) {
+      const sector = this.list[n];
+      if (!isMissing(sector)) continue;
+      throw new SimFailure(`the backing device is wrong: ${this.model.describe(sector, this.held(sector))}`);
+    }
+  }
+
+  /** Calls `visit` with each, and the version that the backing device holds. */
+  each(visit: (sector: number, id: number) => void): void {
+    this.update();
+    for (let n = 0; n < this.count; n++) visit(this.list[n], this.held(this.list[n]));
+  }
+
+  private update(): void {
     const { model, changed } = this;
     for (const sector of changed) this.look(sector);
     changed.length = 0;
     for (; this.judged < model.madeDurable.length; this.judged++) {
       const id = model.madeDurable[this.judged];
       for (let sector = model.startOf(id); sector < model.endOf(id); sector++) this.look(sector);
-    }
-    for (let n = 0; n < this.count; n++) {
-      const sector = this.list[n];
-      if (!isMissing(sector)) continue;
-      throw new SimFailure(`the backing device is wrong: ${model.describe(sector, this.held(sector))}`);
     }
   }
 

@@ -8,6 +8,7 @@ import { bestCrc32c } from '../../src/engine/device/native.js';
 import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS, type Geometry } from '../../src/engine/media/geometry.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import { SimFailure, type Model } from './model.js';
+import type { Corruption } from './sim-corruption.js';
 import { describeContents, glanceAtStamp, readStamp } from './stamps.js';
 
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
@@ -23,6 +24,7 @@ export class Verifier {
   constructor(
     private readonly geometry: Geometry,
     private readonly model: Model,
+    private readonly corruption: Corruption,
   ) {
     this.covered = new Uint32Array(Math.ceil((model.sectors * SECTOR_BYTES) / SUBTREE_BYTES) * SUBTREE_SECTORS);
     this.skip = (sector) => this.covered[sector] === this.epoch;
@@ -47,11 +49,11 @@ export class Verifier {
    * @param thorough look at every word of every sector, and check the CRCs of dead payload too.
    */
   check(device: PmemReader, words: Int32Array, backing: SimBacking, thorough: boolean): LoadedCache {
-    const loaded = this.load(device, thorough);
-    const { model } = this;
+    const { model, corruption } = this;
+    const loaded = this.load(device, thorough && !corruption.isAny);
     this.epoch++;
     this.eachCached(loaded, words, thorough, (sector, id, at) => {
-      if (!model.maySurvive(sector, id)) {
+      if (!model.maySurvive(sector, id) && corruption.badVersionAt(at / WORDS_PER_SECTOR) === undefined) {
         throw new SimFailure(
           `after a crash the cache is wrong: ${model.describe(sector, id)}; found ${describeContents(words, at)}`,
         );
@@ -70,9 +72,11 @@ export class Verifier {
     const held = new Map<number, number>();
     for (const sector of this.model.written) held.set(sector, backing.durableTag(sector));
     this.epoch++;
-    this.eachCached(loaded, words, true, (sector, id) => {
-      held.set(sector, id);
-      if (!this.model.maySurvive(sector, id)) throw new SimFailure(`recovered: ${this.model.describe(sector, id)}`);
+    this.eachCached(loaded, words, true, (sector, id, at) => {
+      const bad = this.corruption.badVersionAt(at / WORDS_PER_SECTOR);
+      held.set(sector, bad ?? id);
+      if (bad === undefined && !this.model.maySurvive(sector, id))
+        throw new SimFailure(`recovered: ${this.model.describe(sector, id)}`);
     });
     return held;
   }

@@ -27,6 +27,7 @@ import { KSET_BYTES_MAX, KSET_HEADER_BYTES, KsetView } from '../../src/engine/me
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import { LINE_BYTES, type SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { SimFailure, type Model } from './model.js';
+import type { Corruption } from './sim-corruption.js';
 import { Suspects } from './sim-suspects.js';
 import { describeContents, NOT_A_STAMP, readStamp } from './stamps.js';
 
@@ -159,6 +160,7 @@ export class Views {
     private readonly pmem: SimPmem,
     private readonly backing: SimBacking,
     geometry: Geometry,
+    private readonly corruption: Corruption,
     private readonly load: Load,
   ) {
     this.words = new Int32Array(pmem.bytes.buffer, pmem.bytes.byteOffset, pmem.bytes.byteLength >>> 2);
@@ -195,6 +197,11 @@ export class Views {
     view.judged = this.model.madeDurable.length;
     this.suspects.judge((sector) => view.placeOf[sector] === NOWHERE);
     this.backing.eachVolatile(this.skip, this.visit);
+  }
+
+  /** Calls `visit` with each sector of which the backing device holds for certain what must not survive a crash. */
+  eachSuspect(visit: (sector: number, id: number) => void): void {
+    this.suspects.each(visit);
   }
 
   /** Compares what `judge` went by with what a recovery from scratch has found. */
@@ -355,7 +362,7 @@ export class Views {
         stampId[place] = id;
       }
     }
-    if (this.model.maySurvive(sector, id)) return;
+    if (this.model.maySurvive(sector, id) || this.corruption.badVersionAt(place) !== undefined) return;
     const found = describeContents(words, place * WORDS_PER_SECTOR);
     throw new SimFailure(`after a crash the cache is wrong: ${this.model.describe(sector, id)}; found ${found}`);
   }

@@ -4,7 +4,13 @@
  * that is broken is named, where a crash state only shows the damage.
  */
 import type { Cache } from '../../src/engine/cache.js';
-import { decodeCacheInfo, decodeGeneration, decodePosition, POSITION_BYTES } from '../../src/engine/media/codecs.js';
+import {
+  decodeCacheInfo,
+  decodeGeneration,
+  decodePosition,
+  POSITION_BYTES,
+  type Position,
+} from '../../src/engine/media/codecs.js';
 import { readDual, type ByteSource, type Dual } from '../../src/engine/media/dual.js';
 import {
   CACHE_INFO_COPIES,
@@ -12,6 +18,7 @@ import {
   DIRTY_TAIL_COPIES,
   generationCopies,
   KEY_TAIL_COPIES,
+  SECTOR_BYTES,
   SEGMENTS_OFFSET_BYTES,
   type CopyOffsets,
   type Geometry,
@@ -70,7 +77,7 @@ export class OrderWatch {
       this.twin(image, KEY_TAIL_COPIES, offset, 16, decodePosition);
       this.twin(image, DIRTY_TAIL_COPIES, offset, 16, decodePosition);
       if ((DIRTY_TAIL_COPIES as readonly number[]).includes(offset) && !isSamePlace(image, stored)) {
-        this.require('backing flush before dirty_tail', this.backing.volatileSectors === 0, 'written data is volatile');
+        this.dirtyTail(image, decodePosition(stored!));
       }
       return;
     }
@@ -85,6 +92,21 @@ export class OrderWatch {
     if (stored && length >= KSET_HEADER_BYTES && this.kset.attach(stored, 0).verdict(length, length) === 'ok') {
       this.ksetStore(image, offset);
     }
+  }
+
+  /** What dirty_tail is about to pass must be durable on the backing device. */
+  private dirtyTail(image: Image, next: Position): void {
+    const { chain, dirtyTail } = readMetadata(image, this.geometry);
+    const walker = new LogWalker(image, this.geometry, chain, dirtyTail.value!);
+    let sector = -1;
+    while (walker.next() && !walker.isAt(next)) {
+      const { kset } = walker;
+      for (let i = 0; i < kset.keyCount; i++) {
+        const end = (kset.keyOffsetBytes(i) + kset.keyLengthBytes(i)) / SECTOR_BYTES;
+        for (let s = kset.keyOffsetBytes(i) / SECTOR_BYTES; s < end; s++) if (this.backing.isVolatile(s)) sector = s;
+      }
+    }
+    this.require('backing flush before dirty_tail', sector < 0, `sector ${sector} is volatile`);
   }
 
   private twin<T>(

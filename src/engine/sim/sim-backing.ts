@@ -7,7 +7,7 @@
  * until a flush that was called after the write had ended has ended itself. A crash keeps, per sector and
  * independently, the durable contents or any of the volatile ones, those of writes still under way included;
  * a sector is never torn. A failed write may have written any of its sectors; a failed flush may have made
- * any durable and may have dropped any for good.
+ * any durable and may have dropped any for good, unless told not to.
  */
 import type { BackingDevice, BackingDone } from '../device/backing.js';
 import { PcacheError, type PcacheErrorCode } from '../errors.js';
@@ -29,6 +29,8 @@ export interface SimBackingOptions {
   readonly initial: (sector: number, target: Uint8Array, targetOffset: number) => void;
   /** Names the contents of a sector, so that a checker need not read them again; -1 for what it does not know. */
   readonly tagOf: (sector: number, bytes: Uint8Array, offset: number) => number;
+  /** A flush that fails loses nothing for good. */
+  readonly keepsOnFailedFlush?: boolean;
 }
 
 interface Call {
@@ -133,15 +135,15 @@ export class SimBacking implements BackingDevice {
       this.store(call, () => random.chance(0.5));
     } else {
       this.settle(call.serial, () => random.chance(0.5));
-      this.dropSome(random);
+      if (!this.options.keepsOnFailedFlush) this.dropSome(random);
     }
     const range = `${call.offsetBytes}+${call.lengthBytes}`;
     call.done(new PcacheError(code, `${this.path}: ${call.kind} of ${range} failed as asked`));
   }
 
-  /** Sectors with contents that a crash could lose. */
-  get volatileSectors(): number {
-    return this.pending.size;
+  /** Whether a sector has contents that a crash could lose. */
+  isVolatile(sector: number): boolean {
+    return this.pending.has(sector);
   }
 
   /** The newest contents of a sector, as a read would find them. */
@@ -187,6 +189,14 @@ export class SimBacking implements BackingDevice {
       if (kept >= 0) this.makeDurable(sector, versions[kept]);
     }
     this.pending.clear();
+  }
+
+  /** Whoever asked is gone: calls under way end as chance has it, and nobody is told. */
+  abandon(random: Random): void {
+    for (const call of this.calls.splice(0)) {
+      if (call.kind === 'write') this.store(call, () => random.chance(0.5));
+      else if (call.kind === 'flush' && random.chance(0.5)) this.settle(call.serial, () => true);
+    }
   }
 
   /** A device of its own as a crash at this moment may leave it. */

@@ -200,6 +200,13 @@ export class SimPmem implements Pmem {
     if (call >= this.failFrom && call < this.failUntil) throw new PcacheError('IO', `${this.path}: failed as asked`);
   }
 
+  /** The medium goes bad at one byte, which no store is pending for. */
+  spoil(offsetBytes: number, mask: number): void {
+    this.check(offsetBytes, 1);
+    this.bytes[offsetBytes] ^= mask;
+    this.historyFrom = this.storeCount; // this changed without a store
+  }
+
   // ---- crashes ----------------------------------------------------------------------------------------
 
   /** Bytes stored and not durable. */
