@@ -33,8 +33,13 @@ export type SimOp = { readonly id: number } &
   (
     | { readonly kind: 'submit'; readonly requests: readonly SimRequest[]; readonly next?: readonly SimRequest[] }
     | { readonly kind: 'step'; readonly times: number }
-    /** Ends calls under way at the backing device; `error` ends them badly. */
-    | { readonly kind: 'answer'; readonly times: number; readonly error?: 'IO' | 'NO_SPACE' }
+    /** Ends calls under way at the backing device; `error` ends them badly, `flushError` only flushes. */
+    | {
+        readonly kind: 'answer';
+        readonly times: number;
+        readonly error?: 'IO' | 'NO_SPACE';
+        readonly flushError?: 'IO' | 'NO_SPACE';
+      }
     | { readonly kind: 'clock'; readonly ms: number }
     | { readonly kind: 'gcPercent'; readonly percent: number }
     /** The power goes; the process ends at once and the devices live on; an orderly close. Then a new open. */
@@ -175,8 +180,11 @@ function makeOp(id: number, config: SimConfig, temper: Temper, random: Random): 
       return { id, kind, times: random.chance(0.2) ? random.between(1, 40) : random.between(1, 4) };
     case 'answer': {
       const times = random.chance(0.2) ? random.between(1, 20) : random.between(1, 3);
-      if (!random.chance(temper.errorShare)) return { id, kind, times };
-      return { id, kind, times: 1, error: random.chance(0.8) ? 'IO' : 'NO_SPACE' };
+      const error = random.chance(0.8) ? 'IO' : 'NO_SPACE';
+      if (random.chance(temper.errorShare)) return { id, kind, times: 1, error };
+      // Flushes are far fewer than reads and writes, and what fails with them is worse.
+      if (temper.errorShare > 0 && random.chance(0.5)) return { id, kind, times, flushError: error };
+      return { id, kind, times };
     }
     case 'clock':
       return { id, kind, ms: random.pick([1, 50, 999, 1000, 5000]) };

@@ -6,23 +6,17 @@ import type { Cache } from '../../src/engine/cache.js';
 import { PcacheError } from '../../src/engine/errors.js';
 import type { Position } from '../../src/engine/media/codecs.js';
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
-import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
+import { Op, RequestFlag, RequestState, type RequestGroup } from '../../src/engine/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { SimFailure, type Model } from './model.js';
 import { Explorer } from './sim-explore.js';
-import {
-  GROUP_REQUESTS_MAX,
-  GROUP_SECTORS_MAX,
-  type SimConfig,
-  type SimOp,
-  type SimPlan,
-  type SimRequest,
-} from './sim-plan.js';
+import type { SimConfig, SimOp, SimPlan, SimRequest } from './sim-plan.js';
+import { arenaMemory, Slot } from './sim-slot.js';
 import { ThroughOracle } from './sim-through.js';
 import { SimWorld, TURNS_MAX } from './sim-world.js';
-import { describeContents, readStamp, stamp, wordsOf } from './stamps.js';
+import { describeContents, readStamp, stamp } from './stamps.js';
 
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
 const GROUPS = 6;
@@ -40,30 +34,6 @@ export interface SimOptions {
   readonly explores?: boolean;
   /** Each crash state also costs one copy of one dual structure. */
   readonly losesTwins?: boolean;
-}
-
-/** Memory of the groups, shared by all runs of a process: it is overwritten before each use. */
-const arenas: Uint8Array[] = [];
-function arenaMemory(n: number): Uint8Array {
-  return (arenas[n] ??= new Uint8Array(GROUP_SECTORS_MAX * SECTOR_BYTES));
-}
-
-class Slot {
-  readonly words: Int32Array;
-  readonly group: RequestGroup;
-  readonly writeId = new Int32Array(GROUP_REQUESTS_MAX);
-  readonly tick = new Float64Array(GROUP_REQUESTS_MAX);
-  readonly floors: (Float64Array | undefined)[] = new Array<Float64Array | undefined>(GROUP_REQUESTS_MAX).fill(
-    undefined,
-  );
-  readonly ended = new Uint8Array(GROUP_REQUESTS_MAX);
-  /** What to submit when the group has ended, if it does not end at once. */
-  next: readonly SimRequest[] | undefined;
-
-  constructor(pmem: SimPmem, memory: Uint8Array) {
-    this.words = wordsOf(memory);
-    this.group = new RequestGroup(GROUP_REQUESTS_MAX, pmem.registerArena(memory));
-  }
 }
 
 export class SimRun {
@@ -133,7 +103,7 @@ export class SimRun {
         for (let n = 0; n < op.times && this.cache.step(); n++);
         break;
       case 'answer':
-        for (let n = 0; n < op.times && this.backing.underWay > 0; n++) this.answer(op.error);
+        for (let n = 0; n < op.times && this.backing.underWay > 0; n++) this.answer(op);
         break;
       case 'clock':
         this.world.clock.advance(op.ms);
@@ -176,11 +146,12 @@ export class SimRun {
     }
   }
 
-  private answer(error?: 'IO' | 'NO_SPACE'): void {
+  private answer({ error, flushError }: Pick<SimOp & { kind: 'answer' }, 'error' | 'flushError'> = {}): void {
     const which = this.random.below(this.backing.underWay);
-    if (error) {
+    const code = error ?? (this.backing.kindOf(which) === 'flush' ? flushError : undefined);
+    if (code) {
       this.errorsInjected = true;
-      this.backing.finishWithError(which, this.random, error);
+      this.backing.finishWithError(which, this.random, code);
     } else {
       this.backing.finish(which);
     }
