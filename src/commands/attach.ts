@@ -75,6 +75,16 @@ Zeroes are written like other data, and there is no TRIM, since dm-pcache has no
       description: 'file for the process number, written when clients can connect',
       helpValue: 'FILE',
     }),
+    'control': Flags.string({
+      description: 'control socket for "pcache status" and "pcache tune" (the socket\'s name with .control behind it)',
+      helpValue: 'PATH',
+    }),
+    'metrics': Flags.integer({
+      description: 'TCP port on 127.0.0.1 for metrics that Prometheus reads; 0 takes a free one',
+      min: 0,
+      max: 65535,
+      helpValue: 'N',
+    }),
   };
 
   async run(): Promise<AttachResult> {
@@ -95,13 +105,16 @@ Zeroes are written like other data, and there is no TRIM, since dm-pcache has no
           verifyReads: flags['verify-reads'],
           exec: flags.exec,
           pidFile: flags['pid-file'],
+          controlPath: flags.control,
+          metricsPort: flags.metrics,
           drain: flags.drain,
           json: this.jsonEnabled(),
           native: this.nativeEnabled,
         },
         {
-          serving: (uri, sizeBytes) => {
+          serving: (uri, sizeBytes, metricsPort) => {
             progress.stop();
+            if (metricsPort !== undefined) this.note(`metrics at http://${LOOPBACK}:${metricsPort}/metrics`);
             this.note(`serving ${formatBytes(sizeBytes)} at ${uri}`);
           },
           begins: (phase) => {

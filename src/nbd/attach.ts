@@ -13,9 +13,12 @@ import { Cache, CacheDriver, fromSystemError, PcacheError, readMetadataOf, type 
 import { LogicalReader } from '../engine/inspect/logical-reader.js';
 import { loadForInspection, openForInspection } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
+import { ControlServer, controlPathOf, type Tuned } from './control.js';
 import { runCommand, type CommandEnd } from './exec.js';
-import { listen, type Address, type Listener } from './listen.js';
+import { listen, type Address } from './listen.js';
+import { serveMetrics } from './metrics.js';
 import { NbdServer } from './server.js';
+import { StatusReporter } from './status.js';
 import { CacheStore, ReadOnlyStore, type Store } from './store.js';
 
 export interface AttachOptions {
@@ -33,6 +36,10 @@ export interface AttachOptions {
   /** Command to run while attached; it ends with it. */
   readonly exec: string | undefined;
   readonly pidFile: string | undefined;
+  /** Control socket; beside the socket when undefined, and none when there is only a port. */
+  readonly controlPath: string | undefined;
+  /** TCP port on the loopback address for metrics. */
+  readonly metricsPort: number | undefined;
   readonly drain: boolean;
   /** A JSON document goes to standard output, so nothing else may. */
   readonly json: boolean;
@@ -42,7 +49,7 @@ export interface AttachOptions {
 /** What `attach` tells while it runs. */
 export interface AttachObserver {
   /** Clients can connect. */
-  serving(uri: string, sizeBytes: number): void;
+  serving(uri: string, sizeBytes: number, metricsPort: number | undefined): void;
   begins(phase: 'stop' | 'drain'): void;
   /** Asked for; `stop` ends it in order. */
   onInterrupt(stop: () => void): void;
@@ -67,6 +74,7 @@ interface Served {
   readonly store: Store;
   /** Absent when served read-only. */
   readonly driver: CacheDriver | undefined;
+  readonly durability: string;
   closeDevices(): void;
 }
 
@@ -114,7 +122,12 @@ function openReadOnly({ cachePath, backingPath, dataCrc, native }: AttachOptions
     const loaded = loadForInspection(devices);
     refuseOtherCrc(cachePath, loaded.metadata.flags.dataCrc, dataCrc);
     const reader = new LogicalReader(devices.pmem, loaded, devices.backing);
-    return { store: new ReadOnlyStore(reader), driver: undefined, closeDevices: () => devices.close() };
+    return {
+      store: new ReadOnlyStore(reader),
+      driver: undefined,
+      durability: 'read-only',
+      closeDevices: () => devices.close(),
+    };
   } catch (error) {
     devices.close();
     throw error;
@@ -137,7 +150,7 @@ function openCache(options: AttachOptions): Served {
     const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads });
     if (gcPercent !== undefined) cache.setGcPercent(gcPercent);
     const driver = new CacheDriver(cache, clock);
-    return { store: new CacheStore(driver, pmem), driver, closeDevices };
+    return { store: new CacheStore(driver, pmem), driver, durability: pmem.durability, closeDevices };
   } catch (error) {
     closeDevices();
     throw error;
@@ -146,11 +159,13 @@ function openCache(options: AttachOptions): Served {
 
 /** How often a running cache is looked at, whether its device has failed. */
 const FAILURE_CHECK_MS = 500;
+/** Metrics are for this machine; what carries them further is the monitoring's. */
+const METRICS_HOST = '127.0.0.1';
 
 /** The cache while it is served. */
 class Session {
   private readonly server: NbdServer;
-  private listener: Listener | undefined;
+  private readonly listeners: { close(): void }[] = [];
   /** What is to be removed at the end. */
   private readonly leftovers: string[] = [];
   private isDriverClosed = false;
@@ -170,13 +185,15 @@ class Session {
   async run(stopped: Promise<void>): Promise<AttachResult> {
     const { options, observer, server, served } = this;
     const address = this.address();
-    this.listener = await listen(address, server.accept);
-    const uri = uriOf(address, this.listener.port);
+    const listener = await listen(address, server.accept);
+    this.listeners.push(listener);
+    const uri = uriOf(address, listener.port);
+    const metricsPort = await this.openControl(address, uri);
     if (options.pidFile !== undefined) this.writePidFile(options.pidFile);
-    observer.serving(uri, served.store.sizeBytes);
+    observer.serving(uri, served.store.sizeBytes, metricsPort);
     const command = await this.untilTheEnd(address, uri, stopped);
     observer.begins('stop');
-    this.listener.close();
+    this.closeListeners();
     await server.stop();
     const dirty = await this.closeCache();
     const { stats } = server;
@@ -188,7 +205,7 @@ class Session {
       readBytes: stats.readBytes,
       writeBytes: stats.writeBytes,
       failedRequests: stats.failedRequests,
-      connections: stats.connectionsTotal,
+      connections: stats.accepted,
       dirty,
       command,
     };
@@ -201,6 +218,46 @@ class Session {
     const folder = mkdtempSync(join(tmpdir(), 'pcache-'));
     this.leftovers.push(folder);
     return { path: join(folder, 'socket') };
+  }
+
+  /** Opens the control socket and what else tells of the cache. @returns the port of the metrics, if any */
+  private async openControl(address: Address, uri: string): Promise<number | undefined> {
+    const { options, served, server } = this;
+    const reporter = new StatusReporter({
+      cachePath: options.cachePath,
+      backingPath: options.backingPath,
+      uri,
+      sizeBytes: served.store.sizeBytes,
+      readOnly: served.store.isReadOnly,
+      stats: server.stats,
+      driver: served.driver,
+      durability: served.durability,
+      nowMs: () => performance.now(),
+    });
+    const path = options.controlPath ?? ('path' in address ? controlPathOf(address.path) : undefined);
+    if (path !== undefined) {
+      const control = new ControlServer({
+        status: () => reporter.status(),
+        tune: (gcPercent) => this.tune(gcPercent),
+      });
+      this.listeners.push(await listen({ path: resolve(path) }, control.accept), control);
+    }
+    if (options.metricsPort === undefined) return undefined;
+    const endpoint = await serveMetrics(METRICS_HOST, options.metricsPort, () => reporter.status());
+    this.listeners.push(endpoint);
+    return endpoint.port;
+  }
+
+  private tune(gcPercent: number): Tuned {
+    const { driver } = this.served;
+    if (driver === undefined) throw new PcacheError('NO_ACCESS', 'the cache is served read-only; nothing can be set');
+    driver.cache.setGcPercent(gcPercent);
+    driver.kick();
+    return { gcPercent };
+  }
+
+  private closeListeners(): void {
+    for (const listener of this.listeners.splice(0)) listener.close();
   }
 
   private writePidFile(path: string): void {
@@ -250,7 +307,7 @@ class Session {
 
   /** Undoes whatever `run` has left. */
   async close(): Promise<void> {
-    this.listener?.close();
+    this.closeListeners();
     // After a failure: what was acknowledged goes to the log all the same, if it can.
     if (!this.isDriverClosed) await this.served.driver?.close().catch(() => {});
     for (const path of this.leftovers) rmSync(path, { recursive: true, force: true });

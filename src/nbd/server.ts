@@ -39,9 +39,9 @@ export class NbdServer {
   /** Takes a client that has just connected, not yet read from. */
   readonly accept = (socket: Socket): void => {
     const { stats } = this;
-    stats.connectionsTotal++;
+    stats.accepted++;
     if (this.isStopping || this.connections.size >= (this.options.connectionsMax ?? CONNECTIONS_MAX)) {
-      stats.connectionsRefused++;
+      stats.refused++;
       socket.destroy();
       return;
     }

@@ -9,6 +9,8 @@ import type { Receiver, Transport } from './transport.js';
 
 /** For what is received before a client is let in, and first after a pause. */
 const SPARE_BYTES = 64 * 1024;
+/** How long the other side may take to close after we have. */
+const GOODBYE_MAX_MS = 2_000;
 
 interface HandleHolder {
   _handle?: object | null;
@@ -28,6 +30,8 @@ export class SocketTransport implements Transport {
   private readonly spare = Buffer.allocUnsafe(SPARE_BYTES);
   private current: Uint8Array = this.spare;
   private isClosed = false;
+  /** We have said goodbye: what still comes is thrown away, so that the client gets our last replies. */
+  private isEnded = false;
 
   constructor(
     accepted: Socket,
@@ -67,14 +71,17 @@ export class SocketTransport implements Transport {
 
   private read(count: number): boolean {
     const { current, receiver } = this;
+    if (this.isEnded) return true;
     return current === this.spare ? receiver.take(this.spare.subarray(0, count)) : receiver.taken(count);
   }
 
   private listen(socket: Socket, withClose: boolean): void {
     socket.on('data', (bytes: Buffer) => {
-      if (!this.receiver.take(bytes)) socket.pause();
+      if (!this.isEnded && !this.receiver.take(bytes)) socket.pause();
     });
-    socket.on('end', () => this.receiver.ended());
+    socket.on('end', () => {
+      if (!this.isEnded) this.receiver.ended();
+    });
     socket.on('error', () => socket.destroy());
     if (withClose) {
       socket.on('close', () => {
@@ -115,7 +122,12 @@ export class SocketTransport implements Transport {
     this.socket.resume();
   }
   end(): void {
+    if (this.isEnded) return;
+    this.isEnded = true;
     this.socket.end();
+    this.socket.resume();
+    const timer = setTimeout(() => this.socket.destroy(), GOODBYE_MAX_MS);
+    this.socket.once('close', () => clearTimeout(timer));
   }
   destroy(): void {
     this.socket.destroy();

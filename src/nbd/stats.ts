@@ -7,8 +7,8 @@ export const KIND_NAMES = ['readHit', 'readMiss', 'write', 'flush'] as const;
 
 export class ServerStats {
   connections = 0;
-  connectionsTotal = 0;
-  connectionsRefused = 0;
+  accepted = 0;
+  refused = 0;
   /** Dropped since they broke the protocol. */
   protocolErrors = 0;
 

@@ -8,10 +8,11 @@
  */
 import type { Arena } from '../engine/device/pmem.js';
 import { assert, Op, RequestFlag, RequestState } from '../engine/index.js';
+import { Answers } from './answers.js';
 import { whyRefused, type Refusal } from './checks.js';
 import { LongRequest } from './long-request.js';
 import { RING_OFFSET_BYTES } from './memory.js';
-import { BatchPool, NO_WINDOW, Ops, type Batch } from './ops.js';
+import { BatchPool, Ops, type Batch } from './ops.js';
 import {
   BLOCK_MIN_BYTES,
   Command,
@@ -22,8 +23,8 @@ import {
   REQUEST_MAGIC,
 } from './protocol.js';
 import { ReceiveWindows, WINDOW_BYTES } from './receive-windows.js';
-import { errorNumber, Replies } from './replies.js';
-import { Kind, type ServerStats } from './stats.js';
+import { Replies } from './replies.js';
+import type { ServerStats } from './stats.js';
 import type { Store } from './store.js';
 import type { Receiver, Transport } from './transport.js';
 
@@ -50,6 +51,7 @@ export class Transmission implements Receiver {
   readonly replies: Replies;
   private readonly windows: ReceiveWindows;
   private readonly batches: BatchPool;
+  private readonly answers: Answers;
   private readonly view: DataView;
   private batch: Batch | undefined;
 
@@ -61,8 +63,6 @@ export class Transmission implements Receiver {
   private writeRefusal: Refusal | undefined;
 
   private long: LongRequest | undefined;
-  /** Requests that have ended and found no room for their reply. */
-  private readonly late: number[] = [];
   /** Received elsewhere, and not yet put into a window. */
   private held: Uint8Array | undefined;
   /** Something is to be parsed, and has no room. */
@@ -85,6 +85,18 @@ export class Transmission implements Receiver {
     this.batches = new BatchPool(options.arena, (batch, request) => this.endedLater(batch, request));
     this.replies = new Replies(memory, RING_OFFSET_BYTES, options.transport, options.isStructured, () => {
       this.hasRoomAgain();
+    });
+    this.answers = new Answers({
+      ops: this.ops,
+      replies: this.replies,
+      windows: this.windows,
+      stats: options.stats,
+      nowMs: () => this.nowMs,
+      onPartEnded: (op) => this.long?.partEnded(op),
+      onUnanswerable: () => {
+        this.isEnding = true;
+        options.transport.destroy();
+      },
     });
     this.nowMs = options.nowMs();
   }
@@ -168,7 +180,7 @@ export class Transmission implements Receiver {
   }
 
   private hasRoomAgain(): void {
-    if (this.isStalled || this.isEnding || this.late.length > 0 || this.long !== undefined) this.schedule();
+    if (this.isStalled || this.isEnding || this.answers.isLate || this.long !== undefined) this.schedule();
   }
 
   /** Goes on soon: not from within whatever has called. */
@@ -184,7 +196,7 @@ export class Transmission implements Receiver {
   private run(): void {
     assert(!this.isRunning, 'a connection runs within itself');
     this.isRunning = true;
-    this.answerLate();
+    this.answers.late();
     for (;;) {
       this.isStalled = false;
       while (this.takeNext());
@@ -195,12 +207,6 @@ export class Transmission implements Receiver {
     }
     this.replies.flush();
     this.isRunning = false;
-  }
-
-  private answerLate(): void {
-    let answered = 0;
-    while (answered < this.late.length && this.answer(this.late[answered])) answered++;
-    if (answered > 0) this.late.splice(0, answered);
   }
 
   private endIfDone(): void {
@@ -236,7 +242,7 @@ export class Transmission implements Receiver {
     const { windows, view } = this;
     const at = windows.start;
     if (windows.end - at < REQUEST_BYTES) return false;
-    if (this.long !== undefined || this.late.length > 0) return this.stall();
+    if (this.long !== undefined || this.answers.isLate) return this.stall();
     if (view.getUint32(at) !== REQUEST_MAGIC) return this.fail('a request does not begin with its magic');
     const flags = view.getUint16(at + 4);
     const command = view.getUint16(at + 6);
@@ -288,7 +294,7 @@ export class Transmission implements Receiver {
 
   private refuse(op: number, { error, text }: Refusal): void {
     this.ops.refuse(op, error, text);
-    this.finish(op);
+    this.answers.finish(op);
   }
 
   private addRead(batch: Batch, op: number, region: number, offset: number, length: number): void {
@@ -320,7 +326,7 @@ export class Transmission implements Receiver {
         ring: this.replies.ring,
         batches: this.batches,
         submit: (batch) => this.submit(batch),
-        end: (ended) => this.end(ended),
+        end: (ended) => this.answers.end(ended),
         later: (step) =>
           setImmediate(() => {
             step();
@@ -417,10 +423,10 @@ export class Transmission implements Receiver {
     this.nowMs = nowMs();
     // Reads first: their replies then lie one behind another, and the short ones behind them.
     for (let i = 0; i < group.count; i++) {
-      if (group.op[i] === Op.read && group.state[i] !== RequestState.pending) this.partEnded(batch, i);
+      if (group.op[i] === Op.read && group.state[i] !== RequestState.pending) this.answers.partEnded(batch, i);
     }
     for (let i = 0; i < group.count; i++) {
-      if (group.op[i] !== Op.read && group.state[i] !== RequestState.pending) this.partEnded(batch, i);
+      if (group.op[i] !== Op.read && group.state[i] !== RequestState.pending) this.answers.partEnded(batch, i);
     }
     if (left === 0) this.batches.give(batch);
   }
@@ -428,84 +434,8 @@ export class Transmission implements Receiver {
   /** A request of a batch has ended after `submit`. */
   private endedLater(batch: Batch, i: number): void {
     this.nowMs = this.options.nowMs();
-    this.partEnded(batch, i);
+    this.answers.partEnded(batch, i);
     if (batch.group.pending === 0) this.batches.give(batch);
     this.schedule();
-  }
-
-  private partEnded(batch: Batch, i: number): void {
-    const { ops } = this;
-    const { group } = batch;
-    const op = batch.op[i];
-    ops.parts[op]--;
-    const failed = group.state[i] === RequestState.failed;
-    if (failed && ops.error[op] === 0) {
-      const cause = group.errors[i];
-      ops.refuse(op, errorNumber(cause), cause?.message ?? '');
-    }
-    if (group.op[i] === Op.read) this.readEnded(batch, i, failed);
-    else if (group.op[i] === Op.write && batch.window[i] !== NO_WINDOW) this.windows.unpin(batch.window[i]);
-    this.long?.partEnded(op);
-    if (ops.parts[op] === 0) this.end(op);
-  }
-
-  /** All parts of a request have ended. */
-  private end(op: number): void {
-    if (this.ops.command[op] === Command.read) this.answered(op);
-    else this.finish(op);
-  }
-
-  private readEnded(batch: Batch, i: number, failed: boolean): void {
-    const { ops, replies } = this;
-    const { group } = batch;
-    const op = batch.op[i];
-    const region = batch.region[i];
-    if (group.missBytes[i] > 0) ops.missed[op] = 1;
-    if (ops.command[op] === Command.cache) {
-      replies.ring.release(region);
-      return;
-    }
-    const isLast = ops.parts[op] === 0;
-    const header = group.arenaOffsetBytes[i] - replies.ring.startOf(region);
-    if (!failed) {
-      const { offsetBytes, lengthBytes } = group;
-      replies.data(region, header, lengthBytes[i], offsetBytes[i], isLast, ops.cookieHigh[op], ops.cookieLow[op]);
-    } else if (header > 0) {
-      const text = replies.textOf(ops.text[op]);
-      replies.error(region, ops.error[op], text, isLast, ops.cookieHigh[op], ops.cookieLow[op]);
-    } else {
-      // In a simple reply that has begun there is no way to say it.
-      replies.ring.release(region);
-      this.isEnding = true;
-      this.options.transport.destroy();
-    }
-  }
-
-  /** Answers a request without data that has ended, at once or when there is room. */
-  private finish(op: number): void {
-    if (!this.answer(op)) this.late.push(op);
-  }
-
-  private answer(op: number): boolean {
-    const { ops, replies } = this;
-    if (ops.isSilent[op] === 1) {
-      ops.release(op);
-      return true;
-    }
-    if (!replies.acknowledge(ops.error[op], ops.text[op], ops.cookieHigh[op], ops.cookieLow[op])) return false;
-    this.answered(op);
-    return true;
-  }
-
-  private answered(op: number): void {
-    const { ops } = this;
-    const { stats } = this.options;
-    const command = ops.command[op];
-    if (ops.error[op] !== 0) stats.failedRequests++;
-    let kind: number = Kind.write;
-    if (command === Command.read) kind = ops.missed[op] === 0 ? Kind.readHit : Kind.readMiss;
-    else if (command === Command.flush) kind = Kind.flush;
-    if (command !== Command.cache) stats.latency[kind].record((this.nowMs - ops.receivedMs[op]) * 1e6);
-    ops.release(op);
   }
 }

@@ -1,0 +1,83 @@
+/** `pcache status`: how an attached cache stands. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Flags } from '@oclif/core';
+import { ControlClient } from '../nbd/control.js';
+import { metricsText } from '../nbd/metrics.js';
+import type { AttachStatus } from '../nbd/status.js';
+import { PcacheCommand } from '../output/base-command.js';
+import { remember, statusText, type History } from '../output/status-report.js';
+
+const CLEAR = '\x1b[H\x1b[J';
+
+export default class Status extends PcacheCommand {
+  static override summary = 'Show how an attached cache stands: hits, throughput, latency, what is dirty.';
+  static override description = `Counts are since the cache was attached; with --watch those of the last interval, until SIGINT. Latency is from
+receiving a request to handing its reply to the socket, good to 6 percent. With --watch --json each look is one
+line of JSON.`;
+
+  static override examples = [
+    { description: 'Look once.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock' },
+    { description: 'Watch it.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock --watch' },
+  ];
+
+  static override flags = {
+    socket: Flags.string({
+      description: 'socket that the cache is served on, or its control socket',
+      required: true,
+      helpValue: 'PATH',
+    }),
+    watch: Flags.boolean({ description: 'look again and again' }),
+    interval: Flags.integer({ description: 'seconds between two looks', default: 1, min: 1, helpValue: 'S' }),
+    prometheus: Flags.boolean({ description: 'print metrics as Prometheus reads them', exclusive: ['watch', 'json'] }),
+  };
+
+  async run(): Promise<AttachStatus | undefined> {
+    const { flags } = await this.parse(Status);
+    const client = await ControlClient.connect(flags.socket);
+    try {
+      const status = await client.status();
+      if (flags.watch) return await this.watch(client, status, flags.interval);
+      this.print(
+        flags.prometheus
+          ? metricsText(status)
+          : statusText(status, undefined, undefined, (title) => this.style.bold(title)),
+      );
+      return status;
+    } finally {
+      client.close();
+    }
+  }
+
+  private async watch(client: ControlClient, first: AttachStatus, intervalSeconds: number): Promise<undefined> {
+    const stopping = new AbortController();
+    const release = this.onInterrupt(() => stopping.abort());
+    const history: History = { readBytesPerSecond: [], writeBytesPerSecond: [] };
+    let earlier: AttachStatus | undefined;
+    let status = first;
+    try {
+      while (!this.interrupted) {
+        if (earlier) remember(history, status, earlier);
+        await this.show(status, earlier, history);
+        await sleep(intervalSeconds * 1000, undefined, { signal: stopping.signal }).catch(() => {});
+        if (this.interrupted) break;
+        earlier = status;
+        status = await client.status();
+      }
+    } finally {
+      release();
+    }
+  }
+
+  private async show(status: AttachStatus, earlier: AttachStatus | undefined, history: History): Promise<void> {
+    const { output, style } = this;
+    const text = this.jsonEnabled()
+      ? `${JSON.stringify(status)}\n`
+      : `${output.isTerminal ? CLEAR : ''}${statusText(status, earlier, history, (title) => style.bold(title))}\n`;
+    if (!output.write(text)) await output.drained();
+  }
+
+  /** Under --watch every look has been printed already. */
+  override logJson(json: unknown): void {
+    if (json !== undefined) super.logJson(json);
+  }
+}

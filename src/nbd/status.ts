@@ -1,0 +1,131 @@
+/** How an attached cache stands, as the control socket and the metrics give it: plain data, made when asked for. */
+import type { Position } from '../engine/media/codecs.js';
+import type { CacheDriver, EngineStats } from '../engine/index.js';
+import type { HistogramSnapshot } from './histogram.js';
+import { KIND_NAMES, type ServerStats } from './stats.js';
+
+export type ServerCounters = Omit<ServerStats, 'latency' | 'countLong'>;
+export type LatencyKind = (typeof KIND_NAMES)[number];
+
+export interface CacheState {
+  /** The kernel's status line. */
+  readonly line: string;
+  readonly mode: string;
+  readonly durability: string;
+  readonly segments: number;
+  readonly segmentsUsed: number;
+  readonly gcPercent: number;
+  readonly keyHead: Position;
+  readonly dirtyTail: Position;
+  readonly keyTail: Position;
+  /** In the log and not on the backing device, older versions included; as of `dirtyAgeMs` ago. */
+  readonly dirtyKeys: number;
+  readonly dirtyBytes: number;
+  readonly dirtyAgeMs: number;
+  /** Keys are in open ksets that are not in the log yet. */
+  readonly openKeys: boolean;
+  readonly waitingRequests: number;
+  readonly pendingBackingReads: number;
+  readonly indexEntries: number;
+  readonly indexMemoryBytes: number;
+  readonly writebackError: string | null;
+  readonly failure: string | null;
+  readonly engine: EngineStats;
+}
+
+export interface AttachStatus {
+  readonly cachePath: string;
+  readonly backingPath: string;
+  readonly uri: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** Since clients could connect. */
+  readonly uptimeMs: number;
+  readonly server: ServerCounters;
+  readonly latency: Readonly<Record<LatencyKind, HistogramSnapshot>>;
+  /** Null when served read-only: then no cache runs. */
+  readonly cache: CacheState | null;
+}
+
+export interface StatusSource {
+  readonly cachePath: string;
+  readonly backingPath: string;
+  readonly uri: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly stats: ServerStats;
+  readonly driver: CacheDriver | undefined;
+  readonly durability: string;
+  readonly nowMs: () => number;
+}
+
+/** Counting what is dirty reads the log: it may take this part of the time. */
+const COUNTING_SHARE = 0.02;
+
+export class StatusReporter {
+  private readonly startedMs: number;
+  private dirty = { keys: 0, bytes: 0 };
+  private countedMs = -Infinity;
+  private countTookMs = 0;
+
+  constructor(private readonly source: StatusSource) {
+    this.startedMs = source.nowMs();
+  }
+
+  status(): AttachStatus {
+    const { cachePath, backingPath, uri, sizeBytes, readOnly, stats, nowMs } = this.source;
+    const { latency, ...server } = stats;
+    const snapshots = KIND_NAMES.map((name, kind) => [name, latency[kind].snapshot()] as const);
+    return {
+      cachePath,
+      backingPath,
+      uri,
+      sizeBytes,
+      readOnly,
+      uptimeMs: Math.round(nowMs() - this.startedMs),
+      server,
+      latency: Object.fromEntries(snapshots) as Record<LatencyKind, HistogramSnapshot>,
+      cache: this.cacheState(),
+    };
+  }
+
+  private cacheState(): CacheState | null {
+    const { driver, durability, nowMs } = this.source;
+    if (driver === undefined) return null;
+    const { cache } = driver;
+    this.countDirty();
+    const status = cache.status();
+    return {
+      line: status.line,
+      mode: status.mode,
+      durability,
+      segments: status.cacheSegments,
+      segmentsUsed: status.segmentsUsed,
+      gcPercent: status.gcPercent,
+      keyHead: status.keyHead,
+      dirtyTail: status.dirtyTail,
+      keyTail: status.keyTail,
+      dirtyKeys: this.dirty.keys,
+      dirtyBytes: this.dirty.bytes,
+      dirtyAgeMs: Math.round(nowMs() - this.countedMs),
+      openKeys: status.openKeys,
+      waitingRequests: status.waitingRequests,
+      pendingBackingReads: status.pendingBackingReads,
+      indexEntries: status.indexEntries,
+      indexMemoryBytes: status.indexMemoryBytes,
+      writebackError: status.writebackError?.message ?? null,
+      failure: cache.failure?.message ?? null,
+      engine: { ...status.stats },
+    };
+  }
+
+  private countDirty(): void {
+    const { driver, nowMs } = this.source;
+    const { cache } = driver!;
+    const now = nowMs();
+    if (cache.failure || now - this.countedMs < this.countTookMs / COUNTING_SHARE) return;
+    this.dirty = cache.dirtyInLog();
+    this.countedMs = nowMs();
+    this.countTookMs = this.countedMs - now;
+  }
+}

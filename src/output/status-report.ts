@@ -1,0 +1,165 @@
+/** How an attached cache stands, for people: since it was attached, or in the interval between two looks. Pure. */
+import { percentileNs, snapshotCount, snapshotSince } from '../nbd/histogram.js';
+import type { AttachStatus, LatencyKind } from '../nbd/status.js';
+import { renderReport } from './report.js';
+
+type Sections = Parameters<typeof renderReport>[0];
+type Row = Sections[number]['rows'][number];
+type Quantity = Row['values'][number];
+
+const KINDS: readonly (readonly [LatencyKind, string])[] = [
+  ['readHit', 'read hit'],
+  ['readMiss', 'read miss'],
+  ['write', 'write'],
+  ['flush', 'flush'],
+];
+const PERCENTILES = [50, 90, 99, 99.9, 100] as const;
+/** Looks that the dashboard remembers. */
+const HISTORY = 60;
+
+const text = (value: string): Quantity => ({ kind: 'text', value });
+const count = (value: number): Quantity => ({ kind: 'count', value });
+const bytes = (value: number): Quantity => ({ kind: 'bytes', value });
+
+/** Throughput of each interval so far. */
+export interface History {
+  readonly readBytesPerSecond: number[];
+  readonly writeBytesPerSecond: number[];
+}
+
+/** @param earlier the look before; without one all is since the start. */
+export function statusText(
+  status: AttachStatus,
+  earlier: AttachStatus | undefined,
+  history: History | undefined,
+  bold: (title: string) => string,
+): string {
+  const seconds = Math.max(status.uptimeMs - (earlier?.uptimeMs ?? 0), 1) / 1000;
+  return renderReport(
+    [
+      { title: 'Attached', rows: headRows(status) },
+      requestSection(status, earlier, seconds),
+      latencySection(status, earlier),
+      ...cacheSections(status, earlier, seconds),
+      ...(history ? [historySection(history)] : []),
+    ],
+    bold,
+  );
+}
+
+/** Adds the interval between two looks. */
+export function remember(history: History, status: AttachStatus, earlier: AttachStatus): void {
+  const seconds = Math.max(status.uptimeMs - earlier.uptimeMs, 1) / 1000;
+  const add = (series: number[], value: number) => {
+    series.push(value / seconds);
+    if (series.length > HISTORY) series.shift();
+  };
+  add(history.readBytesPerSecond, status.server.readBytes - earlier.server.readBytes);
+  add(history.writeBytesPerSecond, status.server.writeBytes - earlier.server.writeBytes);
+}
+
+function headRows(status: AttachStatus): Row[] {
+  const { cache, server } = status;
+  const rows: Row[] = [
+    { name: 'cache', values: [text(status.cachePath), ...(cache ? [text(`${cache.mode}, ${cache.durability}`)] : [])] },
+    { name: 'backing', values: [text(status.backingPath), bytes(status.sizeBytes)] },
+    { name: 'served at', values: [text(status.uri), ...(status.readOnly ? [text('read-only')] : [])] },
+    { name: 'for', values: [{ kind: 'duration-ns', value: status.uptimeMs * 1e6 }] },
+    { name: 'connections', values: [text(`${server.connections} now, ${server.accepted} in all`)] },
+  ];
+  if (cache?.failure) rows.push({ name: 'FAILED', values: [text(cache.failure)] });
+  if (cache?.writebackError) rows.push({ name: 'WRITE-BACK FAILS', values: [text(cache.writebackError)] });
+  return rows;
+}
+
+function requestSection(status: AttachStatus, earlier: AttachStatus | undefined, seconds: number): Sections[number] {
+  const { server } = status;
+  const before = earlier?.server;
+  const row = (name: string, requests: number, moved: number | undefined): Row => ({
+    name,
+    values: [
+      count(requests),
+      { kind: 'per-second', value: requests / seconds },
+      ...(moved === undefined ? [] : [bytes(moved), { kind: 'bytes-per-second', value: moved / seconds } as const]),
+    ],
+  });
+  const since = (key: keyof typeof server) => server[key] - (before?.[key] ?? 0);
+  return {
+    title: earlier ? 'Requests, in the last interval' : 'Requests',
+    head: ['', 'requests', 'rate', 'bytes', 'throughput'],
+    rows: [
+      row('reads', since('readRequests'), since('readBytes')),
+      row('writes', since('writeRequests'), since('writeBytes')),
+      row('zeroes', since('zeroRequests'), since('zeroBytes')),
+      row('flushes', since('flushRequests'), undefined),
+      row('failed', since('failedRequests'), undefined),
+    ],
+  };
+}
+
+function latencySection(status: AttachStatus, earlier: AttachStatus | undefined): Sections[number] {
+  return {
+    title: 'Latency',
+    head: ['', 'requests', ...PERCENTILES.map((percent) => (percent === 100 ? 'max' : `p${percent}`))],
+    rows: KINDS.map(([kind, name]) => {
+      const snapshot = earlier ? snapshotSince(status.latency[kind], earlier.latency[kind]) : status.latency[kind];
+      const requests = snapshotCount(snapshot);
+      const values = PERCENTILES.map((percent): Quantity => {
+        return { kind: 'duration-ns', value: percentileNs(snapshot, percent) };
+      });
+      return { name, values: [count(requests), ...(requests === 0 ? [] : values)] };
+    }),
+  };
+}
+
+function cacheSections(status: AttachStatus, earlier: AttachStatus | undefined, seconds: number): Sections {
+  const { cache } = status;
+  if (!cache) return [];
+  const { engine } = cache;
+  const before = earlier?.cache?.engine;
+  const since = (key: keyof typeof engine) => engine[key] - (before?.[key] ?? 0);
+  const place = ({ segment, offsetBytes }: { segment: number; offsetBytes: number }) =>
+    text(`${segment}:${offsetBytes}`);
+  const hitBytes = since('readBytes') - since('readMissBytes');
+  return [
+    {
+      title: 'Cache',
+      rows: [
+        { name: 'read hits', values: [{ kind: 'ratio', part: since('readHits'), whole: since('reads') }] },
+        { name: 'by bytes', values: [{ kind: 'ratio', part: hitBytes, whole: since('readBytes') }] },
+        {
+          name: 'segments in use',
+          values: [
+            { kind: 'ratio', part: cache.segmentsUsed, whole: cache.segments },
+            text(`${cache.segmentsUsed} of ${cache.segments}, gc_percent ${cache.gcPercent}`),
+          ],
+        },
+        { name: 'dirty', values: [bytes(cache.dirtyBytes), text(`in ${cache.dirtyKeys} keys`)] },
+        {
+          name: 'written back',
+          values: [
+            bytes(since('writebackBytes')),
+            { kind: 'bytes-per-second', value: since('writebackBytes') / seconds },
+          ],
+        },
+        { name: 'segments freed', values: [count(since('segmentsFreed'))] },
+        { name: 'waiting for room', values: [count(cache.waitingRequests)] },
+        { name: 'key_head', values: [place(cache.keyHead)] },
+        { name: 'dirty_tail', values: [place(cache.dirtyTail)] },
+        { name: 'key_tail', values: [place(cache.keyTail)] },
+        { name: 'index', values: [text(`${cache.indexEntries} entries in`), bytes(cache.indexMemoryBytes)] },
+        { name: 'status', values: [text(cache.line)] },
+      ],
+    },
+  ];
+}
+
+function historySection({ readBytesPerSecond, writeBytesPerSecond }: History): Sections[number] {
+  return {
+    title: 'Throughput over time',
+    rows: [
+      { name: 'reads', values: [{ kind: 'series', values: readBytesPerSecond }] },
+      { name: 'writes', values: [{ kind: 'series', values: writeBytesPerSecond }] },
+    ],
+  };
+}

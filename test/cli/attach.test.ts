@@ -1,0 +1,241 @@
+/** `pcache attach`, `status` and `tune` as a user meets them: options, refusals, ends, the control socket. */
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { AttachResult } from '../../src/nbd/attach.js';
+import type { AttachStatus } from '../../src/nbd/status.js';
+import { attach, BACKING_BYTES, makeDevices, type Attached } from '../nbd/attached.js';
+import { NbdClient } from '../nbd/client.js';
+import { runCli } from '../support/cli.js';
+import { makeImageFolder } from '../support/kernel.js';
+
+const folder = makeImageFolder();
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+let cache: string;
+let backing: string;
+let attached: Attached | undefined;
+
+beforeAll(async () => {
+  ({ cache, backing } = await makeDevices(folder));
+});
+afterEach(async () => {
+  await attached?.stop('SIGKILL');
+  attached = undefined;
+});
+
+const pcache = (...args: string[]) => runCli(args, { cwd: folder, env: { TMPDIR: folder } });
+const serve = async (...flags: string[]) => (attached = await attach(folder, [cache, backing, ...flags]));
+
+describe('attach refuses', () => {
+  it.each([
+    [[], 'where to listen is missing; give --socket PATH or --port N'],
+    [['--socket', 's', '--port', '0'], '--socket and --port exclude one another: give one'],
+    [['--socket', 's', '--read-only', '--drain'], '--drain writes; it does not go with --read-only'],
+    [['--socket', 's', '--data-crc'], 'was formatted with data_crc off; give --no-data-crc, or neither'],
+    [['--socket', 's', '--data-crc', '--read-only'], 'was formatted with data_crc off; give --no-data-crc, or neither'],
+    [['--socket', 's', '--verify-reads'], "reads can't be verified, the cache has no CRCs of its data"],
+    [['--socket', `${'s'.repeat(120)}`], 'too long for a socket; give a shorter path'],
+    [['--port', '0', '--address', '192.0.2.1'], '192.0.2.1: not an address of this machine; give one with --address'],
+    [['--socket', 's', '--address', '::1'], 'must be provided when using --address: --port'],
+  ])('%j', async (flags, message) => {
+    const { status, stdout, stderr } = await pcache('attach', cache, backing, ...flags);
+    expect([status, stdout]).toEqual([16, '']);
+    expect(stderr).toContain(message);
+  });
+
+  it('a cache over itself, and what is no cache', async () => {
+    const same = await pcache('attach', cache, cache, '--socket', 's');
+    expect(same).toMatchObject({ status: 16, stderr: expect.stringContaining('is the cache device itself') as string });
+    const foreign = await pcache('attach', backing, cache, '--socket', 's');
+    expect(foreign).toMatchObject({ status: 8, stderr: expect.stringContaining(`${backing}: `) as string });
+  });
+
+  it('devices that are attached already, naming by whom; so do fsck and writeback', async () => {
+    const { child } = await serve();
+    for (const command of ['attach', 'fsck', 'writeback']) {
+      const flags = command === 'attach' ? ['--socket', 'other'] : [];
+      const refused = await pcache(command, cache, backing, ...flags);
+      expect(refused.status).toBe(8);
+      expect(refused.stderr).toContain(`in use by pid ${child.pid} (node); stop that use first`);
+    }
+    const again = await pcache('attach', cache, backing, '--read-only', '--socket', 'other');
+    expect([again.status, again.stderr]).toEqual([8, expect.stringContaining(`pid ${child.pid} `)]);
+  });
+
+  it('a socket path where something else is', async () => {
+    const path = join(folder, 'not-a-socket');
+    writeFileSync(path, 'mine');
+    const { status, stderr } = await pcache('attach', cache, backing, '--socket', path);
+    expect([status, stderr]).toEqual([
+      8,
+      `pcache: ${path}: is there already and is no socket; give another --socket\n`,
+    ]);
+    expect(readFileSync(path, 'utf8')).toBe('mine');
+  });
+});
+
+describe('attach --exec', () => {
+  it('runs the command with where to connect, ends with it and its status, and leaves nothing behind', async () => {
+    const before = readdirSync(folder);
+    const command = 'test -S "$PCACHE_SOCKET" && test "$PCACHE_URI" = "nbd+unix:///?socket=$PCACHE_SOCKET" && exit 7';
+    expect((await pcache('attach', cache, backing, '--exec', command)).status).toBe(7);
+    expect(readdirSync(folder)).toEqual(before);
+  });
+
+  it('with --json keeps what the command says off standard output', async () => {
+    const { status, stdout, stderr } = await pcache('attach', cache, backing, '--exec', 'echo hello', '--json');
+    expect(status).toBe(0);
+    expect(stderr).toContain('hello\n');
+    expect(JSON.parse(stdout)).toMatchObject({ command: { status: 0 }, dirty: { dirtyKeys: 0 }, readOnly: false });
+  });
+
+  it('ends the command when it is told to end', async () => {
+    const end = await runCli(['attach', cache, backing, '--exec', 'echo up >&2; exec sleep 60'], {
+      env: { TMPDIR: folder },
+      onStderr: (child, text) => {
+        if (/^up$/m.test(text)) child.kill('SIGTERM');
+      },
+    });
+    expect(end.status).toBe(143);
+    expect(end.stdout).toMatch(/^dirty: /m);
+  });
+});
+
+describe('attach', () => {
+  it('writes a pid file while it serves, and says at the end what is dirty', async () => {
+    const pidFile = join(folder, 'pid');
+    const { child, uri, socket } = await serve('--pid-file', pidFile, '--gc-percent', '0');
+    expect(uri).toBe(`nbd+unix:///?socket=${socket}`);
+    expect(readFileSync(pidFile, 'utf8')).toBe(`${child.pid}\n`);
+    const { status, stdout } = await attached!.stop('SIGINT');
+    expect(status).toBe(130);
+    expect((JSON.parse(stdout) as AttachResult).dirty).toEqual({ dirtyKeys: 0, dirtyBytes: 0 });
+    expect(existsSync(pidFile)).toBe(false);
+    expect(readdirSync(folder).filter((name) => name.startsWith('pc.sock'))).toEqual([]);
+    expect((await pcache('info', cache)).stdout).toMatch(/^gc_percent: +0$/m);
+  });
+
+  it('keeps what was flushed when it is killed, and takes the place of the socket left behind', async () => {
+    const { socket } = await serve();
+    const client = await NbdClient.connect(socket);
+    await client.write(8192, Buffer.alloc(4096, 0x77));
+    await client.flush();
+    await attached!.stop('SIGKILL');
+    expect(existsSync(socket)).toBe(true);
+    await serve();
+    const again = await NbdClient.connect(socket);
+    expect((await again.read(8192, 4096)).equals(Buffer.alloc(4096, 0x77))).toBe(true);
+    again.close();
+  });
+
+  it('with --drain leaves nothing dirty, whatever was written just before', async () => {
+    const { socket } = await serve('--drain');
+    const client = await NbdClient.connect(socket);
+    for (let n = 0; n < 50; n++) await client.write(n * 65536, Buffer.alloc(65536, n + 1));
+    client.close();
+    expect((await attached!.result()).dirty).toEqual({ dirtyKeys: 0, dirtyBytes: 0 });
+    expect(readFileSync(backing)[49 * 65536]).toBe(50);
+  });
+
+  it('listens on a TCP port of the loopback address', async () => {
+    const child = spawn(process.execPath, ['bin/run.js', 'attach', cache, backing, '--port', '0'], { stdio: 'pipe' });
+    const text = await new Promise<string>((resolve) =>
+      child.stderr.once('data', (data: Buffer) => resolve(data.toString())),
+    );
+    const [, port] = /at nbd:\/\/127\.0\.0\.1:(\d+)$/m.exec(text)!;
+    const client = await NbdClient.connect({ host: '127.0.0.1', port: Number(port) });
+    expect(client.sizeBytes).toBe(BACKING_BYTES);
+    client.close();
+    child.kill('SIGTERM');
+    await new Promise((resolve) => child.on('close', resolve));
+  });
+});
+
+describe('status and tune', () => {
+  it('tell and set, by the socket or the control socket', async () => {
+    const { socket } = await serve();
+    const client = await NbdClient.connect(socket);
+    await client.write(1 << 20, Buffer.alloc(8192, 3));
+    await client.read(1 << 20, 4096);
+    await client.read(9 << 20, 4096);
+    await client.flush();
+    const { stdout } = await pcache('status', '--socket', socket, '--json');
+    const status = JSON.parse(stdout) as AttachStatus;
+    expect(status).toMatchObject({ sizeBytes: BACKING_BYTES, readOnly: false, cachePath: cache });
+    expect(status.server).toMatchObject({ connections: 1, readRequests: 2, readBytes: 8192, writeBytes: 8192 });
+    expect(status.cache!.engine).toMatchObject({ reads: 2, readHits: 1, writes: 1, flushes: 1 });
+    const counts = Object.fromEntries(Object.entries(status.latency).map(([kind, [[, count]]]) => [kind, count]));
+    expect(counts).toEqual({ readHit: 1, readMiss: 1, write: 1, flush: 1 });
+    expect((await pcache('tune', '--socket', `${socket}.control`, 'gc_percent=33')).stdout).toBe('gc_percent: 33\n');
+    const text = (await pcache('status', '--socket', socket)).stdout;
+    expect(text).toMatch(/^ {2}segments in use .*gc_percent 33$/m);
+    expect(text).toMatch(/^ {2}read hits +50\.0%$/m);
+    client.close();
+  });
+
+  it('--watch looks again until it is interrupted, as lines of JSON too', async () => {
+    const { socket } = await serve();
+    const looks = await runCli(['status', '--socket', socket, '--watch', '--json'], {
+      onStart: (child) => void setTimeout(() => child.kill('SIGINT'), 2600),
+    });
+    expect(looks.status).toBe(130);
+    const lines = looks.stdout.trimEnd().split('\n');
+    expect(lines.length).toBeGreaterThan(1);
+    const uptimes = lines.map((line) => (JSON.parse(line) as AttachStatus).uptimeMs);
+    expect(uptimes[1] - uptimes[0]).toBeGreaterThan(900);
+  });
+
+  it('give metrics to Prometheus, on request only', async () => {
+    const texts: string[] = [];
+    await runCli(['attach', cache, backing, '--metrics', '0', '--exec', 'sleep 2'], {
+      env: { TMPDIR: folder },
+      onStderr: (_, stderr) => {
+        const url = /^pcache: metrics at (\S+)$/m.exec(stderr)?.[1];
+        if (url && texts.length === 0) {
+          texts.push('');
+          void fetch(url).then(async (response) => (texts[0] = await response.text()));
+        }
+      },
+    });
+    expect(texts[0]).toMatch(/^pcache_size_bytes 268435456$/m);
+    expect(texts[0]).toMatch(/^pcache_request_duration_seconds_count\{kind="write"\} 0$/m);
+    const names = texts[0].split('\n').filter((line) => line.startsWith('# TYPE'));
+    expect(new Set(names).size).toBe(names.length);
+  });
+
+  it('refuse in one line', async () => {
+    const { socket } = await serve('--read-only');
+    const tune = (setting: string) => pcache('tune', '--socket', socket, setting);
+    expect(await tune('gc_percent=91')).toMatchObject({
+      status: 8,
+      stderr: expect.stringContaining('read-only') as string,
+    });
+    expect((await tune('mode=x')).status).toBe(16);
+    const none = await pcache('status', '--socket', join(folder, 'nowhere'));
+    expect([none.status, none.stderr]).toEqual([
+      8,
+      expect.stringMatching(/no cache is served there; give the --socket/),
+    ]);
+  });
+
+  it('the control socket survives nonsense', async () => {
+    const { socket } = await serve();
+    const ask = (text: string) =>
+      new Promise<string>((resolve) => {
+        const control = connect(`${socket}.control`);
+        let reply = '';
+        control.setEncoding('utf8').on('data', (piece: string) => (reply += piece));
+        control.on('close', () => resolve(reply));
+        control.on('error', () => {});
+        control.end(text);
+      });
+    expect(await ask('{}\n[]\nnull\n7\n{"command":"tune"}\n{"command":"tune","gcPercent":1.5}\n{"\n')).toMatch(
+      /^(\{"error":\{"code":"USAGE","message":"[^"]+"\}\}\n){7}$/,
+    );
+    expect(await ask('x'.repeat(100_000))).toBe('');
+    expect((await pcache('status', '--socket', socket)).status).toBe(0);
+  });
+});
