@@ -247,14 +247,14 @@ export const MUTATIONS = [
   {
     name: 'dirty keys taken for CLEAN at write-back',
     file: 'src/engine/kset-overlay.ts',
-    find: 'this.store(first, start, end, pmemOffset, isClean ? 1 : 0);',
-    put: 'this.store(first, start, end, pmemOffset, 1);',
+    find: 'this.store(first, start, end, pmemOffset, key, isClean ? 1 : 0);',
+    put: 'this.store(first, start, end, pmemOffset, key, 1);',
   },
   {
     name: 'CLEAN keys written back',
     file: 'src/engine/kset-overlay.ts',
-    find: 'this.store(first, start, end, pmemOffset, isClean ? 1 : 0);',
-    put: 'this.store(first, start, end, pmemOffset, 0);',
+    find: 'this.store(first, start, end, pmemOffset, key, isClean ? 1 : 0);',
+    put: 'this.store(first, start, end, pmemOffset, key, 0);',
   },
   {
     name: 'older key wins inside a kset',
@@ -289,8 +289,8 @@ export const MUTATIONS = [
   {
     name: 'payload CRC not checked at write-back',
     file: 'src/engine/kset-writer.ts',
-    find: 'const isCorrupt = core.dataCrc && !isClean &&',
-    put: 'const isCorrupt = core.dataCrc && isClean &&',
+    find: 'if (core.dataCrc && !this.isIntact(overlay.key[this.extent])) {',
+    put: 'if (false) {',
   },
   {
     name: 'the cache goes on when dirty_tail could not be stored',
@@ -332,8 +332,10 @@ export const MUTATIONS = [
   {
     name: 'older version of a corrupt key written in its place',
     file: 'src/engine/kset-writer.ts',
-    find: '      overlay.insert(offsetBytes, lengthBytes, at, isClean || isCorrupt);',
-    put: '      if (!isCorrupt) overlay.insert(offsetBytes, lengthBytes, at, isClean);',
+    find: '      overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));',
+    put:
+      '      if (!core.dataCrc || core.pmem.crc32c(at, kset.keyLengthBytes(i), CRC_SEED) === kset.keyDataCrc(i))\n' +
+      '        overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));',
   },
   // ---- modes and verifyReads
   {

@@ -34,7 +34,7 @@ export class Cache {
   private nowMs: number;
   /** While true no pass of write-back is started: for an orderly close, and for tests. */
   holdWriteback = false;
-  /** While true the backing device is flushed as soon as everything is written, in all modes. */
+  /** While true the backing device is flushed as soon as everything is written, in all modes; for drains. */
   hurryWriteback = false;
 
   /**
@@ -75,6 +75,10 @@ export class Cache {
   /** Nothing dirty is left: no open kset, and the whole log is on the backing device. */
   get isClean(): boolean {
     return !this.core.log.hasOpenKeys && this.core.logIsClean;
+  }
+  /** What was written past the cache (writearound) may still be lost in a crash. */
+  get hasUnsettledWrites(): boolean {
+    return this.requests.hasUnsettledWrites;
   }
   /** What the cache does with writes, and with reads that miss. */
   get mode(): CacheMode {
@@ -184,6 +188,9 @@ export class Cache {
     const { core, writeback, requests, nowMs } = this;
     // Where nobody waits for the flush but those who say so, it is left until there is more to it.
     const needsRoom = requests.needsRoom || this.gc.isCacheFull;
+    if (this.hurryWriteback && requests.hasUnsettledWrites && !writeback.isFlushWanted) {
+      writeback.requestFlush(-Infinity);
+    }
     const hurry = !core.isThrough || this.hurryWriteback || needsRoom || writeback.failures > 0;
     const worked = writeback.step({ nowMs, hold: this.holdWriteback, hurry });
     return requests.settleThrough() || worked;

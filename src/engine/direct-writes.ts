@@ -4,7 +4,8 @@
  * Invariants: no two writes of overlapping ranges are under way, so the last one submitted wins; and what was
  * read of a range since its write began, and before the backing device was flushed after its end, does not
  * go into the cache. Else a CLEAN key could outlive, in a crash, the data that it says is on the backing
- * device, and reads would change when it is collected.
+ * device, and reads would change when it is collected. What an earlier life wrote is not known, so at first all of
+ * the device counts as written and not flushed.
  */
 import type { Core } from './core.js';
 import { fromSystemError, type PcacheError } from './errors.js';
@@ -32,10 +33,20 @@ export class DirectWrites {
     private readonly core: Core,
     private readonly writeback: Writeback,
     private readonly onPartDone: (group: RequestGroup, request: number, error: PcacheError | undefined) => void,
-  ) {}
+  ) {
+    const unknown = new DirectWrite(0, core.backing.sizeBytes);
+    unknown.isUnderWay = false;
+    unknown.flush = writeback.nextFlush;
+    this.writes.push(unknown);
+    writeback.requestFlush(-Infinity);
+  }
 
   get pending(): number {
     return this.underWay;
+  }
+  /** Something may still be lost in a crash. */
+  get hasUnsettled(): boolean {
+    return this.writes.length > 0;
   }
 
   /** Whether what the backing device has of a range may still be lost in a crash, or is changing. */

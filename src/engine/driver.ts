@@ -92,7 +92,7 @@ export class CacheDriver {
   }
 
   /**
-   * Writes everything dirty back, open ksets included.
+   * Writes everything dirty back, open ksets included, and makes it durable.
    * @throws what keeps write-back from succeeding, or the failure of the cache device.
    */
   async drain(): Promise<void> {
@@ -103,7 +103,7 @@ export class CacheDriver {
       await this.until(
         () => {
           this.closeKsets();
-          return cache.isClean && !cache.isBackingBusy;
+          return cache.isClean && !cache.isBackingBusy && !cache.hasUnsettledWrites;
         },
         () => cache.failure ?? (cache.isWritebackHopeless ? cache.writebackError : undefined),
       );

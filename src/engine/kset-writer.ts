@@ -1,7 +1,9 @@
 /**
  * Writes what one kset of the log holds to the backing device: the newest version of every byte of it, CLEAN
- * keys left out, and payload that does not match its CRC left out too. What adjoins on the backing device
- * shares a write.
+ * keys left out, and payload that does not match its CRC left out too (older versions that the kset has of it
+ * are not written in its place). What adjoins on the backing device shares a write.
+ *
+ * A payload's CRC is checked after the payload was copied out: what goes bad later does no harm.
  *
  * Payload is read through a few staging buffers. Nothing in [dirty_tail, key_head) can be collected, so it
  * stays put while writes are under way.
@@ -33,51 +35,40 @@ export interface ByteRange {
 export class KsetWriter {
   private readonly overlay = new KsetOverlay();
   private readonly freeStaging: Staging[] = [];
+  private kset: KsetView | undefined;
   private error: Error | null = null;
   private writtenBytes = 0;
+  private corrupt: ByteRange[] = [];
   // Where in the overlay the writing is: extent, and bytes of it already staged.
   private extent = 0;
   private extentDone = 0;
 
   /**
-   * @param onEnd called when the last write has been answered, with the first error and the bytes written;
-   *   from within `write` if there was nothing to write.
+   * @param onEnd called when the last write has been answered, with the first error, the bytes written, and
+   *   the ranges of keys that were left out because their payload does not match its CRC; from within `write`
+   *   if there was nothing to write.
    */
   constructor(
     private readonly core: Core,
-    private readonly onEnd: (error: Error | null, writtenBytes: number) => void,
+    private readonly onEnd: (error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]) => void,
     private readonly onProgress: () => void,
   ) {
     const sizeBytes = Math.min(STAGING_BYTES_MAX, core.geometry.segmentDataBytes);
     for (let i = 0; i < STAGING_BUFFERS; i++) this.freeStaging.push(new Staging(this, sizeBytes));
   }
 
-  /**
-   * Resolves the overlaps within the kset.
-   * @returns the ranges of dirty keys whose payload does not match its CRC; they will not be written, nor will
-   *   older versions that the kset has of them.
-   * @throws what the cache device throws
-   */
-  collect(kset: KsetView): ByteRange[] {
+  /** Writes a kset, which must stay as it is until `onEnd`. */
+  write(kset: KsetView): void {
     const { core, overlay } = this;
-    const corrupt: ByteRange[] = [];
     overlay.clear();
     for (let i = 0; i < kset.keyCount; i++) {
-      const offsetBytes = kset.keyOffsetBytes(i);
-      const lengthBytes = kset.keyLengthBytes(i);
       const at = core.segments.dataOffsetBytes[kset.keySegment(i)] + kset.keySegmentOffsetBytes(i);
-      const isClean = kset.keyIsClean(i);
-      const isCorrupt = core.dataCrc && !isClean && core.pmem.crc32c(at, lengthBytes, CRC_SEED) !== kset.keyDataCrc(i);
-      if (isCorrupt) corrupt.push({ offsetBytes, lengthBytes });
-      overlay.insert(offsetBytes, lengthBytes, at, isClean || isCorrupt);
+      overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));
     }
-    return corrupt;
-  }
-
-  /** Writes what `collect` found. */
-  write(): void {
+    this.kset = kset;
     this.error = null;
     this.writtenBytes = 0;
+    this.corrupt = [];
     this.extent = 0;
     this.extentDone = 0;
     this.pump();
@@ -88,44 +79,67 @@ export class KsetWriter {
     while (this.error === null && this.freeStaging.length > 0 && this.skipClean()) {
       const staging = this.freeStaging.pop()!;
       try {
-        this.issue(staging);
+        if (!this.issue(staging)) this.freeStaging.push(staging);
       } catch (error) {
         if (!(error instanceof PcacheError)) throw error;
         this.freeStaging.push(staging);
         this.error = error;
       }
     }
-    if (this.freeStaging.length === STAGING_BUFFERS) this.onEnd(this.error, this.writtenBytes);
+    if (this.freeStaging.length === STAGING_BUFFERS) this.onEnd(this.error, this.writtenBytes, this.corrupt);
   }
 
   /** Goes to the next extent that has to be written. False when there is none. */
   private skipClean(): boolean {
-    while (this.extent < this.overlay.count && this.overlay.clean[this.extent]) this.extent++;
+    while (this.extent < this.overlay.count && this.overlay.clean[this.extent]) this.nextExtent();
     return this.extent < this.overlay.count;
   }
 
-  /** Fills one staging buffer from the current extent and those that adjoin it, and writes it. */
-  private issue(staging: Staging): void {
+  private nextExtent(): void {
+    this.extent++;
+    this.extentDone = 0;
+  }
+
+  /**
+   * Fills one staging buffer from the current extent and those that adjoin it, and writes it.
+   * @returns false when there was nothing but a corrupt extent
+   */
+  private issue(staging: Staging): boolean {
     const { core, overlay } = this;
     const start = overlay.startBytes[this.extent] + this.extentDone;
-    const { bytes } = staging;
     let filled = 0;
-    while (filled < bytes.length && this.extent < overlay.count && !overlay.clean[this.extent]) {
+    while (filled < staging.bytes.length && this.extent < overlay.count && !overlay.clean[this.extent]) {
       const from = overlay.startBytes[this.extent] + this.extentDone;
       if (from !== start + filled) break;
-      const length = Math.min(overlay.endBytes[this.extent] - from, bytes.length - filled);
-      core.pmem.read(overlay.pmemOffsetBytes[this.extent] + this.extentDone, bytes, filled, length);
+      const length = Math.min(overlay.endBytes[this.extent] - from, staging.bytes.length - filled);
+      core.pmem.read(overlay.pmemOffsetBytes[this.extent] + this.extentDone, staging.bytes, filled, length);
+      if (core.dataCrc && !this.isIntact(overlay.key[this.extent])) {
+        this.nextExtent();
+        break;
+      }
       filled += length;
       this.extentDone += length;
-      if (from + length === overlay.endBytes[this.extent]) {
-        this.extent++;
-        this.extentDone = 0;
-      }
+      if (from + length === overlay.endBytes[this.extent]) this.nextExtent();
     }
+    if (filled === 0) return false;
     core.stats.writebackWrites++;
     core.stats.writebackBytes += filled;
     this.writtenBytes += filled;
-    core.backing.write(start, bytes, 0, filled, staging.done);
+    core.backing.write(start, staging.bytes, 0, filled, staging.done);
+    return true;
+  }
+
+  /** Whether the payload of a key still matches its CRC; takes note of its range if not. */
+  private isIntact(key: number): boolean {
+    const { core } = this;
+    const kset = this.kset!;
+    const at = core.segments.dataOffsetBytes[kset.keySegment(key)] + kset.keySegmentOffsetBytes(key);
+    const lengthBytes = kset.keyLengthBytes(key);
+    if (core.pmem.crc32c(at, lengthBytes, CRC_SEED) === kset.keyDataCrc(key)) return true;
+    const offsetBytes = kset.keyOffsetBytes(key);
+    if (!this.corrupt.some((range) => range.offsetBytes === offsetBytes))
+      this.corrupt.push({ offsetBytes, lengthBytes });
+    return false;
   }
 
   /** Answer of one write. */

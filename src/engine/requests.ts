@@ -68,6 +68,10 @@ export class Requests {
   get hasPendingParts(): boolean {
     return this.misses.pending > 0 || (this.direct?.pending ?? 0) > 0;
   }
+  /** What went past the cache is not known to be durable on the backing device. */
+  get hasUnsettledWrites(): boolean {
+    return this.direct?.hasUnsettled ?? false;
+  }
   /** Requests wait, and there is no room. */
   get needsRoom(): boolean {
     const { log, segments } = this.core;

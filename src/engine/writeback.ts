@@ -85,7 +85,7 @@ export class Writeback {
     private readonly onProgress: () => void,
   ) {
     this.reader = new KsetReader(core);
-    this.writer = new KsetWriter(core, (error, bytes) => this.ksetEnded(error, bytes), onProgress);
+    this.writer = new KsetWriter(core, (...end) => this.ksetEnded(...end), onProgress);
     this.cursor = core.dirtyTail.position;
     this.flushedAt = core.dirtyTail.position;
     this.written = -dirtyKsets;
@@ -122,6 +122,10 @@ export class Writeback {
   requestFlush(kset: number): number {
     this.wantedKset = Math.max(this.wantedKset, kset);
     return ++this.flushesWanted;
+  }
+  /** A flush was asked for and is not done. */
+  get isFlushWanted(): boolean {
+    return this.flushesServed < this.flushesWanted;
   }
   /** Whether a flush that was asked for is done. */
   isServed(request: number): boolean {
@@ -162,7 +166,7 @@ export class Writeback {
   }
 
   private isFlushDue({ nowMs, hold, hurry }: WritebackWish): boolean {
-    if (this.flushesServed < this.flushesWanted && this.written >= this.wantedKset) return true;
+    if (this.isFlushWanted && this.written >= this.wantedKset) return true;
     if (!this.hasUnflushed) return false;
     if (this.written - this.flushed >= UNFLUSHED_KSETS_MAX || this.unflushedBytes >= UNFLUSHED_BYTES_MAX) return true;
     if (!hold && !this.isAtHead) return false;
@@ -177,7 +181,6 @@ export class Writeback {
     let kset: KsetView;
     try {
       kset = this.reader.readAt(cursor.segment, cursor.offsetBytes);
-      if (!kset.isLast) this.noteCorrupt(this.writer.collect(kset));
     } catch (error) {
       this.stop(error);
       return;
@@ -189,7 +192,7 @@ export class Writeback {
     this.advanceBytes = kset.lengthBytes;
     this.busy = true;
     core.stats.writebackKeys += kset.keyCount;
-    this.writer.write();
+    this.writer.write(kset);
   }
 
   /** Takes note of what the kset at the cursor has that cannot be written. */
@@ -207,13 +210,14 @@ export class Writeback {
     this.onChange(this.corruptError());
   }
 
-  private ksetEnded(error: Error | null, writtenBytes: number): void {
+  private ksetEnded(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
     this.busy = false;
     this.unflushedBytes += writtenBytes;
     if (error) {
       this.fail(error);
       return;
     }
+    this.noteCorrupt(corrupt);
     this.cursor = { segment: this.cursor.segment, offsetBytes: this.cursor.offsetBytes + this.advanceBytes };
     this.written++;
     this.core.stats.writebackKsets++;

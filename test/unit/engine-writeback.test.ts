@@ -139,6 +139,35 @@ describe('payload that does not match its CRC', () => {
     expect(small.cache.status().dirtyTail).toEqual(dirtyTail);
   });
 
+  it('is not written back either when it goes bad while its kset is being written', () => {
+    const small = new SmallCache({ dataCrc: true });
+    small.cache.holdWriteback = true;
+    for (let n = 0; n < 6; n++) small.write(10 + 10 * n, 1, 1 + n);
+    small.flush();
+    small.cache.holdWriteback = false;
+    small.step();
+    expect(small.backing.underWay).toBe(4);
+    damage(small, 60);
+    small.settle();
+    expect(small.cache.corruptRanges).toEqual([{ offsetBytes: 60 * 512, lengthBytes: 512 }]);
+    expect(small.durableIds(50, 1)).toEqual([5]);
+    expect(small.durableIds(60, 1)).toEqual([0]);
+  });
+
+  it('is not written either where a good key adjoins it', () => {
+    const small = new SmallCache({ dataCrc: true });
+    small.cache.holdWriteback = true;
+    small.write(20, 4, 1);
+    small.write(24, 4, 2);
+    small.write(28, 4, 3);
+    small.flush();
+    damage(small, 24);
+    small.cache.holdWriteback = false;
+    small.settle();
+    expect(small.durableIds(20, 12)).toEqual([1, 1, 1, 1, 0, 0, 0, 0, 3, 3, 3, 3]);
+    expect(small.cache.corruptRanges).toEqual([{ offsetBytes: 24 * 512, lengthBytes: 2048 }]);
+  });
+
   it('is not replaced by an older version of the same kset', () => {
     const small = new SmallCache({ dataCrc: true });
     small.cache.holdWriteback = true;

@@ -6,6 +6,7 @@ import type { PmemReader } from '../device/pmem.js';
 import { PcacheError } from '../errors.js';
 import { SECTOR_BYTES, SUBTREE_BYTES } from '../media/geometry.js';
 import type { LoadedCache } from '../recovery.js';
+import { PackReader } from './pack-reader.js';
 
 /** What a hole is read from. */
 export interface BackingReader {
@@ -22,11 +23,18 @@ export class LogicalReader {
   /** Size of the logical device; without a backing device, as far as the keys reach. */
   readonly sizeBytes: number;
 
+  /** @throws PcacheError UNSUPPORTED for a pack without the payload */
   constructor(
     private readonly pmem: PmemReader,
     private readonly cache: LoadedCache,
     private readonly backing: BackingReader | undefined,
   ) {
+    if (pmem instanceof PackReader && !pmem.hasPayload) {
+      throw new PcacheError(
+        'UNSUPPORTED',
+        `${pmem.path}: a pack of metadata only, without the data; make one with "pcache pack --data"`,
+      );
+    }
     this.sizeBytes = cache.logicalBytes;
   }
 

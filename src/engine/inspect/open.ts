@@ -1,4 +1,7 @@
-/** Opens a cache, and its backing device where one is given, to look at them. Nothing is changed. */
+/**
+ * Opens a cache, or a pack of one, and its backing device where one is given, to look at them. Nothing is
+ * changed.
+ */
 import { openBacking, type BackingFile } from '../device/backing-file.js';
 import type { OnBusy } from '../device/device-file.js';
 import { sameDevice } from '../device/lock.js';
@@ -10,8 +13,11 @@ import { KERNEL_GEOMETRY } from '../media/geometry.js';
 import type { CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
 import { badMedia, loadCache, type LoadedCache, type LoadOptions } from '../recovery.js';
+import { isPackFile } from './pack-file.js';
+import { PackReader } from './pack-reader.js';
 
 export interface InspectOptions {
+  /** The cache device, or a file that `pcache pack` wrote. */
   readonly cachePath: string;
   readonly backingPath: string | undefined;
   readonly native: boolean;
@@ -32,7 +38,9 @@ export function openForInspection(options: InspectOptions): InspectedDevices {
   }
   const busy = (path: string): { onBusy?: OnBusy } =>
     onBusy === undefined ? {} : { onBusy: (use) => onBusy(path, use) };
-  const pmem = openPmemReader(cachePath, { native: options.native, ...busy(cachePath) });
+  const pmem = isPackFile(cachePath)
+    ? new PackReader(cachePath)
+    : openPmemReader(cachePath, { native: options.native, ...busy(cachePath) });
   try {
     const backing =
       backingPath === undefined ? undefined : openBacking(backingPath, { readOnly: true, ...busy(backingPath) });
