@@ -3,6 +3,7 @@ import { openBacking } from '../engine/device/backing-file.js';
 import { sameDevice } from '../engine/device/lock.js';
 import { openPmem, openPmemReader } from '../engine/device/open.js';
 import { PcacheError } from '../engine/errors.js';
+import { isPackFile } from '../engine/inspect/pack-file.js';
 import type { WritebackDevices } from './writeback.js';
 
 export interface OpenForWritebackOptions {
@@ -18,6 +19,12 @@ export function openForWriteback(options: OpenForWritebackOptions): WritebackDev
   const { cachePath, backingPath, dryRun, keepMetadata, native } = options;
   if (sameDevice(cachePath, backingPath)) {
     throw new PcacheError('USAGE', `${backingPath}: is the cache device itself; give the backing device`);
+  }
+  if (isPackFile(cachePath)) {
+    throw new PcacheError(
+      'UNSUPPORTED',
+      `${cachePath}: a packed cache; make a device or image of it with "pcache unpack"`,
+    );
   }
   const writable = dryRun || keepMetadata ? undefined : openPmem(cachePath);
   const cache = writable ?? openPmemReader(cachePath, { native });

@@ -51,7 +51,7 @@ export class Overlay implements Pmem, DamageImage {
   read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {
     this.check(offsetBytes, lengthBytes);
     const inBase = Math.max(0, Math.min(lengthBytes, this.base.sizeBytes - offsetBytes));
-    this.base.read(offsetBytes, target, targetOffset, inBase);
+    if (inBase > 0) this.base.read(offsetBytes, target, targetOffset, inBase);
     target.fill(0, targetOffset + inBase, targetOffset + lengthBytes);
     if (this.pages.size === 0) return;
     this.pieces(offsetBytes, lengthBytes, (number, from, done, length) => {

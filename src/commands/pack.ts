@@ -1,0 +1,97 @@
+/** `pcache pack`: a cache in one small file, for a bug report. */
+import { Args, Flags } from '@oclif/core';
+import { bestCrc32c } from '../engine/device/native.js';
+import { PcacheError } from '../engine/errors.js';
+import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
+import { PcacheCommand } from '../output/base-command.js';
+import { packLine, packNotes, type PackJson } from '../output/pack-report.js';
+import { breathe } from '../output/terminal.js';
+import { packTo } from '../pack/pack-to.js';
+import type { PackTotals } from '../pack/pack.js';
+
+const PHASES = {
+  pack: { label: 'packing', unit: 'bytes' },
+  check: { label: 'checking payload', unit: 'bytes' },
+} as const;
+
+export default class Pack extends PcacheCommand {
+  static override summary = 'Pack a cache into one small file, for a bug report.';
+  static override description = `The pack holds the metadata: superblock, cache_info, tails, infos and generations of the segments, every kset there
+is, dead ones included, and which payload matched its CRC; no data, unless --data is given. Keys say which
+ranges of the device were written, not what. pcache fsck, info, dump-keys and map read a pack as they read the
+cache; pcache unpack makes an image of it again. A damaged cache can be packed too. Changes nothing on the cache.`;
+
+  static override examples = [
+    { description: 'For a bug report.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0 cache.pack' },
+    {
+      description: 'Everything, over the network.',
+      command: '<%= config.bin %> <%= command.id %> /dev/pmem0 - --data | ssh host "cat > cache.pack"',
+    },
+  ];
+
+  static override args = {
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
+    file: Args.string({ name: 'FILE', required: true, description: 'the pack, or - for standard output' }),
+  };
+
+  static override flags = {
+    data: Flags.boolean({ description: 'pack the data too: the whole device', default: false }),
+    force: Flags.boolean({ description: 'overwrite FILE if it is there', default: false }),
+  };
+
+  async run(): Promise<PackJson> {
+    const { args, flags } = await this.parse(Pack);
+    const toOutput = args.file === '-';
+    if (toOutput && this.output.isTerminal) {
+      throw new PcacheError('USAGE', 'binary data would go to the terminal; redirect it, or give the name of a file');
+    }
+    if (toOutput && this.jsonEnabled()) {
+      throw new PcacheError('USAGE', 'the pack and JSON cannot both go to standard output; give the name of a file');
+    }
+    const totals = await this.work(args.cache, toOutput ? undefined : args.file, flags.data, flags.force);
+    const pack = { path: args.cache, file: toOutput ? null : args.file, payload: flags.data, ...totals };
+    for (const line of packNotes(pack)) this.note(line);
+    if (toOutput) this.note(packLine(pack));
+    else this.print(`${packLine(pack)}\n`);
+    return pack;
+  }
+
+  private async work(
+    cachePath: string,
+    filePath: string | undefined,
+    payload: boolean,
+    force: boolean,
+  ): Promise<PackTotals> {
+    let phase: keyof typeof PHASES = 'pack';
+    let progress = this.progress(PHASES[phase]);
+    const release = this.onInterrupt(() => undefined);
+    try {
+      return await packTo({
+        cachePath,
+        filePath,
+        payload,
+        force,
+        native: this.nativeEnabled,
+        geometry: KERNEL_GEOMETRY,
+        crc: bestCrc32c(),
+        sink: async (bytes) => {
+          if (!this.output.write(bytes)) await this.output.drained();
+        },
+        onProgress: (now, doneBytes) => {
+          if (now !== phase) {
+            progress.stop();
+            progress = this.progress(PHASES[(phase = now)]);
+          }
+          progress.update(doneBytes);
+        },
+        turn: async () => {
+          await breathe();
+          if (this.interrupted) throw new PcacheError('INTERRUPTED', `${cachePath}: not packed`);
+        },
+      });
+    } finally {
+      release();
+      progress.stop();
+    }
+  }
+}

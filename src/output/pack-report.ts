@@ -1,0 +1,41 @@
+/** What `pcache pack` and `pcache unpack` tell. Pure. */
+import type { PackTotals } from '../pack/pack.js';
+import type { UnpackTotals } from '../pack/unpack.js';
+import { formatBytes, formatCount } from './units.js';
+
+export interface PackJson extends PackTotals {
+  readonly path: string;
+  /** Null for standard output. */
+  readonly file: string | null;
+  readonly payload: boolean;
+}
+
+export interface UnpackJson extends UnpackTotals {
+  readonly file: string;
+  readonly path: string;
+}
+
+export function packLine(pack: PackJson): string {
+  const { path, file, packedBytes, deviceBytes } = pack;
+  const what = pack.payload ? 'with its data' : `${formatCount(pack.ksets)} ksets, no data`;
+  const size = `${formatBytes(packedBytes)} for ${formatBytes(deviceBytes)}`;
+  return `${path}: packed into ${file ?? 'standard output'}: ${what}, ${size}`;
+}
+
+/** What of the cache is bad, as far as packing it showed. */
+export function packNotes({ path, badPayloads, unreadableBytes }: PackJson): string[] {
+  const notes: string[] = [];
+  if (badPayloads > 0) {
+    const keys = `${formatCount(badPayloads)} key${badPayloads === 1 ? '' : 's'}`;
+    notes.push(`${path}: ${keys} with bad payload; the pack says which`);
+  }
+  if (unreadableBytes > 0) {
+    notes.push(`${path}: ${formatBytes(unreadableBytes, { exact: true })} cannot be read; the pack says where`);
+  }
+  return notes;
+}
+
+export function unpackLine({ file, path, deviceBytes, hasPayload }: UnpackJson): string {
+  const what = hasPayload ? 'the cache as it was packed' : 'metadata only, so it must not be used as a cache';
+  return `${file}: unpacked into ${path}: ${formatBytes(deviceBytes, { exact: true })}, ${what}`;
+}
