@@ -13,15 +13,7 @@ import { whyRefused, type Refusal } from './checks.js';
 import { LongRequest } from './long-request.js';
 import { RING_OFFSET_BYTES } from './memory.js';
 import { BatchPool, Ops, type Batch } from './ops.js';
-import {
-  BLOCK_MIN_BYTES,
-  Command,
-  CommandFlag,
-  NbdError,
-  PAYLOAD_MAX_BYTES,
-  REQUEST_BYTES,
-  REQUEST_MAGIC,
-} from './protocol.js';
+import { Command, CommandFlag, NbdError, PAYLOAD_MAX_BYTES, REQUEST_BYTES, REQUEST_MAGIC } from './protocol.js';
 import { ReceiveWindows, WINDOW_BYTES } from './receive-windows.js';
 import { Replies } from './replies.js';
 import type { ServerStats } from './stats.js';
@@ -30,8 +22,6 @@ import type { Receiver, Transport } from './transport.js';
 
 /** A read of at most so many bytes is answered in one piece. */
 export const READ_WHOLE_BYTES = 2 * 1024 * 1024;
-/** A write that is longer than a window is written in pieces of at least this. */
-const WRITE_PIECE_BYTES = WINDOW_BYTES / 2;
 
 export interface TransmissionOptions {
   readonly store: Store;
@@ -362,8 +352,7 @@ export class Transmission implements Receiver {
   private takePayload(): boolean {
     const { windows, writeOp, writeRefusal } = this;
     const left = this.writeLeftBytes;
-    const here = windows.end - windows.start;
-    let length = Math.min(here, left);
+    const length = Math.min(windows.end - windows.start, left);
     if (writeRefusal) {
       windows.start += length;
       this.writeLeftBytes -= length;
@@ -371,11 +360,8 @@ export class Transmission implements Receiver {
       this.refuse(writeOp, writeRefusal);
       return true;
     }
-    if (length < left) {
-      const isPiece = left > WINDOW_BYTES && windows.end === windows.limit && here >= WRITE_PIECE_BYTES;
-      if (!isPiece) return false;
-      length -= length % BLOCK_MIN_BYTES;
-    }
+    // Of a longer one each piece fills a window, which `makeRoom` lets it begin.
+    if (length < left && length < WINDOW_BYTES) return false;
     const batch = this.openBatch();
     if (batch === undefined) return this.stall();
     const i = batch.group.add(Op.write, this.writeOffsetBytes, length, windows.start, this.writeFlags);
