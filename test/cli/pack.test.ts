@@ -38,7 +38,10 @@ describeImages('a pack', (one) => {
     const { cachePath, backingPath } = await unpackImage(one);
     expect(await run('pack', cachePath, packed, '--force')).toMatchObject({ status: 0, stderr: '' });
     expect(statSync(packed).size).toBeLessThan(1 << 20);
-    for (const args of [['fsck', '--json'], ['dump-keys', '--live']]) {
+    for (const args of [
+      ['fsck', '--json'],
+      ['dump-keys', '--live'],
+    ]) {
       const [command, ...rest] = args;
       const of = async (path: string): Promise<CliResult> => {
         const result = await run(command, path, backingPath, ...rest);
