@@ -271,6 +271,12 @@ export const CATALOGUE = {
     'reads old data there, and may write the payload back all the same',
     'write the highest generation that a key of the segment has',
   ),
+  OLD_DATA_SHOWS: accepted(
+    'error',
+    'a key lies before a stale one for the same bytes, which was collected after it: so it is dead too, and what it holds is older than what is on the backing device',
+    'reads the older data',
+    'set key_tail behind the stale keys: what lies before is written back',
+  ),
   PAYLOAD_OVERLAP: accepted(
     'error',
     'two keys claim the same bytes of a segment for different data',

@@ -98,6 +98,12 @@ function describe(logical: number, physicalId: number): string {
   return logical === physicalId ? `segment ${logical}` : `segment ${logical} (physical ${physicalId})`;
 }
 
+/** Do both copies of an info lead on, and not to the same segment? The link is written once, so one is a wrong one. */
+export function leadApart({ copies: [first, second] }: Dual<SegmentInfo>): boolean {
+  const bothLead = first.crcOk && second.crcOk && first.hasNext && second.hasNext;
+  return bothLead && first.nextSegmentId !== second.nextSegmentId;
+}
+
 /** @returns physical id of the next segment, or undefined where the chain does not say. */
 function checkInfo(
   context: CheckContext,
@@ -113,6 +119,11 @@ function checkInfo(
   if (!info) {
     findings.add('SEGMENT_INFO_LOST', where, 'neither copy of its info is good');
     return undefined;
+  }
+  if (leadApart(dual)) {
+    const [first, second] = dual.copies;
+    const detail = `the copies lead to physical segments ${first.nextSegmentId} and ${second.nextSegmentId}`;
+    findings.add('SEGMENT_INFO_SEQ_SUSPECT', `${where} info`, detail);
   }
   if (info.type !== SEGMENT_TYPE_CACHE_DATA) findings.add('SEGMENT_TYPE_WRONG', where, `its type is ${info.type}`);
   const unknown = info.flags & ~SEGMENT_FLAGS_KNOWN;

@@ -10,6 +10,7 @@ import { LogWalker, type LogEndReason } from '../engine/media/log.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
+import { findHidden } from './hidden.js';
 import { checkKey } from './keys.js';
 import { findOverlaps, MAX_OVERLAPS, type PayloadRange } from './overlaps.js';
 import { LastClaim, PayloadMap, WINDOW_SEGMENTS } from './payload-map.js';
@@ -92,6 +93,9 @@ class LogCheck {
     this.checkDoubleUse();
     this.claimFurtherWindows();
     findOverlaps(this.context, this.chain, options.start, options.segmentCount, this.overlaps);
+    if (this.context.examined.staleKeys > 0 && this.isDirtyHere) {
+      findHidden(this.context, this.chain, options.start, options.dirtyTail!);
+    }
     return {
       end: walker.position,
       endReason: loops ? undefined : walker.endReason,

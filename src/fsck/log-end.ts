@@ -41,7 +41,8 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
 export function findLostRun(context: CheckContext, chain: CheckedChain, facts: LogFacts): LostRun | undefined {
   const { end } = facts;
   const runs = new RunFinder(context, chain, facts);
-  return runs.findAfter(end.segment, end.offsetBytes + 8) ?? runs.longestElsewhere();
+  const wiped = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE) === ZEROES_OF_DAMAGE;
+  return runs.findAfter(end.segment, end.offsetBytes + 8, wiped ? 1 : undefined) ?? runs.longestElsewhere();
 }
 
 function reasonText(facts: LogFacts): string {

@@ -9,11 +9,12 @@
  *   and none claims payload that a key of the log claims.
  */
 import type { Position } from '../engine/media/codecs.js';
+import type { Geometry } from '../engine/media/geometry.js';
 import { KSET_BYTES_MAX, KSET_HEADER_BYTES, KSET_MAGIC_HIGH, KSET_MAGIC_LOW, KsetView } from '../engine/media/kset.js';
 import { LogWalker } from '../engine/media/log.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
-import type { PayloadMap } from './payload-map.js';
+import { LastClaim, PayloadMap } from './payload-map.js';
 
 /** A run that belongs to the log. */
 export interface LostRun {
@@ -33,13 +34,18 @@ export interface PresentLog {
 const SEARCH_BYTES = 1 << 20;
 /** Damage that cuts a log into more pieces than this is beyond telling apart. */
 const RUNS_MAX = 256;
+/** A single key among broken ksets may be left from anything. */
+const KEYS_OF_BROKEN_MIN = 2;
 const MAGIC_OFFSET = 8;
 const MAGIC_BYTES = new Uint8Array(8);
 new DataView(MAGIC_BYTES.buffer).setUint32(0, KSET_MAGIC_LOW, true);
 new DataView(MAGIC_BYTES.buffer).setUint32(4, KSET_MAGIC_HIGH, true);
 
 export class RunFinder {
-  private readonly buffer = Buffer.alloc(SEARCH_BYTES + KSET_BYTES_MAX);
+  /** A kset with stale keys was met since this was last set to false. */
+  private sawStale = false;
+  private readonly searchBytes: number;
+  private readonly buffer: Buffer;
   private readonly view: KsetView;
   /** What is known of runs from offset 0 of a segment: true when they belong to the log. */
   private readonly known = new Map<number, LostRun | undefined>();
@@ -50,24 +56,29 @@ export class RunFinder {
     private readonly log: PresentLog,
   ) {
     this.view = new KsetView(context.crc);
+    this.searchBytes = Math.min(SEARCH_BYTES, context.geometry.segmentDataBytes);
+    this.buffer = Buffer.alloc(this.searchBytes + KSET_BYTES_MAX);
   }
 
   /**
    * Looks for ksets that belong to the log in a segment, from `fromBytes` on.
+   * @param keysMin so many keys they must have, where they end on a broken kset
    * @returns what the runs that belong to it hold together, or undefined when there are none.
    */
-  findAfter(segment: number, fromBytes: number): LostRun | undefined {
+  findAfter(segment: number, fromBytes: number, keysMin = KEYS_OF_BROKEN_MIN): LostRun | undefined {
     let from = fromBytes;
     let broken: LostRun | undefined;
+    const claims = new RunClaims(this.context.geometry);
     for (let runs = 0; runs < RUNS_MAX; runs++) {
       const offsetBytes = this.nextKset(segment, from);
-      if (offsetBytes === undefined) return undefined;
-      const run = this.follow({ segment, offsetBytes });
-      if (run.verdict === 'stale') return undefined;
+      const run = offsetBytes === undefined ? undefined : this.follow({ segment, offsetBytes }, claims);
+      // Runs that end on broken ksets are of a log that is damaged in several places: what an earlier lap left is
+      // whole. If its end is among those, nothing but leftovers follows.
+      if (run === undefined || run.verdict === 'stale')
+        return broken !== undefined && broken.keys >= keysMin ? broken : undefined;
       const found = broken === undefined ? run.lost : merge(broken, run.lost);
       if (run.verdict === 'lost') return found;
-      // It ends on a broken kset: what follows that tells which it is.
-      broken = found;
+      if (run.lost.ksets > 0) broken = found;
       from = run.endBytes;
     }
     return undefined;
@@ -79,10 +90,12 @@ export class RunFinder {
     this.known.set(segment, undefined);
     // Most segments hold payload; and what a key claims is payload, whatever it looks like.
     if (!this.hasMagicAtStart(segment) || this.log.payload.isClaimed(segment, 0, KSET_HEADER_BYTES)) return undefined;
-    const run = this.follow({ segment, offsetBytes: 0 });
-    const lost = run.verdict === 'lost' ? run.lost : undefined;
-    this.known.set(segment, lost);
-    return lost;
+    this.sawStale = false;
+    const lost = this.findAfter(segment, 0);
+    // The log has led on to it from behind key_tail, so nothing in it can be stale.
+    const found = this.sawStale ? undefined : lost;
+    this.known.set(segment, found);
+    return found;
   }
 
   private hasMagicAtStart(segment: number): boolean {
@@ -108,15 +121,15 @@ export class RunFinder {
     const { source, geometry, examined } = this.context;
     const { segmentDataBytes } = geometry;
     const base = this.chain.dataOffsetBytes[segment];
-    for (let at = fromBytes; at + KSET_HEADER_BYTES <= segmentDataBytes; at += SEARCH_BYTES) {
+    for (let at = fromBytes; at + KSET_HEADER_BYTES <= segmentDataBytes; at += this.searchBytes) {
       const length = Math.min(this.buffer.length, segmentDataBytes - at);
       source.read(base + at, this.buffer, 0, length);
-      examined.searchedBytes += Math.min(SEARCH_BYTES, length);
+      examined.searchedBytes += Math.min(this.searchBytes, length);
       const piece = this.buffer.subarray(0, length);
       for (let found = piece.indexOf(MAGIC_BYTES); found >= 0; found = piece.indexOf(MAGIC_BYTES, found + 1)) {
         const begin = found - MAGIC_OFFSET;
         // What begins beyond this piece is seen whole in the next one.
-        if (begin >= SEARCH_BYTES) break;
+        if (begin >= this.searchBytes) break;
         if (begin < 0 || (at + begin) % 8 !== 0) continue;
         if (this.view.attach(this.buffer, begin).verdict(length - begin, length - begin) === 'ok') return at + begin;
       }
@@ -124,47 +137,91 @@ export class RunFinder {
     return undefined;
   }
 
-  /** Follows the run from `first`; `broken` when it ends neither as a log does nor as an earlier lap. */
-  private follow(first: Position): { verdict: 'lost' | 'stale' | 'broken'; lost: LostRun; endBytes: number } {
-    const lost: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
+  /**
+   * Follows the run from `first`; `broken` when it ends neither as a log does nor as an earlier lap. Ksets with stale
+   * keys, and what comes before them, are of an earlier lap: the run begins behind them.
+   */
+  private follow(first: Position, claims: RunClaims): Run {
     const { context, chain, log } = this;
     const walker = new LogWalker(context.source, context.geometry, chain, first, context.crc);
     const entered = new Set([first.segment]);
-    const stale = { verdict: 'stale', lost, endBytes: 0 } as const;
+    let lost: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
     while (walker.next()) {
       const { kset } = walker;
       lost.ksets++;
       if (!kset.isLast) {
-        if (!this.isCurrent(kset, lost)) return stale;
+        const verdict = this.judge(kset, lost, claims);
+        if (verdict === 'foreign') return STALE;
+        if (verdict === 'current') continue;
+        this.sawStale = true;
+        const behind = { segment: walker.segment, offsetBytes: walker.offsetBytes + kset.lengthBytes };
+        lost = { first: behind, ksets: 0, keys: 0, dirtyBytes: 0 };
         continue;
       }
       const next = kset.nextSegment;
-      if (next >= chain.length || log.extents.has(next) || entered.has(next)) return stale;
+      if (next >= chain.length || log.extents.has(next) || entered.has(next)) return STALE;
       if (this.known.has(next)) {
         const rest = this.known.get(next);
-        return rest === undefined ? stale : { verdict: 'lost', lost: merge(lost, rest), endBytes: 0 };
+        return rest === undefined ? STALE : { verdict: 'lost', lost: merge(lost, rest), endBytes: 0 };
       }
       entered.add(next);
     }
-    if (walker.offsetBytes > 0 && isLogEnd(context, chain, walker.position)) {
-      return { verdict: lost.ksets > 0 ? 'lost' : 'stale', lost, endBytes: walker.offsetBytes };
+    // A log that was led on goes on where it was led to.
+    const ends = walker.offsetBytes > 0 && isLogEnd(context, chain, walker.position);
+    // What begins in another segment cannot be reached from here: nothing leads to the middle of one.
+    if (ends) {
+      const reached = lost.ksets > 0 && lost.first.segment === first.segment;
+      return reached ? { verdict: 'lost', lost, endBytes: walker.offsetBytes } : STALE;
     }
-    return walker.segment === first.segment ? { verdict: 'broken', lost, endBytes: walker.offsetBytes } : stale;
+    return walker.segment === first.segment ? { verdict: 'broken', lost, endBytes: walker.offsetBytes } : STALE;
   }
 
-  private isCurrent(kset: KsetView, lost: LostRun): boolean {
+  /** `stale`: of an earlier lap. `foreign`: it claims what others claim, so it is of an earlier cache. */
+  private judge(kset: KsetView, lost: LostRun, claims: RunClaims): 'current' | 'stale' | 'foreign' {
     const { context, chain, log } = this;
     for (let index = 0; index < kset.keyCount; index++) {
-      if (kset.keyProblem(index, context.geometry, chain.length, Infinity) !== '') return false;
+      if (kset.keyProblem(index, context.geometry, chain.length, Infinity) !== '') return 'stale';
       const segment = kset.keySegment(index);
-      if (kset.keyGeneration(index) < chain.generation[segment]) return false;
-      if (log.extents.has(segment)) return false;
+      if (kset.keyGeneration(index) < chain.generation[segment]) return 'stale';
+      if (log.extents.has(segment)) return 'foreign';
       const length = kset.keyLengthBytes(index);
-      if (log.payload.isClaimed(segment, kset.keySegmentOffsetBytes(index), length)) return false;
+      if (log.payload.isClaimed(segment, kset.keySegmentOffsetBytes(index), length)) return 'foreign';
+      if (claims.isTaken(kset, index)) return 'foreign';
       if (!kset.keyIsClean(index)) lost.dirtyBytes += length;
     }
     lost.keys += kset.keyCount;
-    return true;
+    return 'current';
+  }
+}
+
+interface Run {
+  readonly verdict: 'lost' | 'stale' | 'broken';
+  readonly lost: LostRun;
+  /** Where it ends, in the segment that it began in. */
+  readonly endBytes: number;
+}
+
+const STALE: Run = {
+  verdict: 'stale',
+  lost: { first: { segment: 0, offsetBytes: 0 }, ksets: 0, keys: 0, dirtyBytes: 0 },
+  endBytes: 0,
+};
+
+/** What the keys of one run claim. Two that claim the same are not of one log, unless one kset says it twice. */
+class RunClaims {
+  private readonly map: PayloadMap;
+  private readonly last = new LastClaim();
+
+  constructor(geometry: Geometry) {
+    this.map = new PayloadMap(geometry, 0);
+  }
+
+  isTaken(kset: KsetView, index: number): boolean {
+    const segment = kset.keySegment(index);
+    if (!this.map.covers(segment)) return false;
+    const again = this.last.isRepeatedBy(kset, index);
+    const taken = this.map.claim(segment, kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index));
+    return taken && !(again && index > 0);
   }
 }
 

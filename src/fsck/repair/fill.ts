@@ -70,7 +70,7 @@ function keyAt(kset: Uint8Array, index: number): Uint8Array {
 }
 
 /** Key counts of the ksets that lay in a gap, where their magics show where they began. */
-export function ksetSizesOf(gap: Uint8Array): number[] | undefined {
+function ksetSizesOf(gap: Uint8Array): number[] | undefined {
   const starts = [0];
   const view = new DataView(gap.buffer, gap.byteOffset, gap.length);
   for (let at = ksetBytes(1); at + ksetBytes(1) <= gap.length; at += 8) {

@@ -102,7 +102,7 @@ export function planGenerations(view: PlanView): Fix[] {
     const fix =
       dual.value === undefined
         ? assume(logical, dual, witness, highestKnown)
-        : witness && correct(logical, dual, dual.value.generation, witness);
+        : witness && correct(view, logical, dual, dual.value.generation, witness);
     if (fix !== undefined) fixes.push(fix);
   }
   return fixes;
@@ -115,8 +115,8 @@ function assume(logical: number, dual: Dual<Generation>, witness: Witness | unde
     generation = witness.dirtyHighest;
     assumed = 'the highest that keys which are not written back have';
   } else if (witness !== undefined) {
-    generation = witness.highest + 1;
-    assumed = 'all its keys are written back, so they are given up and read from the backing device';
+    generation = witness.highest;
+    assumed = 'the highest that its keys have';
   }
   return {
     id: `generation ${logical}`,
@@ -129,7 +129,13 @@ function assume(logical: number, dual: Dual<Generation>, witness: Witness | unde
   };
 }
 
-function correct(logical: number, dual: Dual<Generation>, present: number, witness: Witness): Fix | undefined {
+function correct(
+  view: PlanView,
+  logical: number,
+  dual: Dual<Generation>,
+  present: number,
+  witness: Witness,
+): Fix | undefined {
   const base = { consent: 'plain', losses: [] } as const;
   const write = (generation: number) => ({
     id: `generation ${logical} ${generation}`,
@@ -141,7 +147,8 @@ function correct(logical: number, dual: Dual<Generation>, present: number, witne
     const assumed = 'the highest that its keys have';
     return { ...base, ...write(witness.highest), codes: ['KEY_FROM_FUTURE'], assumed };
   }
-  if (witness.dirtyKeys > 0 && witness.highest < present && witness.payloadMatches) {
+  const isEvidence = witness.dirtyKeys > 0 && !view.options.dirtyTailAssumed;
+  if (isEvidence && witness.highest < present && witness.payloadMatches) {
     const assumed = 'the highest that its keys have, since those that are not written back cannot have been collected';
     return { ...base, ...write(witness.dirtyHighest), codes: ['KEY_STALE_DIRTY'], assumed };
   }

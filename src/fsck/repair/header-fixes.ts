@@ -20,9 +20,10 @@ import { CRC_SEED } from '../../engine/media/crc32c.js';
 import { readDual } from '../../engine/media/dual.js';
 import { segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
 import type { FindingCode } from '../catalogue.js';
+import { findLostRun } from '../log-end.js';
 import { judgeDual } from '../twins.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
-import { walkLog } from './log-walk.js';
+import { walkLog, type KsetVisitor } from './log-walk.js';
 import { hasFinding, type Fix, type PlanView } from './types.js';
 
 const SUPERBLOCK_CODES: readonly FindingCode[] = [
@@ -100,12 +101,13 @@ function rebuildCacheInfo(view: PlanView): Fix {
   };
 }
 
-/** Segments of the chain, where cache_info does not say: as far as it goes, or all there are. */
+/** Segments of the chain, where cache_info does not say: whoever makes a cache takes all that the superblock counts. */
 function chainLength(view: PlanView): number {
-  const { header } = view;
-  const { superblock } = header.found;
-  const said = superblock.crcOk && superblock.segmentCount > 0 ? superblock.segmentCount : header.room;
-  return wholeChain(view) ?? Math.min(said, header.room);
+  const { room, found } = view.header;
+  const { superblock } = found;
+  if (superblock.magicOk && superblock.crcOk && superblock.segmentCount > 0)
+    return Math.min(superblock.segmentCount, room);
+  return view.chain.length === room ? room : (wholeChain(view) ?? room);
 }
 
 /** Length of the chain when the infos link segments, one after another, up to one that ends it in order. */
@@ -128,7 +130,7 @@ function payloadCrcEvidence(view: PlanView): { tried: number; matching: number }
   const { chain, context, log } = view;
   const found = { tried: 0, matching: 0 };
   if (log === undefined) return found;
-  walkLog(view, log.start, (kset) => {
+  const look: KsetVisitor = (kset) => {
     for (let index = 0; index < kset.keyCount && found.tried < SAMPLE_KEYS; index++) {
       if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;
       const segment = kset.keySegment(index);
@@ -138,7 +140,10 @@ function payloadCrcEvidence(view: PlanView): { tried: number; matching: number }
       if (context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === kset.keyDataCrc(index)) found.matching++;
     }
     return found.tried < SAMPLE_KEYS;
-  });
+  };
+  walkLog(view, log.start, look);
+  const run = found.tried === 0 ? findLostRun(context, chain, log.facts) : undefined;
+  if (run !== undefined) walkLog(view, run.first, look);
   return found;
 }
 

@@ -50,6 +50,7 @@ const KEY_CODES: readonly FindingCode[] = [
   'KEY_RESERVED_NOT_ZERO',
   'KEY_FROM_FUTURE',
   'KEY_STALE_DIRTY',
+  'OLD_DATA_SHOWS',
   'PAYLOAD_OVERLAP',
   'PAYLOAD_CRC_CURRENT',
   'PAYLOAD_CRC_STALE',
@@ -79,6 +80,7 @@ interface KsetTroubles {
 class KeyPlan {
   private readonly claims: DoubleClaims;
   private readonly payload: boolean;
+  private readonly oldShows: boolean;
   private readonly fixes: Fix[] = [];
   private dropped = 0;
 
@@ -87,6 +89,7 @@ class KeyPlan {
     private readonly start: Position,
   ) {
     this.claims = new DoubleClaims(view);
+    this.oldShows = hasFinding(view, 'OLD_DATA_SHOWS');
     this.payload = checksPayload(view) && hasFinding(view, ...PAYLOAD_CODES);
   }
 
@@ -130,6 +133,7 @@ class KeyPlan {
     const lossless = kset.keyIsClean(index);
     if (verdict === 'stale') {
       if (!written) return { code: 'KEY_STALE_DIRTY', drop: true, consent: 'plain', lossless };
+      if (this.oldShows) return { code: 'OLD_DATA_SHOWS', drop: true, consent: 'plain', lossless: true };
       const dead = this.payload && !payloadMatches(view, kset, index);
       return dead ? { code: 'PAYLOAD_CRC_STALE', drop: true, consent: 'plain', lossless: true } : undefined;
     }

@@ -7,6 +7,7 @@
  * Before dirty_tail there is nothing to lose: key_tail moves behind the damage.
  */
 import type { Position } from '../../engine/media/codecs.js';
+import { SECTOR_BYTES } from '../../engine/media/geometry.js';
 import {
   encodeLastKset,
   KEY_BYTES,
@@ -18,8 +19,8 @@ import {
 } from '../../engine/media/kset.js';
 import { placeText } from '../findings.js';
 import { findLostRun } from '../log-end.js';
-import { RunFinder, zeroBytesAt, type LostRun } from '../runs.js';
-import { closeGap, ksetSizesOf } from './fill.js';
+import { RunFinder, type LostRun } from '../runs.js';
+import { closeGap } from './fill.js';
 import {
   checksPayload,
   coveredFrom,
@@ -33,13 +34,15 @@ import {
 } from './log-walk.js';
 import { mendKset } from './mend.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
-import { moveTail } from './tail-fixes.js';
+import { isTrustworthy, moveTail } from './tail-fixes.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
 type Log = NonNullable<PlanView['log']>;
 
 const REFUSED_ENDS = ['LOG_LOOPS', 'LAST_OUT_OF_RANGE'] as const;
 const BROKEN_ENDS = ['LOG_CUT_SHORT', 'LOG_MAYBE_CUT_SHORT', 'LOG_END_TORN'] as const;
+/** Places that a kset can begin at, and so its keys. */
+const STEP_BYTES = 8;
 const BLANK = new Uint8Array(KSET_HEADER_BYTES);
 
 export function planLogEnd(view: PlanView): Fix[] {
@@ -71,28 +74,17 @@ function codesOf(view: PlanView): Fix['codes'] {
 /** Where the damage lies before dirty_tail. */
 function moveBehindDamage(view: PlanView, log: Log): Fix | undefined {
   const { dirtyTail } = view.header;
-  const { end, passedDirtyTail } = log.facts;
-  if (passedDirtyTail || dirtyTail === undefined || dirtyTail.segment >= view.chain.length) return undefined;
-  // The log goes on to where it would end without the damage: if dirty_tail leads there too, it is a place in it.
+  if (log.facts.passedDirtyTail || dirtyTail === undefined) return undefined;
+  // The log goes on to where it would end without the damage: if that passes dirty_tail, it may stay from there.
   const run = findLostRun(view.context, view.chain, log.facts);
   let met = false;
-  const fromRun = run && walkLog(view, run.first, (_kset, place) => (met = isAt(place, dirtyTail)) === false);
-  if (fromRun !== undefined) met ||= isAt(fromRun.end, dirtyTail);
-  const first = met ? run!.first : dirtyTail;
-  if (!met) {
-    let ksets = 0;
-    const fromTail = walkLog(view, dirtyTail, (kset) => {
-      if (!kset.isLast) for (let i = 0; i < kset.keyCount; i++) if (judgeKey(view, kset, i) !== 'current') return false;
-      ksets++;
-      return true;
-    });
-    const goesOn = ksets > 0 && !fromTail.loops && !log.facts.extents.has(fromTail.end.segment);
-    const sameSegment = dirtyTail.segment === end.segment && dirtyTail.offsetBytes > end.offsetBytes;
-    const blank = zeroBytesAt(view.context, view.chain, dirtyTail, KSET_HEADER_BYTES) === KSET_HEADER_BYTES;
-    if (!goesOn && !(sameSegment && (ksets > 0 || blank))) return undefined;
+  if (run !== undefined) {
+    const { end } = walkLog(view, run.first, (_kset, place) => (met = isAt(place, dirtyTail)) === false);
+    met ||= isAt(end, dirtyTail);
   }
+  if (!met && !isTrustworthy(view, log, dirtyTail)) return undefined;
   const assumed = 'what lies before dirty_tail is written back, and is given up';
-  return moveTail(view, 'key_tail', first, codesOf(view), { assumed });
+  return moveTail(view, 'key_tail', met ? run!.first : dirtyTail, codesOf(view), { assumed });
 }
 
 function mend(view: PlanView, log: Log, run: LostRun | undefined): Fix | undefined {
@@ -112,7 +104,7 @@ function mend(view: PlanView, log: Log, run: LostRun | undefined): Fix | undefin
 /** Ends the log before a kset that is not whole. */
 function blankEnd(view: PlanView, log: Log): Fix {
   const { end } = log.facts;
-  const named = namedRanges(view, end);
+  const named = [...namedRanges(view, log, end), ...namedElsewhere(view, log)];
   const reason = 'it is not whole: either a crash tore it, and nothing in it was acknowledged, or it was damaged';
   const length = Math.min(KSET_HEADER_BYTES, view.context.geometry.segmentDataBytes - end.offsetBytes);
   return {
@@ -135,22 +127,49 @@ function lossOf(place: Position, reason: string, ranges: ByteRange[]): Loss {
   };
 }
 
-/** What the keys of a kset that is not whole name, as far as they can be keys. */
-function namedRanges(view: PlanView, place: Position): ByteRange[] {
-  const bytes = new Uint8Array(ksetBytes(KSET_KEYS_MAX));
-  const length = Math.min(bytes.length, view.context.geometry.segmentDataBytes - place.offsetBytes);
-  view.context.source.read(deviceOffset(view, place), bytes, 0, length);
-  const said = new KsetView().attach(bytes, 0).keyCount;
-  return rangesOfKeys(view, bytes, said >= 1 && said <= KSET_KEYS_MAX ? said : KSET_KEYS_MAX);
+/** What is named behind the end of the log, as far as there are keys that no earlier lap can have left. */
+function namedRanges(view: PlanView, log: Log, place: Position): ByteRange[] {
+  const { segmentDataBytes } = view.context.geometry;
+  const piece = ksetBytes(KSET_KEYS_MAX);
+  const ranges: ByteRange[] = [];
+  for (let at = place.offsetBytes; at < segmentDataBytes; at += piece) {
+    // A key that lies across two pieces is seen whole in the first.
+    const bytes = new Uint8Array(Math.min(piece + KEY_BYTES - STEP_BYTES, segmentDataBytes - at));
+    view.context.source.read(deviceOffset(view, { ...place, offsetBytes: at }), bytes, 0, bytes.length);
+    const found = rangesIn(view, log, bytes);
+    if (found.length === 0) break;
+    ranges.push(...found);
+  }
+  return ranges;
 }
 
-function rangesOfKeys(view: PlanView, bytes: Uint8Array, keyCount: number): ByteRange[] {
-  const { context, chain } = view;
-  const kset = new KsetView().attach(bytes, 0);
+/** What is named at the beginning of segments that nobody uses: a LAST kset may have led there, and is lost. */
+function namedElsewhere(view: PlanView, log: Log): ByteRange[] {
+  const { chain } = view;
   const ranges: ByteRange[] = [];
-  for (let index = 0; index < keyCount && ksetBytes(index + 1) <= bytes.length; index++) {
-    if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;
-    ranges.push(keyRange(kset, index));
+  for (let segment = 0; segment < chain.length; segment++) {
+    if (log.facts.extents.has(segment) || log.facts.payload.isClaimed(segment, 0, SECTOR_BYTES)) continue;
+    ranges.push(...namedRanges(view, log, { segment, offsetBytes: 0 }));
+  }
+  return ranges;
+}
+
+/**
+ * What keys that lie in bytes of the log are for, wherever they begin: damage may have cut them off from their kset.
+ * Other bytes look like a key so seldom that what is listed too much hardly counts.
+ */
+function rangesIn(view: PlanView, log: Log, bytes: Uint8Array): ByteRange[] {
+  const { chain, context } = view;
+  const ranges: ByteRange[] = [];
+  const key = new KsetView();
+  for (let at = 0; at + KEY_BYTES <= bytes.length; at += STEP_BYTES) {
+    // The view counts keys from behind a header.
+    key.attach(bytes, at - KSET_HEADER_BYTES);
+    if (key.keyProblem(0, context.geometry, chain.length, context.backingBytes) !== '') continue;
+    const segment = key.keySegment(0);
+    if (key.keyGeneration(0) < chain.generation[segment]) continue;
+    const isClaimed = log.facts.payload.isClaimed(segment, key.keySegmentOffsetBytes(0), key.keyLengthBytes(0));
+    if (!isClaimed) ranges.push(keyRange(key, 0));
   }
   return ranges;
 }
@@ -165,7 +184,7 @@ function bridgeTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
     isProven(view, log, kset, index),
   );
   if (bridge === undefined) return skipGap(view, log, run);
-  const losses = lossesOfGap(view, end, gap, bridge.kept, coveredFrom(view, run.first));
+  const losses = lossesOfGap(view, log, gap, bridge.kept, coveredFrom(view, run.first));
   const what = bridge.ksets === 1 ? 'a kset' : `${bridge.ksets} ksets`;
   return {
     id: `bridge ${textOf(end)} ${textOf(run.first)}`,
@@ -180,27 +199,23 @@ function bridgeTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
 /** What the ksets of a gap may have said, as far as they can be read, and what of it was kept. */
 function lossesOfGap(
   view: PlanView,
-  place: Position,
+  log: Log,
   gap: Uint8Array,
   kept: readonly ByteRange[],
   covered: readonly ByteRange[],
 ): Loss[] {
-  const named: ByteRange[] = [];
-  let at = 0;
-  for (const keys of ksetSizesOf(gap) ?? [Math.floor((gap.length - KSET_HEADER_BYTES) / KEY_BYTES)]) {
-    named.push(...rangesOfKeys(view, gap.subarray(at), keys));
-    at += ksetBytes(keys);
-  }
   const losses = [
     lossOf(
-      place,
+      log.facts.end,
       'what the ksets there said cannot be relied on',
-      subtractRanges(subtractRanges(named, kept), covered),
+      subtractRanges(subtractRanges(rangesIn(view, log, gap), kept), covered),
     ),
   ];
   const keptReason = 'the key was kept, since its payload matches its CRC, but nothing proves the range that it is for';
   const keptRanges = subtractRanges(kept, covered);
-  return keptRanges.length === 0 ? losses : [...losses, { ...lossOf(place, keptReason, keptRanges), mayBeMore: false }];
+  return keptRanges.length === 0
+    ? losses
+    : [...losses, { ...lossOf(log.facts.end, keptReason, keptRanges), mayBeMore: false }];
 }
 
 /** A key of a broken kset whose payload shows that it is whole, but for the range that it is for. */
@@ -215,7 +230,7 @@ function isProven(view: PlanView, log: Log, kset: KsetView, index: number): bool
 function skipGap(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   if (!isAt(log.facts.end, log.start)) return undefined;
   const reason = 'what the ksets there said cannot be read';
-  const named = subtractRanges(namedRanges(view, log.start), coveredFrom(view, run.first));
+  const named = subtractRanges(namedRanges(view, log, log.start), coveredFrom(view, run.first));
   return moveTail(view, 'key_tail', run.first, codesOf(view), { losses: [lossOf(log.start, reason, named)] });
 }
 
@@ -223,7 +238,7 @@ function skipGap(view: PlanView, log: Log, run: LostRun): Fix | undefined {
 function hopTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const { end } = log.facts;
   if (end.offsetBytes + KSET_HEADER_BYTES > view.context.geometry.segmentDataBytes) return undefined;
-  const named = subtractRanges(namedRanges(view, end), coveredFrom(view, run.first));
+  const named = subtractRanges(namedRanges(view, log, end), coveredFrom(view, run.first));
   const reason = 'a kset may have been there before the one that led on';
   return {
     id: `hop ${textOf(end)} ${run.first.segment}`,
@@ -264,22 +279,16 @@ function forgetRun(view: PlanView, log: Log, run: LostRun): Fix {
   const ranges: ByteRange[] = [];
   const changes: { offsetBytes: number; bytes: Uint8Array }[] = [];
   const { segment } = run.first;
-  const finder = new RunFinder(view.context, view.chain, log.facts);
   const { end } = log.facts;
   const gap = new Uint8Array(run.first.offsetBytes - end.offsetBytes);
   view.context.source.read(deviceOffset(view, end), gap, 0, gap.length);
-  ranges.push(...rangesOfKeys(view, gap, KSET_KEYS_MAX));
-  walkLog(view, run.first, (kset) => {
+  ranges.push(...rangesIn(view, log, gap));
+  walkLog(view, run.first, (kset, place) => {
     for (let index = 0; index < kset.keyCount; index++) {
       if (judgeKey(view, kset, index) === 'current') ranges.push(keyRange(kset, index));
     }
+    if (place.segment === segment) changes.push({ offsetBytes: deviceOffset(view, place), bytes: BLANK });
   });
-  const limit = view.context.geometry.segmentDataBytes / ksetBytes(0);
-  let at: number | undefined = run.first.offsetBytes;
-  for (let count = 0; at !== undefined && count < limit; count++) {
-    changes.push({ offsetBytes: deviceOffset(view, { segment, offsetBytes: at }), bytes: BLANK });
-    at = finder.nextKset(segment, at + KSET_HEADER_BYTES);
-  }
   const reason = 'nothing tells whether ksets there belong to the log or are left from an earlier cache';
   return {
     id: `forget ${textOf(run.first)}`,

@@ -10,7 +10,6 @@ import { placeText } from '../findings.js';
 import { RunFinder, zeroBytesAt } from '../runs.js';
 import { PayloadMap } from '../payload-map.js';
 import { walkLog } from './log-walk.js';
-import { behindStaleKeys } from './tail-fixes.js';
 import type { PlanView } from './types.js';
 
 interface Row {
@@ -29,13 +28,12 @@ export function findLogStart(view: PlanView): Position | undefined {
   }
   if (rows.length === 0) {
     const finder = new RunFinder(context, chain, { extents: new Map(), payload: new PayloadMap(context.geometry, 0) });
-    const firsts: Position[] = [];
+    const withKsets: number[] = [];
     for (let segment = 0; segment < chain.length; segment++) {
-      const offsetBytes = finder.nextKset(segment, 0);
-      if (offsetBytes !== undefined) firsts.push({ segment, offsetBytes });
+      if (finder.nextKset(segment, 0) !== undefined) withKsets.push(segment);
     }
-    if (firsts.length === 0) return { segment: 0, offsetBytes: 0 };
-    return firsts.length === 1 ? behindStaleKeys(view, firsts[0]).start : undefined;
+    // With its first kset broken a segment of the log begins at 0 all the same.
+    return withKsets.length > 1 ? undefined : { segment: withKsets[0] ?? 0, offsetBytes: 0 };
   }
   const proper = rows.filter((row) => row.isProper);
   const candidates = proper.length > 0 ? proper : rows;
@@ -43,7 +41,7 @@ export function findLogStart(view: PlanView): Position | undefined {
   const longest = candidates.filter(
     (row) => !candidates.some((other) => other !== row && other.segments.has(row.start.segment)),
   );
-  return longest.length === 1 ? behindStaleKeys(view, longest[0].start).start : undefined;
+  return longest.length === 1 ? longest[0].start : undefined;
 }
 
 function rowFrom(view: PlanView, start: Position): Row | undefined {

@@ -98,7 +98,8 @@ class Repair {
   /** The repairs of the first planner that has any which were not settled yet. */
   private plan(view: Examination): Fix[] {
     const { options } = this;
-    const planOptions = { data: options.data, relinkDoubtful: options.relinkDoubtful };
+    const dirtyTailAssumed = this.made.some((fix) => fix.id.startsWith('dirty_tail '));
+    const planOptions = { data: options.data, relinkDoubtful: options.relinkDoubtful, dirtyTailAssumed };
     const first = (planners: readonly Planner[], planned: PlanView): Fix[] => {
       for (const planner of planners) {
         const fixes = planner(planned).filter((fix) => !this.settled.has(fix.id));

@@ -15,6 +15,7 @@ import {
 import { readDual, type Dual } from '../../engine/media/dual.js';
 import { segmentInfoCopies } from '../../engine/media/geometry.js';
 import type { FindingCode } from '../catalogue.js';
+import { leadApart } from '../chain.js';
 import { judgeDual } from '../twins.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
 import { hasFinding, type Fix, type PlanView } from './types.js';
@@ -36,13 +37,19 @@ export function planSegments(view: PlanView): Fix[] {
   const { header } = view;
   // A cache that goes on beyond the device was cut; there is nothing to link.
   if (header.segmentCount > header.room || header.segmentCount === 0) return [];
-  if (hasFinding(view, ...CODES)) return repairChain(view);
+  if (hasFinding(view, ...CODES) || anyLeadsApart(view)) return repairChain(view);
   return hasFinding(view, ...TWIN_CODES) ? repairTwins(view) : [];
 }
 
 function readInfo(view: PlanView, id: number): Dual<SegmentInfo> {
   const copies = segmentInfoCopies(view.context.geometry, id);
   return readDual<SegmentInfo>(view.context.source, copies, SEGMENT_INFO_BYTES, decodeSegmentInfo);
+}
+
+function anyLeadsApart(view: PlanView): boolean {
+  if (!hasFinding(view, 'SEGMENT_INFO_SEQ_SUSPECT')) return false;
+  for (let id = 0; id < view.header.room; id++) if (leadApart(readInfo(view, id))) return true;
+  return false;
 }
 
 function repairTwins(view: PlanView): Fix[] {
@@ -76,7 +83,7 @@ function repairChain(view: PlanView): Fix[] {
     const link = next === undefined ? 'the last of the chain' : `linked to physical segment ${next}`;
     fixes.push({
       id: `info ${id} ${next ?? 'last'}`,
-      codes: CODES.filter((code) => hasFinding(view, code)),
+      codes: [...CODES, ...TWIN_CODES].filter((code) => hasFinding(view, code)),
       action: `write the info of segment ${logical} again, ${link}`,
       ...(dual.value === undefined ? { assumed: 'the chain goes on with the next segment there' } : {}),
       consent: 'plain',
@@ -101,7 +108,7 @@ function repairChain(view: PlanView): Fix[] {
 
 function isSound(dual: Dual<SegmentInfo>, next: number | undefined): boolean {
   const info = dual.value;
-  if (info === undefined || info.type !== SEGMENT_TYPE_CACHE_DATA) return false;
+  if (info === undefined || leadApart(dual) || info.type !== SEGMENT_TYPE_CACHE_DATA) return false;
   if ((info.flags & ~SEGMENT_FLAGS_KNOWN) !== 0 || info.hasNext !== (next !== undefined)) return false;
   return next === undefined || info.nextSegmentId === next;
 }
@@ -115,7 +122,11 @@ function choosePath(view: PlanView): number[] | undefined {
   let agreeing = 0;
   let good = 0;
   for (let id = 0; id < room; id++) {
-    const info = readInfo(view, id).value;
+    const dual = readInfo(view, id);
+    // Of two copies that lead apart the one that leads to the next segment is right.
+    const info = leadApart(dual)
+      ? (dual.copies.find((copy) => copy.nextSegmentId === id + 1) ?? dual.value)
+      : dual.value;
     if (info === undefined) continue;
     good++;
     const next = info.hasNext && info.nextSegmentId < room ? info.nextSegmentId : NONE;

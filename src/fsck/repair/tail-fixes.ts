@@ -10,12 +10,11 @@ import type { Dual } from '../../engine/media/dual.js';
 import { KSET_HEADER_BYTES } from '../../engine/media/kset.js';
 import type { FindingCode } from '../catalogue.js';
 import { placeText } from '../findings.js';
-import { zeroBytesAt } from '../runs.js';
 import { judgeDual } from '../twins.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
 import { findLogStart } from './log-start.js';
-import { isAt, judgeKey, keyRange, walkLog } from './log-walk.js';
-import { mergeRanges, type ByteRange } from './ranges.js';
+import { coveredFrom, deviceOffset, isAt, judgeKey, keyRange, walkLog } from './log-walk.js';
+import { subtractRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
 const KEY_TAIL_GONE: readonly FindingCode[] = ['KEY_TAIL_LOST', 'KEY_TAIL_OUT_OF_RANGE'];
@@ -59,9 +58,33 @@ export function planKeyTail(view: PlanView): Fix[] {
   const codes = KEY_TAIL_GONE.filter((code) => hasFinding(view, code));
   if (codes.length > 0) return planLostKeyTail(view, codes);
   if (log !== undefined && hasFinding(view, 'KEY_TAIL_NOT_ON_KSET')) {
+    const { keyTail, dirtyTail } = view.header;
+    // Where neither tail is at a kset it is not they that are wrong: something else lies over what was there.
+    const neither = hasFinding(view, 'DIRTY_TAIL_NOT_ON_KSET');
+    if (keyTail !== undefined && (neither || isAt(keyTail, dirtyTail))) return [breakAt(view, keyTail)];
     return [moveTail(view, 'key_tail', log.start, ['KEY_TAIL_NOT_ON_KSET'])];
   }
   return [];
+}
+
+/**
+ * Breaks what lies over the place that both tails give, so that it is not taken for the log: what was there is a
+ * broken kset then, and is dealt with as one.
+ */
+function breakAt(view: PlanView, place: Position): Fix {
+  const left = view.context.geometry.segmentDataBytes - place.offsetBytes;
+  const where = placeText(place.segment, place.offsetBytes);
+  const reason = 'the log began there, and something else lies over it';
+  return {
+    id: `break ${where}`,
+    codes: ['KEY_TAIL_NOT_ON_KSET'],
+    action: `take ${where}, where both tails are, for the beginning of a broken kset`,
+    consent: 'plain',
+    losses: [{ kind: 'perhaps-lost', where: `kset ${where}`, reason, ranges: [], mayBeMore: true }],
+    steps: [
+      [{ offsetBytes: deviceOffset(view, place), bytes: new Uint8Array(Math.min(KSET_HEADER_BYTES, left)).fill(0xff) }],
+    ],
+  };
 }
 
 /** A dirty_tail that is lost, or is no place in the log. To be called when the log is whole. */
@@ -70,8 +93,8 @@ export function planDirtyTail(view: PlanView): Fix[] {
   const dirtyCodes = DIRTY_TAIL_GONE.filter((code) => hasFinding(view, code));
   if (dirtyCodes.length === 0 || log === undefined) return [];
   const { dirtyTail } = header;
-  if (hasFinding(view, 'DIRTY_TAIL_NOT_IN_LOG') && dirtyTail !== undefined && isEmptyLogAfter(view, dirtyTail)) {
-    const assumed = 'it was where the log went on next, so what was in the log has been written back';
+  if (hasFinding(view, 'DIRTY_TAIL_NOT_IN_LOG') && dirtyTail !== undefined && isTrustworthy(view, log, dirtyTail)) {
+    const assumed = 'what lies before dirty_tail is written back, and is given up';
     return [moveTail(view, 'key_tail', dirtyTail, dirtyCodes, { assumed })];
   }
   // Ksets from dirty_tail on lead to key_tail: if key_tail is the wrong one of the two, they are the log as well.
@@ -79,11 +102,23 @@ export function planDirtyTail(view: PlanView): Fix[] {
   return planDirtyFromStart(view, from ?? log.start, dirtyCodes);
 }
 
-/** Whether `place` can be the end of a log whose last ksets are gone: behind its present end, and blank. */
-function isEmptyLogAfter(view: PlanView, place: Position): boolean {
-  const end = view.log?.facts.end;
-  if (end === undefined || place.segment !== end.segment || place.offsetBytes <= end.offsetBytes) return false;
-  return zeroBytesAt(view.context, view.chain, place, KSET_HEADER_BYTES) === KSET_HEADER_BYTES;
+/**
+ * Whether a dirty_tail that the log does not lead to is a place in it all the same, and the log is broken before it:
+ * it lies behind the present end in the same segment, or ksets of present generations lie there, outside what is
+ * known of the log.
+ */
+export function isTrustworthy(view: PlanView, log: NonNullable<PlanView['log']>, dirtyTail: Position): boolean {
+  const { end, extents } = log.facts;
+  if (dirtyTail.segment >= view.chain.length) return false;
+  if (dirtyTail.segment === end.segment) return dirtyTail.offsetBytes > end.offsetBytes;
+  if (extents.has(dirtyTail.segment)) return false;
+  let ksets = 0;
+  const { end: reached, loops } = walkLog(view, dirtyTail, (kset) => {
+    for (let index = 0; index < kset.keyCount; index++) if (judgeKey(view, kset, index) !== 'current') return false;
+    ksets++;
+    return true;
+  });
+  return ksets > 0 && !loops && !extents.has(reached.segment);
 }
 
 function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
@@ -92,14 +127,23 @@ function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
     const assumed = 'what lies before dirty_tail is written back, and is given up';
     return [moveTail(view, 'key_tail', dirtyTail, codes, { assumed })];
   }
-  const start = findLogStart(view);
-  if (start === undefined) return [];
+  const found = findLogStart(view);
+  if (found === undefined) return [];
+  const { start, passed } = behindStaleKeys(view, found);
   const assumed = `the log is the one row of ksets that ends as a log ends, from behind its last stale key on`;
   // dirty_tail first: with a key_tail that is good it could be taken for a place before it.
   return [
     moveTail(view, 'dirty_tail', start, ['DIRTY_TAIL_LOST'], { assumed: 'everything counts as dirty' }),
-    moveTail(view, 'key_tail', start, codes, { assumed }),
+    moveTail(view, 'key_tail', start, codes, { assumed, losses: lossOfPassed(view, start, passed) }),
   ];
+}
+
+/** What is given up with ksets that stale keys show to be collected: nothing, unless a generation is wrong. */
+function lossOfPassed(view: PlanView, start: Position, passed: readonly ByteRange[]): Loss[] {
+  const ranges = subtractRanges(passed, coveredFrom(view, start));
+  if (ranges.length === 0) return [];
+  const reason = 'stale keys show that the ksets before were collected; if they were not, what they hold is gone';
+  return [{ kind: 'perhaps-lost', where: 'key_tail', reason, ranges, mayBeMore: false }];
 }
 
 /** Everything from `from` on counts as dirty, but for what lies before the last stale key. */
@@ -110,15 +154,12 @@ function planDirtyFromStart(view: PlanView, from: Position, codes: FindingCode[]
     fixes.push(moveTail(view, 'dirty_tail', start, codes, { assumed: 'everything counts as dirty' }));
   }
   if (!isAt(start, view.header.keyTail)) {
-    const reason = 'stale keys show that these ksets were collected, so they were written back';
-    const ranges = mergeRanges(passed);
-    const loss: Loss = { kind: 'perhaps-lost', where: 'key_tail', reason, ranges, mayBeMore: false };
-    fixes.push(moveTail(view, 'key_tail', start, codes, passed.length > 0 ? { assumed: reason, losses: [loss] } : {}));
+    fixes.push(moveTail(view, 'key_tail', start, codes, { losses: lossOfPassed(view, start, passed) }));
   }
   return fixes;
 }
 
-/** @returns the place behind the last kset with a stale key, and the current keys passed by going there. */
+/** @returns the place behind the last kset with a stale key, and what the keys passed by going there are for. */
 export function behindStaleKeys(view: PlanView, from: Position): { start: Position; passed: ByteRange[] } {
   let start = from;
   let passed: ByteRange[] = [];
@@ -130,7 +171,7 @@ export function behindStaleKeys(view: PlanView, from: Position): { start: Positi
     for (let index = 0; index < kset.keyCount; index++) {
       const verdict = judgeKey(view, kset, index);
       if (verdict === 'stale') takeNext = true;
-      else if (verdict !== 'bad' && !kset.keyIsClean(index)) pending.push(keyRange(kset, index));
+      if (verdict !== 'bad' && !kset.keyIsClean(index)) pending.push(keyRange(kset, index));
     }
     if (takeNext) {
       passed = passed.concat(pending);

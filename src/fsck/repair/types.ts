@@ -55,6 +55,8 @@ export interface PlanOptions {
   readonly data: boolean;
   /** Ksets behind the end of the log that may be left from an earlier cache are linked to it, not blanked. */
   readonly relinkDoubtful: boolean;
+  /** This repair has set dirty_tail: what it says is an assumption, and no evidence. */
+  readonly dirtyTailAssumed: boolean;
 }
 
 /** What a planner works from: a check without payload. */

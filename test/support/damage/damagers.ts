@@ -11,7 +11,7 @@ import {
   segmentOffsetBytes,
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../../src/engine/media/geometry.js';
-import { KSET_HEADER_BYTES, KSET_KEYS_MAX, KsetField } from '../../../src/engine/media/kset.js';
+import { KeyField, KSET_HEADER_BYTES, KSET_KEYS_MAX, KsetField } from '../../../src/engine/media/kset.js';
 import type { FindingCode } from '../../../src/fsck/catalogue.js';
 import {
   changeCacheInfo,
@@ -568,6 +568,24 @@ const keys: Damager[] = [
     },
   },
   {
+    code: 'OLD_DATA_SHOWS',
+    base: 'gc-wrap',
+    damage: (image) => {
+      // A key in the second kset of the log, for what a key of the first one is for, is stale; both are written back.
+      const { places } = ksetsOf(image);
+      const first = ksetAt(image, places[0]);
+      const at = image.bytes(deviceOffset(places[0]), 64);
+      changeKset(image, places[1], (view) => {
+        const bytes = new Uint8Array(view.buffer);
+        const segment = view.getUint32(KSET_HEADER_BYTES + KeyField.segment, true);
+        bytes.set(at.subarray(KSET_HEADER_BYTES, KSET_HEADER_BYTES + 40), KSET_HEADER_BYTES);
+        view.setUint32(KSET_HEADER_BYTES + KeyField.segment, segment, true);
+        view.setUint32(KSET_HEADER_BYTES + KeyField.generation, 0, true);
+        view.setUint32(KSET_HEADER_BYTES + KeyField.segment, first.keySegment(0), true);
+      });
+    },
+  },
+  {
     code: 'PAYLOAD_OVERLAP',
     repair: 'drop-corrupt',
     base: 'gc-wrap',
@@ -610,6 +628,7 @@ const keys: Damager[] = [
   {
     code: 'PAYLOAD_CRC_STALE',
     variant: 'before dirty_tail',
+    also: ['OLD_DATA_SHOWS'],
     misstates: true,
     base: 'dirty-crc',
     damage: (image) => {

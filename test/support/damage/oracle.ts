@@ -3,6 +3,8 @@
  * that is not listed as lost as it was before the damage.
  */
 import type { Position } from '../../../src/engine/media/codecs.js';
+import { GENERATION_BYTES } from '../../../src/engine/media/codecs.js';
+import { generationCopies } from '../../../src/engine/media/geometry.js';
 import { KEY_BYTES, KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js';
 import { LogWalker } from '../../../src/engine/media/log.js';
 import { readMetadata } from '../../../src/engine/media/metadata.js';
@@ -12,6 +14,8 @@ import { repairCache, type RepairResult } from '../../../src/fsck/repair/repair.
 import type { Change, Fix } from '../../../src/fsck/repair/types.js';
 import { differingRanges, openPieces, type Piece, type Shape } from './logical.js';
 import type { Overlay, OverlayBase } from './overlay.js';
+
+const GENERATIONS_BYTES = 2 * GENERATION_BYTES;
 
 /** A sound cache to damage. */
 export interface Subject {
@@ -38,6 +42,8 @@ export interface SubjectKey extends ByteRange {
   /** Of its kset's header. */
   readonly headerAt: number;
   readonly payloadAt: number;
+  /** The generations of its payload's segment. */
+  readonly generationAt: number;
 }
 
 export function makeSubject(name: string, device: Overlay, backing: OverlayBase, shape: Shape): Subject {
@@ -62,6 +68,7 @@ export function makeSubject(name: string, device: Overlay, backing: OverlayBase,
         keyAt: headerAt + KSET_HEADER_BYTES + index * KEY_BYTES,
         headerAt,
         payloadAt: chain.dataOffsetBytes[kset.keySegment(index)] + kset.keySegmentOffsetBytes(index),
+        generationAt: generationCopies(shape.geometry, chain.physicalId[kset.keySegment(index)])[0],
       });
     }
   }
@@ -116,11 +123,14 @@ export function listedRanges(made: readonly Fix[]): ByteRange[] {
   return mergeRanges(made.flatMap((fix) => fix.losses.flatMap((loss) => loss.ranges)));
 }
 
-/** Ranges of keys whose own bytes on the medium the damage changed: nobody can know them from there. */
+/**
+ * Ranges of keys whose own bytes on the medium the damage changed, or the generation that says whether they count:
+ * nobody can know them from there.
+ */
 export function damagedKeys(subject: Subject, damaged: Overlay): ByteRange[] {
   const differs = (at: number, length: number): boolean =>
     damaged.isTouched(at, length) && Buffer.compare(subject.device.bytes(at, length), damaged.bytes(at, length)) !== 0;
-  return subject.keys.filter((key) => differs(key.keyAt, KEY_BYTES));
+  return subject.keys.filter((key) => differs(key.keyAt, KEY_BYTES) || differs(key.generationAt, GENERATIONS_BYTES));
 }
 
 /** Ranges of payload that no CRC protects and that the damage changed: nobody can know of it at all. */

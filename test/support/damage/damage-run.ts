@@ -1,0 +1,117 @@
+/**
+ * One random damage from beginning to end: check, repair, check, and what the cache reads as at each point, held
+ * against the sound one. Everything follows from the seed.
+ */
+import { PcacheError } from '../../../src/engine/errors.js';
+import { KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js';
+import { Random } from '../../../src/engine/sim/random.js';
+import { checkCache, type CheckResult } from '../../../src/fsck/check.js';
+import { mergeRanges, type ByteRange } from '../../../src/fsck/repair/ranges.js';
+import {
+  codesOf,
+  damagedKeys,
+  damagedPayload,
+  listedRanges,
+  repairOverlay,
+  unexpected,
+  UndoInMemory,
+  type Subject,
+} from './oracle.js';
+import type { Overlay } from './overlay.js';
+import { damageByChance, type DamageKind } from './random-damage.js';
+
+/**
+ * `harmless`: no finding, and it reads as before. `traceless`: no finding, and the end of the log is gone without a
+ * trace. `refused`: nothing says any more that it is a cache. `repaired`: clean again, nothing lost. `listed`: clean
+ * again, and what is lost was listed. `left`: findings are left, and were before.
+ */
+export const OUTCOMES = ['harmless', 'traceless', 'refused', 'repaired', 'listed', 'left'] as const;
+export type Outcome = (typeof OUTCOMES)[number];
+
+export interface DamageRun {
+  readonly kinds: readonly DamageKind[];
+  readonly outcome: Outcome;
+  /** What must not be; '' when all is well. */
+  readonly failure: string;
+  /** Codes that the check reported, and those left at the end. */
+  readonly found: readonly string[];
+  readonly left: readonly string[];
+}
+
+/** @param seed of this one damage */
+export async function runDamage(subject: Subject, seed: number): Promise<DamageRun> {
+  const random = new Random(seed);
+  const device = subject.device.clone();
+  const kinds: DamageKind[] = [];
+  const count = random.pick([1, 1, 1, 1, 1, 2, 2, 3, 5]);
+  for (let n = 0; n < count; n++) kinds.push(damageByChance(subject, device, random));
+  const dropCorrupt = random.chance(0.8);
+  const run = { kinds, outcome: 'left' as Outcome, failure: '', found: [] as string[], left: [] as string[] };
+  try {
+    await judge(subject, device, dropCorrupt, run);
+  } catch (error) {
+    run.failure = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  }
+  return run;
+}
+
+interface Verdict {
+  outcome: Outcome;
+  failure: string;
+  found: string[];
+  left: string[];
+}
+
+async function judge(subject: Subject, device: Overlay, dropCorrupt: boolean, run: Verdict): Promise<void> {
+  const damaged = device.clone();
+  const silent = mergeRanges(damagedPayload(subject, damaged));
+  let checked: CheckResult;
+  try {
+    checked = checkCache(device, { ...subject.shape, data: true });
+  } catch (error) {
+    if (!(error instanceof PcacheError) || !['NOT_PCACHE', 'UNSUPPORTED'].includes(error.code)) throw error;
+    run.outcome = 'refused';
+    return;
+  }
+  run.found = codesOf(checked);
+  const gone = tracelessKeys(subject, damaged);
+  if (checked.clean) {
+    run.failure = unexpected(subject, device, silent);
+    run.outcome = 'harmless';
+    if (run.failure === '' || gone.length === 0) return;
+    run.failure = unexpected(subject, device, [...silent, ...gone]);
+    run.outcome = 'traceless';
+    return;
+  }
+  const undo = new UndoInMemory();
+  const result = await repairOverlay(device, subject.shape, undo, { dropCorrupt });
+  run.left = codesOf(result.after);
+  if (result.after.clean) {
+    const losses = result.made.flatMap((fix) => fix.losses);
+    const more = losses.some((loss) => loss.mayBeMore) ? damagedKeys(subject, damaged) : [];
+    run.outcome = losses.length > 0 ? 'listed' : 'repaired';
+    run.failure = unexpected(subject, device, [...silent, ...gone, ...listedRanges(result.made), ...more]);
+  }
+  undo.apply(device);
+  if (device.differences(damaged).length > 0) run.failure ||= 'the undo does not take it back';
+}
+
+/**
+ * Keys of ksets at the end of the log that are gone without a trace: the first begins with zeroes, as the end of a
+ * log does, and none is whole. No one can tell that from a log that ended there over what a torn kset left.
+ */
+function tracelessKeys(subject: Subject, damaged: Overlay): ByteRange[] {
+  const differs = (at: number, length: number): boolean =>
+    Buffer.compare(subject.device.bytes(at, length), damaged.bytes(at, length)) !== 0;
+  const gone = new Set<number>();
+  let pending: number[] = [];
+  for (const kset of [...subject.ksets].reverse()) {
+    if (!differs(kset.offsetBytes, kset.lengthBytes)) break;
+    pending.push(kset.offsetBytes);
+    if (damaged.bytes(kset.offsetBytes, KSET_HEADER_BYTES).every((byte) => byte === 0)) {
+      for (const place of pending) gone.add(place);
+      pending = [];
+    }
+  }
+  return subject.keys.filter((key) => gone.has(key.headerAt));
+}
