@@ -66,6 +66,18 @@ Zeroes are written like other data, and there is no TRIM, since dm-pcache has no
       description: 'check cached data against its CRC at each read (data_crc)',
       default: false,
     }),
+    'tls-certificates': Flags.string({
+      description: 'speak TLS only, with server-cert.pem and server-key.pem (and ca-cert.pem) of that folder',
+      helpValue: 'FOLDER',
+    }),
+    'tls-verify-peer': Flags.boolean({
+      description: 'let in only clients with a certificate that ca-cert.pem has signed',
+      default: false,
+    }),
+    'tls-psk': Flags.string({
+      description: 'speak TLS only, with the keys of that file: lines of user:KEY, as psktool makes them',
+      helpValue: 'FILE',
+    }),
     'exec': Flags.string({
       description: 'run CMD with sh, PCACHE_URI and PCACHE_SOCKET in its environment, and end with it and its status',
       helpValue: 'CMD',
@@ -103,6 +115,11 @@ Zeroes are written like other data, and there is no TRIM, since dm-pcache has no
           dataCrc: flags['data-crc'],
           gcPercent: flags['gc-percent'],
           verifyReads: flags['verify-reads'],
+          tls: {
+            certificates: flags['tls-certificates'],
+            pskFile: flags['tls-psk'],
+            verifyPeer: flags['tls-verify-peer'],
+          },
           exec: flags.exec,
           pidFile: flags['pid-file'],
           controlPath: flags.control,

@@ -20,6 +20,7 @@ import { serveMetrics } from './metrics.js';
 import { NbdServer } from './server.js';
 import { StatusReporter } from './status.js';
 import { CacheStore, ReadOnlyStore, type Store } from './store.js';
+import { loadTls, type TlsFactory, type TlsRequest } from './tls.js';
 
 export interface AttachOptions {
   readonly cachePath: string;
@@ -33,6 +34,7 @@ export interface AttachOptions {
   readonly dataCrc: boolean | undefined;
   readonly gcPercent: number | undefined;
   readonly verifyReads: boolean;
+  readonly tls: TlsRequest;
   /** Command to run while attached; it ends with it. */
   readonly exec: string | undefined;
   readonly pidFile: string | undefined;
@@ -81,9 +83,10 @@ interface Served {
 /** @throws PcacheError for what keeps it from being attached, or from being closed in order. */
 export async function attach(options: AttachOptions, observer: AttachObserver): Promise<AttachResult> {
   checkOptions(options);
+  const tls = loadTls(options.tls);
   const stopped = new Promise<void>((resolve) => observer.onInterrupt(resolve));
   const served = options.readOnly ? openReadOnly(options) : openCache(options);
-  const session = new Session(options, observer, served);
+  const session = new Session(options, observer, served, tls);
   try {
     return await session.run(stopped);
   } finally {
@@ -174,11 +177,13 @@ class Session {
     private readonly options: AttachOptions,
     private readonly observer: AttachObserver,
     private readonly served: Served,
+    private readonly tls: TlsFactory | undefined,
   ) {
     this.server = new NbdServer({
       store: served.store,
       description: `pcache ${options.cachePath} over ${options.backingPath}`,
       nowMs: () => performance.now(),
+      tls,
     });
   }
 
@@ -187,7 +192,7 @@ class Session {
     const address = this.address();
     const listener = await listen(address, server.accept);
     this.listeners.push(listener);
-    const uri = uriOf(address, listener.port);
+    const uri = uriOf(address, listener.port, this.tls !== undefined);
     const metricsPort = await this.openControl(address, uri);
     if (options.pidFile !== undefined) this.writePidFile(options.pidFile);
     observer.serving(uri, served.store.sizeBytes, metricsPort);
@@ -315,8 +320,9 @@ class Session {
   }
 }
 
-function uriOf(address: Address, port: number): string {
-  if ('path' in address) return `nbd+unix:///?socket=${encodeURIComponent(address.path).replaceAll('%2F', '/')}`;
+function uriOf(address: Address, port: number, isTls: boolean): string {
+  const scheme = isTls ? 'nbds' : 'nbd';
+  if ('path' in address) return `${scheme}+unix:///?socket=${encodeURIComponent(address.path).replaceAll('%2F', '/')}`;
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-  return `nbd://${host}:${port}`;
+  return `${scheme}://${host}:${port}`;
 }

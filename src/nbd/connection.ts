@@ -4,7 +4,7 @@
  */
 import type { Arena } from '../engine/device/pmem.js';
 import type { ArenaPool } from './memory.js';
-import { greeting, Negotiation, type Outcome } from './negotiation.js';
+import { greeting, Negotiation, type Outcome, type TlsPolicy } from './negotiation.js';
 import type { ServerStats } from './stats.js';
 import type { Store } from './store.js';
 import { Transmission } from './transmission.js';
@@ -34,7 +34,7 @@ export class Connection implements Receiver {
     private readonly transport: Transport,
     private readonly options: ConnectionOptions,
   ) {
-    this.negotiate(options.needsTls ? 'required' : 'none');
+    this.negotiate(options.needsTls ? 'required' : 'none', undefined);
     this.send(greeting());
   }
 
@@ -43,7 +43,7 @@ export class Connection implements Receiver {
     return this.transmission !== undefined;
   }
 
-  private negotiate(tls: 'none' | 'required' | 'established'): void {
+  private negotiate(tls: TlsPolicy, flags: number | undefined): void {
     const { store, description } = this.options;
     const { sizeBytes, isReadOnly } = store;
     this.negotiation = new Negotiation({
@@ -51,6 +51,7 @@ export class Connection implements Receiver {
       isReadOnly,
       description,
       tls,
+      flags,
       send: (bytes) => this.send(bytes),
     });
   }
@@ -80,7 +81,7 @@ export class Connection implements Receiver {
       case 'ready':
         return this.admit(outcome.isStructured, outcome.rest);
       case 'tls':
-        this.negotiate('established');
+        this.negotiate('established', outcome.flags);
         this.options.startTls();
         return true;
       case 'abort':

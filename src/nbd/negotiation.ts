@@ -35,6 +35,8 @@ export interface NegotiationOptions {
   readonly isReadOnly: boolean;
   readonly description: string;
   readonly tls: TlsPolicy;
+  /** The client's, when they have come already. */
+  readonly flags: number | undefined;
   readonly send: (bytes: Uint8Array) => void;
 }
 
@@ -42,7 +44,8 @@ export interface NegotiationOptions {
 export type Outcome =
   | { readonly kind: 'more' }
   | { readonly kind: 'ready'; readonly isStructured: boolean; readonly rest: Uint8Array }
-  | { readonly kind: 'tls' }
+  /** From here on within TLS, with a negotiation of its own that begins after the flags. */
+  | { readonly kind: 'tls'; readonly flags: number }
   /** The client has asked to end it. */
   | { readonly kind: 'abort' }
   | { readonly kind: 'broken'; readonly what: string };
@@ -73,7 +76,9 @@ export class Negotiation {
   private skipBytes = 0;
   private isStructured = false;
 
-  constructor(private readonly context: NegotiationOptions) {}
+  constructor(private readonly context: NegotiationOptions) {
+    this.flags = context.flags;
+  }
 
   /** Takes bytes; once it has answered anything but `more` it takes none. */
   take(bytes: Uint8Array): Outcome {
@@ -174,7 +179,7 @@ export class Negotiation {
   private startTls(): Outcome {
     if (this.context.tls === 'required') {
       this.reply(Option.startTls, OptionReply.ack);
-      return { kind: 'tls' };
+      return { kind: 'tls', flags: this.flags! };
     }
     const isOn = this.context.tls === 'established';
     if (isOn) this.refuse(Option.startTls, OptionReply.invalid, 'TLS is on already');

@@ -5,9 +5,10 @@
 import type { Socket } from 'node:net';
 import { Connection } from './connection.js';
 import { ArenaPool } from './memory.js';
-import { SocketTransport, type TlsOptions } from './socket-transport.js';
+import { SocketTransport } from './socket-transport.js';
 import { ServerStats } from './stats.js';
 import type { Store } from './store.js';
+import type { TlsFactory } from './tls.js';
 
 const CONNECTIONS_MAX = 64;
 const NEGOTIATION_MAX_MS = 30_000;
@@ -18,7 +19,7 @@ export interface ServerOptions {
   readonly store: Store;
   readonly description: string;
   readonly nowMs: () => number;
-  readonly tls?: TlsOptions | undefined;
+  readonly tls?: TlsFactory | undefined;
   /** False to receive by copying always; for tests. */
   readonly inPlace?: boolean;
   readonly connectionsMax?: number;

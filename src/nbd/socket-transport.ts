@@ -4,7 +4,7 @@
  * that is not possible, and under TLS, bytes come with 'data' events and are copied once.
  */
 import { Socket, type SocketConstructorOpts } from 'node:net';
-import { TLSSocket, type SecureContext } from 'node:tls';
+import type { TlsFactory } from './tls.js';
 import type { Receiver, Transport } from './transport.js';
 
 /** For what is received before a client is let in, and first after a pause. */
@@ -14,14 +14,6 @@ const GOODBYE_MAX_MS = 2_000;
 
 interface HandleHolder {
   _handle?: object | null;
-}
-
-export interface TlsOptions {
-  readonly secureContext: SecureContext;
-  /** A client has to show a certificate of our authority. */
-  readonly requestCert: boolean;
-  /** The key of an identity, for PSK. */
-  readonly pskKey?: (identity: string) => Uint8Array | undefined;
 }
 
 export class SocketTransport implements Transport {
@@ -92,21 +84,18 @@ export class SocketTransport implements Transport {
   }
 
   /** From here on the bytes are those within TLS. What was sent before goes in the clear. */
-  startTls(options: TlsOptions): void {
+  startTls(factory: TlsFactory): void {
     const raw = this.socket;
     raw.removeAllListeners('data');
     raw.removeAllListeners('end');
-    const { secureContext, requestCert, pskKey } = options;
-    const secure = new TLSSocket(raw, {
-      isServer: true,
-      secureContext,
-      requestCert,
-      rejectUnauthorized: requestCert,
-      ...(pskKey ? { pskCallback: (_: unknown, identity: string) => pskKey(identity) ?? null } : {}),
+    const server = factory();
+    server.once('tlsClientError', () => raw.destroy());
+    server.once('secureConnection', (secure) => {
+      this.socket = secure;
+      this.listen(secure, false);
+      secure.resume();
     });
-    this.socket = secure;
-    this.listen(secure, false);
-    secure.resume();
+    server.emit('connection', raw);
   }
 
   send(bytes: Uint8Array, done: () => void): void {

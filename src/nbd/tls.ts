@@ -1,0 +1,95 @@
+/**
+ * TLS as the command line asks for it: certificates from a folder with the names that other NBD servers use, or
+ * pre-shared keys from a file of `user:hexadecimal` lines, as psktool writes it.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createSecureContext, createServer, type Server, type TlsOptions } from 'node:tls';
+import { fromSystemError, PcacheError } from '../engine/errors.js';
+
+/** Keys agreed on beforehand are for TLS 1.2 in Node; forward secrecy first. */
+const PSK_CIPHERS = [
+  'ECDHE-PSK-CHACHA20-POLY1305',
+  'DHE-PSK-AES256-GCM-SHA384',
+  'DHE-PSK-CHACHA20-POLY1305',
+  'DHE-PSK-AES128-GCM-SHA256',
+].join(':');
+/** Below this a key is a mistake. */
+const PSK_MIN_BYTES = 16;
+
+export interface TlsRequest {
+  readonly certificates: string | undefined;
+  readonly pskFile: string | undefined;
+  /** Clients have to show a certificate that ca-cert.pem has signed. */
+  readonly verifyPeer: boolean;
+}
+
+/** Makes what takes one client's raw socket and gives its secure one. */
+export type TlsFactory = () => Server;
+
+/** @returns undefined when TLS is not asked for. @throws PcacheError for files that are missing or wrong */
+export function loadTls({ certificates, pskFile, verifyPeer }: TlsRequest): TlsFactory | undefined {
+  if (certificates !== undefined && pskFile !== undefined) {
+    throw new PcacheError('USAGE', '--tls-certificates and --tls-psk exclude one another: give one');
+  }
+  if (verifyPeer && certificates === undefined) {
+    throw new PcacheError('USAGE', '--tls-verify-peer is for certificates; give --tls-certificates too');
+  }
+  if (certificates !== undefined) return withCertificates(certificates, verifyPeer);
+  return pskFile === undefined ? undefined : withKeys(pskFile);
+}
+
+function read(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw fromSystemError(error, path, 'reading it for TLS');
+  }
+}
+
+function withCertificates(folder: string, verifyPeer: boolean): TlsFactory {
+  const authority = join(folder, 'ca-cert.pem');
+  const options: TlsOptions = {
+    cert: read(join(folder, 'server-cert.pem')),
+    key: read(join(folder, 'server-key.pem')),
+    ...(verifyPeer || existsSync(authority) ? { ca: read(authority) } : {}),
+    minVersion: 'TLSv1.2',
+    requestCert: verifyPeer,
+    rejectUnauthorized: verifyPeer,
+  };
+  return checked(options, folder);
+}
+
+function withKeys(path: string): TlsFactory {
+  const keys = new Map<string, Buffer>();
+  for (const line of read(path).toString('utf8').split('\n')) {
+    if (line === '' || line.startsWith('#')) continue;
+    const [, user, key] = /^([^:]+):([0-9a-f]+)\s*$/i.exec(line) ?? [];
+    if (key === undefined || key.length % 2 !== 0 || key.length < 2 * PSK_MIN_BYTES) {
+      throw new PcacheError(
+        'USAGE',
+        `${path}: a line is not user:KEY with at least ${PSK_MIN_BYTES} bytes in hexadecimal`,
+      );
+    }
+    keys.set(user, Buffer.from(key, 'hex'));
+  }
+  if (keys.size === 0) throw new PcacheError('USAGE', `${path}: holds no key; make one with psktool`);
+  const options: TlsOptions = {
+    ciphers: PSK_CIPHERS,
+    dhparam: 'auto',
+    minVersion: 'TLSv1.2',
+    maxVersion: 'TLSv1.2',
+    pskCallback: (_, identity) => keys.get(identity) ?? null,
+  };
+  return checked(options, path);
+}
+
+/** Finds out now what OpenSSL would refuse when the first client comes. */
+function checked(options: TlsOptions, path: string): TlsFactory {
+  try {
+    createSecureContext(options);
+  } catch (error) {
+    throw new PcacheError('USAGE', `${path}: TLS does not take it: ${(error as Error).message}`, { cause: error });
+  }
+  return () => createServer(options);
+}
