@@ -91,15 +91,11 @@ export class Corruption {
     return found;
   }
 
-  /**
-   * Spoils the payload of some dirty key of the log, if there is one.
-   * @param writing the kset that is being written back: its CRCs have been checked already.
-   */
-  strike(random: Random, writing: Position | undefined): void {
+  /** Spoils the payload of some dirty key of the log, if there is one. */
+  strike(random: Random): void {
     const candidates: BadKey[] = [];
     this.eachKset(this.pmem, DIRTY_TAIL_COPIES, (walker) => {
       const { kset } = walker;
-      if (writing && walker.isAt(writing)) return;
       for (let i = 0; i < kset.keyCount; i++) {
         const place = this.placeOf(kset, i);
         if (kset.keyIsClean(i) || this.keys.some((key) => key.place === place)) continue;

@@ -4,7 +4,6 @@
  */
 import type { Cache } from '../../src/engine/cache.js';
 import { PcacheError } from '../../src/engine/errors.js';
-import type { Position } from '../../src/engine/media/codecs.js';
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 import { Op, RequestFlag, RequestState, type RequestGroup } from '../../src/engine/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
@@ -128,7 +127,7 @@ export class SimRun {
         this.errorsInjected = true;
         break;
       case 'corrupt':
-        this.world.corruption.strike(this.random, this.beingWritten());
+        this.world.corruption.strike(this.random);
         break;
     }
     if (this.cache.failure) this.stopped();
@@ -155,12 +154,6 @@ export class SimRun {
     } else {
       this.backing.finish(which);
     }
-  }
-
-  /** The kset whose payload write-back has checked, and perhaps not read yet. */
-  private beingWritten(): Position | undefined {
-    const writeback = this.cache['writeback'];
-    return writeback.isBusy ? writeback['cursor'] : undefined;
   }
 
   private get pending(): number {
