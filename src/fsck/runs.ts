@@ -98,7 +98,8 @@ export class RunFinder {
     return found;
   }
 
-  private hasMagicAtStart(segment: number): boolean {
+  /** Does a segment's data area begin with the magic of a kset, good or not? */
+  hasMagicAtStart(segment: number): boolean {
     const at = this.chain.dataOffsetBytes[segment] + MAGIC_OFFSET;
     this.context.source.read(at, this.buffer, 0, MAGIC_BYTES.length);
     return this.buffer.compare(MAGIC_BYTES, 0, MAGIC_BYTES.length, 0, MAGIC_BYTES.length) === 0;

@@ -81,7 +81,8 @@ function soundFlags(flags: CacheFlags): CacheFlags {
 function rebuildCacheInfo(view: PlanView): Fix {
   const segmentCount = chainLength(view);
   const evidence = payloadCrcEvidence(view);
-  const dataCrc = evidence.matching > evidence.tried / 2;
+  // None would match by chance.
+  const dataCrc = evidence.matching > 0;
   const flags = encodeCacheFlags({ dataCrc, initDone: true, modeNumber: 0, gcPercent: GC_PERCENT_DEFAULT });
   const firstSegmentId = view.header.firstSegmentId;
   const told =

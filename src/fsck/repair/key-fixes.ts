@@ -218,22 +218,19 @@ class KeyPlan {
     const gone = new Set(drops);
     const keyAt = (index: number): Uint8Array =>
       bytes.subarray(KSET_HEADER_BYTES + index * KEY_BYTES, KSET_HEADER_BYTES + (index + 1) * KEY_BYTES);
-    const stays = (index: number): boolean => !gone.has(index) && !troubles.keys.has(index);
     const outside = (): Uint8Array | undefined =>
       keyBeside(this.view, this.start, place, { ...place, offsetBytes: place.offsetBytes + troubles.lengthBytes });
     let beside: Uint8Array | undefined;
     for (const index of drops) {
+      // The next one that stays, or the last one before; one with a trouble of its own goes in its turn.
       let other = index + 1;
       while (other < keyCount && gone.has(other)) other++;
-      if (other >= keyCount || !stays(other)) {
-        other = index - 1;
-        while (other >= 0 && gone.has(other)) other--;
-      }
-      if (other >= 0 && other < keyCount && stays(other)) {
+      if (other === keyCount) other = index - 1;
+      while (other >= 0 && gone.has(other)) other--;
+      if (other >= 0) {
         keyAt(index).set(keyAt(other));
         continue;
       }
-      if (drops.length < keyCount) return false;
       beside ??= outside();
       if (beside === undefined) return false;
       keyAt(index).set(beside);

@@ -37,7 +37,7 @@ import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { isTrustworthy, moveTail } from './tail-fixes.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
-type Log = NonNullable<PlanView['log']>;
+export type Log = NonNullable<PlanView['log']>;
 
 const REFUSED_ENDS = ['LOG_LOOPS', 'LAST_OUT_OF_RANGE'] as const;
 const BROKEN_ENDS = ['LOG_CUT_SHORT', 'LOG_MAYBE_CUT_SHORT', 'LOG_END_TORN'] as const;
@@ -127,8 +127,8 @@ function lossOf(place: Position, reason: string, ranges: ByteRange[]): Loss {
   };
 }
 
-/** What is named behind the end of the log, as far as there are keys that no earlier lap can have left. */
-function namedRanges(view: PlanView, log: Log, place: Position): ByteRange[] {
+/** What is named from a place of the log on, as far as there are keys that no earlier lap can have left. */
+export function namedRanges(view: PlanView, log: Log, place: Position): ByteRange[] {
   const { segmentDataBytes } = view.context.geometry;
   const piece = ksetBytes(KSET_KEYS_MAX);
   const ranges: ByteRange[] = [];
@@ -279,10 +279,7 @@ function forgetRun(view: PlanView, log: Log, run: LostRun): Fix {
   const ranges: ByteRange[] = [];
   const changes: { offsetBytes: number; bytes: Uint8Array }[] = [];
   const { segment } = run.first;
-  const { end } = log.facts;
-  const gap = new Uint8Array(run.first.offsetBytes - end.offsetBytes);
-  view.context.source.read(deviceOffset(view, end), gap, 0, gap.length);
-  ranges.push(...rangesIn(view, log, gap));
+  ranges.push(...namedRanges(view, log, log.facts.end));
   walkLog(view, run.first, (kset, place) => {
     for (let index = 0; index < kset.keyCount; index++) {
       if (judgeKey(view, kset, index) === 'current') ranges.push(keyRange(kset, index));

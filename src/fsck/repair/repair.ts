@@ -3,7 +3,7 @@
  * makes the changes, and checks again, until nothing is left that a repair helps against. Callable as a library;
  * knows no terminal.
  *
- * Order: what other repairs go by comes first (cache_info, the chain, generations, the log, its tails), keys and
+ * Order: what other repairs go by comes first (the chain, cache_info, generations, the log, its tails), keys and
  * payload then, and the superblock last, since with it the cache attaches. Before a change is begun its old bytes
  * are durable in the undo file; a change is durable before the next one that relies on it. Bounded: no repair is
  * made twice, and there are only so many rounds.
@@ -23,8 +23,8 @@ import type { UndoLog } from './undo-file.js';
 const ROUNDS_MAX = 1000;
 
 const STRUCTURE: readonly Planner[] = [
-  planCacheInfo,
   planSegments,
+  planCacheInfo,
   planGenerationTwins,
   planTailTwins,
   planKeyTail,

@@ -10,6 +10,8 @@ import type { Dual } from '../../engine/media/dual.js';
 import { KSET_HEADER_BYTES } from '../../engine/media/kset.js';
 import type { FindingCode } from '../catalogue.js';
 import { placeText } from '../findings.js';
+import { PayloadMap } from '../payload-map.js';
+import { RunFinder } from '../runs.js';
 import { judgeDual } from '../twins.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
 import { findLogStart } from './log-start.js';
@@ -134,8 +136,42 @@ function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
   // dirty_tail first: with a key_tail that is good it could be taken for a place before it.
   return [
     moveTail(view, 'dirty_tail', start, ['DIRTY_TAIL_LOST'], { assumed: 'everything counts as dirty' }),
-    moveTail(view, 'key_tail', start, codes, { assumed, losses: lossOfPassed(view, start, passed) }),
+    moveTail(view, 'key_tail', start, codes, {
+      assumed,
+      losses: [...lossOfPassed(view, start, passed), ...lossElsewhere(view, found)],
+    }),
   ];
+}
+
+/** What ksets in segments that the log found does not go through name: they may have come before it. */
+function lossElsewhere(view: PlanView, found: Position): Loss[] {
+  const { chain, context } = view;
+  const segments = new Map([[found.segment, true]]);
+  walkLog(view, found, (kset) => {
+    if (kset.isLast) segments.set(kset.nextSegment, true);
+  });
+  const finder = new RunFinder(context, chain, { extents: segments, payload: new PayloadMap(context.geometry, 0) });
+  const ranges: ByteRange[] = [];
+  for (let segment = 0; segment < chain.length; segment++) {
+    if (segments.has(segment) || !finder.hasMagicAtStart(segment)) continue;
+    let offsetBytes = finder.nextKset(segment, 0);
+    for (let steps = 0; offsetBytes !== undefined && steps < context.geometry.segmentDataBytes; steps++) {
+      let next = offsetBytes;
+      walkLog(view, { segment, offsetBytes }, (kset, place) => {
+        if (place.segment !== segment) return false;
+        for (let index = 0; index < kset.keyCount; index++) {
+          if (judgeKey(view, kset, index) === 'current') ranges.push(keyRange(kset, index));
+        }
+        next = place.offsetBytes + kset.lengthBytes;
+        return true;
+      });
+      offsetBytes = finder.nextKset(segment, next);
+    }
+  }
+  const left = subtractRanges(ranges, coveredFrom(view, found));
+  if (left.length === 0) return [];
+  const reason = 'ksets lie in segments that nothing leads to; they may have come before the log that was found';
+  return [{ kind: 'perhaps-lost', where: 'key_tail', reason, ranges: left, mayBeMore: true }];
 }
 
 /** What is given up with ksets that stale keys show to be collected: nothing, unless a generation is wrong. */

@@ -3,6 +3,7 @@
  * against the sound one. Everything follows from the seed.
  */
 import { PcacheError } from '../../../src/engine/errors.js';
+import { GENERATION_BYTES } from '../../../src/engine/media/codecs.js';
 import { KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js';
 import { Random } from '../../../src/engine/sim/random.js';
 import { checkCache, type CheckResult } from '../../../src/fsck/check.js';
@@ -98,20 +99,44 @@ async function judge(subject: Subject, device: Overlay, dropCorrupt: boolean, ru
 
 /**
  * Keys of ksets at the end of the log that are gone without a trace: the first begins with zeroes, as the end of a
- * log does, and none is whole. No one can tell that from a log that ended there over what a torn kset left.
+ * log does, and none is whole, but perhaps one with a single key, or is so
+ * of present generations. No one can tell that from a log that ended there over what a torn kset left.
  */
 function tracelessKeys(subject: Subject, damaged: Overlay): ByteRange[] {
   const differs = (at: number, length: number): boolean =>
     Buffer.compare(subject.device.bytes(at, length), damaged.bytes(at, length)) !== 0;
   const gone = new Set<number>();
   let pending: number[] = [];
+  let wholeKeys = 0;
   for (const kset of [...subject.ksets].reverse()) {
-    if (!differs(kset.offsetBytes, kset.lengthBytes)) break;
+    const keys = subject.keys.filter(({ headerAt }) => headerAt === kset.offsetBytes);
+    const outdated = keys.some(({ generationAt }) => differs(generationAt, 2 * GENERATION_BYTES));
+    if (!outdated && !differs(kset.offsetBytes, kset.lengthBytes)) {
+      wholeKeys += keys.length;
+      if (wholeKeys > 1) break;
+    }
     pending.push(kset.offsetBytes);
     if (damaged.bytes(kset.offsetBytes, KSET_HEADER_BYTES).every((byte) => byte === 0)) {
       for (const place of pending) gone.add(place);
       pending = [];
     }
   }
+  for (const place of behindLostLink(subject, damaged)) gone.add(place);
   return subject.keys.filter((key) => gone.has(key.headerAt));
+}
+
+/**
+ * Places of the ksets behind a LAST kset that is zeroes now, when the beginning of the segment that it led to is gone
+ * as well: nothing leads there any more, from either side.
+ */
+function behindLostLink({ ksets, device }: Subject, damaged: Overlay): number[] {
+  const isGone = (at: number): boolean =>
+    Buffer.compare(device.bytes(at, KSET_HEADER_BYTES), damaged.bytes(at, KSET_HEADER_BYTES)) !== 0;
+  const isZero = (at: number): boolean => damaged.bytes(at, KSET_HEADER_BYTES).every((byte) => byte === 0);
+  const link = ksets.findIndex(({ offsetBytes, lengthBytes }, n) => {
+    const next = ksets[n + 1];
+    const leadsOn = next !== undefined && next.offsetBytes !== offsetBytes + lengthBytes;
+    return leadsOn && isZero(offsetBytes) && isGone(next.offsetBytes);
+  });
+  return link < 0 ? [] : ksets.slice(link + 1).map(({ offsetBytes }) => offsetBytes);
 }

@@ -8,7 +8,7 @@ import { CRC_SEED } from '../../../src/engine/media/crc32c.js';
 import type { DamageImage } from './edit.js';
 
 const PAGE_SHIFT = 12;
-const PAGE_BYTES = 1 << PAGE_SHIFT;
+export const PAGE_BYTES = 1 << PAGE_SHIFT;
 const KEY_STEP = 2 ** 32;
 
 /** What lies below: an image, or any reader. */
@@ -119,6 +119,11 @@ export class Overlay implements Pmem, DamageImage {
 
   close(): void {
     this.pages.clear();
+  }
+
+  /** Offsets of pages that were written, ascending. */
+  get touchedPages(): number[] {
+    return [...this.pages.keys()].map((number) => number * PAGE_BYTES).sort((a, b) => a - b);
   }
 
   /** Offsets of pages that differ between two overlays over one base. */

@@ -1,0 +1,159 @@
+/**
+ * Repaired caches, attached in the real kernel: it takes them, and reads what `pcache cat` reads. Many caches share
+ * one machine: all come from one kernel-made image, so only what differs is written to the device between them.
+ *
+ * `PCACHE_REPAIRED_IMAGES` says how many; a few without it.
+ */
+import { createHash } from 'node:crypto';
+import { copyFileSync, rmSync, writeFileSync, chmodSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, it } from 'vitest';
+import { LogicalReader } from '../../src/engine/inspect/logical-reader.js';
+import {
+  DATA_OFFSET_IN_SEGMENT_BYTES,
+  KERNEL_GEOMETRY,
+  MIB,
+  segmentDataOffsetBytes,
+  segmentOffsetBytes,
+  SEGMENTS_OFFSET_BYTES,
+} from '../../src/engine/media/geometry.js';
+import { loadCacheOrThrow } from '../../src/engine/recovery.js';
+import { Random } from '../../src/engine/sim/random.js';
+import { makeSubject, repairOverlay, UndoInMemory, type Subject } from '../support/damage/oracle.js';
+import { Overlay, PAGE_BYTES } from '../support/damage/overlay.js';
+import { damageByChance } from '../support/damage/random-damage.js';
+import { unpackImage } from '../support/images.js';
+import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, makeImageFolder, printed, runGuest } from '../support/kernel.js';
+import { SparseImage } from '../support/sparse-image.js';
+
+const BASE = 'dirty-crc';
+const SEGMENTS = 31;
+const BACKING_BYTES = 64 * MIB;
+const IMAGES = Number(process.env['PCACHE_REPAIRED_IMAGES'] ?? 6);
+const IMAGES_PER_MACHINE = 25;
+/** What the kernel may write of the log while it reads the whole device. */
+const LOG_BYTES = 256 * 1024;
+const READ_BYTES = MIB;
+const SECONDS_PER_IMAGE = 40;
+
+interface Repaired {
+  readonly device: Overlay;
+  readonly sha256: string;
+}
+
+/** The logical device as `pcache cat` reads it. */
+function logicalSha256(device: Overlay, backing: SparseImage): string {
+  const cache = loadCacheOrThrow(device, {
+    geometry: KERNEL_GEOMETRY,
+    backingBytes: BACKING_BYTES,
+    checkPayload: true,
+  });
+  const reader = new LogicalReader(device, cache, {
+    path: 'backing',
+    sizeBytes: BACKING_BYTES,
+    readSync: (...args) => backing.read(...args),
+  });
+  const hash = createHash('sha256');
+  const bytes = new Uint8Array(READ_BYTES);
+  for (let at = 0; at < BACKING_BYTES; at += READ_BYTES) {
+    reader.read(at, bytes, 0, READ_BYTES);
+    hash.update(bytes);
+  }
+  return hash.digest('hex');
+}
+
+/** Damages and repairs until so many images had something to repair, and all of it could be. */
+async function repairMany(
+  subject: Subject,
+  backing: SparseImage,
+  firstSeed: number,
+  count: number,
+): Promise<Repaired[]> {
+  const repaired: Repaired[] = [];
+  for (let seed = firstSeed; repaired.length < count; seed++) {
+    const random = new Random(seed);
+    const device = subject.device.clone();
+    for (let n = random.between(1, 4); n > 0; n--) damageByChance(subject, device, random);
+    const { made, after } = await repairOverlay(device, subject.shape, new UndoInMemory(), { dropCorrupt: true });
+    if (made.length > 0 && after.clean) repaired.push({ device, sha256: logicalSha256(device, backing) });
+  }
+  return repaired;
+}
+
+/** Pages that must be written for the device to hold `device`, whatever was attached on it before. */
+function pagesOf(device: Overlay, before: Overlay | undefined): Set<number> {
+  const pages = new Set<number>();
+  const add = (offsetBytes: number, lengthBytes: number): void => {
+    for (let at = offsetBytes; at < offsetBytes + lengthBytes; at += PAGE_BYTES) pages.add(at);
+  };
+  add(0, SEGMENTS_OFFSET_BYTES);
+  for (let id = 0; id < SEGMENTS; id++) add(segmentOffsetBytes(KERNEL_GEOMETRY, id), DATA_OFFSET_IN_SEGMENT_BYTES);
+  add(segmentDataOffsetBytes(KERNEL_GEOMETRY, 0), LOG_BYTES);
+  for (const at of [...device.touchedPages, ...(before?.touchedPages ?? [])]) pages.add(at);
+  return pages;
+}
+
+/** The pages as one file, and the commands that write them where they belong. */
+function patch(name: string, device: Overlay, before: Overlay | undefined): { bytes: Buffer; script: string } {
+  const pages = [...pagesOf(device, before)].sort((a, b) => a - b);
+  const bytes = Buffer.concat(pages.map((at) => device.bytes(at, PAGE_BYTES)));
+  const lines: string[] = [];
+  for (let first = 0; first < pages.length;) {
+    let count = 1;
+    while (pages[first + count] === pages[first] + count * PAGE_BYTES) count++;
+    const seek = pages[first] / PAGE_BYTES;
+    lines.push(`dd if=/tmp/x/${name} of=/dev/pmem0 bs=4096 skip=${first} seek=${seek} count=${count} 2>/dev/null`);
+    first += count;
+  }
+  return { bytes, script: lines.join('\n') };
+}
+
+async function attachMany(paths: { cache: string; backing: string }, images: readonly Repaired[]): Promise<string[]> {
+  const files: Record<string, Uint8Array> = {};
+  const steps = images.map(({ device }, n) => {
+    const { bytes, script } = patch(`image-${n}`, device, images[n - 1]?.device);
+    files[`image-${n}`] = bytes;
+    // What was written back from the image before goes.
+    return `dd if=/dev/zero of=/dev/vda bs=1M count=${BACKING_BYTES / MIB} conv=fsync 2>/dev/null
+${script}
+sync
+attach true; hash_device; detach`;
+  });
+  const guest = await runGuest({
+    ...paths,
+    files,
+    script: steps.join('\n'),
+    seconds: 60 + SECONDS_PER_IMAGE * images.length,
+  });
+  return printed(guest, 'sha256').map((line) => line.replace(/ .*/, ''));
+}
+
+describeWithKernel('repaired caches', () => {
+  it(
+    `attach, and read as we say (${IMAGES} of them)`,
+    { timeout: KERNEL_TEST_TIMEOUT_MS + IMAGES * SECONDS_PER_IMAGE * 1000 },
+    async () => {
+      const folder = makeImageFolder();
+      try {
+        const { cachePath, backingPath } = await unpackImage(BASE);
+        const backing = SparseImage.fromFile(backingPath);
+        // It is blank between the images too.
+        expect(backing.bytes(0, BACKING_BYTES).every((byte) => byte === 0)).toBe(true);
+        const device = new Overlay(SparseImage.fromFile(cachePath));
+        const shape = { geometry: KERNEL_GEOMETRY, backingBytes: BACKING_BYTES };
+        const subject = makeSubject(BASE, device, backing, shape);
+        for (let done = 0; done < IMAGES; done += IMAGES_PER_MACHINE) {
+          const paths = { cache: join(folder, 'cache'), backing: join(folder, 'backing') };
+          copyFileSync(cachePath, paths.cache);
+          chmodSync(paths.cache, 0o600);
+          writeFileSync(paths.backing, new Uint8Array(BACKING_BYTES));
+          const count = Math.min(IMAGES_PER_MACHINE, IMAGES - done);
+          const images = await repairMany(subject, backing, 1 + 1000 * done, count);
+          expect(await attachMany(paths, images)).toEqual(images.map(({ sha256 }) => sha256));
+        }
+      } finally {
+        rmSync(folder, { recursive: true, force: true });
+      }
+    },
+  );
+});
