@@ -52,7 +52,8 @@ export abstract class PcacheCommand extends Command {
 
   /** Progress on standard error: shown only when that is a terminal and `--json` is not given. */
   protected progress(options: ProgressOptions): Progress {
-    const shown = process.stderr.isTTY && !this.jsonEnabled();
+    // A terminal that does not know its width says 0, and the line could not be taken away from it again.
+    const shown = process.stderr.isTTY && process.stderr.columns > 0 && !this.jsonEnabled();
     return createProgress(shown ? process.stderr : undefined, options, wantsColour(true, process.env));
   }
 
