@@ -7,7 +7,7 @@ import { PcacheCommand } from '../output/base-command.js';
 import { packLine, packNotes, type PackJson } from '../output/pack-report.js';
 import { breathe } from '../output/terminal.js';
 import { packTo } from '../pack/pack-to.js';
-import type { PackTotals } from '../pack/pack.js';
+import type { PackPhase, PackTotals } from '../pack/pack.js';
 
 const PHASES = {
   pack: { label: 'packing', unit: 'bytes' },
@@ -62,8 +62,8 @@ cache; pcache unpack makes an image of it again. A damaged cache can be packed t
     payload: boolean,
     force: boolean,
   ): Promise<PackTotals> {
-    let phase: keyof typeof PHASES = 'pack';
-    let progress = this.progress(PHASES[phase]);
+    let current: PackPhase | undefined;
+    let progress = this.progress(PHASES.pack);
     const release = this.onInterrupt(() => undefined);
     try {
       return await packTo({
@@ -77,10 +77,11 @@ cache; pcache unpack makes an image of it again. A damaged cache can be packed t
         sink: async (bytes) => {
           if (!this.output.write(bytes)) await this.output.drained();
         },
-        onProgress: (now, doneBytes) => {
-          if (now !== phase) {
+        onProgress: ({ phase, doneBytes, totalBytes }) => {
+          if (phase !== current) {
+            current = phase;
             progress.stop();
-            progress = this.progress(PHASES[(phase = now)]);
+            progress = this.progress({ ...PHASES[phase], ...(totalBytes === undefined ? {} : { total: totalBytes }) });
           }
           progress.update(doneBytes);
         },

@@ -2,7 +2,7 @@
 import { openPmemReader } from '../engine/device/open.js';
 import { sameDevice } from '../engine/device/lock.js';
 import { PcacheError } from '../engine/errors.js';
-import { packSteps, type PackOptions, type PackPhase, type PackTotals } from './pack.js';
+import { packSteps, type PackOptions, type PackStep, type PackTotals } from './pack.js';
 import { NewFile, writeAll } from './target.js';
 
 const PACK_MODE = 0o666;
@@ -16,7 +16,7 @@ export interface PackJob extends PackOptions {
   readonly force: boolean;
   /** Called with each piece where there is no file. @returns when the next one may come */
   readonly sink: (bytes: Uint8Array) => Promise<void>;
-  readonly onProgress: (phase: PackPhase, doneBytes: number) => void;
+  readonly onProgress: (step: PackStep) => void;
   /** Called between pieces; throws to give up. */
   readonly turn: () => Promise<void>;
 }
@@ -41,8 +41,8 @@ export async function packTo(job: PackJob): Promise<PackTotals> {
         file?.finish();
         return step.value;
       }
-      const { bytes, phase, doneBytes } = step.value;
-      job.onProgress(phase, doneBytes);
+      const { bytes } = step.value;
+      job.onProgress(step.value);
       if (bytes !== undefined) {
         if (file === undefined) await job.sink(bytes);
         else writeAll(file.fd, file.path, bytes, null);

@@ -36,6 +36,8 @@ export type PackPhase = 'check' | 'pack';
 export interface PackStep {
   readonly phase: PackPhase;
   readonly doneBytes: number;
+  /** What `doneBytes` comes to at the end of the phase; undefined where that is not known. */
+  readonly totalBytes?: number;
   readonly bytes?: Uint8Array;
 }
 
@@ -115,9 +117,13 @@ class Packer {
     return new Redaction(geometry, segmentCountFor(geometry, this.pmem.sizeBytes), places);
   }
 
+  private position(): PackStep {
+    return { phase: 'pack', doneBytes: this.done, totalBytes: this.pmem.sizeBytes };
+  }
+
   private step(bytes: Uint8Array): PackStep {
     this.totals.packedBytes += bytes.length;
-    return { phase: 'pack', doneBytes: this.done, bytes };
+    return { ...this.position(), bytes };
   }
 
   private *window(offsetBytes: number, lengthBytes: number, redaction: Redaction | undefined): Generator<PackStep> {
@@ -160,7 +166,7 @@ class Packer {
     if (this.pending.rawBytes > 0 && this.pending.kind !== kind) yield* this.endRun();
     if (this.pending.rawBytes === 0) this.pending = { kind, offsetBytes, rawBytes };
     else this.pending.rawBytes += rawBytes;
-    yield { phase: 'pack', doneBytes: this.done };
+    yield this.position();
   }
 
   private *endRun(): Generator<PackStep> {
