@@ -43,6 +43,8 @@ const HARMLESS: ReadonlySet<FindingCode> = new Set<FindingCode>([
   'KSET_UNKNOWN_FLAGS',
   'KEY_UNKNOWN_FLAGS',
   'KEY_RESERVED_NOT_ZERO',
+  // Both keys it is about lie behind dirty_tail.
+  'OLD_DATA_SHOWS',
   'LOG_MAYBE_CUT_SHORT',
   'LOG_END_TORN',
 ]);
@@ -71,7 +73,7 @@ export function requireFollowable(pmem: PmemReader, { dataCrc, ...options }: Fol
   const refused = findings.filter(({ code }) => !HARMLESS.has(code) && !(dataCrc && HARMLESS_WITH_DATA_CRC.has(code)));
   if (refused.length === 0) return findings;
   const [{ code, where, detail }] = refused;
-  const more = refused.length > 1 ? ` (and ${refused.length - 1} more findings)` : '';
+  const more = refused.length > 1 ? ` (and ${refused.length - 1} more)` : '';
   const remedy =
     code === 'KEY_BEYOND_BACKING'
       ? 'give the backing device that belongs to this cache'

@@ -146,6 +146,24 @@ describe('which version is written', () => {
     expect(small.durableIds(10, 4)).toEqual([1, 2, 1, 1]);
   });
 
+  it('nothing behind dirty_tail, also where a stale key lets an older one show', async () => {
+    const small = new SmallCache();
+    // Each fills a segment.
+    small.writeFua(0, 16, 1);
+    small.writeFua(0, 16, 2);
+    await start(small).result;
+    small.open();
+    small.writeFua(100, 1, 3);
+    const { segment } = keysOf(small.pmem)[1];
+    for (const [n, copy] of generationCopies(geometry, segment).entries()) {
+      small.pmem.bytes.set(encodeGeneration(9, 5 + n), copy);
+    }
+    const result = await start(small).result;
+    expect(result.findings.map((finding) => finding.code)).toEqual(['OLD_DATA_SHOWS']);
+    expect(result).toMatchObject({ complete: true, writtenBytes: SECTOR });
+    expect(small.durableIds(0, 16)).toEqual(new Array(16).fill(2));
+  });
+
   it('of a cache in any mode', async () => {
     for (const mode of ['writethrough', 'writearound', 'writeonly'] as const) {
       const small = new SmallCache();
