@@ -3,7 +3,14 @@
  * its end, and whether both tails are places in it. See `runs.ts` for how ksets are told from leftovers.
  */
 import type { Position } from '../engine/media/codecs.js';
-import { KSET_BYTES_MAX, KSET_HEADER_BYTES, KsetView } from '../engine/media/kset.js';
+import {
+  KEY_BYTES,
+  KSET_BYTES_MAX,
+  KSET_HEADER_BYTES,
+  KSET_KEYS_MAX,
+  KsetField,
+  KsetView,
+} from '../engine/media/kset.js';
 import { LogWalker } from '../engine/media/log.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
@@ -42,7 +49,24 @@ export function findLostRun(context: CheckContext, chain: CheckedChain, facts: L
   const { end } = facts;
   const runs = new RunFinder(context, chain, facts);
   const wiped = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE) === ZEROES_OF_DAMAGE;
-  return runs.findAfter(end.segment, end.offsetBytes + 8, wiped ? 1 : undefined) ?? runs.longestElsewhere();
+  const run = runs.findAfter(end.segment, end.offsetBytes + 8, wiped ? 1 : undefined) ?? runs.longestElsewhere();
+  return run !== undefined && liesInTornKset(context, chain, end, run) ? undefined : run;
+}
+
+/**
+ * Whether a run may be what an earlier lap left where a torn kset was being written: the zeroes that the run ends in
+ * are then those that go out before the kset, and its header is as far as it got there, zeroes or right.
+ */
+function liesInTornKset(context: CheckContext, chain: CheckedChain, end: Position, run: LostRun): boolean {
+  if (run.end === undefined || run.end.segment !== end.segment) return false;
+  const keys = (run.end.offsetBytes - end.offsetBytes - KSET_HEADER_BYTES) / KEY_BYTES;
+  if (!Number.isInteger(keys) || keys < 1 || keys > KSET_KEYS_MAX) return false;
+  const header = new Uint8Array(KSET_HEADER_BYTES);
+  context.source.read(chain.dataOffsetBytes[end.segment] + end.offsetBytes, header, 0, header.length);
+  const kset = new KsetView(context.crc).attach(header, 0);
+  const isBlank = (from: number, to: number) => header.subarray(from, to).every((byte) => byte === 0);
+  const countFits = kset.keyCount === keys || isBlank(KsetField.keyCount, KsetField.magic);
+  return countFits && (kset.magicOk || isBlank(KsetField.magic, KsetField.flags));
 }
 
 function reasonText(facts: LogFacts): string {

@@ -23,6 +23,8 @@ export interface LostRun {
   keys: number;
   /** Bytes of keys that are not CLEAN. */
   dirtyBytes: number;
+  /** Where it ends as a log ends, if it does. */
+  end?: Position;
 }
 
 /** The present log, which a run must not enter. */
@@ -172,7 +174,9 @@ export class RunFinder {
     // What begins in another segment cannot be reached from here: nothing leads to the middle of one.
     if (ends) {
       const reached = lost.ksets > 0 && lost.first.segment === first.segment;
-      return reached ? { verdict: 'lost', lost, endBytes: walker.offsetBytes } : STALE;
+      return reached
+        ? { verdict: 'lost', lost: { ...lost, end: walker.position }, endBytes: walker.offsetBytes }
+        : STALE;
     }
     return walker.segment === first.segment ? { verdict: 'broken', lost, endBytes: walker.offsetBytes } : STALE;
   }
@@ -232,6 +236,7 @@ function merge(a: LostRun, b: LostRun): LostRun {
     ksets: a.ksets + b.ksets,
     keys: a.keys + b.keys,
     dirtyBytes: a.dirtyBytes + b.dirtyBytes,
+    ...(b.end ? { end: b.end } : {}),
   };
 }
 

@@ -68,6 +68,27 @@ describe('an earlier lap of the log', () => {
     expect(codes(result)).toEqual(['LOG_END_TORN']);
   });
 
+  it('is not taken for one where it ends in the zeroes behind a kset that a crash tore', () => {
+    const { places } = ksetsOf(dirty);
+    const image = dirty.clone();
+    const end = places.at(-1)!;
+    const last = ksetImage(image, end);
+    const torn = deviceOffset(end);
+    // The last kset lies, whole, where the end of a torn one would have been; what of the torn one is there fits.
+    const tornBytes = 24 + 40 * 128;
+    const old = { ...end, offsetBytes: end.offsetBytes + tornBytes - last.length };
+    image.zero(torn, tornBytes + 24);
+    image.write(deviceOffset(old), last);
+    image.write(torn, Uint8Array.of(1, 2, 3, 4, 128));
+    expect(codes(check(image))).toEqual(['LOG_END_TORN']);
+    // A header that no torn kset can have is damage.
+    image.write(torn + 8, Uint8Array.of(9));
+    expect(codes(check(image))).toEqual(['LOG_CUT_SHORT']);
+    image.zero(torn + 8, 1);
+    image.write(torn + 4, Uint8Array.of(127));
+    expect(codes(check(image))).toEqual(['LOG_CUT_SHORT']);
+  });
+
   it('is not taken for one when it led to a segment that was put to other use', () => {
     expect(codes(check(secondLap(20)))).toEqual([]);
     const image = secondLap(20);
