@@ -1,27 +1,40 @@
 /** `pcache attach`: runs a cache and serves it over NBD. */
 import { Args, Flags } from '@oclif/core';
+import { PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { attach, type AttachResult } from '../nbd/attach.js';
+import {
+  commandLines,
+  kernelRefusal,
+  planKernelAttach,
+  runKernelAttach,
+  type KernelAttach,
+} from '../output/attach-kernel.js';
 import { attachText } from '../output/attach-report.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { formatBytes } from '../output/units.js';
 
 const LOOPBACK = '127.0.0.1';
 
+/** With --kernel nothing is served, so none of these means anything. */
+const SERVING_FLAGS = [
+  ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'exec', 'drain', 'pid-file'],
+  ...['control', 'metrics', 'tls-certificates', 'tls-verify-peer', 'tls-psk'],
+];
+
 export default class Attach extends PcacheCommand {
   static override summary = 'Run a cache and serve it to NBD clients as a block device.';
   static override description = `Serves the logical device, cache over backing, on a Unix socket (mode 0600) or on a TCP port, until SIGINT or
 SIGTERM: then it takes no more requests, answers those under way, closes the cache in order and says what is dirty.
 The export has the empty name. Flush and FUA are honoured; several connections of one client are coherent.
-Zeroes are written like other data, and there is no TRIM, since dm-pcache has no discard.`;
+Zeroes are written like other data, and there is no TRIM, since dm-pcache has no discard.
+With --kernel it is not served but prepared for the kernel's own target: everything is checked as by "pcache fsck",
+what the kernel would refuse is refused (status 4), and the dmsetup commands are printed.`;
 
   static override examples = [
     {
-      description: 'Serve it, and look at it from another terminal.',
-      command: [
-        '<%= config.bin %> <%= command.id %> cache.img disk.img --socket pc.sock',
-        "nbdinfo 'nbd+unix:///?socket=pc.sock'",
-      ].join('\n'),
+      description: 'Serve it; clients connect to nbd+unix:///?socket=pc.sock.',
+      command: '<%= config.bin %> <%= command.id %> cache.img disk.img --socket pc.sock',
     },
     {
       description: 'Fill a device, write everything back, and end.',
@@ -87,6 +100,11 @@ Zeroes are written like other data, and there is no TRIM, since dm-pcache has no
       description: 'file for the process number, written when clients can connect',
       helpValue: 'FILE',
     }),
+    'kernel': Flags.string({
+      description: "print the commands that attach it with the kernel's target as /dev/mapper/NAME, after a check",
+      helpValue: 'NAME',
+    }),
+    'run': Flags.boolean({ description: 'with --kernel: run the commands', dependsOn: ['kernel'] }),
     'control': Flags.string({
       description: 'control socket for "pcache status" and "pcache tune" (the socket\'s name with .control behind it)',
       helpValue: 'PATH',
@@ -99,8 +117,13 @@ Zeroes are written like other data, and there is no TRIM, since dm-pcache has no
     }),
   };
 
-  async run(): Promise<AttachResult> {
+  async run(): Promise<AttachResult | (KernelAttach & { readonly ran: boolean })> {
     const { args, flags } = await this.parse(Attach);
+    if (flags.kernel !== undefined) {
+      const given = Object.entries(flags).find(([name, value]) => SERVING_FLAGS.includes(name) && value !== false);
+      if (given) throw new PcacheError('USAGE', `--${given[0]} is for serving; it does not go with --kernel`);
+      return this.attachWithKernel(args.cache, args.backing, flags.kernel, flags['data-crc'], flags.run ?? false);
+    }
     let progress = this.progress({ label: 'recovering', unit: 'count' });
     let release = () => {};
     try {
@@ -149,5 +172,26 @@ Zeroes are written like other data, and there is no TRIM, since dm-pcache has no
       release();
       progress.stop();
     }
+  }
+
+  private attachWithKernel(
+    cachePath: string,
+    backingPath: string,
+    name: string,
+    dataCrc: boolean | undefined,
+    ran: boolean,
+  ): KernelAttach & { readonly ran: boolean } {
+    const progress = this.progress({ label: `checking ${cachePath}`, unit: 'bytes' });
+    let plan: KernelAttach;
+    try {
+      const onProgress = (bytesRead: number) => progress.update(bytesRead);
+      plan = planKernelAttach({ name, cachePath, backingPath, dataCrc, native: this.nativeEnabled, onProgress });
+    } finally {
+      progress.stop();
+    }
+    if (plan.refusals.length > 0) throw kernelRefusal(cachePath, plan.refusals);
+    for (const note of plan.notes) this.note(note);
+    this.print(ran ? runKernelAttach(plan) : commandLines(plan));
+    return { ...plan, ran };
   }
 }

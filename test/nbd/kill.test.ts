@@ -60,8 +60,7 @@ class Ledger {
 }
 
 /** Works on the sectors that are `writer` modulo the number of writers in groups, until the server is gone. */
-async function work(socket: string, ledger: Ledger, writer: number, random: Random): Promise<void> {
-  const client = await NbdClient.connect(socket);
+async function work(client: NbdClient, ledger: Ledger, writer: number, random: Random): Promise<void> {
   const busy = new Set<number>(); // two writes of a sector at a time could end in either order
   const acknowledge = (sector: number, sectors: number, data: Buffer, isDurable: boolean) => {
     for (let n = 0; n < sectors; n++) {
@@ -131,9 +130,8 @@ describe('a server that is killed', () => {
     for (let n = 0; n < KILLS; n++) {
       const attached = await attach(folder, [cache, backing]);
       await compare(attached.socket, ledger);
-      const workers = Array.from({ length: WRITERS }, (_, k) =>
-        work(attached.socket, ledger, k, new Random(random.below(2 ** 31))),
-      );
+      const clients = await Promise.all(Array.from({ length: WRITERS }, () => NbdClient.connect(attached.socket)));
+      const workers = clients.map((client, k) => work(client, ledger, k, new Random(random.below(2 ** 31))));
       await new Promise((resolve) => setTimeout(resolve, random.between(5, 600)));
       await Promise.all([attached.stop('SIGKILL'), ...workers]);
     }

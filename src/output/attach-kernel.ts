@@ -1,0 +1,144 @@
+/**
+ * Attaching with the kernel's own target: what to tell device-mapper, and what the kernel would refuse or
+ * destroy, found before it is asked.
+ */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, statSync } from 'node:fs';
+import { deviceNumber } from '../engine/device/holders.js';
+import { bestCrc32c } from '../engine/device/native.js';
+import { ExitStatus, fromSystemError, PcacheError } from '../engine/errors.js';
+import { openForInspection, type InspectedDevices } from '../engine/inspect/open.js';
+import { KERNEL_GEOMETRY, SECTOR_BYTES } from '../engine/media/geometry.js';
+import { examine } from '../fsck/check.js';
+import type { Finding } from '../fsck/findings.js';
+
+export interface KernelAttachOptions {
+  readonly name: string;
+  readonly cachePath: string;
+  readonly backingPath: string;
+  /** Refuse a cache whose data_crc is otherwise. */
+  readonly dataCrc: boolean | undefined;
+  readonly native: boolean;
+  readonly onProgress: (bytesRead: number) => void;
+}
+
+export interface KernelAttach {
+  readonly name: string;
+  /** The device-mapper table. */
+  readonly table: string;
+  /** Command and arguments, in the order in which they are to be run. */
+  readonly commands: readonly (readonly string[])[];
+  /** For people: what is odd, and does not keep the kernel from it. */
+  readonly notes: readonly string[];
+  /** Why it must not be done; empty when it may. */
+  readonly refusals: readonly Finding[];
+}
+
+/** What device-mapper takes as a name without rewriting it. */
+const NAME = /^[A-Za-z0-9#+\-.:=@_]{1,127}$/;
+
+/**
+ * Checks both devices, payload included, and makes the commands. Nothing is changed.
+ * @throws PcacheError for devices that the kernel cannot use at all
+ */
+export function planKernelAttach(options: KernelAttachOptions): KernelAttach {
+  const { name, cachePath, backingPath, native } = options;
+  if (!NAME.test(name)) {
+    throw new PcacheError('USAGE', `'${name}' is no name for a device; use letters, digits and #+-.:=@_`);
+  }
+  const devices = openForInspection({ cachePath, backingPath, native });
+  try {
+    requireDax(cachePath);
+    requireBlock(backingPath, 'put a loop device over it with losetup');
+    return planFor(options, devices);
+  } finally {
+    devices.close();
+  }
+}
+
+function planFor(options: KernelAttachOptions, { pmem, backing }: InspectedDevices): KernelAttach {
+  const { name, cachePath, backingPath, onProgress } = options;
+  const { sizeBytes } = backing!;
+  const crc = bestCrc32c();
+  const checks = { geometry: KERNEL_GEOMETRY, backingBytes: sizeBytes, data: true, crc, onProgress };
+  const { header, result } = examine(pmem, checks);
+  // A wiped superblock is not refused: the kernel would format what lies behind it.
+  const refusals = result.findings.filter((one) => one.kernelRefuses || one.code === 'SUPERBLOCK_ZERO_MAGIC');
+  const dataCrc = header.flags?.dataCrc ?? false;
+  if (options.dataCrc !== undefined && header.flags !== undefined && options.dataCrc !== dataCrc) {
+    throw new PcacheError('USAGE', `${cachePath}: was formatted with data_crc ${dataCrc ? 'on' : 'off'}, and stays so`);
+  }
+  const table = `0 ${sizeBytes / SECTOR_BYTES} pcache ${cachePath} ${backingPath} 4 cache_mode writeback data_crc ${dataCrc}`;
+  const notes = result.findings
+    .filter((one) => isToldOf(one) && !refusals.includes(one))
+    .map((one) => `${one.code} ${one.where}: ${one.detail}; the kernel ${one.kernel}`);
+  const commands = [
+    ['dmsetup', 'create', name, '--table', table],
+    ['dmsetup', 'status', name],
+  ];
+  return { name, table, commands, notes, refusals };
+}
+
+/** What the kernel takes, and a user should know of. */
+function isToldOf({ severity, code }: Finding): boolean {
+  return severity === 'error' || code === 'CACHE_MODE_NOT_WRITEBACK';
+}
+
+function blockNumber(path: string): string | undefined {
+  const status = statSync(path, { bigint: true });
+  return status.isBlockDevice() ? deviceNumber(status.rdev) : undefined;
+}
+
+function requireBlock(path: string, remedy: string): void {
+  if (blockNumber(path) !== undefined) return;
+  throw new PcacheError('NOT_A_DEVICE', `${path}: is no block device, and the kernel takes no other; ${remedy}`);
+}
+
+/** The kernel takes a cache only on a block device that can be mapped directly. */
+function requireDax(path: string): void {
+  requireBlock(path, 'give persistent memory such as /dev/pmem0, or serve the file with --socket');
+  let dax: string;
+  try {
+    dax = readFileSync(`/sys/dev/block/${blockNumber(path)}/queue/dax`, 'utf8').trim();
+  } catch (error) {
+    throw fromSystemError(error, path, 'looking whether it is persistent memory');
+  }
+  if (dax !== '1') {
+    throw new PcacheError('NOT_A_DEVICE', `${path}: is no persistent memory (DAX), and the kernel takes no other`);
+  }
+}
+
+/** The error for a cache that the kernel must not be given. */
+export function kernelRefusal(cachePath: string, refusals: readonly Finding[]): PcacheError {
+  const [first] = refusals;
+  const more = refusals.length > 1 ? ` (and ${refusals.length - 1} more)` : '';
+  return new PcacheError(
+    'BAD_MEDIA',
+    `${cachePath}: ${first.code} ${first.where}: ${first.detail}; the kernel ${first.kernel}${more}; run "pcache fsck"`,
+    { exitStatus: ExitStatus.problemsLeft },
+  );
+}
+
+/** Runs the commands. @returns what they printed. @throws PcacheError when one fails */
+export function runKernelAttach({ commands }: KernelAttach): string {
+  return commands
+    .map(([program, ...args]) => {
+      try {
+        return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+      } catch (error) {
+        const { code, stderr = '' } = error as NodeJS.ErrnoException & { stderr?: string };
+        if (code === 'ENOENT') {
+          throw new PcacheError('NOT_FOUND', `${program}: not installed, or not in PATH`, { cause: error });
+        }
+        const said = stderr.trim().replaceAll('\n', ' ');
+        throw new PcacheError('IO', `${program} ${args[0]} failed: ${said}; the kernel log says why`, { cause: error });
+      }
+    })
+    .join('');
+}
+
+/** The commands as a shell takes them. */
+export function commandLines({ commands }: KernelAttach): string {
+  const quoted = (word: string) => (/^[\w./:@%+=-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
+  return commands.map((words) => `${words.map(quoted).join(' ')}\n`).join('');
+}
