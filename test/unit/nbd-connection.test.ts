@@ -1,0 +1,317 @@
+/** A connection in situations that have to be made on purpose: no room for replies, failures in the middle, its end. */
+import { describe, expect, it } from 'vitest';
+import { Op, PcacheError, RequestState, type RequestGroup } from '../../src/engine/index.js';
+import { Connection } from '../../src/nbd/connection.js';
+import { ArenaPool } from '../../src/nbd/memory.js';
+import { Command, CommandFlag, Option, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from '../../src/nbd/protocol.js';
+import { ServerStats } from '../../src/nbd/stats.js';
+import type { Store } from '../../src/nbd/store.js';
+import type { Transport } from '../../src/nbd/transport.js';
+import { CLIENT_FLAGS, GO, optionBytes, requestBytes } from '../nbd/client.js';
+
+const MIB = 1024 * 1024;
+
+/** Ends nothing by itself: the test says when, and how. */
+class ManualStore implements Store {
+  readonly sizeBytes = 2 ** 40;
+  readonly isReadOnly = false;
+  readonly parts: { group: RequestGroup; i: number }[] = [];
+
+  submit(group: RequestGroup): number {
+    group.pending = group.count;
+    for (let i = 0; i < group.count; i++) {
+      group.state[i] = RequestState.pending;
+      group.errors[i] = undefined;
+      group.missBytes[i] = 0;
+      this.parts.push({ group, i });
+    }
+    return group.pending;
+  }
+
+  /** Ends part `n` of those that wait. */
+  end(n = 0, error?: PcacheError): void {
+    const [{ group, i }] = this.parts.splice(n, 1);
+    group.state[i] = error ? RequestState.failed : RequestState.done;
+    group.errors[i] = error;
+    group.pending--;
+    group.onRequestDone!(group, i);
+  }
+  endAll(): void {
+    while (this.parts.length > 0) this.end();
+  }
+  registerArena(memory: Uint8Array) {
+    return { id: 0, memory };
+  }
+  unregisterArena(): void {}
+}
+
+/** Keeps what is sent until the client reads it. */
+class SlowTransport implements Transport {
+  readonly sent: { bytes: Uint8Array; done: () => void }[] = [];
+  resumes = 0;
+  isEnded = false;
+  isDestroyed = false;
+
+  send(bytes: Uint8Array, done: () => void): void {
+    this.sent.push({ bytes, done });
+  }
+  cork(): void {}
+  uncork(): void {}
+  resume(): void {
+    this.resumes++;
+  }
+  end(): void {
+    this.isEnded = true;
+  }
+  destroy(): void {
+    this.isDestroyed = true;
+  }
+  /** The client reads everything. */
+  read(): Buffer {
+    const pieces: Buffer[] = [];
+    for (const { bytes, done } of this.sent.splice(0)) {
+      pieces.push(Buffer.from(bytes));
+      done();
+    }
+    return Buffer.concat(pieces);
+  }
+}
+
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+async function connected(isStructured: boolean) {
+  const store = new ManualStore();
+  const transport = new SlowTransport();
+  const stats = new ServerStats();
+  let released = 0;
+  const connection = new Connection(transport, {
+    store,
+    arenas: new ArenaPool(store),
+    stats,
+    description: '',
+    nowMs: () => 0,
+    needsTls: false,
+    startTls: () => {},
+    onReleased: () => released++,
+  });
+  const options = isStructured ? [optionBytes(Option.structuredReply), GO] : [GO];
+  connection.take(Buffer.concat([CLIENT_FLAGS, ...options]));
+  await turn();
+  transport.read();
+  return { store, transport, stats, connection, released: () => released };
+}
+
+const failure = new PcacheError('IO', 'the backing device has failed');
+
+/** Cookies and errors of simple replies without data. */
+function simpleReplies(bytes: Buffer): [cookie: number, error: number][] {
+  const replies: [number, number][] = [];
+  for (let at = 0; at < bytes.length; at += 16) {
+    expect(bytes.readUInt32BE(at)).toBe(SIMPLE_REPLY_MAGIC);
+    replies.push([Number(bytes.readBigUInt64BE(at + 8)), bytes.readUInt32BE(at + 4)]);
+  }
+  return replies;
+}
+
+/** Type, flags and length of chunks. */
+function chunks(bytes: Buffer): { type: number; isLast: boolean; offset: number; length: number }[] {
+  const list = [];
+  for (let at = 0; at < bytes.length;) {
+    expect(bytes.readUInt32BE(at)).toBe(STRUCTURED_REPLY_MAGIC);
+    const length = bytes.readUInt32BE(at + 16);
+    const type = bytes.readUInt16BE(at + 6);
+    list.push({
+      type,
+      isLast: bytes[at + 5] === 1,
+      offset: type === 1 ? Number(bytes.readBigUInt64BE(at + 20)) : -1,
+      length,
+    });
+    at += 20 + length;
+  }
+  return list;
+}
+
+describe('a connection', () => {
+  it('keeps replies for which the ring has no room, and sends them when it has', async () => {
+    const { store, transport, connection } = await connected(false);
+    const writes = Array.from({ length: 40 }, (_, n) => [
+      requestBytes(Command.write, n * 512, 512, 0, 100 + n),
+      Buffer.alloc(512),
+    ]);
+    connection.take(Buffer.concat(writes.flat()));
+    // Reads of all the ring but a few bytes, which is less than forty replies.
+    const reads = [
+      ...Array<number>(3).fill(2 * MIB),
+      MIB,
+      512 * 1024,
+      256 * 1024,
+      128 * 1024,
+      64 * 1024,
+      32 * 1024,
+      16 * 1024,
+      8192,
+      4096,
+      2048,
+      1024,
+      512,
+    ];
+    connection.take(Buffer.concat(reads.map((length, n) => requestBytes(Command.read, 0, length, 0, n))));
+    expect(store.parts.length).toBe(40 + reads.length);
+    for (let n = 40 + reads.length - 1; n >= 40; n--) store.end(n);
+    store.endAll();
+    await turn();
+    const first = transport.read().length;
+    await turn();
+    const late = simpleReplies(transport.read());
+    expect(late.length).toBeGreaterThan(0);
+    expect(first + late.length * 16).toBe(40 * 16 + reads.reduce((sum, length) => sum + 16 + length, 0));
+  });
+
+  it('takes nothing more when the ring is full, and goes on when it is read', async () => {
+    const { store, transport, connection } = await connected(true);
+    const reads = Array.from({ length: 12 }, (_, n) => requestBytes(Command.read, n * MIB, MIB, 0, n));
+    expect(connection.take(Buffer.concat(reads))).toBe(false);
+    expect(store.parts.length).toBe(7); // with their headers eight do not fit
+    store.endAll();
+    await turn();
+    expect(store.parts.length).toBe(0);
+    expect(transport.resumes).toBe(0);
+    let seen = chunks(transport.read()).length;
+    for (let n = 0; n < 3; n++) {
+      await turn();
+      store.endAll();
+      await turn();
+      seen += chunks(transport.read()).length;
+    }
+    expect([seen, transport.resumes > 0]).toEqual([12, true]);
+  });
+
+  it('says of a long structured read which part failed, and ends it once', async () => {
+    const { store, transport, connection, stats } = await connected(true);
+    connection.take(requestBytes(Command.read, 0, 5 * MIB, 0, 1));
+    expect(store.parts.length).toBe(4); // so many pieces at a time
+    store.end(2);
+    store.end(1, failure);
+    await turn();
+    store.endAll();
+    await turn();
+    store.endAll();
+    await turn();
+    const list = chunks(transport.read());
+    expect(list.map(({ type, isLast }) => [type, isLast])).toEqual([
+      [1, false],
+      [0x8001, false],
+      ...Array<[number, boolean]>(2).fill([1, false]),
+      [1, true],
+    ]);
+    expect(
+      list
+        .filter(({ type }) => type === 1)
+        .map(({ offset }) => offset / MIB)
+        .sort(),
+    ).toEqual([0, 2, 3, 4]);
+    expect(stats.failedRequests).toBe(1);
+  });
+
+  it('refuses a long read that must come in one piece', async () => {
+    const { store, transport, connection } = await connected(true);
+    connection.take(requestBytes(Command.read, 0, 5 * MIB, CommandFlag.dontFragment, 1));
+    expect(store.parts.length).toBe(0);
+    const reply = transport.read();
+    expect([reply.readUInt16BE(6), reply.readUInt32BE(20)]).toEqual([0x8001, 75]);
+  });
+
+  it('sends a long simple read alone and in order', async () => {
+    const { store, transport, connection } = await connected(false);
+    connection.take(
+      Buffer.concat([requestBytes(Command.read, 0, 512, 0, 1), requestBytes(Command.read, 0, 3 * MIB, 0, 2)]),
+    );
+    expect(store.parts.length).toBe(1); // the long one waits for the other
+    store.end();
+    for (let n = 0; n < 3; n++) {
+      await turn();
+      expect(store.parts.length).toBe(1);
+      expect(store.parts[0].group.offsetBytes[0]).toBe(n * MIB);
+      store.end();
+    }
+    await turn();
+    const bytes = transport.read();
+    expect(bytes.length).toBe(16 + 512 + 16 + 3 * MIB);
+    expect(Number(bytes.readBigUInt64BE(16 + 512 + 8))).toBe(2);
+  });
+
+  it('whose simple read fails at its first piece says so; at a later one it closes', async () => {
+    const early = await connected(false);
+    early.connection.take(requestBytes(Command.read, 0, 3 * MIB, 0, 2));
+    early.store.end(0, failure);
+    await turn();
+    expect(simpleReplies(early.transport.read())).toEqual([[2, 5]]);
+    expect(early.transport.isDestroyed).toBe(false);
+    const later = await connected(false);
+    later.connection.take(requestBytes(Command.read, 0, 3 * MIB, 0, 2));
+    later.store.end();
+    await turn();
+    later.store.end(0, failure);
+    await turn();
+    expect(later.transport.isDestroyed).toBe(true);
+    later.connection.closed();
+    expect(later.released()).toBe(1);
+  });
+
+  it('writes zeroes in pieces of zeroes, with FUA when asked, and stops at the first that fails', async () => {
+    const { store, transport, connection } = await connected(true);
+    connection.take(requestBytes(Command.writeZeroes, 0, 64 * MIB, CommandFlag.fua, 9));
+    const [{ group }] = store.parts;
+    expect([group.op[0], group.flags[0]]).toEqual([Op.write, 1]);
+    const [at, length] = [group.arenaOffsetBytes[0], group.lengthBytes[0]];
+    expect(group.arena.memory.subarray(at, at + length).every((byte) => byte === 0)).toBe(true);
+    store.end(0, failure);
+    for (let n = 0; n < 4; n++) {
+      await turn();
+      store.endAll();
+    }
+    await turn();
+    const reply = transport.read();
+    expect([reply.readUInt16BE(6), reply.readUInt32BE(20), reply.subarray(26).toString()]).toEqual([
+      0x8001,
+      5,
+      failure.message,
+    ]);
+    connection.take(requestBytes(Command.flush, 0, 0, 0, 10));
+    store.endAll();
+    await turn();
+    expect(simpleReplies(transport.read())).toEqual([[10, 0]]);
+  });
+
+  it('answers what is under way before it ends, and a write that was cut off never', async () => {
+    const { store, transport, connection, released } = await connected(false);
+    connection.take(
+      Buffer.concat([
+        requestBytes(Command.flush, 0, 0, 0, 1),
+        requestBytes(Command.write, 0, 3 * MIB, 0, 2),
+        Buffer.alloc(1.5 * MIB),
+      ]),
+    );
+    connection.stop();
+    await turn();
+    expect([transport.isEnded, store.parts.length]).toEqual([false, 2]); // a piece of the write is under way
+    store.endAll();
+    await turn();
+    expect(simpleReplies(transport.read())).toEqual([[1, 0]]);
+    await turn();
+    expect([transport.isEnded, store.parts.length]).toEqual([true, 0]);
+    connection.closed();
+    expect(released()).toBe(1);
+  });
+
+  it('lets go of its memory only when the store is done with it', async () => {
+    const { store, connection, released } = await connected(false);
+    connection.take(requestBytes(Command.read, 0, 4096, 0, 1));
+    connection.closed();
+    await turn();
+    expect(released()).toBe(0);
+    store.end();
+    await turn();
+    expect(released()).toBe(1);
+  });
+});
