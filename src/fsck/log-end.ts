@@ -8,6 +8,7 @@ import {
   KSET_BYTES_MAX,
   KSET_HEADER_BYTES,
   KSET_KEYS_MAX,
+  ksetBytes,
   KsetField,
   KsetView,
 } from '../engine/media/kset.js';
@@ -20,6 +21,8 @@ import { RunFinder, zeroBytesAt, type LostRun } from './runs.js';
 
 /** Nobody writes that many zeroes into the log: they are what a lost or cleared piece of the medium reads as. */
 const ZEROES_OF_DAMAGE = 64;
+/** data_crc and what is reserved behind it. */
+const ZERO_END_OF_KEY_BYTES = 8;
 
 /** Reports where the log ends when ksets that belong to it follow, or when a torn one lies there. */
 export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: LogFacts): void {
@@ -54,19 +57,31 @@ export function findLostRun(context: CheckContext, chain: CheckedChain, facts: L
 }
 
 /**
- * Whether a run may be what an earlier lap left where a torn kset was being written: the zeroes that the run ends in
- * are then those that go out before the kset, and its header is as far as it got there, zeroes or right.
+ * Whether a run may be what an earlier lap left where a torn kset was being written. Zeroes go out before a kset, to
+ * where it will end; what is there of its header is zeroes or right. If it says how long the kset was to be, the run
+ * begins within that; if not, the zeroes that the run ends in are taken for those. They may lie over the last bytes of
+ * an old key, which are zeroes where there is no data_crc.
  */
 function liesInTornKset(context: CheckContext, chain: CheckedChain, end: Position, run: LostRun): boolean {
   if (run.end === undefined || run.end.segment !== end.segment) return false;
-  const keys = (run.end.offsetBytes - end.offsetBytes - KSET_HEADER_BYTES) / KEY_BYTES;
-  if (!Number.isInteger(keys) || keys < 1 || keys > KSET_KEYS_MAX) return false;
   const header = new Uint8Array(KSET_HEADER_BYTES);
   context.source.read(chain.dataOffsetBytes[end.segment] + end.offsetBytes, header, 0, header.length);
   const kset = new KsetView(context.crc).attach(header, 0);
   const isBlank = (from: number, to: number) => header.subarray(from, to).every((byte) => byte === 0);
-  const countFits = kset.keyCount === keys || isBlank(KsetField.keyCount, KsetField.magic);
-  return countFits && (kset.magicOk || isBlank(KsetField.magic, KsetField.flags));
+  if (!kset.magicOk && !isBlank(KsetField.magic, KsetField.flags)) return false;
+  if (isBlank(KsetField.keyCount, KsetField.magic)) {
+    const runBytes = run.end.offsetBytes - end.offsetBytes;
+    return isKsetLength(runBytes) || isKsetLength(runBytes - ZERO_END_OF_KEY_BYTES);
+  }
+  const length = ksetBytes(kset.keyCount);
+  if (!isKsetLength(length) || run.first.offsetBytes >= end.offsetBytes + length) return false;
+  const behind = { segment: end.segment, offsetBytes: end.offsetBytes + length };
+  return zeroBytesAt(context, chain, behind, KSET_HEADER_BYTES) >= KSET_HEADER_BYTES;
+}
+
+function isKsetLength(bytes: number): boolean {
+  const keys = (bytes - KSET_HEADER_BYTES) / KEY_BYTES;
+  return Number.isInteger(keys) && keys >= 1 && keys <= KSET_KEYS_MAX;
 }
 
 function reasonText(facts: LogFacts): string {

@@ -87,6 +87,16 @@ describe('an earlier lap of the log', () => {
     image.zero(torn + 8, 1);
     image.write(torn + 4, Uint8Array.of(127));
     expect(codes(check(image))).toEqual(['LOG_CUT_SHORT']);
+    // A longer one than to where the old kset ends, and zeroes of an earlier time in between.
+    const longer = { ...old, offsetBytes: old.offsetBytes - 200 };
+    image.zero(deviceOffset(old), last.length);
+    image.write(deviceOffset(longer), last);
+    image.write(torn + 4, Uint8Array.of(128));
+    expect(codes(check(image))).toEqual(['LOG_END_TORN']);
+    image.write(torn + 4, Uint8Array.of(126));
+    expect(codes(check(image))).toEqual(['LOG_END_TORN']);
+    image.write(torn + 4, Uint8Array.of(100));
+    expect(codes(check(image))).toEqual(['LOG_CUT_SHORT']);
   });
 
   it('is not taken for one when it led to a segment that was put to other use', () => {
