@@ -1,0 +1,125 @@
+/** The server over real sockets in this process, receiving in place and by copying: the same bytes either way. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
+import { Op, RequestState, type RequestGroup } from '../../src/engine/index.js';
+import { listen, type Listener } from '../../src/nbd/listen.js';
+import { NbdServer, type ServerOptions } from '../../src/nbd/server.js';
+import type { Store } from '../../src/nbd/store.js';
+import { Transmission } from '../../src/nbd/transmission.js';
+import { temporaryFolder } from '../support/cli-images.js';
+import { NbdClient } from './client.js';
+
+const MIB = 1024 * 1024;
+const folder = temporaryFolder('nbd-socket');
+const path = join(folder, 'socket');
+let listener: Listener | undefined;
+let server: NbdServer;
+
+afterEach(async () => {
+  listener?.close();
+  await server.stop();
+  vi.restoreAllMocks();
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+class MemoryStore implements Store {
+  readonly sizeBytes = 64 * MIB;
+  readonly isReadOnly = false;
+  readonly bytes = new Uint8Array(this.sizeBytes);
+  arenas = 0;
+
+  submit(group: RequestGroup): number {
+    for (let i = 0; i < group.count; i++) {
+      const [offset, length, at] = [group.offsetBytes[i], group.lengthBytes[i], group.arenaOffsetBytes[i]];
+      const { memory } = group.arena;
+      if (group.op[i] === Op.write) this.bytes.set(memory.subarray(at, at + length), offset);
+      if (group.op[i] === Op.read) memory.set(this.bytes.subarray(offset, offset + length), at);
+      group.missBytes[i] = 0;
+      group.state[i] = RequestState.done;
+    }
+    return 0;
+  }
+  registerArena(memory: Uint8Array) {
+    this.arenas++;
+    return { id: 0, memory };
+  }
+  unregisterArena(): void {
+    this.arenas--;
+  }
+}
+
+async function serve(options: Partial<ServerOptions> = {}): Promise<MemoryStore> {
+  const store = new MemoryStore();
+  server = new NbdServer({ store, description: '', nowMs: () => performance.now(), ...options });
+  listener = await listen({ path }, server.accept);
+  return store;
+}
+
+/** Bytes that differ from place to place. */
+function pattern(length: number, seed: number): Buffer {
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at < length; at += 4) bytes.writeUInt32LE((at * 2654435761 + seed) >>> 0, at);
+  return bytes;
+}
+
+describe.each([[true], [false]])('receiving in place: %s', (inPlace) => {
+  it.each([[true], [false]])('writes and reads of all sizes, replies structured: %s', async (isStructured) => {
+    const taken = vi.spyOn(Transmission.prototype, 'taken');
+    const store = await serve({ inPlace });
+    const client = await NbdClient.connect(path, isStructured);
+    const sizes = [512, 4096, 65536, 512, MIB - 512, MIB, MIB + 512, 512, 5 * MIB, 3 * MIB + 512, 4096];
+    const offsets = sizes.map((_, n) => sizes.slice(0, n).reduce((sum, size) => sum + size, 0));
+    await Promise.all(sizes.map((size, n) => client.write(offsets[n], pattern(size, n))));
+    sizes.forEach((size, n) => {
+      expect(Buffer.compare(store.bytes.subarray(offsets[n], offsets[n] + size), pattern(size, n))).toBe(0);
+    });
+    const read = await Promise.all(
+      [...sizes, 512].map((size, n) => client.read(n < sizes.length ? offsets[n] : 0, size)),
+    );
+    sizes.forEach((size, n) => expect(Buffer.compare(read[n], pattern(size, n))).toBe(0));
+    client.close();
+    expect(taken.mock.calls.length > 0).toBe(inPlace);
+  });
+});
+
+describe('the server', () => {
+  it('does not wait, when it stops, for a client that says nothing, or that does not read', async () => {
+    const store = await serve({ stopGraceMs: 200 });
+    const idle = await NbdClient.connect(path);
+    const deaf = await NbdClient.connect(path);
+    deaf.socket.pause();
+    void Promise.allSettled(Array.from({ length: 100 }, () => deaf.read(0, MIB)));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const began = performance.now();
+    await server.stop();
+    expect(performance.now() - began).toBeLessThan(5000);
+    expect(server.stats.connections).toBe(0);
+    expect(store.arenas).toBeLessThanOrEqual(4); // those kept for the next clients
+    for (const { socket } of [idle, deaf]) socket.destroy();
+  });
+
+  it('answers what came before it stops', async () => {
+    const store = await serve();
+    const client = await NbdClient.connect(path);
+    const writes = Array.from({ length: 50 }, (_, n) => client.write(n * 4096, pattern(4096, n)));
+    const settled = Promise.allSettled(writes);
+    await writes[0];
+    await server.stop();
+    const ends = await settled;
+    ends.forEach((end, n) => {
+      if (end.status === 'fulfilled') expect(store.bytes[n * 4096]).toBe(pattern(4, n)[0]);
+    });
+    expect(ends[0].status).toBe('fulfilled');
+  });
+
+  it('lets in no more than so many', async () => {
+    await serve({ connectionsMax: 2 });
+    const [first, second] = [await NbdClient.connect(path), await NbdClient.connect(path)];
+    await expect(NbdClient.connect(path)).rejects.toThrow('closed the connection');
+    first.close();
+    await vi.waitFor(() => expect(server.stats.connections).toBe(1));
+    const third = await NbdClient.connect(path);
+    for (const client of [second, third]) client.close();
+  });
+});
