@@ -17,10 +17,14 @@ export interface CatalogueEntry {
   readonly meaning: string;
   /** What the kernel does. */
   readonly kernel: string;
-  /** What puts it right without losing anything; absent where nothing does. */
+  /** What `--repair` does; absent where it does nothing. */
   readonly repair?: string;
+  /** Why it does nothing; for every code that is no note and has no repair. */
+  readonly noRepair?: string;
 }
 
+/** What was cut off is not there to be repaired. */
+const CUT = 'what is missing cannot be made up; restore the whole device or image from a copy';
 const REFUSES = 'refuses to attach the cache';
 const FROM_TWIN = 'write the lost copy again from the good one';
 const IGNORES = 'does not notice';
@@ -33,6 +37,10 @@ function refused(meaning: string, repair?: string): CatalogueEntry {
     kernel: REFUSES,
     ...(repair === undefined ? {} : { repair }),
   };
+}
+
+function beyondRepair(entry: CatalogueEntry, noRepair: string): CatalogueEntry {
+  return { ...entry, noRepair };
 }
 
 function accepted(severity: Severity, meaning: string, kernel: string, repair?: string): CatalogueEntry {
@@ -53,12 +61,15 @@ function seqSuspect(what: string): CatalogueEntry {
     'warning',
     `the sequence numbers of the two copies of ${what} do not follow one another, so the newer one may be a wrong one`,
     'takes the copy that is ahead by signed 8-bit difference, or the first when both carry the same number',
+    'write the other copy again from the one that counts',
   );
 }
 
+const DROP_KEY = 'drop the key, and list its range; before dirty_tail, move key_tail behind it';
+
 export const CATALOGUE = {
   // Superblock
-  DEVICE_TOO_SMALL: refused('the device is smaller than 512 MiB: it was cut, or copied in part'),
+  DEVICE_TOO_SMALL: beyondRepair(refused('the device is smaller than 512 MiB: it was cut, or copied in part'), CUT),
   SUPERBLOCK_ZERO_MAGIC: accepted(
     'error',
     'the superblock is wiped, but the cache behind it is there',
@@ -73,11 +84,15 @@ export const CATALOGUE = {
     'the superblock does not match its CRC',
     'write the superblock again: all of it follows from the size of the device and from cache_info',
   ),
-  SUPERBLOCK_BIG_ENDIAN: refused('the superblock says that a big-endian machine wrote the cache'),
+  SUPERBLOCK_BIG_ENDIAN: refused(
+    'the superblock says that a big-endian machine wrote the cache, but the rest is little-endian',
+    'write the superblock again',
+  ),
   SUPERBLOCK_UNKNOWN_FLAGS: accepted('warning', 'the superblock has flags that mean nothing', IGNORES, 'clear them'),
   SUPERBLOCK_SEGMENTS_ZERO: refused('the superblock says that there are no segments', 'write the superblock again'),
   SUPERBLOCK_SEGMENTS_BEYOND_DEVICE: refused(
     'the superblock counts more segments than the device has room for: the device was cut, or copied in part',
+    'write the superblock again, where cache_info and the chain have room on the device; else restore the whole device from a copy',
   ),
   SUPERBLOCK_SEGMENTS_FEWER: accepted(
     'note',
@@ -90,7 +105,7 @@ export const CATALOGUE = {
     'error',
     'both copies of cache_info are broken',
     'TAKES THE CACHE FOR A NEW ONE at the next attach and empties it; do not attach it',
-    'write cache_info again: the chain and the superblock give all of it but data_crc and gc_percent',
+    'write cache_info again: the chain and the superblock give its size, the payload of keys tells of data_crc; the mode is taken to be writeback and gc_percent to be 70',
   ),
   CACHE_INFO_COPY_LOST: copyLost('cache_info', 'may use an older setting'),
   CACHE_INFO_SEQ_SUSPECT: seqSuspect('cache_info'),
@@ -100,8 +115,14 @@ export const CATALOGUE = {
     'INITIALISES THE CACHE FROM SCRATCH at the next attach; do not attach it if it holds data',
     'set the mark, if the segments hold a cache',
   ),
-  CACHE_INFO_SEGMENTS_ZERO: refused('cache_info says that the cache has no segments'),
-  CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK: refused('cache_info counts more segments than the superblock'),
+  CACHE_INFO_SEGMENTS_ZERO: refused(
+    'cache_info says that the cache has no segments',
+    'set it to what the superblock counts',
+  ),
+  CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK: refused(
+    'cache_info counts more segments than the superblock',
+    'write the superblock again, where the device has room for them',
+  ),
   CACHE_INFO_SEGMENTS_FEWER: accepted(
     'note',
     'the cache uses fewer segments than the superblock counts; the rest is not used',
@@ -129,7 +150,7 @@ export const CATALOGUE = {
   // Segments
   SEGMENT_INFO_LOST: refused(
     'both copies of the info of a segment are broken',
-    'write the info again: the chain is the identity',
+    'write the info again, linked to the segment after it',
   ),
   SEGMENT_INFO_COPY_LOST: copyLost('the info of a segment', 'refuses the cache when that goes too'),
   SEGMENT_INFO_SEQ_SUSPECT: seqSuspect('the info of a segment'),
@@ -159,21 +180,24 @@ export const CATALOGUE = {
     'error',
     'both copies of the generation of a segment are broken',
     'counts the generation as 0: what was overwritten in that segment long ago may come back',
-    'write the highest generation that a key of the segment has',
+    'write the highest generation that keys of the segment have, first of all those from dirty_tail on',
   ),
   GENERATION_COPY_LOST: copyLost('the generation of a segment', 'counts the generation as 0 when that goes too'),
   GENERATION_SEQ_SUSPECT: seqSuspect('the generation of a segment'),
 
   // Tails
-  KEY_TAIL_LOST: refused('both copies of key_tail are broken: where the log begins is not known'),
+  KEY_TAIL_LOST: refused(
+    'both copies of key_tail are broken: where the log begins is not known',
+    'set key_tail to dirty_tail, before which all is written back; where that is lost too, to behind the last stale key of the one log that there is',
+  ),
   KEY_TAIL_COPY_LOST: copyLost('key_tail', 'writes the next update over the good one'),
   KEY_TAIL_SEQ_SUSPECT: seqSuspect('key_tail'),
-  KEY_TAIL_OUT_OF_RANGE: refused('key_tail lies outside the segments'),
+  KEY_TAIL_OUT_OF_RANGE: refused('key_tail lies outside the segments', 'as when it is lost'),
   KEY_TAIL_NOT_ON_KSET: accepted(
     'error',
     'key_tail points into the middle of a kset',
     'takes the log for empty: everything in the cache is lost to it',
-    'set key_tail to the beginning of that kset',
+    'set key_tail to the beginning of that kset; where dirty_tail is at none either, the kset there is taken to be broken',
   ),
   DIRTY_TAIL_LOST: refused(
     'both copies of dirty_tail are broken: what still has to be written back is not known',
@@ -195,13 +219,13 @@ export const CATALOGUE = {
     'error',
     'dirty_tail lies before key_tail, among ksets that are dead',
     'writes back dead ksets again: old data may go over newer data on the backing device',
-    'set dirty_tail to key_tail: everything then counts as dirty',
+    'set both to behind the last stale key: everything then counts as dirty',
   ),
   DIRTY_TAIL_NOT_IN_LOG: accepted(
     'error',
     'dirty_tail is not a place in the log',
     'finds nothing to write back there: data that is dirty never reaches the backing device',
-    'set dirty_tail to key_tail: everything then counts as dirty',
+    'set key_tail to dirty_tail where the log is broken before it; else set dirty_tail to key_tail: everything then counts as dirty',
   ),
 
   // Log
@@ -209,61 +233,71 @@ export const CATALOGUE = {
     'error',
     'a kset is longer than what is left of its segment',
     'takes the log to end before it: it and everything after it is lost to it',
+    'move it to a free segment, and lead the log there',
   ),
-  KSET_UNKNOWN_FLAGS: accepted('warning', 'a kset has flags that mean nothing', IGNORES),
-  LAST_OUT_OF_RANGE: refused('a LAST kset leads to a segment that does not exist'),
-  LOG_LOOPS: refused('a LAST kset leads back into the log'),
+  KSET_UNKNOWN_FLAGS: accepted('warning', 'a kset has flags that mean nothing', IGNORES, 'clear them'),
+  LAST_OUT_OF_RANGE: refused(
+    'a LAST kset leads to a segment that does not exist',
+    'lead the log to the segment where it goes on, if there is one; else end it there',
+  ),
+  LOG_LOOPS: refused('a LAST kset leads back into the log', 'as for one that leads nowhere'),
   LAST_INTO_PAYLOAD: accepted(
     'error',
     'a LAST kset leads into a segment that holds payload',
     'uses the segment for the log and for payload at once, and overwrites one with the other',
+    'with --drop-corrupt drop the keys; before dirty_tail, move key_tail behind them',
   ),
   KEY_SEGMENT_HOLDS_PAYLOAD: accepted(
     'error',
     'a key has its payload in a segment of the log',
     'uses the segment for the log and for payload at once, and overwrites one with the other',
+    'with --drop-corrupt drop the keys; before dirty_tail, move key_tail behind them',
   ),
   LOG_CUT_SHORT: accepted(
     'error',
     'a broken kset ends the log, but good ksets that belong to it follow',
     'takes the log to end at the broken kset: everything after it is lost to it, dirty data included',
-    'link the ksets that follow to the log again',
+    'mend the kset by its CRC where that tells how; else put ksets of the same length that change nothing in its place, so that the log goes on, and list what it may have said',
   ),
   LOG_MAYBE_CUT_SHORT: accepted(
     'warning',
     'the log ends properly, but ksets follow that could belong to it; they may as well be left from an earlier cache on this device',
     'takes the log to end where it does',
+    'blank them, and list what they hold; with --relink, link them to the log',
   ),
   LOG_END_TORN: accepted(
     'warning',
     'a kset that is not whole lies at the end of the log: either a crash tore it, and then nothing in it was acknowledged, or it is damaged, and then its keys are lost; nothing tells which',
     'takes the log to end there and overwrites it',
-    'blank the end of the log; opening the cache for writing here does that too',
+    'mend the kset by its CRC where that tells how; else blank it, and list what it names; opening the cache for writing here blanks it too',
   ),
 
   // Keys
-  KEY_OUT_OF_BOUNDS: refused('a key is empty or points outside the segments'),
+  KEY_OUT_OF_BOUNDS: refused('a key is empty or points outside the segments', DROP_KEY),
   KEY_BEYOND_BACKING: refused(
     'a key is for bytes beyond the end of the backing device: it is a wrong or a shrunken one',
+    'with --drop-corrupt drop the key; first make sure that the right backing device was given',
   ),
-  KEY_UNALIGNED: accepted('error', 'a key is not aligned to 512 bytes', IGNORES),
+  KEY_UNALIGNED: accepted('error', 'a key is not aligned to 512 bytes', IGNORES, DROP_KEY),
   KEY_CROSSES_SUBTREE: accepted(
     'error',
     'a key crosses a 4 MiB boundary of the logical space',
     'finds the part after the boundary in no tree, so it reads old data there',
+    DROP_KEY,
   ),
   KEY_EMPTY_FLAG: accepted(
     'error',
     'a key is flagged EMPTY, which is for keys in memory only',
     'takes it for a read that is under way and reads the backing device instead',
+    'clear the flag where the payload matches its CRC; else drop the key, and list its range',
   ),
-  KEY_UNKNOWN_FLAGS: accepted('warning', 'a key has flags that mean nothing', IGNORES),
-  KEY_RESERVED_NOT_ZERO: accepted('warning', 'the reserved field of a key is not zero', IGNORES),
+  KEY_UNKNOWN_FLAGS: accepted('warning', 'a key has flags that mean nothing', IGNORES, 'clear them'),
+  KEY_RESERVED_NOT_ZERO: accepted('warning', 'the reserved field of a key is not zero', IGNORES, 'clear it'),
   KEY_FROM_FUTURE: accepted(
     'error',
     'a key has a later generation than its segment: the generation on media is an old one',
     'counts the key as good, until the generation reaches that of the key and takes it away or brings others back',
-    'write the highest generation that a key of the segment has',
+    'write the highest generation that a key of the segment has; where others show that generation to be wrong, give the key the one that its segment is at',
   ),
   KEY_STALE_DIRTY: accepted(
     'error',
@@ -281,16 +315,17 @@ export const CATALOGUE = {
     'error',
     'two keys claim the same bytes of a segment for different data',
     `${IGNORES}: at least one of them reads as the data of the other`,
+    'with --drop-corrupt drop both, since nothing tells which is right; before dirty_tail, move key_tail behind them',
   ),
   PAYLOAD_CRC_CURRENT: refused(
     'the payload of a key does not match its CRC',
-    'drop the key, if it is clean; else its data is damaged',
+    'drop the key where the data is on the backing device (CLEAN, or before dirty_tail); else with --drop-corrupt, and list its range',
   ),
   PAYLOAD_CRC_STALE: refused(
     'the payload of a key that is dead does not match its CRC; no data is lost, but the kernel checks it all the same',
-    'drop the key',
+    'move key_tail behind the key',
   ),
-  PAYLOAD_UNREADABLE: refused('the medium cannot read the payload of a key', 'drop the key, if it is clean'),
+  PAYLOAD_UNREADABLE: refused('the medium cannot read the payload of a key', 'as where it does not match its CRC'),
 } as const satisfies Record<ProblemCode, CatalogueEntry> & Record<string, CatalogueEntry>;
 
 export type FindingCode = keyof typeof CATALOGUE;

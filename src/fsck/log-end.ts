@@ -53,7 +53,8 @@ export function findLostRun(context: CheckContext, chain: CheckedChain, facts: L
   const runs = new RunFinder(context, chain, facts);
   const wiped = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE) === ZEROES_OF_DAMAGE;
   const run = runs.findAfter(end.segment, end.offsetBytes + 8, wiped ? 1 : undefined) ?? runs.longestElsewhere();
-  return run !== undefined && liesInTornKset(context, chain, end, run) ? undefined : run;
+  // Where more is blank than a crash leaves blank, damage did it.
+  return run !== undefined && !wiped && liesInTornKset(context, chain, end, run) ? undefined : run;
 }
 
 /**

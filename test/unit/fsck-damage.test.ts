@@ -118,6 +118,18 @@ describe('the catalogue', () => {
     expect(Object.keys(CATALOGUE).filter((code) => !covered.has(code as FindingCode))).toEqual([]);
   });
 
+  it('says of every code that is no note what a repair does, or why it does nothing', () => {
+    for (const code of Object.keys(CATALOGUE) as FindingCode[]) {
+      const { severity, repair, noRepair } = catalogueEntry(code);
+      const left = DAMAGERS.filter((one) => one.code === code).every((one) => one.repair === 'left');
+      expect([code, repair !== undefined, noRepair !== undefined]).toEqual([
+        code,
+        severity !== 'note' && !left,
+        severity !== 'note' && left,
+      ]);
+    }
+  });
+
   it('has an error for everything the kernel refuses', () => {
     for (const code of Object.keys(CATALOGUE) as FindingCode[]) {
       if (catalogueEntry(code).kernelRefuses) expect([code, catalogueEntry(code).severity]).toEqual([code, 'error']);

@@ -184,7 +184,8 @@ function bridgeTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
     isProven(view, log, kset, index),
   );
   if (bridge === undefined) return skipGap(view, log, run);
-  const losses = lossesOfGap(view, log, gap, bridge.kept, coveredFrom(view, run.first));
+  const covered = coveredFrom(view, run.first);
+  const losses = [...lossesOfGap(view, log, gap, bridge.kept, covered), ...lossesBehind(view, log, run, covered)];
   const what = bridge.ksets === 1 ? 'a kset' : `${bridge.ksets} ksets`;
   return {
     id: `bridge ${textOf(end)} ${textOf(run.first)}`,
@@ -216,6 +217,17 @@ function lossesOfGap(
   return keptRanges.length === 0
     ? losses
     : [...losses, { ...lossOf(log.facts.end, keptReason, keptRanges), mayBeMore: false }];
+}
+
+/**
+ * What lies behind a run that goes into the log again: where the log is damaged in one place, blocks of it may have
+ * changed places.
+ */
+function lossesBehind(view: PlanView, log: Log, run: LostRun, covered: readonly ByteRange[]): Loss[] {
+  const { end } = walkLog(view, run.first, () => true);
+  const ranges = subtractRanges(namedRanges(view, log, end), covered);
+  const reason = 'keys lie behind the end of the log, and nothing tells whether they belong to it';
+  return ranges.length === 0 ? [] : [{ ...lossOf(end, reason, ranges), mayBeMore: false }];
 }
 
 /** A key of a broken kset whose payload shows that it is whole, but for the range that it is for. */

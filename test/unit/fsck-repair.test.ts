@@ -1,0 +1,208 @@
+/**
+ * Repairs beyond the table of damages: their order, what is asked, mending by CRC, and random damage.
+ */
+import { beforeAll, describe, expect, it } from 'vitest';
+import { structCrc } from '../../src/engine/media/crc32c.js';
+import { KERNEL_GEOMETRY, MIB, SUPERBLOCK_OFFSET_BYTES } from '../../src/engine/media/geometry.js';
+import { KEY_BYTES, KSET_HEADER_BYTES, ksetBytes, KsetView } from '../../src/engine/media/kset.js';
+import { Random } from '../../src/engine/sim/random.js';
+import { checkCache } from '../../src/fsck/check.js';
+import { closeGap, ksetSizesFor } from '../../src/fsck/repair/fill.js';
+import { singleByteErrors } from '../../src/fsck/repair/mend.js';
+import { mergeRanges, subtractRanges } from '../../src/fsck/repair/ranges.js';
+import { repairCache, type Answer } from '../../src/fsck/repair/repair.js';
+import type { Fix } from '../../src/fsck/repair/types.js';
+import { runDamage } from '../support/damage/damage-run.js';
+import { deviceOffset, flip, ksetImage, ksetsOf } from '../support/damage/edit.js';
+import { UndoInMemory } from '../support/damage/oracle.js';
+import { Overlay } from '../support/damage/overlay.js';
+import { liveSmall } from '../support/damage/small-life.js';
+import { unpackImage } from '../support/images.js';
+import { SparseImage } from '../support/sparse-image.js';
+
+const shape = { geometry: KERNEL_GEOMETRY, backingBytes: 64 * MIB };
+let base: Overlay;
+
+beforeAll(async () => {
+  base = new Overlay(SparseImage.fromFile((await unpackImage('dirty-crc')).cachePath));
+});
+
+function repair(device: Overlay, ask: (fix: Fix) => Answer): ReturnType<typeof repairCache> {
+  return repairCache({ ...shape, device, undo: new UndoInMemory(), data: true, relinkDoubtful: false, ask });
+}
+
+describe('a repair', () => {
+  it('writes a lost superblock last, and persists after every step', async () => {
+    const device = base.clone();
+    device.zero(4096, 4096);
+    device.zero(16384, 64);
+    flip(device, deviceOffset(ksetsOf(base).places[4]));
+    const events: (number | 'persist')[] = [];
+    const write = device.write.bind(device);
+    device.write = (offset, ...rest) => {
+      events.push(offset);
+      write(offset, ...rest);
+    };
+    device.persist = () => events.push('persist');
+    const { after } = await repair(device, () => 'yes');
+    expect(after.clean).toBe(true);
+    expect(events.at(-1)).toBe('persist');
+    expect(events.filter((event) => event !== 'persist').at(-1)).toBe(SUPERBLOCK_OFFSET_BYTES);
+    expect(events.indexOf(SUPERBLOCK_OFFSET_BYTES)).toBe(events.length - 2);
+    // Of the copies of one tail the second waits for the first.
+    const tails = events.map((event, n) => (event === 16384 || event === 16400 ? n : -1)).filter((n) => n >= 0);
+    expect(events.slice(tails[0], tails[1])).toContain('persist');
+  });
+
+  it('does what is agreed to and leaves the rest', async () => {
+    const device = base.clone();
+    flip(device, SUPERBLOCK_OFFSET_BYTES + 1);
+    device.zero(16384 + 32, 32);
+    const asked: string[] = [];
+    const result = await repair(device, (fix) => {
+      asked.push(...fix.codes);
+      return fix.codes.includes('DIRTY_TAIL_LOST') ? 'no' : 'yes';
+    });
+    expect(asked).toEqual(['DIRTY_TAIL_LOST', 'SUPERBLOCK_BAD_CRC']);
+    expect(result.made.flatMap((fix) => fix.codes)).toEqual(['SUPERBLOCK_BAD_CRC']);
+    expect(result.after.findings.map((finding) => finding.code)).toEqual(['DIRTY_TAIL_LOST']);
+  });
+
+  it('stops when it is told to, and changes nothing of what it was asking about', async () => {
+    const device = base.clone();
+    flip(device, SUPERBLOCK_OFFSET_BYTES + 1);
+    device.zero(16384 + 32, 32);
+    const before = device.clone();
+    const result = await repair(device, () => 'stop');
+    expect([result.stopped, result.made.length]).toEqual([true, 0]);
+    expect(device.differences(before)).toEqual([]);
+  });
+
+  it('of a sound cache asks nothing and writes nothing', async () => {
+    const device = base.clone();
+    device.write = () => expect.unreachable('nothing is to be written');
+    const result = await repair(device, () => expect.unreachable('nothing is to be asked'));
+    expect(result.after).toBe(result.before);
+  });
+
+  it('links doubtful ksets only when that is asked for', async () => {
+    const damaged = base.clone();
+    damaged.zero(deviceOffset(ksetsOf(base).places[4]), KSET_HEADER_BYTES);
+    const keysAfter = async (relinkDoubtful: boolean): Promise<number> => {
+      const device = damaged.clone();
+      const undo = new UndoInMemory();
+      const { after } = await repairCache({ ...shape, device, undo, data: true, relinkDoubtful, ask: () => 'yes' });
+      expect(after.clean).toBe(true);
+      return after.examined.keys;
+    };
+    expect(await keysAfter(false)).toBe(4 * 128);
+    expect(await keysAfter(true)).toBe(1054);
+  });
+
+  it('drops corrupt data only when that is asked for, and lists it before', async () => {
+    const device = base.clone();
+    const kset = new KsetView().attach(ksetImage(device, ksetsOf(device).places[0]), 0);
+    const dirty = Array.from({ length: kset.keyCount }, (_, n) => n).find((n) => !kset.keyIsClean(n))!;
+    flip(device, deviceOffset({ segment: kset.keySegment(dirty), offsetBytes: kset.keySegmentOffsetBytes(dirty) }));
+    const asked: Fix[] = [];
+    await repair(device, (fix) => {
+      asked.push(fix);
+      return 'no';
+    });
+    expect(asked.map((fix) => [fix.consent, fix.losses[0].kind])).toEqual([['drop-corrupt', 'lost']]);
+    expect(checkCache(device, { ...shape, data: true }).clean).toBe(false);
+  });
+});
+
+describe('mending by CRC', () => {
+  it('finds the one byte that was changed, wherever it is', () => {
+    const random = new Random(3);
+    const whole = ksetImage(base, ksetsOf(base).places[2]);
+    expect(singleByteErrors(whole)).toEqual([]);
+    for (let n = 0; n < 300; n++) {
+      const at = n < 24 ? n : random.below(whole.length);
+      const flips = random.between(1, 255);
+      const bytes = whole.slice();
+      bytes[at] ^= flips;
+      expect(singleByteErrors(bytes)).toContainEqual({ at, flips });
+    }
+  });
+
+  it('finds hardly anything when more was changed', () => {
+    const random = new Random(4);
+    const whole = ksetImage(base, ksetsOf(base).places[2]);
+    let found = 0;
+    for (let n = 0; n < 500; n++) {
+      const bytes = whole.slice();
+      for (let i = 0; i < 64; i++) bytes[1000 + i] = random.below(256);
+      found += singleByteErrors(bytes).length;
+    }
+    expect(found).toBeLessThan(5);
+  });
+});
+
+describe('ksets that fill a gap', () => {
+  it('have the length of any row of ksets', () => {
+    const random = new Random(5);
+    for (let n = 0; n < 500; n++) {
+      const sizes = Array.from({ length: random.between(1, 5) }, () => random.between(1, 128));
+      const length = sizes.reduce((sum, keys) => sum + ksetBytes(keys), 0);
+      const filling = ksetSizesFor(length)!;
+      expect(filling.reduce((sum, keys) => sum + ksetBytes(keys), 0)).toBe(length);
+      expect(filling.every((keys) => keys >= 1 && keys <= 128)).toBe(true);
+    }
+    expect(ksetSizesFor(24)).toBeUndefined();
+    expect(ksetSizesFor(72)).toBeUndefined();
+  });
+
+  it('keep what is proven in its place, and repeat its neighbour elsewhere', () => {
+    const gap = new Uint8Array(ksetBytes(4));
+    for (let i = 0; i < 4; i++) gap[KSET_HEADER_BYTES + i * KEY_BYTES + 1] = 2 * (i + 1);
+    const beside = new Uint8Array(KEY_BYTES).fill(9);
+    const bridge = closeGap(gap, beside, (_kset, index) => index === 1)!;
+    expect(bridge.bytes.length).toBe(gap.length);
+    expect(new KsetView().attach(bridge.bytes, 0).verdict(gap.length, gap.length)).toBe('ok');
+    const first = [0, 1, 2, 3].map((i) => bridge.bytes[KSET_HEADER_BYTES + i * KEY_BYTES + 1]);
+    expect(first).toEqual([9, 4, 4, 4]);
+    expect(bridge.kept).toEqual([{ offsetBytes: 4 << 8, lengthBytes: 0 }]);
+    expect(structCrc(bridge.bytes, 0, gap.length)).toBe(new DataView(bridge.bytes.buffer).getUint32(0, true));
+  });
+
+  it('cannot be made of nothing', () => {
+    expect(closeGap(new Uint8Array(ksetBytes(2)), undefined, () => false)).toBeUndefined();
+  });
+});
+
+describe('ranges', () => {
+  const range = (from: number, to: number) => ({ offsetBytes: from, lengthBytes: to - from });
+  it('join where they overlap or adjoin', () => {
+    expect(mergeRanges([range(5, 7), range(0, 2), range(2, 4), range(6, 9)])).toEqual([range(0, 4), range(5, 9)]);
+  });
+  it('are taken out of one another', () => {
+    expect(subtractRanges([range(0, 10), range(20, 30)], [range(2, 4), range(8, 22), range(29, 40)])).toEqual([
+      range(0, 2),
+      range(4, 8),
+      range(22, 29),
+    ]);
+    expect(subtractRanges([range(0, 10)], [])).toEqual([range(0, 10)]);
+    expect(subtractRanges([range(3, 5), range(6, 9)], [range(0, 10)])).toEqual([]);
+  });
+});
+
+describe('random damage', () => {
+  // More of it: npm run damage.
+  it.each([1, 2, 3, 4, 5, 6])('of small caches comes to a good end (seeds from %i00000)', async (group) => {
+    const outcomes = new Map<string, number>();
+    for (let life = 0; life < 10; life++) {
+      const subject = liveSmall(group * 1000 + life);
+      for (let n = 0; n < 10; n++) {
+        const seed = group * 100_000 + life * 100 + n;
+        const run = await runDamage(subject, seed);
+        expect(run.failure, `seed ${seed} on ${subject.name}: ${run.kinds.join(', ')}`).toBe('');
+        outcomes.set(run.outcome, (outcomes.get(run.outcome) ?? 0) + 1);
+      }
+    }
+    // The damages do something, and most can be repaired.
+    expect((outcomes.get('repaired') ?? 0) + (outcomes.get('listed') ?? 0)).toBeGreaterThan(50);
+  });
+});
