@@ -54,7 +54,7 @@ export class Explorer {
       const count = ++this.result.crashStates;
       pmem.withCrash(random, (device) => {
         if (this.losesTwins) {
-          this.checkWithoutTwin(random);
+          this.checkWithoutTwin(random, count % THOROUGH_EVERY === 0);
           return;
         }
         views.judge();
@@ -67,7 +67,7 @@ export class Explorer {
   }
 
   /** As a crash state, and one copy of some dual structure is damaged besides. */
-  private checkWithoutTwin(random: Random): void {
+  private checkWithoutTwin(random: Random, thorough: boolean): void {
     const { pmem, verifier, config, words, backing } = this.world;
     const geometry = geometryOf(config);
     const segment = random.below(config.segments);
@@ -85,7 +85,7 @@ export class Explorer {
     if (!hasGoodCopyAt(pmem, other, copies === CACHE_INFO_COPIES ? CACHE_INFO_BYTES : POSITION_BYTES)) return;
     pmem.bytes[at] ^= 0x11;
     try {
-      verifier.check(pmem, words, backing, true);
+      verifier.check(pmem, words, backing, thorough);
     } finally {
       pmem.bytes[at] ^= 0x11;
     }
