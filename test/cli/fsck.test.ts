@@ -1,8 +1,13 @@
 /** `pcache fsck` from outside: statuses, lines, JSON. What it finds is tested in test/unit/fsck-*. */
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { lockDevice } from '../../src/engine/device/lock.js';
+import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
+import type { RepairJson } from '../../src/fsck/repair/report.js';
 import { runCli } from '../support/cli.js';
 import { damagedCopy, hashOf, temporaryFolder } from '../support/cli-images.js';
-import { changeCacheInfo, deviceOffset, flip, ksetsOf } from '../support/damage/edit.js';
+import { changeCacheInfo, deviceOffset, flip, ksetAt, ksetsOf } from '../support/damage/edit.js';
 import { describeImages, unpackImage } from '../support/images.js';
 import type { SparseImage } from '../support/sparse-image.js';
 import type { CheckJson } from '../../src/fsck/report.js';
@@ -97,5 +102,162 @@ describe('a damaged cache', () => {
     expect(stdout).toMatch(/^KEY_BEYOND_BACKING error kset /);
     expect(stdout).toMatch(/\nKEY_BEYOND_BACKING: \d+ more like these\n/);
     expect(stdout).toContain('the kernel refuses to attach it');
+  });
+});
+
+describe('a repair', () => {
+  /** Superblock, both tails and a kset; the kset only in part. */
+  const damage = (image: SparseImage): void => {
+    const { places } = ksetsOf(image);
+    image.zero(4096, 4096);
+    image.zero(16384, 64);
+    image.zero(deviceOffset(places[4]), 512);
+  };
+  const made = async (): Promise<{ path: string; backingPath: string; undo: string; before: string }> => {
+    const own = mkdtempSync(join(folder, 'repair-'));
+    const path = await damagedCopy(own, 'dirty-crc', damage);
+    const { backingPath } = await unpackImage('dirty-crc');
+    return { path, backingPath, undo: `${path}.undo`, before: await hashOf(path) };
+  };
+
+  it('is made with -y, told line by line, and taken back byte for byte', async () => {
+    const { path, backingPath, undo, before } = await made();
+    const { status, stdout, stderr } = await runCli(['fsck', path, backingPath, '-y']);
+    expect([status, stderr]).toEqual([1, '']);
+    const lines = stdout.trimEnd().split('\n');
+    const at = (pattern: RegExp): number => lines.findIndex((line) => pattern.test(line));
+    const order = [
+      at(/^SUPERBLOCK_ZERO_MAGIC error superblock: /),
+      at(/^fixed: set key_tail to 0:0 \(assumed: /),
+      at(/^perhaps lost: kset 0:20576: .*cannot be relied on/),
+      at(/^fixed: put a kset of the same length /),
+      at(/^fixed: write the superblock again, with 31 segments$/),
+      at(/^undo file: .*; to take the repair back: pcache fsck --undo-apply /),
+      at(/: clean, 9 ksets, 1054 keys$/),
+    ];
+    expect(order.every((line) => line >= 0)).toBe(true);
+    expect([...order].sort((a, b) => a - b)).toEqual(order);
+    expect(lines).toContain(`undo file: ${undo}; to take the repair back: pcache fsck --undo-apply ${undo} ${path}`);
+    expect((await runCli(['fsck', path, backingPath])).status).toBe(0);
+    expect((await runCli(['cat', path, backingPath], { stdoutTo: '/dev/null' })).status).toBe(0);
+    expect(await runCli(['fsck', path, backingPath, '--repair'])).toMatchObject({ status: 0, stderr: '' });
+
+    const back = await runCli(['fsck', '--undo-apply', undo, path]);
+    expect([back.status, back.stderr]).toEqual([0, '']);
+    expect(back.stdout).toMatch(/: the repair is taken back, \d+ changes with /);
+    expect(await hashOf(path)).toBe(before);
+  });
+
+  it('is one document as JSON, with every range that is lost', async () => {
+    const { path, backingPath, undo } = await made();
+    const result = await runCli(['fsck', path, backingPath, '--repair', '--json']);
+    expect([result.status, result.stderr]).toEqual([1, '']);
+    const report = JSON.parse(result.stdout) as CheckJson & { repair: RepairJson };
+    expect(report).toMatchObject({ path, backing: backingPath, clean: false });
+    expect(report.findings.map(({ code }) => code)).toContain('SUPERBLOCK_ZERO_MAGIC');
+    const { repair } = report;
+    expect(repair).toMatchObject({ undo, declined: [], stopped: false, after: { clean: true, findings: [] } });
+    const losses = repair.made.flatMap((fix) => fix.losses);
+    expect(losses.map(({ kind }) => kind)).toEqual(['perhaps-lost', 'perhaps-lost']);
+    expect(losses[1].ranges.length).toBeGreaterThan(32);
+  });
+
+  it('leaves corrupt data, with status 4, unless --drop-corrupt is given', async () => {
+    const corrupt = (image: SparseImage): void => {
+      const kset = ksetAt(image, ksetsOf(image).places[0]);
+      const dirty = Array.from({ length: kset.keyCount }, (_, n) => n).find((n) => !kset.keyIsClean(n))!;
+      flip(image, deviceOffset({ segment: kset.keySegment(dirty), offsetBytes: kset.keySegmentOffsetBytes(dirty) }));
+    };
+    const path = await damagedCopy(mkdtempSync(join(folder, 'corrupt-')), 'dirty-crc', corrupt);
+    const before = await hashOf(path);
+    const first = await runCli(['fsck', path, '-y']);
+    expect(first.status).toBe(4);
+    expect(first.stdout).toMatch(/\nnot fixed: drop 1 key in the kset 0:0 \(needs --drop-corrupt\)\n/);
+    expect(existsSync(`${path}.undo`)).toBe(false);
+    expect(await hashOf(path)).toBe(before);
+    const second = await runCli(['fsck', path, '-y', '--drop-corrupt', '--undo', join(folder, 'dropped.undo')]);
+    expect(second.status).toBe(1);
+    expect(second.stdout).toMatch(
+      /\nlost: kset 0:0: .* in 1 range: the payload does not match its CRC\n {2}bytes \d+ to \d+\nfixed: drop 1 key /,
+    );
+  });
+
+  it('is not begun when an undo file is in the way, cannot be written, or is of a repair that was cut off', async () => {
+    const { path, undo, before } = await made();
+    writeFileSync(undo, 'mine');
+    const inTheWay = await runCli(['fsck', path, '-y', '--undo', undo]);
+    expect([inTheWay.status, inTheWay.stdout]).toEqual([16, '']);
+    expect(inTheWay.stderr).toContain(`${undo}: exists already, and an undo file is not overwritten`);
+    expect(readFileSync(undo, 'utf8')).toBe('mine');
+    const missing = await runCli(['fsck', path, '-y', '--undo', join(folder, 'none', 'undo')]);
+    expect([missing.status, missing.stderr]).toEqual([
+      8,
+      expect.stringMatching(/^pcache: .*no such file; check the path\n$/),
+    ]);
+    expect(await hashOf(path)).toBe(before);
+
+    // A repair that is cut off leaves its undo file unfinished: here, by its header.
+    const other = join(folder, 'whole.undo');
+    expect((await runCli(['fsck', path, '-y', '--undo', other])).status).toBe(1);
+    const bytes = readFileSync(other);
+    bytes.writeUInt32LE(0, 48);
+    bytes.writeUInt32LE(crc32cRaw(CRC_SEED, bytes, 0, 124), 124);
+    writeFileSync(undo, bytes);
+    const cutOff = await runCli(['fsck', path, '-y']);
+    expect([cutOff.status, cutOff.stderr]).toEqual([
+      16,
+      expect.stringContaining('a repair was cut off; take it back first'),
+    ]);
+    const back = await runCli(['fsck', '--undo-apply', undo, path]);
+    expect([back.status, back.stdout]).toEqual([
+      0,
+      expect.stringContaining('the repair that was cut off is taken back'),
+    ]);
+    expect(await hashOf(path)).toBe(before);
+  });
+
+  it('is not begun on a cache that is in use, and does not touch one that is no cache', async () => {
+    const { path } = await made();
+    const fd = openSync(path, 'r');
+    try {
+      lockDevice(path, fd, { exclusive: false });
+      const busy = await runCli(['fsck', path, '-y']);
+      expect([busy.status, busy.stdout]).toEqual([8, '']);
+      expect(busy.stderr).toMatch(/in use by/);
+    } finally {
+      closeSync(fd);
+    }
+    const foreign = join(folder, 'foreign');
+    writeFileSync(foreign, Buffer.alloc(1 << 20, 'something else '));
+    const result = await runCli(['fsck', foreign, '-y']);
+    expect([result.status, result.stderr]).toEqual([8, expect.stringContaining('not a pcache device')]);
+    expect(existsSync(`${foreign}.undo`)).toBe(false);
+  });
+
+  it.each([
+    [['-y', '-n'], '--dry-run'],
+    [['-y', '-i'], '--interactive'],
+    [['--drop-corrupt'], '--drop-corrupt is for repairs; give --repair or --interactive too'],
+    [['--undo', 'x'], '--undo is for repairs'],
+    [['-i'], '--interactive asks on a terminal; use --repair where there is none'],
+    [['-i', '--json'], '--interactive and --json do not go together'],
+    [['-y', '--undo-apply', 'x'], '--undo-apply'],
+  ])('takes no contradictions: %j', async (flags, message) => {
+    const { cachePath } = await unpackImage('fresh');
+    const result = await runCli(['fsck', cachePath, ...flags]);
+    expect(result.status).toBe(16);
+    expect(result.stderr + result.stdout).toContain(message);
+  });
+
+  it('says what is wrong with an undo file in one line', async () => {
+    const { path, undo } = await made();
+    const missing = await runCli(['fsck', '--undo-apply', undo, path]);
+    expect([missing.status, missing.stderr]).toEqual([8, `pcache: ${undo}: no such file; check the path\n`]);
+    writeFileSync(undo, 'no undo file');
+    const none = await runCli(['fsck', '--undo-apply', undo, path]);
+    expect([none.status, none.stderr]).toEqual([
+      8,
+      `pcache: ${undo}: is not an undo file of pcache; nothing was changed\n`,
+    ]);
   });
 });
