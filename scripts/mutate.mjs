@@ -1,5 +1,5 @@
 /**
- * `node scripts/mutate.mjs [--only TEXT] [--no-baseline]`: breaks the engine in one place at a time, in a copy
+ * `node scripts/mutate.mjs [--only TEXT] [--file TEXT] [--no-baseline]`: breaks the engine in one place at a time, in a copy
  * of the tree, and runs the tests that prove it. Prints a table: mutation, red or green, and what saw it.
  * Exit status 1 if any mutation stays green, or if the tests are not green without one.
  *
@@ -85,8 +85,10 @@ function apply(folder, mutation) {
   return () => writeFileSync(path, text);
 }
 
-const { values } = parseArgs({ options: { 'only': { type: 'string' }, 'no-baseline': { type: 'boolean' } } });
-const chosen = MUTATIONS.filter(({ name }) => values.only === undefined || name.includes(values.only));
+const { values } = parseArgs({
+  options: { 'only': { type: 'string' }, 'file': { type: 'string' }, 'no-baseline': { type: 'boolean' } },
+});
+const chosen = MUTATIONS.filter(({ name, file }) => name.includes(values.only ?? '') && file.includes(values.file ?? ''));
 const folder = copyTree();
 let green = 0;
 try {
