@@ -88,7 +88,9 @@ function apply(folder, mutation) {
 const { values } = parseArgs({
   options: { 'only': { type: 'string' }, 'file': { type: 'string' }, 'no-baseline': { type: 'boolean' } },
 });
-const chosen = MUTATIONS.filter(({ name, file }) => name.includes(values.only ?? '') && file.includes(values.file ?? ''));
+const chosen = MUTATIONS.filter(
+  ({ name, file }) => name.includes(values.only ?? '') && file.includes(values.file ?? ''),
+);
 const folder = copyTree();
 let green = 0;
 try {
