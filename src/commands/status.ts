@@ -5,7 +5,7 @@ import { ControlClient } from '../nbd/control.js';
 import { metricsText } from '../nbd/metrics.js';
 import type { AttachStatus } from '../nbd/status.js';
 import { PcacheCommand } from '../output/base-command.js';
-import { remember, statusText, type History } from '../output/status-report.js';
+import { remember, statusJson, statusText, type History, type StatusJson } from '../output/status-report.js';
 
 const CLEAR = '\x1b[H\x1b[J';
 
@@ -31,7 +31,7 @@ line of JSON.`;
     prometheus: Flags.boolean({ description: 'print metrics as Prometheus reads them', exclusive: ['watch', 'json'] }),
   };
 
-  async run(): Promise<AttachStatus | undefined> {
+  async run(): Promise<StatusJson | undefined> {
     const { flags } = await this.parse(Status);
     const client = await ControlClient.connect(flags.socket);
     try {
@@ -42,7 +42,7 @@ line of JSON.`;
           ? metricsText(status)
           : statusText(status, undefined, undefined, (title) => this.style.bold(title)),
       );
-      return status;
+      return statusJson(status);
     } finally {
       client.close();
     }
@@ -71,7 +71,7 @@ line of JSON.`;
   private async show(status: AttachStatus, earlier: AttachStatus | undefined, history: History): Promise<void> {
     const { output, style } = this;
     const text = this.jsonEnabled()
-      ? `${JSON.stringify(status)}\n`
+      ? `${JSON.stringify(statusJson(status))}\n`
       : `${output.isTerminal ? CLEAR : ''}${statusText(status, earlier, history, (title) => style.bold(title))}\n`;
     if (!output.write(text)) await output.drained();
   }

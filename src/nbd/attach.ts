@@ -147,8 +147,8 @@ function openCache(options: AttachOptions): Served {
   };
   try {
     pmem = openPmem(cachePath);
-    const { flags } = readMetadataOf(pmem, KERNEL_GEOMETRY);
-    refuseOtherCrc(cachePath, flags.dataCrc, dataCrc);
+    const { flags, problems } = readMetadataOf(pmem, KERNEL_GEOMETRY);
+    if (problems.length === 0) refuseOtherCrc(cachePath, flags.dataCrc, dataCrc);
     const clock = { nowMs: () => performance.now() };
     const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads });
     if (gcPercent !== undefined) cache.setGcPercent(gcPercent);

@@ -189,9 +189,9 @@ export class Negotiation {
 
   private get transmissionFlags(): number {
     let flags: number = TransmissionFlag.hasFlags | TransmissionFlag.sendFlush | TransmissionFlag.canMultiConn;
-    flags |= TransmissionFlag.sendCache;
+    const { sendFua, sendWriteZeroes, sendFastZero, sendCache } = TransmissionFlag;
     if (this.context.isReadOnly) flags |= TransmissionFlag.readOnly;
-    else flags |= TransmissionFlag.sendFua | TransmissionFlag.sendWriteZeroes | TransmissionFlag.sendFastZero;
+    else flags |= sendFua | sendWriteZeroes | sendFastZero | sendCache;
     if (this.isStructured) flags |= TransmissionFlag.sendDontFragment;
     return flags;
   }

@@ -6,7 +6,9 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { deviceNumber } from '../engine/device/holders.js';
 import { bestCrc32c } from '../engine/device/native.js';
+import type { PmemReader } from '../engine/device/pmem.js';
 import { ExitStatus, fromSystemError, PcacheError } from '../engine/errors.js';
+import { readMetadataOf } from '../engine/index.js';
 import { openForInspection, type InspectedDevices } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES } from '../engine/media/geometry.js';
 import { examine } from '../fsck/check.js';
@@ -61,13 +63,11 @@ function planFor(options: KernelAttachOptions, { pmem, backing }: InspectedDevic
   const { sizeBytes } = backing!;
   const crc = bestCrc32c();
   const checks = { geometry: KERNEL_GEOMETRY, backingBytes: sizeBytes, data: true, crc, onProgress };
+  refuseOtherCrc(options, pmem);
   const { header, result } = examine(pmem, checks);
   // A wiped superblock is not refused: the kernel would format what lies behind it.
   const refusals = result.findings.filter((one) => one.kernelRefuses || one.code === 'SUPERBLOCK_ZERO_MAGIC');
   const dataCrc = header.flags?.dataCrc ?? false;
-  if (options.dataCrc !== undefined && header.flags !== undefined && options.dataCrc !== dataCrc) {
-    throw new PcacheError('USAGE', `${cachePath}: was formatted with data_crc ${dataCrc ? 'on' : 'off'}, and stays so`);
-  }
   const table = `0 ${sizeBytes / SECTOR_BYTES} pcache ${cachePath} ${backingPath} 4 cache_mode writeback data_crc ${dataCrc}`;
   const notes = result.findings
     .filter((one) => isToldOf(one) && !refusals.includes(one))
@@ -77,6 +77,16 @@ function planFor(options: KernelAttachOptions, { pmem, backing }: InspectedDevic
     ['dmsetup', 'status', name],
   ];
   return { name, table, commands, notes, refusals };
+}
+
+/** Before the check, which may take long. */
+function refuseOtherCrc({ cachePath, dataCrc }: KernelAttachOptions, pmem: PmemReader): void {
+  const { flags, problems } = readMetadataOf(pmem, KERNEL_GEOMETRY);
+  if (dataCrc === undefined || problems.length > 0 || flags.dataCrc === dataCrc) return;
+  throw new PcacheError(
+    'USAGE',
+    `${cachePath}: was formatted with data_crc ${flags.dataCrc ? 'on' : 'off'}, and stays so`,
+  );
 }
 
 /** What the kernel takes, and a user should know of. */

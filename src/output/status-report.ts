@@ -21,6 +21,30 @@ const text = (value: string): Quantity => ({ kind: 'text', value });
 const count = (value: number): Quantity => ({ kind: 'count', value });
 const bytes = (value: number): Quantity => ({ kind: 'bytes', value });
 
+export interface LatencyJson {
+  readonly count: number;
+  readonly p50Ns: number;
+  readonly p90Ns: number;
+  readonly p99Ns: number;
+  readonly p999Ns: number;
+  readonly maxNs: number;
+}
+
+export type StatusJson = Omit<AttachStatus, 'latency'> & {
+  readonly latency: Readonly<Record<LatencyKind, LatencyJson>>;
+};
+
+/** The status with percentiles for histograms; all since the start. */
+export function statusJson(status: AttachStatus): StatusJson {
+  const summaries = KINDS.map(([kind]) => {
+    const snapshot = status.latency[kind];
+    const at = (percent: number) => percentileNs(snapshot, percent);
+    const percentiles = { p50Ns: at(50), p90Ns: at(90), p99Ns: at(99), p999Ns: at(99.9), maxNs: at(100) };
+    return [kind, { count: snapshotCount(snapshot), ...percentiles }] as const;
+  });
+  return { ...status, latency: Object.fromEntries(summaries) as Record<LatencyKind, LatencyJson> };
+}
+
 /** Throughput of each interval so far. */
 export interface History {
   readonly readBytesPerSecond: number[];
