@@ -65,6 +65,7 @@ export function findLostRun(context: CheckContext, chain: CheckedChain, facts: L
  */
 function liesInTornKset(context: CheckContext, chain: CheckedChain, end: Position, run: LostRun): boolean {
   if (run.end === undefined || run.end.segment !== end.segment) return false;
+  if (isWholeBody(context, chain, end, run.first.offsetBytes)) return false;
   const header = new Uint8Array(KSET_HEADER_BYTES);
   context.source.read(chain.dataOffsetBytes[end.segment] + end.offsetBytes, header, 0, header.length);
   const kset = new KsetView(context.crc).attach(header, 0);
@@ -78,6 +79,20 @@ function liesInTornKset(context: CheckContext, chain: CheckedChain, end: Positio
   if (!isKsetLength(length) || run.first.offsetBytes >= end.offsetBytes + length) return false;
   const behind = { segment: end.segment, offsetBytes: end.offsetBytes + length };
   return zeroBytesAt(context, chain, behind, KSET_HEADER_BYTES) >= KSET_HEADER_BYTES;
+}
+
+/** Are there nothing but good keys from behind a header at `end` up to `nextBytes`? Then a kset was whole there once. */
+function isWholeBody(context: CheckContext, chain: CheckedChain, end: Position, nextBytes: number): boolean {
+  const length = nextBytes - end.offsetBytes;
+  if (!isKsetLength(length)) return false;
+  const bytes = new Uint8Array(length);
+  context.source.read(chain.dataOffsetBytes[end.segment] + end.offsetBytes, bytes, 0, length);
+  const kset = new KsetView().attach(bytes, 0);
+  for (let index = 0; ksetBytes(index + 1) <= length; index++) {
+    if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') return false;
+    if (kset.keyGeneration(index) !== chain.generation[kset.keySegment(index)]) return false;
+  }
+  return true;
 }
 
 function isKsetLength(bytes: number): boolean {

@@ -247,7 +247,7 @@ export function zeroBytesAt(
   position: Position,
   limitBytes: number,
 ): number {
-  const length = Math.min(limitBytes, context.geometry.segmentDataBytes - position.offsetBytes);
+  const length = Math.max(0, Math.min(limitBytes, context.geometry.segmentDataBytes - position.offsetBytes));
   const bytes = new Uint8Array(length);
   context.source.read(chain.dataOffsetBytes[position.segment] + position.offsetBytes, bytes, 0, length);
   const end = bytes.findIndex((byte) => byte !== 0);

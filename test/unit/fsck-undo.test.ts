@@ -137,6 +137,22 @@ describe('taking a repair back', () => {
   });
 });
 
+it('takes changes back in the reverse of their order, where one place was changed twice', () => {
+  const device = base.clone();
+  const before = device.clone();
+  const path = newPath();
+  const undo = new UndoWriter(path);
+  for (const value of [1, 2, 3]) {
+    const bytes = new Uint8Array(100).fill(value);
+    undo.record(device, [{ offsetBytes: 8192 + value, bytes }]);
+    device.write(8192 + value, bytes);
+  }
+  undo.finish();
+  undo.close();
+  UndoFile.read(path).apply(device);
+  expect(device.differences(before)).toEqual([]);
+});
+
 describe('an undo file is refused', () => {
   it('when it is there already', async () => {
     const path = newPath();

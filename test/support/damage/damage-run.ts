@@ -4,7 +4,7 @@
  */
 import { PcacheError } from '../../../src/engine/errors.js';
 import { GENERATION_BYTES } from '../../../src/engine/media/codecs.js';
-import { KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js';
+import { KEY_BYTES, KSET_BYTES_MAX, KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js';
 import { Random } from '../../../src/engine/sim/random.js';
 import { checkCache, type CheckResult } from '../../../src/fsck/check.js';
 import { mergeRanges, type ByteRange } from '../../../src/fsck/repair/ranges.js';
@@ -121,7 +121,7 @@ function tracelessKeys(subject: Subject, damaged: Overlay): ByteRange[] {
       pending = [];
     }
   }
-  for (const place of behindLostLink(subject, damaged)) gone.add(place);
+  for (const place of [...behindLostLink(subject, damaged), ...fromLikeTorn(subject, damaged)]) gone.add(place);
   return subject.keys.filter((key) => gone.has(key.headerAt));
 }
 
@@ -139,4 +139,20 @@ function behindLostLink({ ksets, device }: Subject, damaged: Overlay): number[] 
     return leadsOn && isZero(offsetBytes) && isGone(next.offsetBytes);
   });
   return link < 0 ? [] : ksets.slice(link + 1).map(({ offsetBytes }) => offsetBytes);
+}
+
+/**
+ * Places of the ksets from one on whose header, and no more, is zeroes now, when the log ends where a single kset in
+ * its place would end: that is what a crash leaves that tore a kset over old ones.
+ */
+function fromLikeTorn({ ksets, end }: Subject, damaged: Overlay): number[] {
+  const isZero = (at: number, length: number): boolean => damaged.bytes(at, length).every((byte) => byte === 0);
+  const isKsetLength = (bytes: number): boolean =>
+    bytes <= KSET_BYTES_MAX && (bytes - KSET_HEADER_BYTES) % KEY_BYTES === 0;
+  const torn = ksets.findIndex(({ offsetBytes }) => {
+    const length = end - offsetBytes;
+    const fits = isKsetLength(length) || isKsetLength(length - 8);
+    return fits && isZero(offsetBytes, KSET_HEADER_BYTES) && !isZero(offsetBytes, 64);
+  });
+  return torn < 0 ? [] : ksets.slice(torn).map(({ offsetBytes }) => offsetBytes);
 }
