@@ -32,14 +32,15 @@ function sentence(text) {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
-function entryText(code, { severity, kernelRefuses, meaning, kernel, repair }) {
+function entryText(code, { severity, kernelRefuses, meaning, kernel, repair, noRepair }) {
+  const none = noRepair === undefined ? 'None.' : sentence(`none: ${noRepair}`);
   return `### ${code}
 
 ${kernelRefuses ? `**${severity}**, and the kernel refuses the cache` : `**${severity}**`}
 
 - Meaning: ${sentence(meaning)}
 - Kernel: ${sentence(kernel)}
-- Repair: ${repair === undefined ? 'None.' : sentence(repair)}
+- Repair: ${repair === undefined ? none : sentence(repair)}
 `;
 }
 

@@ -192,7 +192,7 @@ export const CATALOGUE = {
   ),
   KEY_TAIL_COPY_LOST: copyLost('key_tail', 'writes the next update over the good one'),
   KEY_TAIL_SEQ_SUSPECT: seqSuspect('key_tail'),
-  KEY_TAIL_OUT_OF_RANGE: refused('key_tail lies outside the segments', 'as when it is lost'),
+  KEY_TAIL_OUT_OF_RANGE: refused('key_tail lies outside the segments', 'set it as where it is lost (KEY_TAIL_LOST)'),
   KEY_TAIL_NOT_ON_KSET: accepted(
     'error',
     'key_tail points into the middle of a kset',
@@ -240,7 +240,7 @@ export const CATALOGUE = {
     'a LAST kset leads to a segment that does not exist',
     'lead the log to the segment where it goes on, if there is one; else end it there',
   ),
-  LOG_LOOPS: refused('a LAST kset leads back into the log', 'as for one that leads nowhere'),
+  LOG_LOOPS: refused('a LAST kset leads back into the log', 'as for one that leads nowhere (LAST_OUT_OF_RANGE)'),
   LAST_INTO_PAYLOAD: accepted(
     'error',
     'a LAST kset leads into a segment that holds payload',
@@ -325,7 +325,10 @@ export const CATALOGUE = {
     'the payload of a key that is dead does not match its CRC; no data is lost, but the kernel checks it all the same',
     'move key_tail behind the key',
   ),
-  PAYLOAD_UNREADABLE: refused('the medium cannot read the payload of a key', 'as where it does not match its CRC'),
+  PAYLOAD_UNREADABLE: refused(
+    'the medium cannot read the payload of a key',
+    'as where it does not match its CRC (PAYLOAD_CRC_CURRENT)',
+  ),
 } as const satisfies Record<ProblemCode, CatalogueEntry> & Record<string, CatalogueEntry>;
 
 export type FindingCode = keyof typeof CATALOGUE;
