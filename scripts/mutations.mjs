@@ -405,6 +405,12 @@ export const MUTATIONS = [
     put: 'write.flush = this.writeback.nextFlush - 1;',
   },
   {
+    name: 'what an earlier life wrote past the cache taken for durable',
+    file: 'src/engine/direct-writes.ts',
+    find: '    this.writes.push(unknown);\n',
+    put: '',
+  },
+  {
     name: 'writeonly fills',
     file: 'src/engine/requests.ts',
     find: "const fills = core.mode !== 'writeonly';",
