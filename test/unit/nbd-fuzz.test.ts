@@ -316,7 +316,7 @@ async function client(random: Random, store: FickleStore, arenas: ArenaPool, sta
 
   const cutAt = how === 1 ? random.between(1, wanted) : Infinity;
   const readsReplies = random.chance(0.9) || isPolite;
-  for (let idle = 0; idle < 400 && !transport.isDestroyed && !transport.isEnded;) {
+  for (let idle = 0; idle < 2000 && !transport.isDestroyed && !transport.isEnded;) {
     let worked = false;
     if (toSend.length < 256 * 1024 && messages <= wanted) {
       add();
@@ -333,7 +333,9 @@ async function client(random: Random, store: FickleStore, arenas: ArenaPool, sta
   if (how === 2) connection.ended();
   // The rest is read; then the socket is gone, and what is under way at the store ends.
   for (let n = 0; n < 3; n++) {
-    while (!transport.isDestroyed && (transport.deliver() || store.endOne())) await Promise.resolve();
+    // A slow client may have gone to sleep with something still to say.
+    const more = () => transport.deliver() || store.endOne() || (isPolite && !transport.isEnded && feed());
+    while (!transport.isDestroyed && more()) await Promise.resolve();
     await new Promise((resolve) => setImmediate(resolve));
   }
   isPolite &&= !transport.isDestroyed;
