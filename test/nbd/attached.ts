@@ -39,9 +39,13 @@ export interface Attached {
 }
 
 const running = new Set<ChildProcess>();
-process.on('exit', () => {
+
+/** Ends what a test that failed has left running. */
+export function killAll(): void {
   for (const child of running) child.kill('SIGKILL');
-});
+  running.clear();
+}
+process.on('exit', killAll);
 
 /** Attaches, and resolves when clients can connect. @throws Error when it ends before that */
 export async function attach(folder: string, args: readonly string[]): Promise<Attached> {

@@ -6,11 +6,11 @@
  * PCACHE_NBD_KILLS=N kills that often; PCACHE_NBD_KILL_SEED=N does it otherwise.
  */
 import { rmSync } from 'node:fs';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { Random } from '../../src/engine/sim/random.js';
 import { runCli } from '../support/cli.js';
 import { makeImageFolder } from '../support/kernel.js';
-import { attach, makeDevices } from './attached.js';
+import { attach, killAll, makeDevices } from './attached.js';
 import { NbdClient } from './client.js';
 
 const KILLS = Number(process.env['PCACHE_NBD_KILLS'] ?? 6);
@@ -24,6 +24,7 @@ const DEPTH = 12;
 const SECTORS_MAX = 64;
 
 const folder = makeImageFolder();
+afterEach(killAll);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** What is known of each sector: versions count its writes; 0 is as it was at first. */
