@@ -94,8 +94,8 @@ export class RunFinder {
     if (!this.hasMagicAtStart(segment) || this.log.payload.isClaimed(segment, 0, KSET_HEADER_BYTES)) return undefined;
     this.sawStale = false;
     const lost = this.findAfter(segment, 0);
-    // The log has led on to it from behind key_tail, so nothing in it can be stale.
-    const found = this.sawStale ? undefined : lost;
+    // The log has led on to it from behind key_tail, so it does not begin with what is stale.
+    const found = this.sawStale && lost?.first.offsetBytes !== 0 ? undefined : lost;
     this.known.set(segment, found);
     return found;
   }

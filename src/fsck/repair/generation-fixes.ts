@@ -92,6 +92,7 @@ export function planGenerations(view: PlanView): Fix[] {
   const { chain } = view;
   const witnesses = hearKeys(view);
   const fixes: Fix[] = [];
+  const isMostlyStale = staleShare(view, witnesses) > 1 / 2;
   let highestKnown = 0;
   for (let logical = 0; logical < chain.length; logical++) {
     highestKnown = Math.max(highestKnown, Math.min(chain.generation[logical], PLAUSIBLE_GENERATION));
@@ -102,7 +103,8 @@ export function planGenerations(view: PlanView): Fix[] {
     const fix =
       dual.value === undefined
         ? assume(logical, dual, witness, highestKnown)
-        : witness && correct(view, logical, dual, dual.value.generation, witness);
+        : witness &&
+          correct(logical, dual, dual.value.generation, witness, !isMostlyStale && !view.options.dirtyTailAssumed);
     if (fix !== undefined) fixes.push(fix);
   }
   return fixes;
@@ -129,12 +131,20 @@ function assume(logical: number, dual: Dual<Generation>, witness: Witness | unde
   };
 }
 
+/** How many of the segments that keys from dirty_tail on point to are later than all of these. */
+function staleShare(view: PlanView, witnesses: ReadonlyMap<number, Witness>): number {
+  const dirty = [...witnesses].filter(([, witness]) => witness.dirtyKeys > 0);
+  const stale = dirty.filter(([logical, witness]) => witness.highest < view.chain.generation[logical]);
+  return dirty.length === 0 ? 0 : stale.length / dirty.length;
+}
+
+/** @param trustsTail dirty_tail is where it should be: then keys from there on are evidence against a generation */
 function correct(
-  view: PlanView,
   logical: number,
   dual: Dual<Generation>,
   present: number,
   witness: Witness,
+  trustsTail: boolean,
 ): Fix | undefined {
   const base = { consent: 'plain', losses: [] } as const;
   const write = (generation: number) => ({
@@ -147,8 +157,7 @@ function correct(
     const assumed = 'the highest that its keys have';
     return { ...base, ...write(witness.highest), codes: ['KEY_FROM_FUTURE'], assumed };
   }
-  const isEvidence = witness.dirtyKeys > 0 && !view.options.dirtyTailAssumed;
-  if (isEvidence && witness.highest < present && witness.payloadMatches) {
+  if (trustsTail && witness.dirtyKeys > 0 && witness.highest < present && witness.payloadMatches) {
     const assumed = 'the highest that its keys have, since those that are not written back cannot have been collected';
     return { ...base, ...write(witness.dirtyHighest), codes: ['KEY_STALE_DIRTY'], assumed };
   }

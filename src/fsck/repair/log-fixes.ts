@@ -34,7 +34,7 @@ import {
 } from './log-walk.js';
 import { mendKset } from './mend.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
-import { isTrustworthy, moveTail } from './tail-fixes.js';
+import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
 export type Log = NonNullable<PlanView['log']>;
@@ -52,7 +52,7 @@ export function planLogEnd(view: PlanView): Fix[] {
   if (hasFinding(view, ...REFUSED_ENDS)) return redirect(view, log);
   if (!hasFinding(view, ...BROKEN_ENDS)) return [];
   const beyond = moveBehindDamage(view, log);
-  if (beyond !== undefined) return [beyond];
+  if (beyond !== undefined) return beyond;
   const run = findLostRun(view.context, view.chain, log.facts);
   const mended = mend(view, log, run);
   if (mended !== undefined) return [mended];
@@ -72,7 +72,7 @@ function codesOf(view: PlanView): Fix['codes'] {
 }
 
 /** Where the damage lies before dirty_tail. */
-function moveBehindDamage(view: PlanView, log: Log): Fix | undefined {
+function moveBehindDamage(view: PlanView, log: Log): Fix[] | undefined {
   const { dirtyTail } = view.header;
   if (log.facts.passedDirtyTail || dirtyTail === undefined) return undefined;
   // The log goes on to where it would end without the damage: if that passes dirty_tail, it may stay from there.
@@ -84,7 +84,9 @@ function moveBehindDamage(view: PlanView, log: Log): Fix | undefined {
   }
   if (!met && !isTrustworthy(view, log, dirtyTail)) return undefined;
   const assumed = 'what lies before dirty_tail is written back, and is given up';
-  return moveTail(view, 'key_tail', met ? run!.first : dirtyTail, codesOf(view), { assumed });
+  return met
+    ? [moveTail(view, 'key_tail', run!.first, codesOf(view), { assumed })]
+    : beginAtDirtyTail(view, dirtyTail, codesOf(view));
 }
 
 function mend(view: PlanView, log: Log, run: LostRun | undefined): Fix | undefined {
@@ -273,7 +275,7 @@ function redirect(view: PlanView, log: Log): Fix[] {
     return hop === undefined ? [] : [{ ...hop, losses: [] }];
   }
   const reason = 'the log ends there now; where it led to is not known';
-  const losses = hasFinding(view, 'LOG_LOOPS') ? [] : [lossOf(end, reason, [])];
+  const losses = [lossOf(end, reason, namedRanges(view, log, end))];
   return [
     {
       id: `end ${textOf(end)}`,

@@ -28,6 +28,8 @@ const DIRTY_TAIL_GONE: readonly FindingCode[] = [
   'DIRTY_TAIL_NOT_IN_LOG',
 ];
 
+const TAIL_CODES: readonly FindingCode[] = ['KEY_TAIL_NOT_ON_KSET', ...DIRTY_TAIL_GONE];
+
 type TailName = 'key_tail' | 'dirty_tail';
 
 function dualOf(view: PlanView, name: TailName): Dual<Position> {
@@ -69,6 +71,19 @@ export function planKeyTail(view: PlanView): Fix[] {
   return [];
 }
 
+/** The log begins at dirty_tail: what lies before is written back. */
+export function beginAtDirtyTail(view: PlanView, dirtyTail: Position, codes: readonly FindingCode[]): Fix[] {
+  const assumed = 'what lies before dirty_tail is written back, and is given up';
+  const move = moveTail(view, 'key_tail', dirtyTail, codes, { assumed });
+  let isStale = false;
+  walkLog(view, dirtyTail, (kset) => {
+    for (let index = 0; index < kset.keyCount; index++) isStale ||= judgeKey(view, kset, index) === 'stale';
+    return false;
+  });
+  // Nothing there can be stale: what lies there is no part of this log.
+  return isStale ? [breakAt(view, dirtyTail), move] : [move];
+}
+
 /**
  * Breaks what lies over the place that both tails give, so that it is not taken for the log: what was there is a
  * broken kset then, and is dealt with as one.
@@ -79,8 +94,8 @@ function breakAt(view: PlanView, place: Position): Fix {
   const reason = 'the log began there, and something else lies over it';
   return {
     id: `break ${where}`,
-    codes: ['KEY_TAIL_NOT_ON_KSET'],
-    action: `take ${where}, where both tails are, for the beginning of a broken kset`,
+    codes: TAIL_CODES.filter((code) => hasFinding(view, code)),
+    action: `take ${where}, where the log goes on, for the beginning of a broken kset`,
     consent: 'plain',
     losses: [{ kind: 'perhaps-lost', where: `kset ${where}`, reason, ranges: [], mayBeMore: true }],
     steps: [
@@ -96,8 +111,7 @@ export function planDirtyTail(view: PlanView): Fix[] {
   if (dirtyCodes.length === 0 || log === undefined) return [];
   const { dirtyTail } = header;
   if (hasFinding(view, 'DIRTY_TAIL_NOT_IN_LOG') && dirtyTail !== undefined && isTrustworthy(view, log, dirtyTail)) {
-    const assumed = 'what lies before dirty_tail is written back, and is given up';
-    return [moveTail(view, 'key_tail', dirtyTail, dirtyCodes, { assumed })];
+    return beginAtDirtyTail(view, dirtyTail, dirtyCodes);
   }
   // Ksets from dirty_tail on lead to key_tail: if key_tail is the wrong one of the two, they are the log as well.
   const from = hasFinding(view, 'DIRTY_TAIL_BEFORE_KEY_TAIL') ? dirtyTail : undefined;

@@ -5,6 +5,8 @@
 import { PcacheError } from '../../../src/engine/errors.js';
 import { GENERATION_BYTES } from '../../../src/engine/media/codecs.js';
 import { KEY_BYTES, KSET_BYTES_MAX, KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js';
+import { LogWalker } from '../../../src/engine/media/log.js';
+import { readMetadata } from '../../../src/engine/media/metadata.js';
 import { Random } from '../../../src/engine/sim/random.js';
 import { checkCache, type CheckResult } from '../../../src/fsck/check.js';
 import { mergeRanges, type ByteRange } from '../../../src/fsck/repair/ranges.js';
@@ -91,7 +93,8 @@ async function judge(subject: Subject, device: Overlay, dropCorrupt: boolean, ru
     const losses = result.made.flatMap((fix) => fix.losses);
     const more = losses.some((loss) => loss.mayBeMore) ? damagedKeys(subject, damaged) : [];
     run.outcome = losses.length > 0 ? 'listed' : 'repaired';
-    run.failure = unexpected(subject, device, [...silent, ...gone, ...listedRanges(result.made), ...more]);
+    const moved = movedKsets(subject, damaged, device);
+    run.failure = unexpected(subject, device, [...silent, ...gone, ...moved, ...listedRanges(result.made), ...more]);
   }
   undo.apply(device);
   if (device.differences(damaged).length > 0) run.failure ||= 'the undo does not take it back';
@@ -123,6 +126,29 @@ function tracelessKeys(subject: Subject, damaged: Overlay): ByteRange[] {
   }
   for (const place of [...behindLostLink(subject, damaged), ...fromLikeTorn(subject, damaged)]) gone.add(place);
   return subject.keys.filter((key) => gone.has(key.headerAt));
+}
+
+/**
+ * Ranges of keys in ksets of the repaired log that the damage has put there whole: blocks of an old log that changed
+ * places with blocks of this one. Their keys are of present generations, and nothing tells that they are old.
+ */
+function movedKsets(subject: Subject, damaged: Overlay, device: Overlay): ByteRange[] {
+  const { geometry } = subject.shape;
+  const { chain, keyTail } = readMetadata(device, geometry);
+  if (keyTail.value === undefined) return [];
+  const walker = new LogWalker(device, geometry, chain, keyTail.value);
+  const ranges: ByteRange[] = [];
+  while (walker.next()) {
+    const at = chain.dataOffsetBytes[walker.segment] + walker.offsetBytes;
+    const { lengthBytes, keyCount } = walker.kset;
+    const now = device.bytes(at, lengthBytes);
+    const untouched = Buffer.compare(now, subject.device.bytes(at, lengthBytes)) === 0;
+    if (untouched || Buffer.compare(now, damaged.bytes(at, lengthBytes)) !== 0) continue;
+    for (let index = 0; index < keyCount; index++) {
+      ranges.push({ offsetBytes: walker.kset.keyOffsetBytes(index), lengthBytes: walker.kset.keyLengthBytes(index) });
+    }
+  }
+  return ranges;
 }
 
 /**
