@@ -37,7 +37,7 @@ describeImages('a pack', (one) => {
   it('is read by fsck, info and dump-keys as the cache is', async () => {
     const { cachePath, backingPath } = await unpackImage(one);
     expect(await run('pack', cachePath, packed, '--force')).toMatchObject({ status: 0, stderr: '' });
-    expect(statSync(packed).size).toBeLessThan(1 << 20);
+    expect(statSync(packed).size).toBeLessThan(4 << 20);
     for (const args of [
       ['fsck', '--json'],
       ['dump-keys', '--live'],
@@ -54,7 +54,7 @@ describeImages('a pack', (one) => {
     expect(await info(packed)).toEqual({ ...(await info(cachePath)), durability: null });
   });
 
-  it('with --data becomes the same image again', async () => {
+  it('with --data becomes the same image again', { timeout: 300_000 }, async () => {
     const { cachePath, backingPath } = await unpackImage(one);
     const target = join(folder, 'again.pmem');
     expect((await run('pack', cachePath, packed, '--data', '--force')).status).toBe(0);
