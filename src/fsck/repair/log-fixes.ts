@@ -10,7 +10,6 @@ import type { Position } from '../../engine/media/codecs.js';
 import { SECTOR_BYTES } from '../../engine/media/geometry.js';
 import {
   encodeLastKset,
-  KEY_BYTES,
   KEY_FLAG_CLEAN,
   KSET_HEADER_BYTES,
   KSET_KEYS_MAX,
@@ -33,16 +32,15 @@ import {
   walkLog,
 } from './log-walk.js';
 import { mendKset } from './mend.js';
+import { namedRanges, rangesIn } from './named-ranges.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
-export type Log = NonNullable<PlanView['log']>;
+type Log = NonNullable<PlanView['log']>;
 
 const REFUSED_ENDS = ['LOG_LOOPS', 'LAST_OUT_OF_RANGE'] as const;
 const BROKEN_ENDS = ['LOG_CUT_SHORT', 'LOG_MAYBE_CUT_SHORT', 'LOG_END_TORN'] as const;
-/** Places that a kset can begin at, and so its keys. */
-const STEP_BYTES = 8;
 const BLANK = new Uint8Array(KSET_HEADER_BYTES);
 
 export function planLogEnd(view: PlanView): Fix[] {
@@ -83,10 +81,8 @@ function moveBehindDamage(view: PlanView, log: Log): Fix[] | undefined {
     met ||= isAt(end, dirtyTail);
   }
   if (!met && !isTrustworthy(view, log, dirtyTail)) return undefined;
-  const assumed = 'what lies before dirty_tail is written back, and is given up';
-  return met
-    ? [moveTail(view, 'key_tail', run!.first, codesOf(view), { assumed })]
-    : beginAtDirtyTail(view, dirtyTail, codesOf(view));
+  // Not further back, though more may be whole: what lies between may have been put there by the damage.
+  return beginAtDirtyTail(view, dirtyTail, codesOf(view));
 }
 
 function mend(view: PlanView, log: Log, run: LostRun | undefined): Fix | undefined {
@@ -129,22 +125,6 @@ function lossOf(place: Position, reason: string, ranges: ByteRange[]): Loss {
   };
 }
 
-/** What is named from a place of the log on, as far as there are keys that no earlier lap can have left. */
-export function namedRanges(view: PlanView, log: Log, place: Position): ByteRange[] {
-  const { segmentDataBytes } = view.context.geometry;
-  const piece = ksetBytes(KSET_KEYS_MAX);
-  const ranges: ByteRange[] = [];
-  for (let at = place.offsetBytes; at < segmentDataBytes; at += piece) {
-    // A key that lies across two pieces is seen whole in the first.
-    const bytes = new Uint8Array(Math.min(piece + KEY_BYTES - STEP_BYTES, segmentDataBytes - at));
-    view.context.source.read(deviceOffset(view, { ...place, offsetBytes: at }), bytes, 0, bytes.length);
-    const found = rangesIn(view, log, bytes);
-    if (found.length === 0) break;
-    ranges.push(...found);
-  }
-  return ranges;
-}
-
 /** What is named at the beginning of segments that nobody uses: a LAST kset may have led there, and is lost. */
 function namedElsewhere(view: PlanView, log: Log): ByteRange[] {
   const { chain } = view;
@@ -152,26 +132,6 @@ function namedElsewhere(view: PlanView, log: Log): ByteRange[] {
   for (let segment = 0; segment < chain.length; segment++) {
     if (log.facts.extents.has(segment) || log.facts.payload.isClaimed(segment, 0, SECTOR_BYTES)) continue;
     ranges.push(...namedRanges(view, log, { segment, offsetBytes: 0 }));
-  }
-  return ranges;
-}
-
-/**
- * What keys that lie in bytes of the log are for, wherever they begin: damage may have cut them off from their kset.
- * Other bytes look like a key so seldom that what is listed too much hardly counts.
- */
-function rangesIn(view: PlanView, log: Log, bytes: Uint8Array): ByteRange[] {
-  const { chain, context } = view;
-  const ranges: ByteRange[] = [];
-  const key = new KsetView();
-  for (let at = 0; at + KEY_BYTES <= bytes.length; at += STEP_BYTES) {
-    // The view counts keys from behind a header.
-    key.attach(bytes, at - KSET_HEADER_BYTES);
-    if (key.keyProblem(0, context.geometry, chain.length, context.backingBytes) !== '') continue;
-    const segment = key.keySegment(0);
-    if (key.keyGeneration(0) < chain.generation[segment]) continue;
-    const isClaimed = log.facts.payload.isClaimed(segment, key.keySegmentOffsetBytes(0), key.keyLengthBytes(0));
-    if (!isClaimed) ranges.push(keyRange(key, 0));
   }
   return ranges;
 }
@@ -185,7 +145,7 @@ function bridgeTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const bridge = closeGap(gap, keyBeside(view, log.start, end, run.first), (kset, index) =>
     isProven(view, log, kset, index),
   );
-  if (bridge === undefined) return skipGap(view, log, run);
+  if (bridge === undefined) return relocate(view, log, run) ?? skipGap(view, log, run);
   const covered = coveredFrom(view, run.first);
   const losses = [...lossesOfGap(view, log, gap, bridge.kept, covered), ...lossesBehind(view, log, run, covered)];
   const what = bridge.ksets === 1 ? 'a kset' : `${bridge.ksets} ksets`;
@@ -238,6 +198,31 @@ function isProven(view: PlanView, log: Log, kset: KsetView, index: number): bool
   if ((kset.keyFlags(index) & ~KEY_FLAG_CLEAN) !== 0) return false;
   const { payload } = log.facts;
   return !payload.isClaimed(kset.keySegment(index), kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index));
+}
+
+/** When nothing can fill the gap: the ksets behind it go to a free segment, and the log is led there. */
+function relocate(view: PlanView, log: Log, run: LostRun): Fix | undefined {
+  const { end } = log.facts;
+  const { segmentDataBytes } = view.context.geometry;
+  const segment = freeSegment(view, log, (use) => void walkLog(view, run.first, use));
+  if (segment === undefined || end.offsetBytes + KSET_HEADER_BYTES > segmentDataBytes) return undefined;
+  // All that is left of the segment: it may go on behind further breaks, and ends where it ended.
+  const moved = new Uint8Array(segmentDataBytes - run.first.offsetBytes);
+  view.context.source.read(deviceOffset(view, run.first), moved, 0, moved.length);
+  const covered = coveredFrom(view, run.first);
+  const gap = new Uint8Array(run.first.offsetBytes - end.offsetBytes);
+  view.context.source.read(deviceOffset(view, end), gap, 0, gap.length);
+  return {
+    id: `relocate ${textOf(end)} ${textOf(run.first)}`,
+    codes: codesOf(view),
+    action: `move the ksets from ${textOf(run.first)} on to the free segment ${segment}, and lead the log there from ${textOf(end)}`,
+    consent: 'plain',
+    losses: [...lossesOfGap(view, log, gap, [], covered), ...lossesBehind(view, log, run, covered)],
+    steps: [
+      [{ offsetBytes: deviceOffset(view, { segment, offsetBytes: 0 }), bytes: moved }],
+      [{ offsetBytes: deviceOffset(view, end), bytes: encodeLastKset(segment) }],
+    ],
+  };
 }
 
 /** When nothing can fill the gap, but there is nothing before it either: the log begins behind it. */
@@ -321,7 +306,7 @@ function continueElsewhere(view: PlanView, log: Log): Fix[] {
   context.source.read(at, kset, 0, Math.min(kset.length, context.source.sizeBytes - at));
   const last = new KsetView().attach(kset, 0);
   const { lengthBytes } = last;
-  const segment = freeSegment(view, log, last);
+  const segment = freeSegment(view, log, (use) => use(last));
   if (segment === undefined || end.offsetBytes + KSET_HEADER_BYTES > context.geometry.segmentDataBytes) return [];
   const start = deviceOffset(view, { segment, offsetBytes: 0 });
   const moved = new Uint8Array(lengthBytes + KSET_HEADER_BYTES);
@@ -338,18 +323,22 @@ function continueElsewhere(view: PlanView, log: Log): Fix[] {
   ];
 }
 
-/** A segment that neither the log nor a key of it uses, nor a key of `last`, where the log goes on. */
-function freeSegment(view: PlanView, log: Log, last: KsetView): number | undefined {
+/**
+ * A segment that neither the log nor a key of it uses.
+ * @param visitMore is given what to call with each further kset that counts
+ */
+function freeSegment(view: PlanView, log: Log, visitMore: (use: (kset: KsetView) => void) => void): number | undefined {
   const { chain } = view;
   const used = new Uint8Array(chain.length);
   const use = (kset: KsetView): void => {
+    if (kset.isLast && kset.nextSegment < chain.length) used[kset.nextSegment] = 1;
     for (let index = 0; index < kset.keyCount; index++) {
       if (kset.keySegment(index) < chain.length) used[kset.keySegment(index)] = 1;
     }
   };
   for (const segment of log.facts.extents.keys()) used[segment] = 1;
   walkLog(view, log.start, use);
-  use(last);
+  visitMore(use);
   const found = used.indexOf(0);
   return found < 0 ? undefined : found;
 }

@@ -16,7 +16,8 @@ import { judgeDual } from '../twins.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
 import { findLogStart } from './log-start.js';
 import { coveredFrom, deviceOffset, isAt, judgeKey, keyRange, walkLog } from './log-walk.js';
-import { subtractRanges, type ByteRange } from './ranges.js';
+import { namedRanges } from './named-ranges.js';
+import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
 const KEY_TAIL_GONE: readonly FindingCode[] = ['KEY_TAIL_LOST', 'KEY_TAIL_OUT_OF_RANGE'];
@@ -196,12 +197,25 @@ function lossOfPassed(view: PlanView, start: Position, passed: readonly ByteRang
   return [{ kind: 'perhaps-lost', where: 'key_tail', reason, ranges, mayBeMore: false }];
 }
 
+/** A dirty_tail that no kset leads to may be right: then the log went on to there, and what it said is gone. */
+function lossBeyondEnd(view: PlanView): Loss[] {
+  const { header, log } = view;
+  if (log === undefined || header.dirtyTail === undefined || !hasFinding(view, 'DIRTY_TAIL_NOT_IN_LOG')) return [];
+  const { end } = log.facts;
+  const ranges = mergeRanges(namedRanges(view, log, end));
+  const place = placeText(header.dirtyTail.segment, header.dirtyTail.offsetBytes);
+  const reason = `dirty_tail says that the log went on to ${place}; if it did, what it said from there on is gone`;
+  const where = `kset ${placeText(end.segment, end.offsetBytes)}`;
+  return [{ kind: 'perhaps-lost', where, reason, ranges, mayBeMore: true }];
+}
+
 /** Everything from `from` on counts as dirty, but for what lies before the last stale key. */
 function planDirtyFromStart(view: PlanView, from: Position, codes: FindingCode[]): Fix[] {
   const { start, passed } = behindStaleKeys(view, from);
   const fixes: Fix[] = [];
   if (!isAt(start, view.header.dirtyTail)) {
-    fixes.push(moveTail(view, 'dirty_tail', start, codes, { assumed: 'everything counts as dirty' }));
+    const losses = lossBeyondEnd(view);
+    fixes.push(moveTail(view, 'dirty_tail', start, codes, { assumed: 'everything counts as dirty', losses }));
   }
   if (!isAt(start, view.header.keyTail)) {
     fixes.push(moveTail(view, 'key_tail', start, codes, { losses: lossOfPassed(view, start, passed) }));

@@ -91,9 +91,9 @@ async function judge(subject: Subject, device: Overlay, dropCorrupt: boolean, ru
   run.left = codesOf(result.after);
   if (result.after.clean) {
     const losses = result.made.flatMap((fix) => fix.losses);
-    const more = losses.some((loss) => loss.mayBeMore) ? damagedKeys(subject, damaged) : [];
-    run.outcome = losses.length > 0 ? 'listed' : 'repaired';
     const moved = movedKsets(subject, damaged, device);
+    const more = moved.length > 0 || losses.some((loss) => loss.mayBeMore) ? damagedKeys(subject, damaged) : [];
+    run.outcome = losses.length > 0 ? 'listed' : 'repaired';
     run.failure = unexpected(subject, device, [...silent, ...gone, ...moved, ...listedRanges(result.made), ...more]);
   }
   undo.apply(device);
