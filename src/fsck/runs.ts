@@ -178,7 +178,10 @@ export class RunFinder {
         ? { verdict: 'lost', lost: { ...lost, end: walker.position }, endBytes: walker.offsetBytes }
         : STALE;
     }
-    return walker.segment === first.segment ? { verdict: 'broken', lost, endBytes: walker.offsetBytes } : STALE;
+    if (walker.segment === first.segment) return { verdict: 'broken', lost, endBytes: walker.offsetBytes };
+    // Led on to where a kset began that is broken now: what was put to other use does not begin like one.
+    const goesOn = walker.offsetBytes === 0 && lost.ksets > 0 && lost.first.segment === first.segment;
+    return goesOn && this.hasMagicAtStart(walker.segment) ? { verdict: 'lost', lost, endBytes: 0 } : STALE;
   }
 
   /** `stale`: of an earlier lap. `foreign`: it claims what others claim, so it is of an earlier cache. */

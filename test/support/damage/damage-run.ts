@@ -172,7 +172,8 @@ function behindLostLink({ ksets, device }: Subject, damaged: Overlay): number[] 
  * its place would end: that is what a crash leaves that tore a kset over old ones.
  */
 function fromLikeTorn({ ksets, end }: Subject, damaged: Overlay): number[] {
-  const isZero = (at: number, length: number): boolean => damaged.bytes(at, length).every((byte) => byte === 0);
+  const isZero = (at: number, length: number): boolean =>
+    damaged.bytes(at, Math.min(length, damaged.sizeBytes - at)).every((byte) => byte === 0);
   const isKsetLength = (bytes: number): boolean =>
     bytes <= KSET_BYTES_MAX && (bytes - KSET_HEADER_BYTES) % KEY_BYTES === 0;
   const torn = ksets.findIndex(({ offsetBytes }) => {
