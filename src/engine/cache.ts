@@ -14,6 +14,7 @@ import type { CacheMode } from './media/codecs.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_BYTES } from './media/geometry.js';
 import type { RequestGroup } from './request-group.js';
 import { Requests } from './requests.js';
+import { SegmentSurvey } from './segment-survey.js';
 import type { EngineStats } from './stats.js';
 import { describeStatus, dirtyInLog, type CacheStatus, type DirtyInLog } from './status.js';
 import { Writeback } from './writeback.js';
@@ -266,6 +267,11 @@ export class Cache {
       pendingBackingReads: this.requests.pendingReads,
       writebackError: this.writeback.lastError,
     });
+  }
+
+  /** For looks at what each segment is used for; empty until its `take()` is called. */
+  makeSurvey(): SegmentSurvey {
+    return new SegmentSurvey(this.core);
   }
 
   /**

@@ -4,6 +4,7 @@ export { CacheDriver, type CloseReport } from './driver.js';
 export { CacheIo } from './cache-io.js';
 export type { CacheOptions, Clock } from './core.js';
 export { Op, RequestFlag, RequestGroup, RequestState } from './request-group.js';
+export { SegmentSurvey, SegmentUse } from './segment-survey.js';
 export { EngineStats } from './stats.js';
 export { formatStatusLine, type CacheStatus, type DirtyInLog, type StatusFields } from './status.js';
 export {

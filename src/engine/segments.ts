@@ -62,6 +62,10 @@ export class SegmentTable {
   isUsed(segment: number): boolean {
     return this.used[segment] === 1;
   }
+  /** Whether the log runs through it. */
+  isInLog(segment: number): boolean {
+    return this.inLog[segment] === 1;
+  }
   generation(segment: number): number {
     return this.generations[segment];
   }
