@@ -66,6 +66,7 @@ export class StreamSource implements ByteSource {
   constructor(name: string, stream: NodeJS.ReadableStream) {
     this.name = name;
     this.#stream = stream instanceof Readable ? stream : new Readable().wrap(stream);
+    this.#stream.on('error', () => {}); // may come before the first read, which then throws it
     this.#chunks = this.#stream[Symbol.asyncIterator]() as AsyncIterator<unknown>;
   }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
 import { constants, gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
-import { GunzipSource, openFileSource } from '../../src/trace/bytes.js';
+import { GunzipSource, openFileSource, StreamSource } from '../../src/trace/bytes.js';
 import { isReadableOnce, openTrace, scanTrace, spoolStdin } from '../../src/trace/index.js';
 import {
   act,
@@ -353,6 +353,14 @@ describe('spooling', () => {
     const first = await scanTrace(path, { action: 'queue' });
     expect((await readTrace(path)).counts).toEqual(first.counts);
     expect(openFilesIn(directory)).toEqual([]);
+  });
+
+  it('has the failure of a stream that failed before it was read', async () => {
+    const stdin = new PassThrough();
+    const source = new StreamSource('standard input', stdin);
+    stdin.destroy(new Error('gone'));
+    await new Promise((resolve) => setTimeout(resolve, 10));
+    await expect(source.read(new Uint8Array(8), 0, 8)).rejects.toMatchObject({ code: 'IO' });
   });
 
   it('leaves nothing when the stream fails', async () => {
