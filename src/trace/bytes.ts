@@ -110,6 +110,7 @@ const PACKED_PIECE_BYTES = 32 * 1024;
  * would lose records that are there.
  */
 export class GunzipSource implements ByteSource {
+  readonly packing = 'gzip';
   readonly name: string;
   /** Set once the packed data ended early; what came before was delivered. */
   cutShort = false;

@@ -1,6 +1,6 @@
 /**
  * Which files TRACE means. An existing file is that file alone; otherwise it is the base name of a recording
- * with one file per CPU, as blktrace names them: `NAME.blktrace.CPU`, each also as `.gz`.
+ * with one file per CPU, as blktrace names them: `NAME.blktrace.CPU`, each also as `.gz` or `.zst`.
  */
 import { readdir, stat } from 'node:fs/promises';
 import type { Stats } from 'node:fs';
@@ -39,23 +39,23 @@ export async function findTraceFiles(path: string): Promise<TraceFiles> {
   const stats = await statOf(path);
   if (stats !== undefined && !stats.isDirectory()) return { paths: [path], warnings: [] };
   const base = `${basename(path).replace(/\.blktrace$/, '')}.blktrace`;
-  const byCpu = new Map<number, { plain?: string; packed?: string }>();
+  /** The names of a CPU's file by what is behind its number. */
+  const byCpu = new Map<number, Map<string, string>>();
   for (const name of await namesIn(dirname(path))) {
-    const match = name.startsWith(`${base}.`) ? /^(\d+)(\.gz)?$/.exec(name.slice(base.length + 1)) : null;
+    const match = name.startsWith(`${base}.`) ? /^(\d+)(\.gz|\.zst)?$/.exec(name.slice(base.length + 1)) : null;
     if (match === null) continue;
     const cpu = Number(match[1]);
-    const found = byCpu.get(cpu) ?? {};
-    found[match[2] === undefined ? 'plain' : 'packed'] = join(dirname(path), name);
+    const found = byCpu.get(cpu) ?? new Map<string, string>();
+    found.set(match[2] ?? '', join(dirname(path), name));
     byCpu.set(cpu, found);
   }
   if (byCpu.size === 0) throw notFound(path, base, stats !== undefined);
   const paths: string[] = [];
   const warnings: string[] = [];
-  for (const [, { plain, packed }] of [...byCpu].sort(([a], [b]) => a - b)) {
-    if (plain !== undefined && packed !== undefined)
-      warnings.push(`${packed}: passed over, since ${plain} is there too`);
-    const chosen = plain ?? packed;
-    if (chosen !== undefined) paths.push(chosen);
+  for (const [, found] of [...byCpu].sort(([a], [b]) => a - b)) {
+    const [chosen, ...others] = ['', '.gz', '.zst'].map((end) => found.get(end)).filter((name) => name !== undefined);
+    paths.push(chosen);
+    for (const other of others) warnings.push(`${other}: passed over, since ${chosen} is there too`);
   }
   return { paths, warnings };
 }

@@ -1,20 +1,14 @@
 /**
- * Says in a few words what a file that is no recording seems to be, from its first bytes, so that the error
+ * Says in a few words what a file that is no trace seems to be, from its first bytes, so that the error
  * can name the remedy. Guesses: nothing but the wording of an error depends on them.
  */
 import { MAGIC_LETTERS } from './record.js';
 
 const COMPRESSED: readonly { readonly name: string; readonly start: readonly number[]; readonly unpack: string }[] = [
-  { name: 'zstd', start: [0x28, 0xb5, 0x2f, 0xfd], unpack: 'zstd -d' },
   { name: 'xz', start: [0xfd, 0x37, 0x7a, 0x58, 0x5a], unpack: 'xz -d' },
   { name: 'bzip2', start: [0x42, 0x5a, 0x68], unpack: 'bzip2 -d' },
   { name: 'zip', start: [0x50, 0x4b, 0x03, 0x04], unpack: 'unzip' },
 ];
-
-/** A gzip member starts so. */
-export function isGzip(bytes: Uint8Array): boolean {
-  return bytes.length >= 2 && bytes[0] === 0x1f && bytes[1] === 0x8b;
-}
 
 function isText(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte === 0x09 || byte === 0x0a || byte === 0x0d || (byte >= 0x20 && byte < 0x7f));
@@ -42,8 +36,6 @@ export function describeForeign(bytes: Uint8Array): string {
   const head = bytes.subarray(0, 64);
   if (isText(head)) {
     const text = Buffer.from(head).toString('latin1');
-    if (/^\s*\d+,\d+\s+\d+\s+\d+\s+\d+\.\d+/.test(text))
-      return "blkparse's text output; give the recording it was made from";
     return `text: "${text.split(/[\r\n]/)[0].slice(0, 32)}"`;
   }
   if (bytes.every((byte) => byte === 0)) return 'zeros';

@@ -5,5 +5,14 @@ export { openTrace, TraceReader } from './reader.js';
 export { scanTrace } from './scan.js';
 export type { TraceFootprint } from './scan.js';
 export { spoolStdin } from './spool.js';
-export { TraceFlag, TraceOp } from './types.js';
-export type { TraceAction, TraceBatch, TraceCounts, TraceOptions, TraceTally } from './types.js';
+export { makeBatch, TRACE_FORMATS, TraceFlag, TraceOp } from './types.js';
+export type {
+  DeviceBatch,
+  MalformedRecord,
+  TraceAction,
+  TraceBatch,
+  TraceCounts,
+  TraceFormat,
+  TraceOptions,
+  TraceTally,
+} from './types.js';

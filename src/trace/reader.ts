@@ -10,10 +10,14 @@ import { assert, PcacheError } from '../engine/errors.js';
 import { openFileSource, StreamSource } from './bytes.js';
 import type { ByteSource } from './bytes.js';
 import { findTraceFiles, STDIN_PATH } from './files.js';
+import type { TraceInput } from './input.js';
+import { LineInput } from './lines.js';
+import { openInput } from './open.js';
 import { Recording } from './recording.js';
 import { RequestSelector } from './select.js';
+import { RequestSink } from './sink.js';
 import { makeBatch } from './types.js';
-import type { TraceBatch, TraceOptions, TraceTally } from './types.js';
+import type { DeviceBatch, MalformedRecord, TraceAction, TraceOptions, TraceTally } from './types.js';
 
 const BATCH_REQUESTS = 4096;
 
@@ -23,24 +27,23 @@ const REORDER_RECORDS_TOTAL = 32 * REORDER_RECORDS;
 const REORDER_RECORDS_MIN = 1024;
 
 /**
- * Opens TRACE: `-`, a file, or the base name of a recording with a file per CPU. The caller iterates
+ * Opens TRACE: `-`, a file, or the base name of a blktrace recording with a file per CPU. The caller iterates
  * `batches()`, which closes the reader, or calls `close()`.
- * Throws BAD_TRACE for what is no recording, USAGE for a device that is no `major,minor`, and NOT_FOUND,
- * NO_ACCESS, NOT_A_DEVICE or IO for what the system refuses.
+ * Throws BAD_TRACE for what is no trace, USAGE for a device that is no `major,minor` where the trace has these, and
+ * NOT_FOUND, NO_ACCESS, NOT_A_DEVICE or IO for what the system refuses.
  */
 export async function openTrace(path: string, options: TraceOptions): Promise<TraceReader> {
-  const selector = new RequestSelector(options);
   if (path === STDIN_PATH) {
     assert(options.stdin !== undefined, 'reading a trace from - needs a stream');
     const source = new StreamSource('standard input', options.stdin);
-    return openSources('standard input', [() => Promise.resolve(source)], [], selector);
+    return openSources('standard input', [() => Promise.resolve(source)], [], options);
   }
   const { paths, warnings } = await findTraceFiles(path);
   return openSources(
     path,
     paths.map((file) => () => openFileSource(file)),
     warnings,
-    selector,
+    options,
   );
 }
 
@@ -48,40 +51,43 @@ async function openSources(
   name: string,
   sources: readonly (() => Promise<ByteSource>)[],
   warnings: readonly string[],
-  selector: RequestSelector,
+  options: TraceOptions,
 ): Promise<TraceReader> {
   const share = Math.floor(REORDER_RECORDS_TOTAL / sources.length);
   const reorderRecords = Math.max(REORDER_RECORDS_MIN, Math.min(REORDER_RECORDS, share));
-  const recordings: Recording[] = [];
+  const sink = new RequestSink(options);
+  const selector = new RequestSelector(sink, options.action);
+  const inputs: TraceInput[] = [];
   try {
     for (const [order, open] of sources.entries()) {
-      recordings.push(await Recording.open(await open(), { selector, reorderRecords, order }));
+      const context = { sink, reorderRecords, order, selector, isAlone: sources.length === 1 };
+      inputs.push(await openInput(await open(), context, options));
     }
-    if (recordings.every((recording) => recording.empty)) {
-      const what = recordings.length === 1 ? 'is empty' : `all ${recordings.length} files are empty`;
-      throw new PcacheError(
-        'BAD_TRACE',
-        `${name}: ${what}, a blktrace recording has at least one record; record it again`,
-      );
+    if (inputs.every((input) => input instanceof Recording && input.empty)) {
+      const what = inputs.length === 1 ? 'is empty' : `all ${inputs.length} files are empty`;
+      throw new PcacheError('BAD_TRACE', `${name}: ${what}, a trace has at least one record; record it again`);
     }
-    return new TraceReader(name, recordings, warnings, selector);
+    return new TraceReader(name, inputs, warnings, sink, options.action);
   } catch (error) {
-    await closeAll(recordings);
+    await closeAll(inputs);
     throw error;
   }
 }
 
-async function closeAll(recordings: readonly Recording[]): Promise<void> {
-  await Promise.all(recordings.map((recording) => recording.close()));
+async function closeAll(inputs: readonly TraceInput[]): Promise<void> {
+  await Promise.all(inputs.map((input) => input.close()));
 }
 
-function describe(recordings: readonly Recording[]): string {
-  const orders = [...new Set(recordings.map((recording) => recording.byteOrder))].filter(
-    (order) => order !== undefined,
-  );
-  const what = recordings.length === 1 ? 'blktrace stream' : `blktrace recording of ${recordings.length} CPUs`;
-  const packed = recordings.some((recording) => recording.packed) ? ', gzip' : '';
-  return `${what}, ${orders.length === 1 ? orders[0] : 'mixed byte orders'}${packed}`;
+function describe(inputs: readonly TraceInput[]): string {
+  const packings = new Set(inputs.map(({ packing }) => packing).filter((packing) => packing !== undefined));
+  const packed = [...packings].map((packing) => `, ${packing}`).join('');
+  const orders = new Set<string>();
+  for (const input of inputs) {
+    if (!(input instanceof Recording)) return `${input.format}${packed}`;
+    if (input.byteOrder !== undefined) orders.add(input.byteOrder);
+  }
+  const what = inputs.length === 1 ? 'blktrace stream' : `blktrace recording of ${inputs.length} CPUs`;
+  return `${what}, ${orders.size === 1 ? [...orders][0] : 'mixed byte orders'}${packed}`;
 }
 
 export class TraceReader {
@@ -92,46 +98,64 @@ export class TraceReader {
   readonly files: readonly string[];
   /** One line each; complete once `batches()` has ended. */
   readonly warnings: string[];
-  readonly #recordings: readonly Recording[];
-  readonly #selector: RequestSelector;
+  readonly #inputs: readonly TraceInput[];
+  readonly #sink: RequestSink;
+  readonly #action: TraceAction;
   readonly #batch = makeBatch(BATCH_REQUESTS);
-  /** A heap of the recordings that still have requests, the one with the earliest first. */
-  readonly #heap: Recording[] = [];
+  /** A heap of the inputs that still have requests, the one with the earliest first. */
+  readonly #heap: TraceInput[] = [];
   #started = false;
   /** Times in the windows have an origin of their own; this is the first request's there. */
   #firstTimeNs = Number.NaN;
   #lastTimeNs = 0;
 
-  /** Only `openTrace` makes one. Takes `recordings` over. */
-  constructor(name: string, recordings: readonly Recording[], warnings: readonly string[], selector: RequestSelector) {
+  /** Only `openTrace` makes one. Takes `inputs` over. */
+  constructor(
+    name: string,
+    inputs: readonly TraceInput[],
+    warnings: readonly string[],
+    sink: RequestSink,
+    action: TraceAction,
+  ) {
     this.name = name;
-    this.format = describe(recordings);
-    this.files = recordings.map((recording) => recording.name);
+    this.format = describe(inputs);
+    this.files = inputs.map((input) => input.name);
     this.warnings = [...warnings];
-    this.#recordings = recordings;
-    this.#selector = selector;
+    this.#inputs = inputs;
+    this.#sink = sink;
+    this.#action = action;
   }
 
   /** What was met so far: some way ahead of the batches, and complete once `batches()` has ended. */
   get counts(): TraceTally {
-    return this.#selector.tally();
+    return this.#sink.tally();
+  }
+
+  /** The devices met so far, by the numbers that the batches give them; `''` where the format names none. */
+  get deviceNames(): readonly string[] {
+    return this.#sink.devices.names;
+  }
+
+  /** The first malformed records; `counts.malformed` says how many there are. */
+  get malformed(): readonly MalformedRecord[] {
+    return this.#sink.malformed;
   }
 
   /**
    * The requests in time order. The same batch object is refilled each time. May be iterated once; however that
    * ends (also by leaving the loop), everything is closed. Throws BAD_TRACE for damage in the middle of a file
-   * and when several devices have requests and none was chosen, and what reading the files throws.
+   * (or more malformed records than allowed) and when several devices have requests and none was chosen, and what reading the files throws.
    */
-  async *batches(): AsyncGenerator<TraceBatch, void, undefined> {
+  async *batches(): AsyncGenerator<DeviceBatch, void, undefined> {
     assert(!this.#started, 'a trace is iterated twice');
     this.#started = true;
     try {
-      for (const recording of this.#recordings) {
-        await this.#refill(recording);
-        if (recording.window.count > 0) this.#siftUp(recording);
+      for (const input of this.#inputs) {
+        await this.#refill(input);
+        if (input.window.count > 0) this.#siftUp(input);
       }
       const batch = this.#batch;
-      while (this.#heap.length > 0 && !this.#selector.ambiguous) {
+      while (this.#heap.length > 0 && !this.#sink.ambiguous) {
         const starved = this.#fillBatch();
         if (starved !== undefined) {
           await this.#refill(starved);
@@ -141,7 +165,7 @@ export class TraceReader {
         yield batch;
         batch.count = 0;
       }
-      if (this.#selector.ambiguous) await this.#countRest();
+      if (this.#sink.ambiguous) await this.#countRest();
       this.#finish();
       if (batch.count > 0) yield batch;
     } finally {
@@ -152,23 +176,23 @@ export class TraceReader {
   /** Lets go of all files, or destroys the stream. Idempotent; not while a batch is awaited. */
   async close(): Promise<void> {
     this.#heap.length = 0;
-    await closeAll(this.#recordings);
+    await closeAll(this.#inputs);
   }
 
-  /** Fetches and decodes until the earliest request of `recording` may leave. */
-  async #refill(recording: Recording): Promise<void> {
-    recording.decode();
-    while (!recording.ready) {
-      await recording.fetch();
-      recording.decode();
+  /** Fetches and decodes until the earliest request of `input` may leave. */
+  async #refill(input: TraceInput): Promise<void> {
+    input.decode();
+    while (!input.ready) {
+      await input.fetch();
+      input.decode();
     }
   }
 
   /**
-   * Adds to the batch from the windows until it is full or the heap's first recording must be refilled.
-   * @returns that recording, which then is no longer in its place in the heap.
+   * Adds to the batch from the windows until it is full or the heap's first input must be refilled.
+   * @returns that input, which then is no longer in its place in the heap.
    */
-  #fillBatch(): Recording | undefined {
+  #fillBatch(): TraceInput | undefined {
     const batch = this.#batch;
     const capacity = batch.op.length;
     while (batch.count < capacity && this.#heap.length > 0) {
@@ -183,50 +207,54 @@ export class TraceReader {
     return undefined;
   }
 
-  #deliver(recording: Recording, batch: TraceBatch): void {
-    if (Number.isNaN(this.#firstTimeNs)) this.#firstTimeNs = recording.window.headTimeNs;
-    const timeNs = recording.window.headTimeNs - this.#firstTimeNs;
-    if (timeNs < this.#lastTimeNs) this.#selector.counts.outOfOrder++;
+  #deliver(input: TraceInput, batch: DeviceBatch): void {
+    if (Number.isNaN(this.#firstTimeNs)) this.#firstTimeNs = input.window.headTimeNs;
+    const timeNs = input.window.headTimeNs - this.#firstTimeNs;
+    if (timeNs < this.#lastTimeNs) this.#sink.counts.outOfOrder++;
     else this.#lastTimeNs = timeNs;
     const at = batch.count++;
     batch.timeNs[at] = this.#lastTimeNs;
-    recording.window.shiftInto(batch, at);
+    input.window.shiftInto(batch, at);
   }
 
   /** Reads all files to their ends without delivering, for the sake of the tally. */
   async #countRest(): Promise<void> {
-    for (const recording of this.#recordings) {
-      recording.window.clear();
-      await this.#refill(recording);
+    for (const input of this.#inputs) {
+      input.window.clear();
+      await this.#refill(input);
     }
   }
 
   #finish(): void {
-    this.#selector.checkDevices(this.name);
-    for (const { truncation } of this.#recordings) if (truncation !== undefined) this.warnings.push(truncation);
-    const { outOfOrder } = this.#selector.counts;
+    this.#sink.checkDevices(this.name);
+    for (const input of this.#inputs) {
+      if (input instanceof LineInput) this.warnings.push(...input.warnings());
+      if (input.truncation !== undefined) this.warnings.push(input.truncation);
+    }
+    this.warnings.push(...this.#sink.warnings(this.name));
+    const { outOfOrder } = this.#sink.counts;
     if (outOfOrder > 0) {
       this.warnings.push(
         `${this.name}: ${outOfOrder} requests came too late in their file to be put in order; are several recordings in one file?`,
       );
     }
-    const nothing = this.#selector.warningIfNothing();
+    const nothing = this.#sink.warningIfNothing(this.#action);
     if (nothing !== undefined) this.warnings.push(`${this.name}: ${nothing}`);
   }
 
-  #siftUp(recording: Recording): void {
+  #siftUp(input: TraceInput): void {
     const heap = this.#heap;
     let at = heap.length;
     while (at > 0) {
       const parent = (at - 1) >>> 1;
-      if (!this.#isBefore(recording, heap[parent])) break;
+      if (!this.#isBefore(input, heap[parent])) break;
       heap[at] = heap[parent];
       at = parent;
     }
-    heap[at] = recording;
+    heap[at] = input;
   }
 
-  /** Puts the first recording, whose earliest request changed, in its place, or takes it out when it has none. */
+  /** Puts the first input, whose earliest request changed, in its place, or takes it out when it has none. */
   #siftDown(): void {
     const heap = this.#heap;
     if (heap.length === 0) return;
@@ -248,7 +276,7 @@ export class TraceReader {
     heap[at] = moved;
   }
 
-  #isBefore(a: Recording, b: Recording): boolean {
+  #isBefore(a: TraceInput, b: TraceInput): boolean {
     const difference = a.window.headTimeNs - b.window.headTimeNs;
     if (difference !== 0) return difference < 0;
     if (a.window.headSequence !== b.window.headSequence) return a.window.headSequence < b.window.headSequence;

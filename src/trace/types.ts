@@ -24,6 +24,26 @@ export interface TraceBatch {
   readonly lengthBytes: Float64Array;
 }
 
+/** A batch whose requests say which device they are of. */
+export interface DeviceBatch extends TraceBatch {
+  /** An index into `TraceReader.deviceNames`. */
+  readonly device: Uint32Array;
+}
+
+/** The formats that are read, beside blktrace's; docs/traces.md says what their fields mean. */
+export const TRACE_FORMATS = [
+  'blktrace',
+  'blkparse',
+  'iolog',
+  'msr',
+  'alibaba',
+  'tencent',
+  'vscsi1',
+  'vscsi2',
+  'csv',
+] as const;
+export type TraceFormat = (typeof TRACE_FORMATS)[number];
+
 /** The point of a request's life that stands for the request. */
 export type TraceAction = 'queue' | 'issue' | 'complete';
 
@@ -33,8 +53,17 @@ export interface TraceOptions {
    * (a requeued request is there twice). `complete`: what the driver finished.
    */
   readonly action: TraceAction;
-  /** `major,minor` of the device whose requests are wanted; needed when several devices have some. */
+  /**
+   * The device whose requests are wanted, as the trace names it (`major,minor` where it is the kernel's); needed
+   * when several devices have some.
+   */
   readonly device?: string;
+  /** Take the requests of all devices instead, one beside the other. */
+  readonly allDevices?: boolean;
+  /** What the trace is; recognised by its content when left out. */
+  readonly format?: TraceFormat;
+  /** So many malformed records are passed over (100); one more is an error. */
+  readonly malformedLimit?: number;
   /** What `-` reads: the process's standard input, which this layer does not know. Needed for that only. */
   readonly stdin?: NodeJS.ReadableStream;
 }
@@ -42,7 +71,7 @@ export interface TraceOptions {
 /** `records` is the sum of `notify` down to `malformed`; `selected` that of the four kinds of request. */
 export interface TraceCounts {
   records: number;
-  /** Process names, clock marks and messages. */
+  /** Process names, clock marks and messages; in an iolog, lines that add, open or close a file, or wait. */
   notify: number;
   /** Events of other actions than the wanted one. */
   otherActions: number;
@@ -52,7 +81,7 @@ export interface TraceCounts {
   passthrough: number;
   /** Events without length that are no flush, such as the completion of a flush's carrier. */
   skippedZeroLength: number;
-  /** Requests that name no possible range of 512-byte sectors. */
+  /** Records that cannot be read, and requests that name no possible range. */
   malformed: number;
   /** Requests delivered. */
   selected: number;
@@ -66,6 +95,8 @@ export interface TraceCounts {
   fuas: number;
   /** Of `selected`, those that carry an error (only completions do). */
   failed: number;
+  /** Of `selected`, those that did not begin or end at a sector of 512 bytes: they are larger now, up to the next. */
+  widened: number;
   /** Of `selected`, those found too late to be put in their place: delivered where they were found. */
   outOfOrder: number;
   /** Files that end inside a record. */
@@ -73,8 +104,15 @@ export interface TraceCounts {
 }
 
 export interface TraceTally extends TraceCounts {
-  /** Requests of the wanted action by device, `major,minor`. */
+  /** Requests of the wanted action by device. */
   readonly devices: ReadonlyMap<string, number>;
+}
+
+/** A record that was passed over because it cannot be read. */
+export interface MalformedRecord {
+  /** `line 17` or `byte 480`. */
+  readonly where: string;
+  readonly why: string;
 }
 
 export function zeroCounts(): TraceCounts {
@@ -94,12 +132,13 @@ export function zeroCounts(): TraceCounts {
     preflushes: 0,
     fuas: 0,
     failed: 0,
+    widened: 0,
     outOfOrder: 0,
     truncated: 0,
   };
 }
 
-export function makeBatch(capacity: number): TraceBatch {
+export function makeBatch(capacity: number): DeviceBatch {
   return {
     count: 0,
     timeNs: new Float64Array(capacity),
@@ -107,5 +146,6 @@ export function makeBatch(capacity: number): TraceBatch {
     flags: new Uint8Array(capacity),
     offsetBytes: new Float64Array(capacity),
     lengthBytes: new Float64Array(capacity),
+    device: new Uint32Array(capacity),
   };
 }

@@ -7,7 +7,7 @@
  * slot is either there or in `#free[0, #freeCount)`.
  */
 import { assert } from '../engine/errors.js';
-import type { TraceBatch } from './types.js';
+import type { DeviceBatch } from './types.js';
 
 export class ReorderWindow {
   readonly capacity: number;
@@ -17,6 +17,7 @@ export class ReorderWindow {
   readonly #flags: Uint8Array;
   readonly #offsetBytes: Float64Array;
   readonly #lengthBytes: Float64Array;
+  readonly #device: Uint32Array;
   /** Twice as long as the window, so that it is moved back to the start only once per `capacity` requests. */
   readonly #order: Uint32Array;
   readonly #free: Uint32Array;
@@ -32,6 +33,7 @@ export class ReorderWindow {
     this.#flags = new Uint8Array(capacity);
     this.#offsetBytes = new Float64Array(capacity);
     this.#lengthBytes = new Float64Array(capacity);
+    this.#device = new Uint32Array(capacity);
     this.#order = new Uint32Array(2 * capacity);
     this.#free = Uint32Array.from({ length: capacity }, (_, slot) => slot);
     this.#freeCount = capacity;
@@ -41,7 +43,15 @@ export class ReorderWindow {
     return this.#tail - this.#head;
   }
 
-  push(timeNs: number, sequence: number, op: number, flags: number, offsetBytes: number, lengthBytes: number): void {
+  push(
+    timeNs: number,
+    sequence: number,
+    op: number,
+    flags: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    device: number,
+  ): void {
     assert(this.#freeCount > 0, 'the reorder window overflows');
     const slot = this.#free[--this.#freeCount];
     this.#timeNs[slot] = timeNs;
@@ -50,6 +60,7 @@ export class ReorderWindow {
     this.#flags[slot] = flags;
     this.#offsetBytes[slot] = offsetBytes;
     this.#lengthBytes[slot] = lengthBytes;
+    this.#device[slot] = device;
     if (this.#tail === this.#order.length) {
       this.#order.copyWithin(0, this.#head, this.#tail);
       this.#tail -= this.#head;
@@ -94,12 +105,13 @@ export class ReorderWindow {
   }
 
   /** Moves the earliest request to entry `at` of `batch`, except for its time. */
-  shiftInto(batch: TraceBatch, at: number): void {
+  shiftInto(batch: DeviceBatch, at: number): void {
     const slot = this.#order[this.#head++];
     batch.op[at] = this.#op[slot];
     batch.flags[at] = this.#flags[slot];
     batch.offsetBytes[at] = this.#offsetBytes[slot];
     batch.lengthBytes[at] = this.#lengthBytes[slot];
+    batch.device[at] = this.#device[slot];
     this.#free[this.#freeCount++] = slot;
   }
 }

@@ -31,16 +31,13 @@ function file(name: string, content: Uint8Array | string): string {
 }
 
 describe('a foreign file', () => {
-  const zstd = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x88]);
-  const accepted = 'accepted are blktrace files, blkparse -d dumps, and either packed with gzip';
+  const accepted =
+    'accepted are blktrace recordings, blkparse text, fio iologs, CSV of MSR, Alibaba, Tencent or pcache, and vscsi, ' +
+    'also packed with gzip or zstd';
   it.each<[string, Uint8Array | string, string]>([
-    ['text', 'fio version 2 iolog\n/dev/sda add\n', 'found text: "fio version 2 iolog"'],
-    [
-      'blkparse output',
-      '  8,0    3        1     0.000000000   697  G   W 223490 + 8 [kjournald]\n',
-      "found blkparse's text output; give the recording it was made from",
-    ],
-    ['zstd', zstd, 'found zstd data; unpack it with zstd -d'],
+    ['text', 'Dear diary,\ntoday I recorded nothing\n', 'found text: "Dear diary,"'],
+    ['a table', 'a,b,c\n1,2,3\n4,5,6\n', 'found text: "a,b,c"'],
+    ['xz', Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0, 0, 4]), 'found xz data; unpack it with xz -d'],
     [
       'records of another version',
       record({ magic: 0x65617408 }),
@@ -61,12 +58,12 @@ describe('a foreign file', () => {
       () => new Error('opened'),
       (reason: Error) => reason,
     );
-    expect(error.message).toContain(`${path}: not a blktrace recording, ${found}`);
+    expect(error.message).toContain(`${path}: not a known trace, ${found}`);
     expect(error.message).toMatch(new RegExp(`${accepted}$`));
     expect(error.message).not.toContain('\n');
     const packed = file(`foreign ${name}.gz`, gzipSync(content));
     await expect(openTrace(packed, { action: 'queue' })).rejects.toThrow(
-      `${packed}: not a blktrace recording (in its gzip data), ${found}`,
+      `${packed}: not a known trace (in its gzip data), ${found}`,
     );
     expect(openFilesIn(directory)).toEqual([]);
   });
@@ -78,7 +75,7 @@ describe('a foreign file', () => {
     const path = file(name, content);
     await expect(openTrace(path, { action: 'queue' })).rejects.toMatchObject({
       code: 'BAD_TRACE',
-      message: `${path}: is empty, a blktrace recording has at least one record; record it again`,
+      message: `${path}: is empty, a trace has at least one record; record it again`,
     });
     expect(openFilesIn(directory)).toEqual([]);
   });
@@ -86,7 +83,7 @@ describe('a foreign file', () => {
   it('among the files of the other CPUs is named, and closes them', async () => {
     for (const cpu of [0, 1, 2]) file(`one-bad.blktrace.${cpu}`, cpu === 2 ? 'oh no' : recording({}));
     await expect(openTrace(join(directory, 'one-bad'), { action: 'queue' })).rejects.toThrow(
-      'one-bad.blktrace.2: not a blktrace recording',
+      'one-bad.blktrace.2: not a known trace',
     );
     expect(openFilesIn(directory)).toEqual([]);
   });
@@ -173,7 +170,7 @@ describe('the name', () => {
     }
     for (const other of [
       'rec.blktrace.x',
-      'rec.blktrace.1.zst',
+      'rec.blktrace.1.xz',
       'rec.blktrace.',
       'rec2.blktrace.0',
       'rec.0',

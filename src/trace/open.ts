@@ -1,0 +1,111 @@
+/**
+ * Opens one file of a trace: unpacks it, finds out what it is and takes the reader for that.
+ */
+import { PcacheError } from '../engine/errors.js';
+import { BlkparseFormat } from './blkparse.js';
+import type { ByteSource } from './bytes.js';
+import { AlibabaFormat, MsrFormat, TencentFormat } from './cloud-csv.js';
+import { BUFFER_BYTES } from './input.js';
+import type { InputContext, OpenedFile, TraceInput } from './input.js';
+import { IologFormat, iologVersion } from './iolog.js';
+import { LineInput } from './lines.js';
+import type { LineFormat } from './lines.js';
+import { PlainCsvFormat } from './plain-csv.js';
+import { recognise } from './recognise.js';
+import { byteOrderOf, deviceName, parseDeviceName, RECORD_HEADER_BYTES } from './record.js';
+import { Recording } from './recording.js';
+import type { RequestSelector } from './select.js';
+import type { TraceFormat, TraceOptions } from './types.js';
+import { fillAtLeast, openUnpacked } from './unpack.js';
+import { VSCSI_LAYOUTS, VscsiInput } from './vscsi.js';
+
+/** Bytes that a format without a signature is recognised by, where there are as many. */
+const HEAD_BYTES = 64 * 1024;
+
+const ACCEPTED =
+  'accepted are blktrace recordings, blkparse text, fio iologs, CSV of MSR, Alibaba, Tencent or pcache, and vscsi, ' +
+  'also packed with gzip or zstd';
+
+interface OpenContext extends InputContext {
+  /** Common to the files of a blktrace recording. */
+  readonly selector: RequestSelector;
+  /** Not one of several files that blktrace made. */
+  readonly isAlone: boolean;
+}
+
+/** Takes `source` over: closes it when this fails. Throws BAD_TRACE for what is no trace, and USAGE. */
+export async function openInput(source: ByteSource, context: OpenContext, options: TraceOptions): Promise<TraceInput> {
+  const unpacked = await openUnpacked(source);
+  try {
+    const buffer = new Uint8Array(BUFFER_BYTES);
+    let filledBytes = await fillAtLeast(unpacked, buffer, 0, RECORD_HEADER_BYTES);
+    if (filledBytes > 0 && byteOrderOf(buffer.subarray(0, filledBytes)) === undefined) {
+      filledBytes = await fillAtLeast(unpacked, buffer, filledBytes, HEAD_BYTES);
+    }
+    const file = { source: unpacked, buffer, filledBytes };
+    const format = filledBytes === 0 ? 'blktrace' : (options.format ?? formatOf(file));
+    if (!context.isAlone && format !== 'blktrace') {
+      throw new PcacheError(
+        'BAD_TRACE',
+        `${source.name}: is no blktrace recording but ${format}; give it by its own name`,
+      );
+    }
+    context.sink.devices.want(wantedDevice(format, options.device));
+    return makeInput(file, format, context, options);
+  } catch (error) {
+    await unpacked.close();
+    throw error;
+  }
+}
+
+function formatOf({ source, buffer, filledBytes }: OpenedFile): TraceFormat {
+  const recognised = recognise(buffer.subarray(0, filledBytes));
+  if ('format' in recognised) return recognised.format;
+  const within = source.packing === undefined ? '' : ` (in its ${source.packing} data)`;
+  throw new PcacheError(
+    'BAD_TRACE',
+    `${source.name}: not a known trace${within}, found ${recognised.found}; ${recognised.remedy ?? ACCEPTED}`,
+  );
+}
+
+/** @returns `device` as the reader of this format will name it */
+function wantedDevice(format: TraceFormat, device: string | undefined): string | undefined {
+  if (device === undefined || (format !== 'blktrace' && format !== 'blkparse')) return device;
+  const number = parseDeviceName(device);
+  if (number !== undefined) return deviceName(number);
+  throw new PcacheError('USAGE', `device "${device}" of a trace: give its numbers as MAJOR,MINOR, for example 8,0`);
+}
+
+function makeInput(file: OpenedFile, format: TraceFormat, context: OpenContext, options: TraceOptions): TraceInput {
+  const lines = (lineFormat: LineFormat): TraceInput => new LineInput(file, context, lineFormat);
+  switch (format) {
+    case 'blktrace':
+      return new Recording(file, context, context.selector);
+    case 'vscsi1':
+      return new VscsiInput(file, context, VSCSI_LAYOUTS[0]);
+    case 'vscsi2':
+      return new VscsiInput(file, context, VSCSI_LAYOUTS[1]);
+    case 'blkparse':
+      return lines(new BlkparseFormat(options.action));
+    case 'iolog':
+      return lines(new IologFormat(versionOf(file)));
+    case 'msr':
+      return lines(new MsrFormat());
+    case 'alibaba':
+      return lines(new AlibabaFormat());
+    case 'tencent':
+      return lines(new TencentFormat());
+    case 'csv':
+      return lines(new PlainCsvFormat(file.source.name));
+  }
+}
+
+function versionOf({ source, buffer, filledBytes }: OpenedFile): 2 | 3 {
+  const head = Buffer.from(buffer.subarray(0, Math.min(filledBytes, 256))).toString('latin1');
+  const version = iologVersion(head);
+  if (version === 2 || version === 3) return version;
+  throw new PcacheError(
+    'BAD_TRACE',
+    `${source.name}: an iolog begins with the line "fio version 2 iolog" or "fio version 3 iolog"; add the right one`,
+  );
+}

@@ -1,0 +1,166 @@
+/**
+ * Where the readers of all formats bring their requests: counts them, holds them against what is wanted and what is
+ * possible, and puts those to deliver into a window. One sink serves all files of a trace, so the tally and the
+ * devices are common to them.
+ */
+import { PcacheError } from '../engine/errors.js';
+import { DeviceTable } from './devices.js';
+import { TraceFlag, TraceOp, zeroCounts } from './types.js';
+import type { MalformedRecord, TraceAction, TraceCounts, TraceOptions, TraceTally } from './types.js';
+import type { ReorderWindow } from './window.js';
+
+export const SECTOR_BYTES = 512;
+
+const MALFORMED_LIMIT = 100;
+/** Of malformed records so many are named; of the rest, their number. */
+const MALFORMED_NAMED = 5;
+/** So many devices an error lists. */
+const DEVICES_LISTED = 8;
+
+export class RequestSink {
+  readonly counts: TraceCounts = zeroCounts();
+  readonly devices = new DeviceTable();
+  readonly malformed: MalformedRecord[] = [];
+  /** Events of each action, in formats that tell them apart. */
+  readonly actions: Record<TraceAction, number> = { queue: 0, issue: 0, complete: 0 };
+  readonly #malformedLimit: number;
+  readonly #allDevices: boolean;
+
+  constructor({ malformedLimit = MALFORMED_LIMIT, allDevices = false }: TraceOptions) {
+    this.#malformedLimit = malformedLimit;
+    this.#allDevices = allDevices;
+  }
+
+  /** True once several devices have requests and none was chosen: nothing more is delivered, only counted. */
+  get ambiguous(): boolean {
+    return !this.#allDevices && !this.devices.hasWanted && this.devices.withRequests > 1;
+  }
+
+  tally(): TraceTally {
+    return { ...this.counts, devices: this.devices.counts() };
+  }
+
+  /** True when requests of that device are wanted; counts them otherwise. */
+  wants(device: number): boolean {
+    if (!this.devices.hasWanted || this.devices.wanted === device) return true;
+    this.counts.otherDevices++;
+    this.devices.count(device);
+    return false;
+  }
+
+  /**
+   * Takes a request of a device that is wanted; `window` has room. What begins or ends within a sector is widened.
+   * @param timeNs relative to whatever the file's times start at
+   * @param offsetBytes a whole number from 0 on, as `lengthBytes`; both 0 for a flush
+   * @returns why it is malformed, if it is
+   */
+  request(
+    window: ReorderWindow,
+    device: number,
+    timeNs: number,
+    sequence: number,
+    op: number,
+    flags: number,
+    offsetBytes: number,
+    lengthBytes: number,
+  ): string | undefined {
+    const counts = this.counts;
+    let start = offsetBytes;
+    let length = lengthBytes;
+    if (op !== TraceOp.flush) {
+      if (length === 0) {
+        counts.skippedZeroLength++;
+        return undefined;
+      }
+      if (!(start + length <= Number.MAX_SAFE_INTEGER)) return 'it ends beyond 8 PiB';
+      if (start % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) {
+        counts.widened++;
+        const end = Math.ceil((start + length) / SECTOR_BYTES) * SECTOR_BYTES;
+        start -= start % SECTOR_BYTES;
+        length = end - start;
+      }
+    }
+    this.devices.count(device);
+    counts.selected++;
+    if (op === TraceOp.read) counts.reads++;
+    else if (op === TraceOp.flush) counts.flushes++;
+    else if (op === TraceOp.discard) counts.discards++;
+    else {
+      counts.writes++;
+      if ((flags & TraceFlag.preflush) !== 0) counts.preflushes++;
+      if ((flags & TraceFlag.fua) !== 0) counts.fuas++;
+    }
+    if (!this.ambiguous) window.push(timeNs, sequence, op, flags, start, length, device);
+    return undefined;
+  }
+
+  /**
+   * Counts a record that cannot be read.
+   * @param name the file. @param where its place in it
+   * @throws PcacheError BAD_TRACE when these are too many
+   */
+  reject(name: string, where: string, why: string): void {
+    this.counts.malformed++;
+    if (this.malformed.length < MALFORMED_NAMED) this.malformed.push({ where, why });
+    if (this.counts.malformed <= this.#malformedLimit) return;
+    const first = this.malformed[0];
+    const many = `${this.counts.malformed} malformed record${this.counts.malformed === 1 ? '' : 's'}`;
+    throw new PcacheError(
+      'BAD_TRACE',
+      `${name}: ${many} of ${this.counts.records}, at ${first.where} for instance: ${first.why}; ` +
+        'if it is another format say so with --format, or allow more with --max-malformed',
+    );
+  }
+
+  /** What to say of malformed and widened requests, one line each. */
+  warnings(name: string): string[] {
+    const { malformed, widened } = this.counts;
+    const lines = this.malformed.map(({ where, why }) => `${name}: ${where}: ${why}; passed over`);
+    if (malformed > this.malformed.length) {
+      lines.push(`${name}: ${malformed} malformed records in all, the first of them named before`);
+    }
+    if (widened > 0) {
+      lines.push(
+        `${name}: ${widened} requests do not begin and end at sectors of 512 bytes; they were widened to sectors`,
+      );
+    }
+    return lines;
+  }
+
+  /** One line when the trace, now read to its end, had nothing to deliver, saying what it has instead. */
+  warningIfNothing(action: TraceAction): string | undefined {
+    if (this.counts.selected > 0) return undefined;
+    const others = Object.entries(this.actions).filter(([name, count]) => name !== action && count > 0);
+    if (others.length === 0) return `no request of the wanted kind in ${this.counts.records} records`;
+    const list = others.map(([name, count]) => `${count} of ${name}`).join(' and ');
+    return `no request in ${this.counts.records} records has the action ${action}, but ${list}; choose one of these with --action`;
+  }
+
+  /** Throws BAD_TRACE when the devices in `name`, now read to its end, do not say whose requests are meant. */
+  checkDevices(name: string): void {
+    const { wantedName } = this.devices;
+    const counts = this.devices.counts();
+    if (this.ambiguous) {
+      throw new PcacheError(
+        'BAD_TRACE',
+        `${name}: holds requests of several devices: ${listDevices(counts)}; choose one with --device`,
+      );
+    }
+    if (wantedName === undefined || counts.has(wantedName) || counts.size === 0) return;
+    throw new PcacheError(
+      'BAD_TRACE',
+      `${name}: holds no requests of device ${wantedName}, but of ${listDevices(counts)}; choose one of these with --device`,
+    );
+  }
+}
+
+/** Those with the most requests first when there are many. */
+function listDevices(counts: ReadonlyMap<string, number>): string {
+  const all = [...counts];
+  if (all.length > DEVICES_LISTED) all.sort(([, a], [, b]) => b - a);
+  const list = all
+    .slice(0, DEVICES_LISTED)
+    .map(([name, count]) => `${name === '' ? 'one without a name' : name} (${count} requests)`);
+  if (all.length > DEVICES_LISTED) list.push(`${all.length - DEVICES_LISTED} more`);
+  return list.join(', ');
+}
