@@ -17,6 +17,7 @@ const LAYERS = [
   ['rescue', 'src/rescue/**'],
   ['pack', 'src/pack/**'],
   ['replay', 'src/replay/**'],
+  ['simulate', 'src/simulate/**'],
   ['bench', 'src/bench/**'],
   ['nbd', 'src/nbd/**'],
   ['output', 'src/output/**'],
@@ -33,10 +34,24 @@ const MAY_IMPORT = {
   rescue: ['media', 'device', 'engine', 'fsck'],
   pack: ['media', 'device', 'engine', 'fsck'],
   replay: ['media', 'device', 'engine', 'trace'],
+  simulate: ['media', 'device', 'engine', 'trace', 'replay'],
   bench: ['media', 'device', 'engine', 'fsck', 'replay'],
   nbd: ['media', 'device', 'engine'],
   output: ['media', 'device', 'engine', 'fsck', 'rescue', 'pack', 'bench', 'nbd'],
-  commands: ['media', 'device', 'engine', 'trace', 'fsck', 'rescue', 'pack', 'replay', 'bench', 'nbd', 'output'],
+  commands: [
+    'media',
+    'device',
+    'engine',
+    'trace',
+    'fsck',
+    'rescue',
+    'pack',
+    'replay',
+    'simulate',
+    'bench',
+    'nbd',
+    'output',
+  ],
 };
 
 /** Packages that know a terminal. */
@@ -106,7 +121,9 @@ export default tseslint.config(
     },
   },
   {
-    files: ['engine', 'fsck', 'rescue', 'pack', 'trace', 'replay', 'nbd'].map((layer) => `src/${layer}/**/*.ts`),
+    files: ['engine', 'fsck', 'rescue', 'pack', 'trace', 'replay', 'simulate', 'nbd'].map(
+      (layer) => `src/${layer}/**/*.ts`,
+    ),
     rules: noTerminal(TERMINAL_PACKAGES),
   },
   {

@@ -119,7 +119,8 @@ export function makeEphemeralPmem(options: EphemeralPmemOptions): Pmem {
   }
 }
 
-function defaultCacheBytes(backingBytes: number): number {
+/** What an ephemeral cache before a backing device of that size has unless the user says. */
+export function defaultCacheBytes(backingBytes: number): number {
   const wanted = roundUp(backingBytes * DEFAULT_CACHE_SHARE, DEFAULT_CACHE_UNIT_BYTES);
   return Math.min(Math.max(wanted, MIN_DEVICE_BYTES), DEFAULT_CACHE_MAX_BYTES);
 }

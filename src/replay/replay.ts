@@ -20,7 +20,7 @@ import {
   type TraceReader,
 } from '../trace/index.js';
 import { makeEphemeralDevices, openUserDevices, type ReplayDevices } from './devices.js';
-import { describeResult, type ReplayResult } from './result.js';
+import { describeResult, describeTrace, type ReplayResult } from './result.js';
 import { Runner } from './runner.js';
 import { Verifier } from './verifier.js';
 
@@ -196,16 +196,27 @@ class Session {
       if (!cache.failure) closed = await this.driver.close();
     }
     const { devices, footprint, options, openedStatus } = this;
+    const { latency } = runner;
     return describeResult({
-      options,
-      footprint,
-      devices,
-      runner,
+      simulated: false,
+      lockstep: false,
+      trace: describeTrace(options.trace, options.action, footprint),
+      devices: describeDevices(devices),
+      run: runner,
+      latency: {
+        readHit: latency.readHit.summary(),
+        readMiss: latency.readMiss.summary(),
+        write: latency.write.summary(),
+        flush: latency.flush.summary(),
+      },
+      latencyWithoutCache: null,
+      maxLagNs: options.speed === Infinity ? null : Math.round(runner.maxLagMs * 1e6),
       openedStatus,
       status: cache.status(),
       closed,
       elapsedMs,
-      verify: this.verifier?.result(),
+      verify: this.verifier?.result() ?? null,
+      interrupted: runner.isStopped,
     });
   }
 
@@ -228,6 +239,11 @@ class Session {
       this.observer.progress(offset + length);
     }
   }
+}
+
+function describeDevices({ pmem, backing, cacheName, backingName }: ReplayDevices) {
+  const { durability, sizeBytes: cacheBytes } = pmem;
+  return { cache: cacheName, cacheBytes, durability, backing: backingName, backingBytes: backing.sizeBytes };
 }
 
 function* allOffsets(sizeBytes: number): Generator<number> {

@@ -3,7 +3,7 @@
  * the output layer's.
  */
 import type { LatencySummary } from './latency.js';
-import type { ReplayResult } from './result.js';
+import type { LatencySummaries, ReplayResult } from './result.js';
 
 /** A value and what it measures. */
 export type Quantity =
@@ -29,7 +29,7 @@ export function replayReport(result: ReplayResult): ReportSection[] {
   const sections = [
     traceSection(result),
     requestSection(result),
-    latencySection(result),
+    ...(result.latency ? [latencySection(result.latency)] : []),
     workSection(result),
     segmentSection(result),
   ];
@@ -57,7 +57,7 @@ function traceSection({
         text(devices.mode),
         text(`data_crc ${devices.dataCrc ? 'on' : 'off'}`),
         text(`gc_percent ${devices.gcPercent}`),
-        text(devices.durability),
+        text(devices.durability ?? 'simulated'),
       ],
     },
     { name: 'backing', values: [text(devices.backing), bytes(devices.backingBytes)] },
@@ -104,7 +104,7 @@ function requestSection({ requests }: ReplayResult): ReportSection {
   };
 }
 
-function latencySection({ latency }: ReplayResult): ReportSection {
+function latencySection(latency: LatencySummaries): ReportSection {
   const row = (name: string, s: LatencySummary) => ({
     name,
     values: [

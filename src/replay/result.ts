@@ -1,14 +1,18 @@
 /** What a replay found, as one plain object: the JSON of `pcache replay --json`, and what the tables show. */
 import type { CacheStatus, CloseReport, EngineStats } from '../engine/index.js';
 import type { TraceFootprint } from '../trace/index.js';
-import type { ReplayDevices } from './devices.js';
 import type { LatencySummary } from './latency.js';
-import type { ReplayOptions } from './replay.js';
-import type { Runner } from './runner.js';
-import type { TimelineSample } from './timeline.js';
+import type { Timeline, TimelineSample } from './timeline.js';
 import type { VerifyResult } from './verifier.js';
 
+export type LatencySummaries = Readonly<Record<'readHit' | 'readMiss' | 'write' | 'flush', LatencySummary>>;
+export type PlainLatencySummaries = Readonly<Record<'read' | 'write' | 'flush', LatencySummary>>;
+
 export interface ReplayResult {
+  /** No payload was moved and no device touched: the engine ran on a model of both. */
+  readonly simulated: boolean;
+  /** The outcome does not depend on the speed of anything: `--lockstep`, and any simulation at full speed. */
+  readonly lockstep: boolean;
   readonly trace: {
     readonly name: string;
     readonly format: string;
@@ -23,7 +27,8 @@ export interface ReplayResult {
     readonly cache: string;
     readonly cacheBytes: number;
     readonly segments: number;
-    readonly durability: string;
+    /** null when simulated. */
+    readonly durability: string | null;
     readonly dataCrc: boolean;
     readonly gcPercent: number;
     readonly mode: string;
@@ -52,7 +57,11 @@ export interface ReplayResult {
     /** Requests that had to wait for a free segment. */
     readonly waitedForRoom: number;
   };
-  readonly latency: Readonly<Record<'readHit' | 'readMiss' | 'write' | 'flush', LatencySummary>>;
+  /** Measured, or in a simulation at the trace's pace what the model expects; null in lockstep. */
+  readonly latency: LatencySummaries | null;
+  /** What the model expects of the backing device alone; null without a model. */
+  readonly latencyWithoutCache: PlainLatencySummaries | null;
+  /** Of the run itself, as are the two rates: in a simulation how long that took, not how fast the cache is. */
   readonly elapsedNs: number;
   readonly requestsPerSecond: number;
   readonly bytesPerSecond: number;
@@ -84,56 +93,61 @@ export interface ReplayResult {
   readonly interrupted: boolean;
 }
 
-export interface ReplayParts {
-  readonly options: ReplayOptions;
-  readonly footprint: TraceFootprint;
-  readonly devices: ReplayDevices;
-  readonly runner: Runner;
+/** What whoever made the requests has counted of them. */
+export interface RunCounts {
+  readonly requests: number;
+  readonly readBytes: number;
+  readonly writeBytes: number;
+  readonly fuaWrites: number;
+  readonly preflushWrites: number;
+  readonly discardsSkipped: number;
+  readonly discardBytesSkipped: number;
+  readonly peakSegmentsUsed: number;
+  readonly segmentsUsed: Timeline;
+}
+
+export interface ReplayParts extends Pick<
+  ReplayResult,
+  'simulated' | 'lockstep' | 'trace' | 'latency' | 'latencyWithoutCache' | 'maxLagNs' | 'verify' | 'interrupted'
+> {
+  readonly devices: Pick<ReplayResult['devices'], 'cache' | 'cacheBytes' | 'durability' | 'backing' | 'backingBytes'>;
+  readonly run: RunCounts;
   readonly openedStatus: CacheStatus;
   readonly status: CacheStatus;
   readonly closed: CloseReport | undefined;
   readonly elapsedMs: number;
-  readonly verify: VerifyResult | undefined;
+}
+
+/** What a result says of the trace. @param name as the user gave it */
+export function describeTrace(name: string, action: string, footprint: TraceFootprint): ReplayResult['trace'] {
+  const { devices: _devices, ...counts } = footprint.counts;
+  const { format, durationNs, endBytes, uniqueBytes } = footprint;
+  return { name, format, action, durationNs, endBytes, uniqueBytes, counts: { ...counts } };
 }
 
 export function describeResult(parts: ReplayParts): ReplayResult {
-  const { footprint, devices, runner, status, options } = parts;
+  const { simulated, lockstep, trace, devices, run, status, latency, latencyWithoutCache } = parts;
   const { stats } = status;
   const seconds = parts.elapsedMs / 1000;
   const perSecond = (amount: number) => (seconds > 0 ? amount / seconds : 0);
-  const { devices: _devices, ...counts } = footprint.counts;
   return {
-    trace: {
-      name: options.trace,
-      format: footprint.format,
-      action: options.action,
-      durationNs: footprint.durationNs,
-      endBytes: footprint.endBytes,
-      uniqueBytes: footprint.uniqueBytes,
-      counts: { ...counts },
-    },
+    simulated,
+    lockstep,
+    trace,
     devices: {
-      cache: devices.cacheName,
-      cacheBytes: devices.pmem.sizeBytes,
+      ...devices,
       segments: status.cacheSegments,
-      durability: devices.pmem.durability,
       dataCrc: (status.cacheFlags & 1) !== 0,
       gcPercent: status.gcPercent,
       mode: status.mode,
-      backing: devices.backingName,
-      backingBytes: devices.backing.sizeBytes,
     },
-    requests: describeRequests(runner, stats),
-    latency: {
-      readHit: runner.latency.readHit.summary(),
-      readMiss: runner.latency.readMiss.summary(),
-      write: runner.latency.write.summary(),
-      flush: runner.latency.flush.summary(),
-    },
+    requests: describeRequests(run, stats),
+    latency,
+    latencyWithoutCache,
     elapsedNs: Math.round(parts.elapsedMs * 1e6),
-    requestsPerSecond: perSecond(runner.requests),
-    bytesPerSecond: perSecond(runner.readBytes + runner.writeBytes),
-    maxLagNs: options.speed === Infinity ? null : Math.round(runner.maxLagMs * 1e6),
+    requestsPerSecond: perSecond(run.requests),
+    bytesPerSecond: perSecond(run.readBytes + run.writeBytes),
+    maxLagNs: parts.maxLagNs,
     fill: { keys: stats.fills, bytes: stats.fillBytes, dropped: stats.fillsDropped },
     writeback: {
       ksets: stats.writebackKsets,
@@ -148,21 +162,21 @@ export function describeResult(parts: ReplayParts): ReplayResult {
       total: status.cacheSegments,
       usedAtStart: parts.openedStatus.segmentsUsed,
       usedAtEnd: status.segmentsUsed,
-      usedPeak: Math.max(runner.peakSegmentsUsed, status.segmentsUsed),
-      overTime: runner.segmentsUsed.finish({ requests: runner.requests, value: status.segmentsUsed }),
+      usedPeak: Math.max(run.peakSegmentsUsed, status.segmentsUsed),
+      overTime: run.segmentsUsed.finish({ requests: run.requests, value: status.segmentsUsed }),
     },
     index: { entries: status.indexEntries, memoryBytes: status.indexMemoryBytes },
     status: status.line,
     dirtyLeft: parts.closed ? { keys: parts.closed.dirtyKeys, bytes: parts.closed.dirtyBytes } : null,
-    verify: parts.verify ?? null,
-    interrupted: runner.isStopped,
+    verify: parts.verify,
+    interrupted: parts.interrupted,
   };
 }
 
-function describeRequests(runner: Runner, stats: EngineStats): ReplayResult['requests'] {
+function describeRequests(run: RunCounts, stats: EngineStats): ReplayResult['requests'] {
   const readHitBytes = stats.readBytes - stats.readMissBytes;
   return {
-    total: runner.requests,
+    total: run.requests,
     reads: stats.reads,
     readBytes: stats.readBytes,
     readHits: stats.readHits,
@@ -173,11 +187,11 @@ function describeRequests(runner: Runner, stats: EngineStats): ReplayResult['req
     writeBytes: stats.writeBytes,
     directWrites: stats.directWrites,
     directWriteBytes: stats.directWriteBytes,
-    fuaWrites: runner.fuaWrites,
-    preflushWrites: runner.preflushWrites,
+    fuaWrites: run.fuaWrites,
+    preflushWrites: run.preflushWrites,
     flushes: stats.flushes,
-    discardsSkipped: runner.discardsSkipped,
-    discardBytesSkipped: runner.discardBytesSkipped,
+    discardsSkipped: run.discardsSkipped,
+    discardBytesSkipped: run.discardBytesSkipped,
     waitedForRoom: stats.deferredRequests,
   };
 }
