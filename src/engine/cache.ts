@@ -154,10 +154,10 @@ export class Cache {
     this.nowMs = core.clock.nowMs();
     try {
       let worked = this.closeKsets();
-      if (this.gc.step()) {
-        worked = true;
-        this.sweepLeft = core.index.subtreeCount;
-      }
+      const freedBefore = core.stats.segmentsFreed;
+      if (this.gc.step()) worked = true;
+      // Only the freeing of a segment makes entries stale.
+      if (core.stats.segmentsFreed > freedBefore) this.sweepLeft = core.index.subtreeCount;
       if (this.stepWriteback()) worked = true;
       if (this.requests.serveWaiting()) worked = true;
       if (this.sweep()) worked = true;

@@ -10,6 +10,8 @@ const CAPACITY = 2 * KSET_KEYS_MAX + 1;
 
 export class KsetOverlay {
   count = 0;
+  /** Which place in the columns below the nth extent has, in the order of their starts. */
+  readonly at = new Uint16Array(CAPACITY);
   readonly startBytes = new Float64Array(CAPACITY);
   readonly endBytes = new Float64Array(CAPACITY);
   /** Where the extent's payload starts on the cache device. */
@@ -17,45 +19,63 @@ export class KsetOverlay {
   /** Which key of the kset it is of. */
   readonly key = new Uint8Array(CAPACITY);
   readonly clean = new Uint8Array(CAPACITY);
+  /** Places taken; those of extents that were overwritten are not used again. */
+  private taken = 0;
 
   clear(): void {
     this.count = 0;
+    this.taken = 0;
   }
 
   insert(start: number, length: number, pmemOffset: number, key: number, isClean: boolean): void {
+    const { at, startBytes, endBytes } = this;
     const end = start + length;
-    let first = 0;
-    while (first < this.count && this.endBytes[first] <= start) first++;
+    let first = this.count;
+    while (first > 0 && endBytes[at[first - 1]] > start) first--;
     let last = first;
-    while (last < this.count && this.startBytes[last] < end) last++;
-    const headKept = first < last && this.startBytes[first] < start;
-    const tailKept = first < last && this.endBytes[last - 1] > end;
-    const tailEnd = tailKept ? this.endBytes[last - 1] : 0;
-    const tailPmem = tailKept ? this.pmemOffsetBytes[last - 1] + (end - this.startBytes[last - 1]) : 0;
-    const tailKey = tailKept ? this.key[last - 1] : 0;
-    const tailClean = tailKept ? this.clean[last - 1] : 0;
-    if (headKept) {
-      this.endBytes[first] = start;
+    while (last < this.count && startBytes[at[last]] < end) last++;
+    const place = this.take(start, end, pmemOffset, key, isClean ? 1 : 0);
+    if (first === last) {
+      this.replace(first, last, 1);
+      at[first] = place;
+      return;
+    }
+    const headAt = at[first];
+    const tailAt = at[last - 1];
+    const keepsHead = startBytes[headAt] < start;
+    const keepsTail = endBytes[tailAt] > end;
+    const tail = keepsTail ? this.takeTail(tailAt, end) : 0;
+    if (keepsHead) {
+      endBytes[headAt] = start;
       first++;
     }
-    this.replace(first, last, tailKept ? 2 : 1);
-    this.store(first, start, end, pmemOffset, key, isClean ? 1 : 0);
-    if (tailKept) this.store(first + 1, end, tailEnd, tailPmem, tailKey, tailClean);
+    this.replace(first, last, keepsTail ? 2 : 1);
+    at[first] = place;
+    if (keepsTail) at[first + 1] = tail;
   }
 
-  private store(i: number, start: number, end: number, pmemOffset: number, key: number, clean: number): void {
-    this.startBytes[i] = start;
-    this.endBytes[i] = end;
-    this.pmemOffsetBytes[i] = pmemOffset;
-    this.key[i] = key;
-    this.clean[i] = clean;
+  private take(start: number, end: number, pmemOffset: number, key: number, clean: number): number {
+    const place = this.taken++;
+    this.startBytes[place] = start;
+    this.endBytes[place] = end;
+    this.pmemOffsetBytes[place] = pmemOffset;
+    this.key[place] = key;
+    this.clean[place] = clean;
+    return place;
   }
 
+  /** An extent of what the one at `place` holds from `start` on. */
+  private takeTail(place: number, start: number): number {
+    const pmemOffset = this.pmemOffsetBytes[place] + (start - this.startBytes[place]);
+    return this.take(start, this.endBytes[place], pmemOffset, this.key[place], this.clean[place]);
+  }
+
+  /** Replaces the extents [from, to) by `inserted` that the caller sets. */
   private replace(from: number, to: number, inserted: number): void {
-    const target = from + inserted;
-    for (const column of [this.startBytes, this.endBytes, this.pmemOffsetBytes, this.key, this.clean]) {
-      column.copyWithin(target, to, this.count);
-    }
-    this.count += inserted - (to - from);
+    const { at, count } = this;
+    const shift = inserted - (to - from);
+    if (shift > 0) for (let n = count - 1; n >= to; n--) at[n + shift] = at[n];
+    else if (shift < 0) for (let n = to; n < count; n++) at[n + shift] = at[n];
+    this.count = count + shift;
   }
 }

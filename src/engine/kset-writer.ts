@@ -91,8 +91,9 @@ export class KsetWriter {
 
   /** Goes to the next extent that has to be written. False when there is none. */
   private skipClean(): boolean {
-    while (this.extent < this.overlay.count && this.overlay.clean[this.extent]) this.nextExtent();
-    return this.extent < this.overlay.count;
+    const { overlay } = this;
+    while (this.extent < overlay.count && overlay.clean[overlay.at[this.extent]]) this.nextExtent();
+    return this.extent < overlay.count;
   }
 
   private nextExtent(): void {
@@ -106,20 +107,21 @@ export class KsetWriter {
    */
   private issue(staging: Staging): boolean {
     const { core, overlay } = this;
-    const start = overlay.startBytes[this.extent] + this.extentDone;
+    const start = overlay.startBytes[overlay.at[this.extent]] + this.extentDone;
     let filled = 0;
-    while (filled < staging.bytes.length && this.extent < overlay.count && !overlay.clean[this.extent]) {
-      const from = overlay.startBytes[this.extent] + this.extentDone;
-      if (from !== start + filled) break;
-      const length = Math.min(overlay.endBytes[this.extent] - from, staging.bytes.length - filled);
-      core.pmem.read(overlay.pmemOffsetBytes[this.extent] + this.extentDone, staging.bytes, filled, length);
-      if (core.dataCrc && !this.isIntact(overlay.key[this.extent])) {
+    while (filled < staging.bytes.length && this.extent < overlay.count) {
+      const at = overlay.at[this.extent];
+      const from = overlay.startBytes[at] + this.extentDone;
+      if (overlay.clean[at] || from !== start + filled) break;
+      const length = Math.min(overlay.endBytes[at] - from, staging.bytes.length - filled);
+      core.pmem.read(overlay.pmemOffsetBytes[at] + this.extentDone, staging.bytes, filled, length);
+      if (core.dataCrc && !this.isIntact(overlay.key[at])) {
         this.nextExtent();
         break;
       }
       filled += length;
       this.extentDone += length;
-      if (from + length === overlay.endBytes[this.extent]) this.nextExtent();
+      if (from + length === overlay.endBytes[at]) this.nextExtent();
     }
     if (filled === 0) return false;
     core.stats.writebackWrites++;

@@ -3,7 +3,7 @@
  * payload. So its memory goes with what the log and the number of segments need, not with the cache's size.
  *
  * A segment has memory from the first kset that is written to it until neither copy of key_tail leads to it
- * any more; what else is read of data areas is zeroes, and all payload has the CRC 0.
+ * any more. All payload has the CRC 0, and reading it leaves the buffer as it is.
  *
  * Invariants: logical and physical segment ids are the same, as formatting makes them; of the 12 KiB that a
  * segment begins with, only the two copies of its info and of its generation are ever other than zero, so
@@ -60,6 +60,10 @@ export class LogPmem implements Pmem {
   /** The records of all segments, `RECORDS_BYTES` each. */
   private readonly records: Uint8Array;
   private readonly log: (LogSegment | undefined)[];
+  /** Which segments hold payload, and the first and end byte of the last one that got some. */
+  private readonly hasPayload: Uint8Array;
+  private payloadStart = 0;
+  private payloadEnd = 0;
   /** Memory of a former log segment, cleared, for the next one. */
   private spare: LogSegment | undefined;
   /** The segments that the copies of key_tail lead to. */
@@ -71,6 +75,7 @@ export class LogPmem implements Pmem {
     const segments = segmentCountFor(KERNEL_GEOMETRY, sizeBytes);
     this.records = new Uint8Array(segments * RECORDS_BYTES);
     this.log = new Array<LogSegment | undefined>(segments).fill(undefined);
+    this.hasPayload = new Uint8Array(segments);
   }
 
   /** Segments that have memory: those of the log. */
@@ -88,7 +93,7 @@ export class LogPmem implements Pmem {
     }
     const kept = this.log[segment];
     if (kept) copyBytes(kept.bytes, offsetBytes - dataOffset(segment), target, targetOffset, lengthBytes);
-    else target.fill(0, targetOffset, targetOffset + lengthBytes);
+    else if (this.hasPayload[segment] === 0) target.fill(0, targetOffset, targetOffset + lengthBytes);
   }
 
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void {
@@ -116,6 +121,7 @@ export class LogPmem implements Pmem {
   }
 
   private writeLog(segment: number, at: number, source: Uint8Array, from: number, lengthBytes: number): void {
+    if (this.hasPayload[segment] === 1) this.forgetPayload(segment);
     let kept = this.log[segment];
     if (!kept) {
       if (isZero(source, from, lengthBytes)) return; // it is zero already
@@ -206,7 +212,25 @@ export class LogPmem implements Pmem {
     return plainCopyList(capacity);
   }
 
-  runCopies(): void {}
+  runCopies(list: CopyList, count: number): void {
+    for (let i = 0; i < count; i++) {
+      const at = list.pmemOffsetBytes[i];
+      if (at < this.payloadStart || at >= this.payloadEnd) this.payloadAt(at);
+    }
+  }
+
+  private payloadAt(offsetBytes: number): void {
+    const segment = Math.floor((offsetBytes - SEGMENTS_OFFSET_BYTES) / SEGMENT_BYTES);
+    this.hasPayload[segment] = 1;
+    this.payloadStart = dataOffset(segment);
+    this.payloadEnd = this.payloadStart + SEGMENT_DATA_BYTES;
+  }
+
+  private forgetPayload(segment: number): void {
+    this.hasPayload[segment] = 0;
+    this.payloadStart = 0;
+    this.payloadEnd = 0;
+  }
 
   registerArena(memory: Uint8Array): Arena {
     return { id: ++this.arenas, memory };

@@ -68,6 +68,7 @@ export async function simulate(options: SimulateOptions): Promise<ReplayResult> 
   options.onStoppable?.(() => runner.stop());
   const startedMs = performance.now();
   await runner.run(trace.batches());
+  const timeline = runner.finishTimeline();
   const closed: CloseReport = await runner.close();
   return describeResult({
     simulated: true,
@@ -76,6 +77,7 @@ export async function simulate(options: SimulateOptions): Promise<ReplayResult> 
     devices: { cache: 'simulated', cacheBytes, durability: null, backing: 'simulated', backingBytes },
     run: runner.totals,
     latency: null,
+    latencyHistogram: null,
     latencyWithoutCache: null,
     maxLagNs: null,
     openedStatus,
@@ -84,5 +86,6 @@ export async function simulate(options: SimulateOptions): Promise<ReplayResult> 
     elapsedMs: performance.now() - startedMs,
     verify: null,
     interrupted: runner.isStopped,
+    timeline,
   });
 }
