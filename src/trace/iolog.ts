@@ -48,7 +48,8 @@ export class IologFormat implements LineFormat {
     line.skipWord();
     const op = this.#actionOf(line, actionAt);
     if (op === Action.unknown) {
-      return this.#isBanner(line, start) ? NOT_A_RECORD : `its action is '${line.text(actionAt)}'`;
+      const action = line.text(actionAt);
+      return this.#isBanner(line, start) ? NOT_A_RECORD : `its action is '${action}'`;
     }
     line.skipBlanks();
     if (op === Action.file) {

@@ -53,19 +53,30 @@ export class PlainCsvFormat implements LineFormat {
       this.#takeHeader(line);
       return NOT_A_RECORD;
     }
+    const start = line.at;
     const wrong = this.#readFields(line, this.#columns);
-    if (wrong !== undefined) return wrong;
+    if (wrong !== undefined) {
+      line.at = start;
+      return this.#takeRepeatedHeader(line) ? NOT_A_RECORD : wrong;
+    }
     const device = sink.devices.indexOfBytes(line.bytes, this.#deviceAt, this.#deviceEnd);
     if (!sink.wants(device)) return undefined;
-    const isFlush = this.#op === TraceOp.flush;
-    const [offset, length] = isFlush ? [0, 0] : [this.#offsetBytes, this.#lengthBytes];
-    return sink.request(window, device, this.#timeNs, 0, this.#op, this.#flags, offset, length);
+    if (this.#op === TraceOp.flush) this.#offsetBytes = this.#lengthBytes = 0;
+    return sink.request(window, device, this.#timeNs, 0, this.#op, this.#flags, this.#offsetBytes, this.#lengthBytes);
   }
 
   warnings(): readonly string[] {
     return this.#unknown.length === 0
       ? []
       : [`columns that mean nothing here are passed over: ${this.#unknown.join(', ')}`];
+  }
+
+  /** Files that were put one behind the other have more than one. @returns false when it is none */
+  #takeRepeatedHeader(line: Cursor): boolean {
+    const columns = csvColumns(Buffer.from(line.bytes.subarray(line.at, line.end)).toString('utf8'));
+    if (columns === undefined) return false;
+    this.#columns = columns;
+    return true;
   }
 
   #takeHeader(line: Cursor): void {
@@ -147,13 +158,19 @@ function readFlags(line: Cursor): number {
   while (!line.atEnd && line.peek() !== Char.comma) {
     const start = line.at;
     while (!line.atEnd && bytes[line.at] !== Char.comma && bytes[line.at] !== BAR) line.at++;
-    const named = FLAG_NAMES.find(([name]) => line.spells(name, start));
-    if (named === undefined) {
+    const flag = flagNamed(line, start);
+    if (flag === 0) {
       line.skipTo(Char.comma);
       return -1;
     }
-    flags |= named[1];
+    flags |= flag;
     line.skip(BAR);
   }
   return flags;
+}
+
+/** One `TraceFlag` bit, or 0. */
+function flagNamed(line: Cursor, start: number): number {
+  for (let i = 0; i < FLAG_NAMES.length; i++) if (line.spells(FLAG_NAMES[i][0], start)) return FLAG_NAMES[i][1];
+  return 0;
 }
