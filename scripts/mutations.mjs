@@ -247,14 +247,14 @@ export const MUTATIONS = [
   {
     name: 'dirty keys taken for CLEAN at write-back',
     file: 'src/engine/kset-overlay.ts',
-    find: 'this.store(first, start, end, pmemOffset, key, isClean ? 1 : 0);',
-    put: 'this.store(first, start, end, pmemOffset, key, 1);',
+    find: 'this.take(start, end, pmemOffset, key, isClean ? 1 : 0);',
+    put: 'this.take(start, end, pmemOffset, key, 1);',
   },
   {
     name: 'CLEAN keys written back',
     file: 'src/engine/kset-overlay.ts',
-    find: 'this.store(first, start, end, pmemOffset, key, isClean ? 1 : 0);',
-    put: 'this.store(first, start, end, pmemOffset, key, 0);',
+    find: 'this.take(start, end, pmemOffset, key, isClean ? 1 : 0);',
+    put: 'this.take(start, end, pmemOffset, key, 0);',
   },
   {
     name: 'older key wins inside a kset',
@@ -265,8 +265,8 @@ export const MUTATIONS = [
   {
     name: 'cut tail written back from the wrong place',
     file: 'src/engine/kset-overlay.ts',
-    find: 'this.pmemOffsetBytes[last - 1] + (end - this.startBytes[last - 1])',
-    put: 'this.pmemOffsetBytes[last - 1]',
+    find: 'this.pmemOffsetBytes[place] + (start - this.startBytes[place])',
+    put: 'this.pmemOffsetBytes[place]',
   },
   {
     name: 'failed write-back moves dirty_tail',
@@ -289,7 +289,7 @@ export const MUTATIONS = [
   {
     name: 'payload CRC not checked at write-back',
     file: 'src/engine/kset-writer.ts',
-    find: 'if (core.dataCrc && !this.isIntact(overlay.key[this.extent])) {',
+    find: 'if (core.dataCrc && !this.isIntact(overlay.key[at])) {',
     put: 'if (false) {',
   },
   {
