@@ -85,6 +85,11 @@ export class LogWriter {
     return this.slots[slot].keyCount === KSET_KEYS_MAX;
   }
 
+  /** The ksets that take keys, as far as they are filled; for looks from outside, until the next append. */
+  get openKsets(): readonly Readonly<Pick<OpenKset, 'bytes' | 'keyCount'>>[] {
+    return this.slots;
+  }
+
   get hasOpenKeys(): boolean {
     return this.openSlots > 0;
   }

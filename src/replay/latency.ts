@@ -1,4 +1,7 @@
-/** Latency histograms, over Node's own HDR histogram: nanoseconds from 1 up, three significant digits. */
+/**
+ * Latency histograms, over Node's own HDR histogram: nanoseconds from 1 up, three significant digits. Beside it a
+ * coarse one of equal steps on a logarithmic scale, for pictures.
+ */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
 
 export interface LatencySummary {
@@ -12,12 +15,25 @@ export interface LatencySummary {
   readonly maxNs: number;
 }
 
+/** Bins of the drawn histogram: eight to a decade from 1 ns up, the last for 100 s and more. */
+const BINS_PER_DECADE = 8;
+const BINS = 11 * BINS_PER_DECADE + 1;
+
+/** Lower end of bin `n` of what `LatencyRecorder.bins` gives, ns. */
+export function latencyBinNs(bin: number): number {
+  return 10 ** (bin / BINS_PER_DECADE);
+}
+
 export class LatencyRecorder {
+  /** Durations by bin: the coarse histogram that is drawn. */
+  readonly bins = new Float64Array(BINS);
   private readonly histogram: RecordableHistogram = createHistogram({ figures: 3 });
 
   /** @param ms a duration in milliseconds. */
   recordMs(ms: number): void {
-    this.histogram.record(Math.max(1, Math.round(ms * 1e6)));
+    const ns = Math.max(1, Math.round(ms * 1e6));
+    this.histogram.record(ns);
+    this.bins[Math.min(BINS - 1, Math.floor(Math.log10(ns) * BINS_PER_DECADE))]++;
   }
 
   /** All zero when nothing was recorded. */
@@ -36,4 +52,28 @@ export class LatencyRecorder {
       maxNs: count === 0 ? 0 : histogram.max,
     };
   }
+}
+
+/** Durations by size, for a picture: bin n counts those from `edgesNs[n]` up to `edgesNs[n + 1]`. */
+export interface LatencyHistogram<Kind extends string = string> {
+  /** One more than there are bins. */
+  readonly edgesNs: readonly number[];
+  readonly counts: Readonly<Record<Kind, readonly number[]>>;
+}
+
+/** The histograms of several recorders over the range of all; without edges when nothing was recorded. */
+export function latencyHistogram<Kind extends string>(
+  recorders: Readonly<Record<Kind, LatencyRecorder>>,
+): LatencyHistogram<Kind> {
+  const entries = Object.entries<LatencyRecorder>(recorders);
+  const isUsed = (bin: number) => entries.some(([, { bins }]) => bins[bin] > 0);
+  let first = 0;
+  while (first < BINS && !isUsed(first)) first++;
+  let end = BINS;
+  while (end > first && !isUsed(end - 1)) end--;
+  const counts = entries.map(([kind, { bins }]) => [kind, Array.from(bins.subarray(first, end))]);
+  return {
+    edgesNs: end > first ? Array.from({ length: end - first + 1 }, (_, n) => latencyBinNs(first + n)) : [],
+    counts: Object.fromEntries(counts) as Record<Kind, number[]>,
+  };
 }

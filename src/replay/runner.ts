@@ -10,6 +10,7 @@ import { TraceFlag, TraceOp, type TraceBatch } from '../trace/index.js';
 import { LatencyRecorder } from './latency.js';
 import { Slot } from './slot.js';
 import { Timeline } from './timeline.js';
+import { TimelineRecorder, type ReplayTimeline } from './timeline-recorder.js';
 import type { Verifier } from './verifier.js';
 
 /** Requests under way at most, and bytes of them: what bounds memory. */
@@ -49,7 +50,7 @@ export class Runner {
     flush: new LatencyRecorder(),
   };
   readonly segmentsUsed = new Timeline();
-
+  private readonly recorder: TimelineRecorder;
   private readonly free: Slot[] = [];
   private readonly all: Slot[] = [];
   private bytesUnderWay = 0;
@@ -61,6 +62,7 @@ export class Runner {
   constructor(private readonly options: RunnerOptions) {
     for (let n = 0; n < SLOTS; n++) this.all.push(new Slot(options.pmem, (slot) => this.ended(slot)));
     this.free.push(...this.all);
+    this.recorder = new TimelineRecorder(options.driver.cache);
     this.startedMs = options.nowMs();
   }
 
@@ -101,7 +103,7 @@ export class Runner {
       while (!this.hasRoom(length)) await this.oneEnds();
       if (this.options.speed !== Infinity) await this.waitUntil(batch.timeNs[i] / 1e6 / this.options.speed);
       if (this.stopped || this.failure) return false;
-      this.submit(op, batch.flags[i], batch.offsetBytes[i], length);
+      this.submit(op, batch.flags[i], batch.offsetBytes[i], length, batch.timeNs[i]);
       if (this.requests % REQUESTS_PER_TURN === 0) await this.turn();
     }
     return true;
@@ -149,11 +151,21 @@ export class Runner {
           }
         });
       } else await new Promise((resolve) => setImmediate(resolve));
+      this.recorder.passes(this.elapsedNs());
       this.options.onProgress(this.requests);
     }
   }
 
-  private submit(traceOp: number, traceFlags: number, offsetBytes: number, lengthBytes: number): void {
+  /** What happened over time, up to now; to be asked once, when the run has ended. */
+  finishTimeline(): ReplayTimeline {
+    return this.recorder.finish(this.elapsedNs());
+  }
+
+  private elapsedNs(): number {
+    return (this.options.nowMs() - this.startedMs) * 1e6;
+  }
+
+  private submit(traceOp: number, traceFlags: number, offsetBytes: number, lengthBytes: number, traceNs: number): void {
     const { verifier, driver, nowMs } = this.options;
     const slot = this.free.pop()!;
     const op = traceOp === TraceOp.read ? Op.read : traceOp === TraceOp.write ? Op.write : Op.flush;
@@ -175,6 +187,7 @@ export class Runner {
       verifier?.beforeWrite(offsetBytes, lengthBytes, slot.words, slot.versions);
     }
     slot.submittedMs = nowMs();
+    this.recorder.submits((slot.submittedMs - this.startedMs) * 1e6, slot.group, traceNs);
     const pending = driver.cache.submit(slot.group);
     driver.kick();
     if (pending === 0) this.ended(slot);
