@@ -5,9 +5,10 @@ import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { modeFlag, sizeFlag, speedFlag } from '../output/flags.js';
 import { renderReport } from '../output/report.js';
-import { replay, type ReplayOptions } from '../replay/replay.js';
+import { replay, type ReplayObserver, type ReplayOptions, type TraceChoice } from '../replay/replay.js';
 import { replayReport } from '../replay/report.js';
 import type { ReplayResult } from '../replay/result.js';
+import { runSimulation } from '../simulate/run.js';
 
 const PHASES = {
   scan: { label: 'reading the trace', unit: 'count', noun: 'requests' },
@@ -32,6 +33,10 @@ Discards are counted and skipped, since dm-pcache has none.`;
     {
       description: 'Check every byte that is read, and the backing device at the end.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --verify',
+    },
+    {
+      description: 'The same at a multiple of the speed, without a byte of payload.',
+      command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --cache-size 1GiB --simulate',
     },
     {
       description: 'Straight from blktrace, for a script.',
@@ -67,6 +72,25 @@ Discards are counted and skipped, since dm-pcache has none.`;
       default: Infinity,
       defaultHelp: () => Promise.resolve('max'),
     }),
+    'loop': Flags.integer({
+      description: 'replay the trace N times in a row',
+      min: 1,
+      default: 1,
+      helpValue: 'N',
+    }),
+    'lockstep': Flags.boolean({
+      description: 'in the time of the trace with background work keeping up: the same outcome each time',
+      default: false,
+    }),
+    'simulate': Flags.boolean({
+      description: 'run the engine without devices and without moving payload, in lockstep',
+      default: false,
+      exclusive: ['cache', 'backing', 'verify', 'verify-reads', 'force'],
+    }),
+    'backing-size': sizeFlag({
+      description: 'of --simulate: size of the backing device; the trace is then read once, as it comes',
+      dependsOn: ['simulate'],
+    }),
     'action': Flags.string({
       description: 'which events of the trace are the requests',
       options: ['queue', 'issue', 'complete'] as const,
@@ -89,24 +113,37 @@ Discards are counted and skipped, since dm-pcache has none.`;
 
   async run(): Promise<ReplayResult> {
     const { args, flags } = await this.parse(Replay);
-    const options: ReplayOptions = {
+    const choice: TraceChoice = {
       trace: args.trace,
-      action: flags.action as ReplayOptions['action'],
+      action: flags.action as TraceChoice['action'],
       traceDevice: flags.device,
-      cachePath: flags.cache,
-      backingPath: flags.backing,
+      loops: flags.loop,
+      limit: flags.limit ?? Infinity,
+      stdin: this.input,
+    };
+    const cache = {
       cacheBytes: flags['cache-size'],
       dataCrc: flags['data-crc'] ?? false,
       gcPercent: flags['gc-percent'],
       mode: flags.mode,
-      verifyReads: flags['verify-reads'],
-      speed: flags.speed,
-      limit: flags.limit ?? Infinity,
-      verify: flags.verify,
-      force: flags.force ?? false,
-      stdin: this.input,
     };
-    const result = await this.work(options);
+    const result = await this.work((observer) => {
+      if (flags.simulate) {
+        return runSimulation({ ...choice, ...cache, backingBytes: flags['backing-size'] }, observer);
+      }
+      const options: ReplayOptions = {
+        ...choice,
+        ...cache,
+        cachePath: flags.cache,
+        backingPath: flags.backing,
+        verifyReads: flags['verify-reads'],
+        speed: flags.speed,
+        lockstep: flags.lockstep,
+        verify: flags.verify,
+        force: flags.force ?? false,
+      };
+      return replay(options, observer);
+    });
     this.print(renderReport(replayReport(result), (title) => this.style.bold(title)));
     if (result.verify && result.verify.mismatchCount > 0) {
       this.note(`${args.trace}: ${result.verify.mismatchCount} mismatches found`);
@@ -115,11 +152,11 @@ Discards are counted and skipped, since dm-pcache has none.`;
     return result;
   }
 
-  private async work(options: ReplayOptions): Promise<ReplayResult> {
+  private async work(body: (observer: ReplayObserver) => Promise<ReplayResult>): Promise<ReplayResult> {
     let progress = this.progress({ label: 'starting', unit: 'count' });
     let release = () => {};
     try {
-      return await replay(options, {
+      return await body({
         begins: (phase, total) => {
           progress.stop();
           progress = this.progress({ ...PHASES[phase], ...(total === undefined ? {} : { total }) });

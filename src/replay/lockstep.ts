@@ -11,6 +11,8 @@ import type { Cache, CloseReport } from '../engine/index.js';
 import type { Arena, Pmem } from '../engine/device/pmem.js';
 import { MIB, SECTOR_SHIFT } from '../engine/media/geometry.js';
 import { TraceFlag, TraceOp, type TraceBatch } from '../trace/index.js';
+import type { ReplayParts } from './result.js';
+import { TimelineRecorder } from './timeline-recorder.js';
 import { RunTotals } from './totals.js';
 import type { Verifier } from './verifier.js';
 import type { VirtualClock } from './virtual-clock.js';
@@ -44,6 +46,7 @@ export interface LockstepOptions {
 
 export class LockstepRunner {
   readonly totals = new RunTotals();
+  private readonly recorder: TimelineRecorder;
   private arena: Arena;
   private group: RequestGroup;
   private groupBytes = 0;
@@ -57,6 +60,7 @@ export class LockstepRunner {
 
   constructor(private readonly options: LockstepOptions) {
     ({ arena: this.arena, group: this.group, versions: this.versions } = this.makeGroup(GROUP_BYTES));
+    this.recorder = new TimelineRecorder(options.cache);
     this.deadlineMs = options.cache.nextDeadlineMs;
   }
 
@@ -102,17 +106,29 @@ export class LockstepRunner {
     await this.serve(options.clock.nowMs());
   }
 
-  /** Closes the open ksets, has everything written back, and closes the cache. */
-  async close(): Promise<CloseReport> {
-    const { cache, clock, pmem } = this.options;
+  /** Closes the open ksets and has everything written back, if the backing device takes it. */
+  async drain(): Promise<void> {
+    const { cache, clock } = this.options;
     cache.requestClose();
     cache.hurryWriteback = true;
     await this.serve(clock.nowMs());
     while (cache.writebackError && !cache.isWritebackHopeless && this.deadlineMs < Infinity) {
       await this.serve(this.deadlineMs); // when it is tried again
     }
+  }
+
+  /** Drains and closes the cache. */
+  async close(): Promise<CloseReport> {
+    const { cache, clock, pmem } = this.options;
+    await this.drain();
     pmem.unregisterArena(this.arena);
     return new CacheDriver(cache, clock).close();
+  }
+
+  /** What a result says of the run, once it is over; no latency, for time was the trace's. */
+  describe(): Pick<ReplayParts, 'run' | 'latency' | 'latencyHistogram' | 'maxLagNs' | 'timeline'> {
+    const timeline = this.recorder.finish(this.options.clock.nowMs() * 1e6);
+    return { run: this.totals, latency: null, latencyHistogram: null, maxLagNs: null, timeline };
   }
 
   // ---- groups -----------------------------------------------------------------------------------------
@@ -177,7 +193,7 @@ export class LockstepRunner {
   }
 
   private submit(): void {
-    const { cache, verifier } = this.options;
+    const { cache, clock, verifier } = this.options;
     const { group } = this;
     if (verifier) {
       this.eachPayload((op, offset, length, words, versions) => {
@@ -186,6 +202,8 @@ export class LockstepRunner {
       });
     }
     this.submitted = true;
+    const nowNs = clock.nowMs() * 1e6;
+    this.recorder.submits(nowNs, group, nowNs);
     cache.submit(group);
   }
 

@@ -5,32 +5,46 @@
 import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Cache, CacheDriver, PcacheError, type CacheStatus, type CloseReport } from '../engine/index.js';
+import { Cache, CacheDriver, PcacheError, type CacheStatus, type Clock, type CloseReport } from '../engine/index.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import type { CacheMode } from '../engine/media/codecs.js';
 import { MIB } from '../engine/media/geometry.js';
 import {
   isReadableOnce,
-  openTrace,
   scanTrace,
   spoolStdin,
   STDIN_PATH,
   type TraceAction,
+  type TraceBatch,
   type TraceFootprint,
-  type TraceReader,
+  type TraceOptions,
 } from '../trace/index.js';
 import { makeEphemeralDevices, openUserDevices, type ReplayDevices } from './devices.js';
-import { describeResult, describeTrace, type ReplayResult } from './result.js';
+import { latencyHistogram } from './latency.js';
+import { LockstepRunner } from './lockstep.js';
+import { OrderedBacking } from './ordered-backing.js';
+import { describeResult, describeTrace, type ReplayParts, type ReplayResult } from './result.js';
 import { Runner } from './runner.js';
+import { FileTraceSource, loopBatches } from './trace-source.js';
 import { Verifier } from './verifier.js';
+import { VirtualClock } from './virtual-clock.js';
 
 const COMPARE_BYTES = 4 * MIB;
 
-export interface ReplayOptions {
+/** Which requests are made. */
+export interface TraceChoice {
   readonly trace: string;
   readonly action: TraceAction;
   /** `major,minor`, where a trace has several devices. */
   readonly traceDevice: string | undefined;
+  /** Passes over the trace, one after another. */
+  readonly loops: number;
+  /** Stop after that many requests. */
+  readonly limit: number;
+  readonly stdin: NodeJS.ReadableStream;
+}
+
+export interface ReplayOptions extends TraceChoice {
   /** Both or neither. */
   readonly cachePath: string | undefined;
   readonly backingPath: string | undefined;
@@ -42,11 +56,11 @@ export interface ReplayOptions {
   /** Check cached data against its CRC at each read. */
   readonly verifyReads: boolean;
   readonly speed: number;
-  readonly limit: number;
+  /** In time of the trace, background work keeping up: see `lockstep.ts`. */
+  readonly lockstep: boolean;
   readonly verify: boolean;
   /** Write over a backing device that holds something known. */
   readonly force: boolean;
-  readonly stdin: NodeJS.ReadableStream;
 }
 
 /** What a replay tells while it runs. */
@@ -60,6 +74,16 @@ export interface ReplayObserver {
   onInterrupt(stop: () => void): void;
 }
 
+/** A trace that has been looked at. */
+export interface ScannedTrace {
+  /** What `openTrace` takes. */
+  readonly path: string;
+  readonly options: TraceOptions;
+  readonly footprint: TraceFootprint;
+  /** Requests to expect, discards not counted. */
+  readonly expected: number;
+}
+
 /** Replays a trace. Throws a PcacheError for what keeps it from being done; a mismatch is a result. */
 export async function replay(options: ReplayOptions, observer: ReplayObserver): Promise<ReplayResult> {
   checkDeviceOptions(options);
@@ -69,27 +93,37 @@ export async function replay(options: ReplayOptions, observer: ReplayObserver): 
     interrupted = true;
     stopRunner();
   });
-  return withSpooledTrace(options, async (tracePath) => {
-    const traceOptions = {
-      action: options.action,
-      ...(options.traceDevice === undefined ? {} : { device: options.traceDevice }),
-    };
-    observer.begins('scan', undefined);
-    const footprint = await scanTrace(tracePath, traceOptions);
-    refuseNothing(footprint, options.trace);
-    for (const warning of footprint.warnings) observer.warn(warning);
-    const expected = Math.min(footprint.counts.selected - footprint.counts.discards, options.limit);
-    const devices = openDevices(options, footprint);
+  return withScannedTrace(options, observer, async (trace) => {
+    const devices = openDevices(options, trace.footprint);
     try {
-      const reader = await openTrace(tracePath, traceOptions);
-      const session = new Session(options, observer, devices, footprint, reader);
+      const session = new Session(options, observer, devices, trace);
       stopRunner = () => session.stop();
       if (interrupted) session.stop();
-      return await session.run(expected);
+      return await session.run();
     } finally {
       devices.pmem.close();
       devices.backing.close();
     }
+  });
+}
+
+/** Looks through the trace, then calls `body` with what was found. */
+export function withScannedTrace<T>(
+  choice: TraceChoice,
+  observer: ReplayObserver,
+  body: (trace: ScannedTrace) => Promise<T>,
+): Promise<T> {
+  return withSpooledTrace(choice, async (path) => {
+    const options: TraceOptions = {
+      action: choice.action,
+      ...(choice.traceDevice === undefined ? {} : { device: choice.traceDevice }),
+    };
+    observer.begins('scan', undefined);
+    const footprint = await scanTrace(path, options);
+    refuseNothing(footprint, choice.trace);
+    for (const warning of footprint.warnings) observer.warn(warning);
+    const { selected, discards } = footprint.counts;
+    return body({ path, options, footprint, expected: Math.min((selected - discards) * choice.loops, choice.limit) });
   });
 }
 
@@ -104,11 +138,12 @@ function checkDeviceOptions(options: ReplayOptions): void {
   if (own && options.dataCrc) refuse('--data-crc is for an ephemeral cache; --cache was formatted with or without it');
   if (own && options.mode) refuse('--mode is for an ephemeral cache; --cache was formatted with one');
   if (!own && options.verifyReads && !options.dataCrc) refuse('--verify-reads needs CRCs; give --data-crc as well');
+  if (options.lockstep && options.speed !== Infinity) refuse('--lockstep has no speed; leave one of them out');
   if (!own && options.force) refuse('--force is for a --backing that holds something; ephemeral devices hold nothing');
 }
 
 /** The trace is read twice; what can be read only once is copied first. */
-async function withSpooledTrace<T>(options: ReplayOptions, body: (path: string) => Promise<T>): Promise<T> {
+async function withSpooledTrace<T>(options: TraceChoice, body: (path: string) => Promise<T>): Promise<T> {
   if (!(await isReadableOnce(options.trace))) return body(options.trace);
   const stream = options.trace === STDIN_PATH ? options.stdin : createReadStream(options.trace);
   const folder = mkdtempSync(join(tmpdir(), 'pcache-trace-'));
@@ -145,78 +180,128 @@ function openDevices(options: ReplayOptions, footprint: TraceFootprint): ReplayD
   return devices;
 }
 
+/** A cache at work, however it is driven. */
+interface Drive {
+  readonly isStopped: boolean;
+  stop(): void;
+  run(batches: AsyncIterable<TraceBatch>): Promise<void>;
+  /** Writes everything back. */
+  drain(): Promise<void>;
+  close(): Promise<CloseReport>;
+  /** What a result says of it; to be asked once the trace is over, before draining. */
+  describe(): Pick<ReplayParts, 'run' | 'latency' | 'latencyHistogram' | 'maxLagNs' | 'timeline'>;
+}
+
 class Session {
   private readonly cache: Cache;
-  private readonly driver: CacheDriver;
+  private readonly drive: Drive;
   private readonly verifier: Verifier | undefined;
-  private readonly runner: Runner;
   private readonly openedStatus: CacheStatus;
 
   constructor(
     private readonly options: ReplayOptions,
     private readonly observer: ReplayObserver,
     private readonly devices: ReplayDevices,
-    private readonly footprint: TraceFootprint,
-    private readonly reader: TraceReader,
+    private readonly trace: ScannedTrace,
   ) {
-    const clock = { nowMs: () => performance.now() };
-    const { pmem, backing } = devices;
+    this.verifier = options.verify ? new Verifier(devices.ephemeral) : undefined;
+    const clock = options.lockstep ? new VirtualClock() : { nowMs: () => performance.now() };
+    const backing = options.lockstep ? new OrderedBacking(devices.backing) : devices.backing;
+    const { pmem } = devices;
     this.cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads: options.verifyReads });
     if (options.gcPercent !== undefined) this.cache.setGcPercent(options.gcPercent);
     this.openedStatus = this.cache.status();
-    this.driver = new CacheDriver(this.cache, clock);
-    this.verifier = options.verify ? new Verifier(devices.ephemeral) : undefined;
-    this.runner = new Runner({
-      driver: this.driver,
-      pmem,
-      speed: options.speed,
+    if (clock instanceof VirtualClock && backing instanceof OrderedBacking) {
+      this.drive = this.driveInLockstep(clock, backing);
+    } else this.drive = this.driveFreely(clock);
+  }
+
+  private driveInLockstep(clock: VirtualClock, backing: OrderedBacking): Drive {
+    const { cache, devices, options, verifier, observer } = this;
+    const onProgress = (requests: number) => observer.progress(requests);
+    return new LockstepRunner({
+      cache,
+      pmem: devices.pmem,
+      backing,
+      clock,
       limit: options.limit,
-      verifier: this.verifier,
-      nowMs: clock.nowMs,
-      onProgress: (requests) => observer.progress(requests),
+      verifier,
+      onProgress,
     });
   }
 
-  stop(): void {
-    this.runner.stop();
+  private driveFreely(clock: Clock): Drive {
+    const { options, observer } = this;
+    const driver = new CacheDriver(this.cache, clock);
+    const runner = new Runner({
+      driver,
+      pmem: this.devices.pmem,
+      speed: options.speed,
+      limit: options.limit,
+      verifier: this.verifier,
+      nowMs: () => clock.nowMs(),
+      onProgress: (requests) => observer.progress(requests),
+    });
+    return {
+      get isStopped() {
+        return runner.isStopped;
+      },
+      stop: () => runner.stop(),
+      run: (batches) => runner.run(batches),
+      drain: () => driver.drain(),
+      close: () => driver.close(),
+      describe: () => {
+        const { readHit, readMiss, write, flush } = runner.latency;
+        return {
+          run: runner,
+          latency: {
+            readHit: readHit.summary(),
+            readMiss: readMiss.summary(),
+            write: write.summary(),
+            flush: flush.summary(),
+          },
+          latencyHistogram: latencyHistogram(runner.latency),
+          maxLagNs: options.speed === Infinity ? null : Math.round(runner.maxLagMs * 1e6),
+          timeline: runner.finishTimeline(),
+        };
+      },
+    };
   }
 
-  async run(expected: number): Promise<ReplayResult> {
-    const { runner, observer, cache } = this;
+  stop(): void {
+    this.drive.stop();
+  }
+
+  async run(): Promise<ReplayResult> {
+    const { drive, observer, cache, trace, options } = this;
     let closed: CloseReport | undefined;
+    let described: ReturnType<Drive['describe']>;
     const startedMs = performance.now();
     let elapsedMs = 0;
     try {
-      observer.begins('replay', expected);
-      await runner.run(this.reader.batches());
+      observer.begins('replay', trace.expected);
+      const source = new FileTraceSource(trace.path, trace.options, trace.footprint);
+      await drive.run(loopBatches(source, options.loops, trace.footprint.durationNs));
       elapsedMs = performance.now() - startedMs;
-      if (this.verifier && !runner.isStopped) await this.compareBacking(this.verifier);
+      described = drive.describe();
+      if (this.verifier && !drive.isStopped) await this.compareBacking(this.verifier);
     } finally {
       // Also after a failure: what is in open ksets goes to the log, and the device is left consistent.
-      if (!cache.failure) closed = await this.driver.close();
+      if (!cache.failure) closed = await drive.close();
     }
-    const { devices, footprint, options, openedStatus } = this;
-    const { latency } = runner;
     return describeResult({
       simulated: false,
-      lockstep: false,
-      trace: describeTrace(options.trace, options.action, footprint),
-      devices: describeDevices(devices),
-      run: runner,
-      latency: {
-        readHit: latency.readHit.summary(),
-        readMiss: latency.readMiss.summary(),
-        write: latency.write.summary(),
-        flush: latency.flush.summary(),
-      },
+      lockstep: options.lockstep,
+      trace: describeTrace(options.trace, options.action, trace.footprint),
+      devices: describeDevices(this.devices),
+      ...described,
       latencyWithoutCache: null,
-      maxLagNs: options.speed === Infinity ? null : Math.round(runner.maxLagMs * 1e6),
-      openedStatus,
+      openedStatus: this.openedStatus,
       status: cache.status(),
       closed,
       elapsedMs,
       verify: this.verifier?.result() ?? null,
-      interrupted: runner.isStopped,
+      interrupted: drive.isStopped,
     });
   }
 
@@ -224,13 +309,13 @@ class Session {
   private async compareBacking(verifier: Verifier): Promise<void> {
     const { backing, ephemeral } = this.devices;
     this.observer.begins('drain', undefined);
-    await this.driver.drain();
+    await this.drive.drain();
     const bytes = new Uint8Array(COMPARE_BYTES);
     const words = new Uint32Array(bytes.buffer);
     const offsets = ephemeral ? allOffsets(backing.sizeBytes) : verifier.touchedOffsets();
     this.observer.begins('compare', undefined);
     for (const offset of offsets) {
-      if (this.runner.isStopped) return;
+      if (this.drive.isStopped) return;
       const length = Math.min(COMPARE_BYTES, backing.sizeBytes - offset);
       await new Promise<void>((resolve, reject) =>
         backing.read(offset, bytes, 0, length, (error) => (error ? reject(error) : resolve())),

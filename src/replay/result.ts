@@ -1,7 +1,8 @@
 /** What a replay found, as one plain object: the JSON of `pcache replay --json`, and what the tables show. */
 import type { CacheStatus, CloseReport, EngineStats } from '../engine/index.js';
 import type { TraceFootprint } from '../trace/index.js';
-import type { LatencySummary } from './latency.js';
+import type { LatencyHistogram, LatencySummary } from './latency.js';
+import type { ReplayTimeline } from './timeline-recorder.js';
 import type { Timeline, TimelineSample } from './timeline.js';
 import type { VerifyResult } from './verifier.js';
 
@@ -59,6 +60,8 @@ export interface ReplayResult {
   };
   /** Measured, or in a simulation at the trace's pace what the model expects; null in lockstep. */
   readonly latency: LatencySummaries | null;
+  /** How the durations were spread; null where `latency` is. */
+  readonly latencyHistogram: LatencyHistogram<keyof LatencySummaries> | null;
   /** What the model expects of the backing device alone; null without a model. */
   readonly latencyWithoutCache: PlainLatencySummaries | null;
   /** Of the run itself, as are the two rates: in a simulation how long that took, not how fast the cache is. */
@@ -91,6 +94,8 @@ export interface ReplayResult {
   readonly dirtyLeft: { readonly keys: number; readonly bytes: number } | null;
   readonly verify: VerifyResult | null;
   readonly interrupted: boolean;
+  /** What happened over time, in at most 128 steps; draining and closing afterwards are not in it. */
+  readonly timeline: ReplayTimeline;
 }
 
 /** What whoever made the requests has counted of them. */
@@ -108,7 +113,16 @@ export interface RunCounts {
 
 export interface ReplayParts extends Pick<
   ReplayResult,
-  'simulated' | 'lockstep' | 'trace' | 'latency' | 'latencyWithoutCache' | 'maxLagNs' | 'verify' | 'interrupted'
+  | 'simulated'
+  | 'lockstep'
+  | 'trace'
+  | 'latency'
+  | 'latencyHistogram'
+  | 'latencyWithoutCache'
+  | 'maxLagNs'
+  | 'verify'
+  | 'interrupted'
+  | 'timeline'
 > {
   readonly devices: Pick<ReplayResult['devices'], 'cache' | 'cacheBytes' | 'durability' | 'backing' | 'backingBytes'>;
   readonly run: RunCounts;
@@ -119,14 +133,18 @@ export interface ReplayParts extends Pick<
 }
 
 /** What a result says of the trace. @param name as the user gave it */
-export function describeTrace(name: string, action: string, footprint: TraceFootprint): ReplayResult['trace'] {
+export function describeTrace(
+  name: string,
+  action: string,
+  footprint: Omit<TraceFootprint, 'name' | 'warnings'>,
+): ReplayResult['trace'] {
   const { devices: _devices, ...counts } = footprint.counts;
   const { format, durationNs, endBytes, uniqueBytes } = footprint;
   return { name, format, action, durationNs, endBytes, uniqueBytes, counts: { ...counts } };
 }
 
 export function describeResult(parts: ReplayParts): ReplayResult {
-  const { simulated, lockstep, trace, devices, run, status, latency, latencyWithoutCache } = parts;
+  const { simulated, lockstep, trace, devices, run, status, latency, latencyHistogram, latencyWithoutCache } = parts;
   const { stats } = status;
   const seconds = parts.elapsedMs / 1000;
   const perSecond = (amount: number) => (seconds > 0 ? amount / seconds : 0);
@@ -143,6 +161,7 @@ export function describeResult(parts: ReplayParts): ReplayResult {
     },
     requests: describeRequests(run, stats),
     latency,
+    latencyHistogram,
     latencyWithoutCache,
     elapsedNs: Math.round(parts.elapsedMs * 1e6),
     requestsPerSecond: perSecond(run.requests),
@@ -170,6 +189,7 @@ export function describeResult(parts: ReplayParts): ReplayResult {
     dirtyLeft: parts.closed ? { keys: parts.closed.dirtyKeys, bytes: parts.closed.dirtyBytes } : null,
     verify: parts.verify,
     interrupted: parts.interrupted,
+    timeline: parts.timeline,
   };
 }
 

@@ -1,4 +1,4 @@
 /** The simulation's public face. */
 export { simulate } from './simulate.js';
 export type { SimulatedTrace, SimulateOptions } from './simulate.js';
-export { traceOfFile } from './file-trace.js';
+export { traceOfFile } from './traces.js';

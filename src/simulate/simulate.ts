@@ -68,24 +68,20 @@ export async function simulate(options: SimulateOptions): Promise<ReplayResult> 
   options.onStoppable?.(() => runner.stop());
   const startedMs = performance.now();
   await runner.run(trace.batches());
-  const timeline = runner.finishTimeline();
+  const described = runner.describe();
   const closed: CloseReport = await runner.close();
   return describeResult({
     simulated: true,
     lockstep: true,
     trace: trace.describe(),
     devices: { cache: 'simulated', cacheBytes, durability: null, backing: 'simulated', backingBytes },
-    run: runner.totals,
-    latency: null,
-    latencyHistogram: null,
+    ...described,
     latencyWithoutCache: null,
-    maxLagNs: null,
     openedStatus,
     status: cache.status(),
     closed,
     elapsedMs: performance.now() - startedMs,
     verify: null,
     interrupted: runner.isStopped,
-    timeline,
   });
 }
