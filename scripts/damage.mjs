@@ -109,7 +109,7 @@ for (; done < runs && failures < FAILURES_MAX; done++) {
   const kind = run.kinds.length === 1 ? run.kinds[0] : 'several';
   count(counts, `${kind}/${run.failure === '' ? run.outcome : 'failed'}`);
   for (const code of run.found) count(found, code);
-  if (run.outcome === 'left' && run.failure === '') count(left, run.left.join(' '));
+  if (run.outcome === 'declined') count(left, run.left.join(' '));
   if (run.failure !== '') {
     failures++;
     process.stdout.write(
@@ -135,7 +135,7 @@ for (const kind of [...DAMAGE_KINDS, 'several']) {
 process.stdout.write(row('all', total));
 const most = (map) => [...map].sort((a, b) => b[1] - a[1]).map(([name, n]) => `${n} ${name}`);
 process.stdout.write(`\nfindings: ${most(found).join(', ')}\n`);
-process.stdout.write(`left: ${most(left).join('; ') || 'nothing'}\n`);
+process.stdout.write(`declined: ${most(left).join('; ') || 'nothing'}\n`);
 const seconds = (Date.now() - started) / 1000;
 process.stdout.write(
   `${done} runs, ${failures} failed, ${seconds.toFixed(0)} s; the longest took ${slowest.ms} ms (seed ${slowest.seed})\n`,

@@ -2,7 +2,9 @@
  * Judges where the log begins and ends, which nothing on media says: whether ksets that belong to it follow
  * its end, and whether both tails are places in it. See `runs.ts` for how ksets are told from leftovers.
  */
+import { PcacheError } from '../engine/errors.js';
 import type { Position } from '../engine/media/codecs.js';
+import { CRC_SEED } from '../engine/media/crc32c.js';
 import {
   KEY_BYTES,
   KSET_BYTES_MAX,
@@ -19,8 +21,12 @@ import { placeText } from './findings.js';
 import type { LogFacts } from './log-check.js';
 import { RunFinder, zeroBytesAt, type LostRun } from './runs.js';
 
-/** Nobody writes that many zeroes into the log: they are what a lost or cleared piece of the medium reads as. */
+/**
+ * Nobody writes that many zeroes into the log, even where an old kset is left behind the 24 at its end: they are what
+ * a lost or cleared piece of the medium reads as. A payload CRC is not zero, but without data_crc that field is.
+ */
 const ZEROES_OF_DAMAGE = 64;
+const ZEROES_OF_DAMAGE_WITH_CRCS = 48;
 /** data_crc and what is reserved behind it. */
 const ZERO_END_OF_KEY_BYTES = 8;
 
@@ -51,10 +57,29 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
 export function findLostRun(context: CheckContext, chain: CheckedChain, facts: LogFacts): LostRun | undefined {
   const { end } = facts;
   const runs = new RunFinder(context, chain, facts);
-  const wiped = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE) === ZEROES_OF_DAMAGE;
-  const run = runs.findAfter(end.segment, end.offsetBytes + 8, wiped ? 1 : undefined) ?? runs.longestElsewhere();
+  const zeroes = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE);
+  const wiped = zeroes === ZEROES_OF_DAMAGE;
+  const search = { pastStale: true, ...(wiped ? { keysMin: 1 } : {}) };
+  const run = runs.findAfter(end.segment, end.offsetBytes + 8, search) ?? runs.longestElsewhere();
+  if (run === undefined || wiped) return run;
   // Where more is blank than a crash leaves blank, damage did it.
-  return run !== undefined && !wiped && liesInTornKset(context, chain, end, run) ? undefined : run;
+  if (zeroes >= ZEROES_OF_DAMAGE_WITH_CRCS && beginsWithPayloadCrc(context, chain, run)) return run;
+  return liesInTornKset(context, chain, end, run) ? undefined : run;
+}
+
+/** Does the first key of a run match its payload? Then a cache with data_crc wrote it. */
+function beginsWithPayloadCrc(context: CheckContext, chain: CheckedChain, { first }: LostRun): boolean {
+  const bytes = new Uint8Array(ksetBytes(1));
+  context.source.read(chain.dataOffsetBytes[first.segment] + first.offsetBytes, bytes, 0, bytes.length);
+  const kset = new KsetView().attach(bytes, 0);
+  if (kset.isLast || kset.keyProblem(0, context.geometry, chain.length, Infinity) !== '') return false;
+  const at = chain.dataOffsetBytes[kset.keySegment(0)] + kset.keySegmentOffsetBytes(0);
+  try {
+    return context.source.crc32c(at, kset.keyLengthBytes(0), CRC_SEED) === kset.keyDataCrc(0);
+  } catch (error) {
+    if (error instanceof PcacheError && error.code === 'IO') return false;
+    throw error;
+  }
 }
 
 /**

@@ -27,6 +27,13 @@ export interface LostRun {
   end?: Position;
 }
 
+export interface RunSearch {
+  /** So many keys runs must have that end on broken ksets; 2 if not given. */
+  readonly keysMin?: number;
+  /** Whether to look behind what an earlier lap left, too: blocks may have changed places. */
+  readonly pastStale?: boolean;
+}
+
 /** The present log, which a run must not enter. */
 export interface PresentLog {
   readonly extents: ReadonlyMap<number, unknown>;
@@ -49,6 +56,8 @@ export class RunFinder {
   private readonly searchBytes: number;
   private readonly buffer: Buffer;
   private readonly view: KsetView;
+  /** Segments whose ksets, from offset 0 on, lead into the log: they are of an earlier lap. */
+  private readonly leadsIntoLog = new Set<number>();
   /** What is known of runs from offset 0 of a segment: true when they belong to the log. */
   private readonly known = new Map<number, LostRun | undefined>();
 
@@ -64,26 +73,27 @@ export class RunFinder {
 
   /**
    * Looks for ksets that belong to the log in a segment, from `fromBytes` on.
-   * @param keysMin so many keys they must have, where they end on a broken kset
    * @returns what the runs that belong to it hold together, or undefined when there are none.
    */
-  findAfter(segment: number, fromBytes: number, keysMin = KEYS_OF_BROKEN_MIN): LostRun | undefined {
+  findAfter(segment: number, fromBytes: number, search: RunSearch = {}): LostRun | undefined {
     let from = fromBytes;
     let broken: LostRun | undefined;
     const claims = new RunClaims(this.context.geometry);
     for (let runs = 0; runs < RUNS_MAX; runs++) {
       const offsetBytes = this.nextKset(segment, from);
       const run = offsetBytes === undefined ? undefined : this.follow({ segment, offsetBytes }, claims);
-      // Runs that end on broken ksets are of a log that is damaged in several places: what an earlier lap left is
-      // whole. If its end is among those, nothing but leftovers follows.
-      if (run === undefined || run.verdict === 'stale')
-        return broken !== undefined && broken.keys >= keysMin ? broken : undefined;
+      if (run === undefined) break;
+      from = run.endBytes;
+      if (run.verdict === 'stale') {
+        if (search.pastStale) continue;
+        break;
+      }
       const found = broken === undefined ? run.lost : merge(broken, run.lost);
       if (run.verdict === 'lost') return found;
+      // Runs that end on broken ksets are of a log that is damaged in several places.
       if (run.lost.ksets > 0) broken = found;
-      from = run.endBytes;
     }
-    return undefined;
+    return broken !== undefined && broken.keys >= (search.keysMin ?? KEYS_OF_BROKEN_MIN) ? broken : undefined;
   }
 
   /** Whether the run that starts segment `segment` belongs to the log. */
@@ -149,12 +159,20 @@ export class RunFinder {
     const walker = new LogWalker(context.source, context.geometry, chain, first, context.crc);
     const entered = new Set([first.segment]);
     let lost: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
+    let endBytes = first.offsetBytes;
+    const stale = (): Run => ({ verdict: 'stale', lost: NOTHING_LOST, endBytes });
     while (walker.next()) {
       const { kset } = walker;
       lost.ksets++;
+      if (walker.segment === first.segment) endBytes = walker.offsetBytes + kset.lengthBytes;
       if (!kset.isLast) {
         const verdict = this.judge(kset, lost, claims);
-        if (verdict === 'foreign') return STALE;
+        if (verdict === 'foreign') {
+          // The rest of it is of the same time.
+          while (walker.segment === first.segment && walker.next() && walker.segment === first.segment)
+            endBytes = walker.offsetBytes + kset.lengthBytes;
+          return stale();
+        }
         if (verdict === 'current') continue;
         this.sawStale = true;
         const behind = { segment: walker.segment, offsetBytes: walker.offsetBytes + kset.lengthBytes };
@@ -162,10 +180,14 @@ export class RunFinder {
         continue;
       }
       const next = kset.nextSegment;
-      if (next >= chain.length || log.extents.has(next) || entered.has(next)) return STALE;
+      if (next >= chain.length || entered.has(next)) return stale();
+      if (log.extents.has(next) || this.leadsIntoLog.has(next)) {
+        for (const segment of entered) if (segment !== first.segment) this.leadsIntoLog.add(segment);
+        return stale();
+      }
       if (this.known.has(next)) {
         const rest = this.known.get(next);
-        return rest === undefined ? STALE : { verdict: 'lost', lost: merge(lost, rest), endBytes: 0 };
+        return rest === undefined ? stale() : { verdict: 'lost', lost: merge(lost, rest), endBytes: 0 };
       }
       entered.add(next);
     }
@@ -176,12 +198,12 @@ export class RunFinder {
       const reached = lost.ksets > 0 && lost.first.segment === first.segment;
       return reached
         ? { verdict: 'lost', lost: { ...lost, end: walker.position }, endBytes: walker.offsetBytes }
-        : STALE;
+        : stale();
     }
     if (walker.segment === first.segment) return { verdict: 'broken', lost, endBytes: walker.offsetBytes };
     // Led on to where a kset began that is broken now: what was put to other use does not begin like one.
     const goesOn = walker.offsetBytes === 0 && lost.ksets > 0 && lost.first.segment === first.segment;
-    return goesOn && this.hasMagicAtStart(walker.segment) ? { verdict: 'lost', lost, endBytes: 0 } : STALE;
+    return goesOn && this.hasMagicAtStart(walker.segment) ? { verdict: 'lost', lost, endBytes: 0 } : stale();
   }
 
   /** `stale`: of an earlier lap. `foreign`: it claims what others claim, so it is of an earlier cache. */
@@ -209,11 +231,7 @@ interface Run {
   readonly endBytes: number;
 }
 
-const STALE: Run = {
-  verdict: 'stale',
-  lost: { first: { segment: 0, offsetBytes: 0 }, ksets: 0, keys: 0, dirtyBytes: 0 },
-  endBytes: 0,
-};
+const NOTHING_LOST: LostRun = { first: { segment: 0, offsetBytes: 0 }, ksets: 0, keys: 0, dirtyBytes: 0 };
 
 /** What the keys of one run claim. Two that claim the same are not of one log, unless one kset says it twice. */
 class RunClaims {

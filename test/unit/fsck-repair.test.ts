@@ -189,6 +189,23 @@ describe('ranges', () => {
   });
 });
 
+describe('damage that random runs found', () => {
+  // As `npm run damage -- --seed N --runs 1` does it.
+  it.each([
+    [3046608, 'moves the end of the log to its beginning, before leftovers that end the search for more'],
+    [6010008, 'the same, with both tails lost'],
+    [3068982, 'wipes both tails and the LAST kset: two rows of ksets end as a log ends'],
+    [5012697, 'wipes both tails, and breaks a kset of a row that leads to the other'],
+    [5011367, 'leaves a LAST kset in the middle of a kset, before the true one'],
+    [5020775, 'moves zeroes to the end of the log: more than a crash leaves where there is data_crc'],
+    [5005115, 'moves a kset to the end of its segment, where no LAST kset has room behind it'],
+    [5011558, 'makes the only key of the last kset stale, with none beside it that could take its place'],
+  ])('%i %s', async (seed) => {
+    const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
+    expect(run.failure).toBe('');
+  });
+});
+
 describe('random damage', () => {
   // More of it: npm run damage.
   it.each([1, 2, 3, 4, 5, 6])('of small caches comes to a good end (seeds from %i00000)', async (group) => {

@@ -34,6 +34,7 @@ import {
   walkLog,
 } from './log-walk.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
+import { moveRest } from './relocate.js';
 import { moveTail } from './tail-fixes.js';
 import { hasFinding, type Consent, type Fix, type Loss, type PlanView } from './types.js';
 
@@ -250,13 +251,35 @@ class KeyPlan {
     view.setUint32(KsetField.crc, structCrc(bytes, 0, bytes.length), true);
   }
 
-  /** No key is left to repeat, here or beside: if none is left before either, the log begins behind this kset. */
+  /**
+   * No key is left to repeat, here or beside. If none is left before either, the log begins behind this kset; if it is
+   * the last, the log ends before it; else the rest of the log goes to a free segment, past it.
+   */
   private skip(troubles: KsetTroubles, codes: FindingCode[], losses: Loss[], consent: Consent): void {
+    const { view } = this;
     const { place, lengthBytes } = troubles;
-    if (!isAt(place, this.start) || !isAt(place, this.view.header.dirtyTail)) return;
+    const log = view.log!;
     const to = { segment: place.segment, offsetBytes: place.offsetBytes + lengthBytes };
-    this.fixes.push({ ...moveTail(this.view, 'dirty_tail', to, codes, { losses }), consent });
-    this.fixes.push({ ...moveTail(this.view, 'key_tail', to, codes), consent });
+    if (isAt(place, this.start) && isAt(place, view.header.dirtyTail)) {
+      this.fixes.push({ ...moveTail(view, 'dirty_tail', to, codes, { losses }), consent });
+      this.fixes.push({ ...moveTail(view, 'key_tail', to, codes), consent });
+      return;
+    }
+    const where = placeText(place.segment, place.offsetBytes);
+    const isLast = isAt(to, log.facts.end);
+    const moved = isLast ? undefined : moveRest(view, log, place, to);
+    if (moved === undefined && !isLast) return;
+    const blank = [[{ offsetBytes: deviceOffset(view, place), bytes: new Uint8Array(KSET_HEADER_BYTES) }]];
+    this.fixes.push({
+      id: `pass ${where} ${consent}`,
+      codes,
+      action: isLast
+        ? `end the log before the kset ${where}, of which no key is left`
+        : `move the ksets behind ${where} to the free segment ${moved?.segment}, and lead the log there past it`,
+      consent,
+      losses,
+      steps: moved?.steps ?? blank,
+    });
   }
 
   /** What the keys that go, and are not known to be on the backing device, were for. */

@@ -34,6 +34,7 @@ import {
 import { mendKset } from './mend.js';
 import { namedRanges, rangesIn } from './named-ranges.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
+import { freeSegment, hasRoomToLeave, leadTo, moveRest } from './relocate.js';
 import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
@@ -51,6 +52,7 @@ export function planLogEnd(view: PlanView): Fix[] {
   if (!hasFinding(view, ...BROKEN_ENDS)) return [];
   const beyond = moveBehindDamage(view, log);
   if (beyond !== undefined) return beyond;
+  if (!hasRoomToLeave(view, log.facts.end)) return makeRoomAtEnd(view, log);
   const run = findLostRun(view.context, view.chain, log.facts);
   const mended = mend(view, log, run);
   if (mended !== undefined) return [mended];
@@ -102,7 +104,7 @@ function mend(view: PlanView, log: Log, run: LostRun | undefined): Fix | undefin
 /** Ends the log before a kset that is not whole. */
 function blankEnd(view: PlanView, log: Log): Fix {
   const { end } = log.facts;
-  const named = [...namedRanges(view, log, end), ...namedElsewhere(view, log)];
+  const named = [...namedRanges(view, log.facts.payload, end), ...namedElsewhere(view, log)];
   const reason = 'it is not whole: either a crash tore it, and nothing in it was acknowledged, or it was damaged';
   const length = Math.min(KSET_HEADER_BYTES, view.context.geometry.segmentDataBytes - end.offsetBytes);
   return {
@@ -131,7 +133,7 @@ function namedElsewhere(view: PlanView, log: Log): ByteRange[] {
   const ranges: ByteRange[] = [];
   for (let segment = 0; segment < chain.length; segment++) {
     if (log.facts.extents.has(segment) || log.facts.payload.isClaimed(segment, 0, SECTOR_BYTES)) continue;
-    ranges.push(...namedRanges(view, log, { segment, offsetBytes: 0 }));
+    ranges.push(...namedRanges(view, log.facts.payload, { segment, offsetBytes: 0 }));
   }
   return ranges;
 }
@@ -171,7 +173,7 @@ function lossesOfGap(
     lossOf(
       log.facts.end,
       'what the ksets there said cannot be relied on',
-      subtractRanges(subtractRanges(rangesIn(view, log, gap), kept), covered),
+      subtractRanges(subtractRanges(rangesIn(view, log.facts.payload, gap), kept), covered),
     ),
   ];
   const keptReason = 'the key was kept, since its payload matches its CRC, but nothing proves the range that it is for';
@@ -182,12 +184,18 @@ function lossesOfGap(
 }
 
 /**
- * What lies behind a run that goes into the log again: where the log is damaged in one place, blocks of it may have
- * changed places.
+ * What lies behind a run that goes into the log again, or behind a LAST kset in it that may be a left over one: where
+ * the log is damaged in one place, blocks of it may have changed places.
  */
 function lossesBehind(view: PlanView, log: Log, run: LostRun, covered: readonly ByteRange[]): Loss[] {
-  const { end } = walkLog(view, run.first, () => true);
-  const ranges = subtractRanges(namedRanges(view, log, end), covered);
+  let last: Position | undefined;
+  const { end } = walkLog(view, run.first, (kset, place) => {
+    if (kset.isLast) last ??= { segment: place.segment, offsetBytes: place.offsetBytes + kset.lengthBytes };
+  });
+  const named = [last, end].flatMap((place) =>
+    place === undefined ? [] : namedRanges(view, log.facts.payload, place),
+  );
+  const ranges = subtractRanges(named, covered);
   const reason = 'keys lie behind the end of the log, and nothing tells whether they belong to it';
   return ranges.length === 0 ? [] : [{ ...lossOf(end, reason, ranges), mayBeMore: false }];
 }
@@ -203,25 +211,18 @@ function isProven(view: PlanView, log: Log, kset: KsetView, index: number): bool
 /** When nothing can fill the gap: the ksets behind it go to a free segment, and the log is led there. */
 function relocate(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const { end } = log.facts;
-  const { segmentDataBytes } = view.context.geometry;
-  const segment = freeSegment(view, log, (use) => void walkLog(view, run.first, use));
-  if (segment === undefined || end.offsetBytes + KSET_HEADER_BYTES > segmentDataBytes) return undefined;
-  // All that is left of the segment: it may go on behind further breaks, and ends where it ended.
-  const moved = new Uint8Array(segmentDataBytes - run.first.offsetBytes);
-  view.context.source.read(deviceOffset(view, run.first), moved, 0, moved.length);
+  const moved = moveRest(view, log, end, run.first);
+  if (moved === undefined) return undefined;
   const covered = coveredFrom(view, run.first);
   const gap = new Uint8Array(run.first.offsetBytes - end.offsetBytes);
   view.context.source.read(deviceOffset(view, end), gap, 0, gap.length);
   return {
     id: `relocate ${textOf(end)} ${textOf(run.first)}`,
     codes: codesOf(view),
-    action: `move the ksets from ${textOf(run.first)} on to the free segment ${segment}, and lead the log there from ${textOf(end)}`,
+    action: `move the ksets from ${textOf(run.first)} on to the free segment ${moved.segment}, and lead the log there from ${textOf(end)}`,
     consent: 'plain',
     losses: [...lossesOfGap(view, log, gap, [], covered), ...lossesBehind(view, log, run, covered)],
-    steps: [
-      [{ offsetBytes: deviceOffset(view, { segment, offsetBytes: 0 }), bytes: moved }],
-      [{ offsetBytes: deviceOffset(view, end), bytes: encodeLastKset(segment) }],
-    ],
+    steps: moved.steps,
   };
 }
 
@@ -229,15 +230,14 @@ function relocate(view: PlanView, log: Log, run: LostRun): Fix | undefined {
 function skipGap(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   if (!isAt(log.facts.end, log.start)) return undefined;
   const reason = 'what the ksets there said cannot be read';
-  const named = subtractRanges(namedRanges(view, log, log.start), coveredFrom(view, run.first));
+  const named = subtractRanges(namedRanges(view, log.facts.payload, log.start), coveredFrom(view, run.first));
   return moveTail(view, 'key_tail', run.first, codesOf(view), { losses: [lossOf(log.start, reason, named)] });
 }
 
 /** Sends the log to a run in another segment: what was there was a LAST kset, or ksets up to one. */
 function hopTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const { end } = log.facts;
-  if (end.offsetBytes + KSET_HEADER_BYTES > view.context.geometry.segmentDataBytes) return undefined;
-  const named = subtractRanges(namedRanges(view, log, end), coveredFrom(view, run.first));
+  const named = subtractRanges(namedRanges(view, log.facts.payload, end), coveredFrom(view, run.first));
   const reason = 'a kset may have been there before the one that led on';
   return {
     id: `hop ${textOf(end)} ${run.first.segment}`,
@@ -260,7 +260,7 @@ function redirect(view: PlanView, log: Log): Fix[] {
     return hop === undefined ? [] : [{ ...hop, losses: [] }];
   }
   const reason = 'the log ends there now; where it led to is not known';
-  const losses = [lossOf(end, reason, namedRanges(view, log, end))];
+  const losses = [lossOf(end, reason, namedRanges(view, log.facts.payload, end))];
   return [
     {
       id: `end ${textOf(end)}`,
@@ -278,7 +278,7 @@ function forgetRun(view: PlanView, log: Log, run: LostRun): Fix {
   const ranges: ByteRange[] = [];
   const changes: { offsetBytes: number; bytes: Uint8Array }[] = [];
   const { segment } = run.first;
-  ranges.push(...namedRanges(view, log, log.facts.end));
+  ranges.push(...namedRanges(view, log.facts.payload, log.facts.end));
   walkLog(view, run.first, (kset, place) => {
     for (let index = 0; index < kset.keyCount; index++) {
       if (judgeKey(view, kset, index) === 'current') ranges.push(keyRange(kset, index));
@@ -305,12 +305,10 @@ function continueElsewhere(view: PlanView, log: Log): Fix[] {
   const at = deviceOffset(view, end);
   context.source.read(at, kset, 0, Math.min(kset.length, context.source.sizeBytes - at));
   const last = new KsetView().attach(kset, 0);
-  const { lengthBytes } = last;
   const segment = freeSegment(view, log, (use) => use(last));
-  if (segment === undefined || end.offsetBytes + KSET_HEADER_BYTES > context.geometry.segmentDataBytes) return [];
-  const start = deviceOffset(view, { segment, offsetBytes: 0 });
-  const moved = new Uint8Array(lengthBytes + KSET_HEADER_BYTES);
-  moved.set(kset.subarray(0, lengthBytes));
+  if (segment === undefined || !hasRoomToLeave(view, end)) return [];
+  const moved = new Uint8Array(last.lengthBytes + KSET_HEADER_BYTES);
+  moved.set(kset.subarray(0, last.lengthBytes));
   return [
     {
       id: `continue ${textOf(end)}`,
@@ -318,27 +316,25 @@ function continueElsewhere(view: PlanView, log: Log): Fix[] {
       action: `move the kset ${textOf(end)} to the free segment ${segment}, and lead the log there`,
       consent: 'plain',
       losses: [],
-      steps: [[{ offsetBytes: start, bytes: moved }], [{ offsetBytes: at, bytes: encodeLastKset(segment) }]],
+      steps: leadTo(view, end, segment, moved),
     },
   ];
 }
 
-/**
- * A segment that neither the log nor a key of it uses.
- * @param visitMore is given what to call with each further kset that counts
- */
-function freeSegment(view: PlanView, log: Log, visitMore: (use: (kset: KsetView) => void) => void): number | undefined {
-  const { chain } = view;
-  const used = new Uint8Array(chain.length);
-  const use = (kset: KsetView): void => {
-    if (kset.isLast && kset.nextSegment < chain.length) used[kset.nextSegment] = 1;
-    for (let index = 0; index < kset.keyCount; index++) {
-      if (kset.keySegment(index) < chain.length) used[kset.keySegment(index)] = 1;
-    }
-  };
-  for (const segment of log.facts.extents.keys()) used[segment] = 1;
-  walkLog(view, log.start, use);
-  visitMore(use);
-  const found = used.indexOf(0);
-  return found < 0 ? undefined : found;
+/** Moves the last kset to a free segment: behind it there is no room for the LAST kset that the log needs to go on. */
+function makeRoomAtEnd(view: PlanView, log: Log): Fix[] {
+  let last: Position | undefined;
+  walkLog(view, log.start, (_kset, place) => void (last = place));
+  const moved = last === undefined ? undefined : moveRest(view, log, last, last);
+  if (last === undefined || moved === undefined) return [];
+  return [
+    {
+      id: `continue ${textOf(last)}`,
+      codes: codesOf(view),
+      action: `move the kset ${textOf(last)} to the free segment ${moved.segment}, and lead the log there: it left no room to go on`,
+      consent: 'plain',
+      losses: [],
+      steps: moved.steps,
+    },
+  ];
 }

@@ -1,57 +1,86 @@
 /**
  * Finds the log where both tails are lost (format §2). A LAST kset leads to offset 0 of a segment, and so every
- * segment of the log but the one that it began in starts with a kset. Of all rows of ksets that start a segment
- * those count that end as a log ends; when they do not all lead to the same end, or some segment could have
- * come before the log in two ways, nothing tells which is right. Bounded: one walk per segment.
+ * segment of the log but the one that it began in starts with a kset. Each row of ksets that starts a segment may be
+ * the log. One that runs into another comes before it; of several that do not, those count that end as a log ends,
+ * and of these the one that begins with stale keys, which is what a log leaves behind its beginning: if the others
+ * are more of the log, cut off from it, they are found from there. Bounded: one walk per segment, and so many breaks.
  */
 import type { Position } from '../../engine/media/codecs.js';
 import { KSET_HEADER_BYTES } from '../../engine/media/kset.js';
-import { placeText } from '../findings.js';
 import { RunFinder, zeroBytesAt } from '../runs.js';
 import { PayloadMap } from '../payload-map.js';
-import { walkLog } from './log-walk.js';
+import { judgeKey, walkLog } from './log-walk.js';
 import type { PlanView } from './types.js';
+
+/** Breaks of one row that are gone over. */
+const BREAKS_MAX = 256;
 
 interface Row {
   readonly start: Position;
-  readonly end: Position;
   readonly segments: ReadonlySet<number>;
   readonly isProper: boolean;
+  readonly isStale: boolean;
+  readonly currentKeys: number;
 }
 
-export function findLogStart(view: PlanView): Position | undefined {
+export function findLogStart(view: PlanView): Position {
   const { chain, context } = view;
-  const rows: Row[] = [];
-  for (let segment = 0; segment < chain.length; segment++) {
-    const row = rowFrom(view, { segment, offsetBytes: 0 });
-    if (row !== undefined) rows.push(row);
-  }
-  if (rows.length === 0) {
-    const finder = new RunFinder(context, chain, { extents: new Map(), payload: new PayloadMap(context.geometry, 0) });
-    const withKsets: number[] = [];
+  const finder = new RunFinder(context, chain, { extents: new Map(), payload: new PayloadMap(context.geometry, 0) });
+  const rowsWhere = (startsWhole: boolean): Row[] => {
+    const rows: Row[] = [];
     for (let segment = 0; segment < chain.length; segment++) {
-      if (finder.nextKset(segment, 0) !== undefined) withKsets.push(segment);
+      const row = rowFrom(view, finder, segment, startsWhole);
+      if (row !== undefined) rows.push(row);
     }
-    // With its first kset broken a segment of the log begins at 0 all the same.
-    return withKsets.length > 1 ? undefined : { segment: withKsets[0] ?? 0, offsetBytes: 0 };
-  }
-  const proper = rows.filter((row) => row.isProper);
-  const candidates = proper.length > 0 ? proper : rows;
+    return rows;
+  };
+  let rows = rowsWhere(true);
+  // With its first kset broken a segment of the log begins at 0 all the same.
+  if (rows.length === 0) rows = rowsWhere(false);
   // Of two rows one of which runs into the other, the longer one counts.
-  const longest = candidates.filter(
-    (row) => !candidates.some((other) => other !== row && other.segments.has(row.start.segment)),
-  );
-  return longest.length === 1 ? longest[0].start : undefined;
+  const longest = rows.filter((row) => !rows.some((other) => other !== row && runsInto(other, row)));
+  const better = (a: Row, b: Row): number =>
+    Number(b.isProper) - Number(a.isProper) || Number(b.isStale) - Number(a.isStale) || b.currentKeys - a.currentKeys;
+  return longest.sort(better).at(0)?.start ?? { segment: 0, offsetBytes: 0 };
 }
 
-function rowFrom(view: PlanView, start: Position): Row | undefined {
-  const segments = new Set<number>([start.segment]);
+/** Two rows that run into one another are of an earlier lap each; neither comes before the other. */
+function runsInto(row: Row, other: Row): boolean {
+  return row.segments.has(other.start.segment) && !other.segments.has(row.start.segment);
+}
+
+function rowFrom(view: PlanView, finder: RunFinder, first: number, startsWhole: boolean): Row | undefined {
+  const segments = new Set<number>([first]);
+  let isStale = false;
+  let currentKeys = 0;
   let ksets = 0;
-  const { end, loops } = walkLog(view, start, (kset) => {
-    ksets++;
-    if (kset.isLast) segments.add(kset.nextSegment);
-  });
-  if (ksets === 0 || loops || placeText(end.segment, end.offsetBytes) === placeText(start.segment, 0)) return undefined;
-  const isProper = zeroBytesAt(view.context, view.chain, end, KSET_HEADER_BYTES) === KSET_HEADER_BYTES;
-  return { start, end, segments, isProper };
+  let at: Position = { segment: first, offsetBytes: 0 };
+  for (let breaks = 0; breaks < BREAKS_MAX; breaks++) {
+    const seen = currentKeys;
+    let isStaleHere = false;
+    const { end, loops } = walkLog(view, at, (kset) => {
+      ksets++;
+      if (kset.isLast) segments.add(kset.nextSegment);
+      for (let index = 0; index < kset.keyCount; index++) {
+        const verdict = judgeKey(view, kset, index);
+        if (verdict === 'stale') isStaleHere = true;
+        else if (verdict === 'current') currentKeys++;
+      }
+      // Behind a break only what is of this log goes on with it.
+      return breaks === 0 || !isStaleHere;
+    });
+    if (loops || (startsWhole && ksets === 0)) return undefined;
+    if (breaks === 0) isStale = isStaleHere;
+    else if (isStaleHere) return { start: startOf(first), segments, isProper: false, isStale, currentKeys: seen };
+    const isProper = ksets > 0 && zeroBytesAt(view.context, view.chain, end, KSET_HEADER_BYTES) === KSET_HEADER_BYTES;
+    const next = isProper ? undefined : finder.nextKset(end.segment, end.offsetBytes + 8);
+    if (next === undefined)
+      return ksets > 0 ? { start: startOf(first), segments, isProper, isStale, currentKeys } : undefined;
+    at = { segment: end.segment, offsetBytes: next };
+  }
+  return undefined;
+}
+
+function startOf(segment: number): Position {
+  return { segment, offsetBytes: 0 };
 }

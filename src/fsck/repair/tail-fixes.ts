@@ -145,9 +145,8 @@ function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
     return [moveTail(view, 'key_tail', dirtyTail, codes, { assumed })];
   }
   const found = findLogStart(view);
-  if (found === undefined) return [];
   const { start, passed } = behindStaleKeys(view, found);
-  const assumed = `the log is the one row of ksets that ends as a log ends, from behind its last stale key on`;
+  const assumed = 'the log is the row of ksets that ends as a log ends, from behind its last stale key on';
   // dirty_tail first: with a key_tail that is good it could be taken for a place before it.
   return [
     moveTail(view, 'dirty_tail', start, ['DIRTY_TAIL_LOST'], { assumed: 'everything counts as dirty' }),
@@ -158,35 +157,44 @@ function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
   ];
 }
 
-/** What ksets in segments that the log found does not go through name: they may have come before it. */
+/** What is named in segments that the log found does not go through: it may have come before that. */
 function lossElsewhere(view: PlanView, found: Position): Loss[] {
   const { chain, context } = view;
   const segments = new Map([[found.segment, true]]);
   walkLog(view, found, (kset) => {
     if (kset.isLast) segments.set(kset.nextSegment, true);
   });
-  const finder = new RunFinder(context, chain, { extents: segments, payload: new PayloadMap(context.geometry, 0) });
+  const payload = new PayloadMap(context.geometry, 0);
+  const finder = new RunFinder(context, chain, { extents: segments, payload });
   const ranges: ByteRange[] = [];
   for (let segment = 0; segment < chain.length; segment++) {
-    if (segments.has(segment) || !finder.hasMagicAtStart(segment)) continue;
-    let offsetBytes = finder.nextKset(segment, 0);
-    for (let steps = 0; offsetBytes !== undefined && steps < context.geometry.segmentDataBytes; steps++) {
-      let next = offsetBytes;
-      walkLog(view, { segment, offsetBytes }, (kset, place) => {
-        if (place.segment !== segment) return false;
-        for (let index = 0; index < kset.keyCount; index++) {
-          if (judgeKey(view, kset, index) === 'current') ranges.push(keyRange(kset, index));
-        }
-        next = place.offsetBytes + kset.lengthBytes;
-        return true;
-      });
-      offsetBytes = finder.nextKset(segment, next);
-    }
+    if (!segments.has(segment)) ranges.push(...namedInSegment(view, finder, segment, payload));
   }
   const left = subtractRanges(ranges, coveredFrom(view, found));
   if (left.length === 0) return [];
   const reason = 'ksets lie in segments that nothing leads to; they may have come before the log that was found';
   return [{ kind: 'perhaps-lost', where: 'key_tail', reason, ranges: left, mayBeMore: true }];
+}
+
+/** What the ksets of a segment name, and what is named between them, where it starts with one or the rest of one. */
+function namedInSegment(view: PlanView, finder: RunFinder, segment: number, payload: PayloadMap): ByteRange[] {
+  const ranges = namedRanges(view, payload, { segment, offsetBytes: 0 });
+  if (ranges.length === 0 && !finder.hasMagicAtStart(segment)) return [];
+  let offsetBytes: number | undefined = 0;
+  for (let steps = 0; offsetBytes !== undefined && steps < view.context.geometry.segmentDataBytes; steps++) {
+    let behind: number = offsetBytes;
+    walkLog(view, { segment, offsetBytes }, (kset, place) => {
+      if (place.segment !== segment) return false;
+      for (let index = 0; index < kset.keyCount; index++) {
+        if (judgeKey(view, kset, index) === 'current') ranges.push(keyRange(kset, index));
+      }
+      behind = place.offsetBytes + kset.lengthBytes;
+      return true;
+    });
+    ranges.push(...namedRanges(view, payload, { segment, offsetBytes: behind }));
+    offsetBytes = finder.nextKset(segment, behind + 8);
+  }
+  return ranges;
 }
 
 /** What is given up with ksets that stale keys show to be collected: nothing, unless a generation is wrong. */
@@ -202,7 +210,7 @@ function lossBeyondEnd(view: PlanView): Loss[] {
   const { header, log } = view;
   if (log === undefined || header.dirtyTail === undefined || !hasFinding(view, 'DIRTY_TAIL_NOT_IN_LOG')) return [];
   const { end } = log.facts;
-  const ranges = mergeRanges(namedRanges(view, log, end));
+  const ranges = mergeRanges(namedRanges(view, log.facts.payload, end));
   const place = placeText(header.dirtyTail.segment, header.dirtyTail.offsetBytes);
   const reason = `dirty_tail says that the log went on to ${place}; if it did, what it said from there on is gone`;
   const where = `kset ${placeText(end.segment, end.offsetBytes)}`;

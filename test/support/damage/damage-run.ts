@@ -87,14 +87,22 @@ async function judge(subject: Subject, device: Overlay, dropCorrupt: boolean, ru
     return;
   }
   const undo = new UndoInMemory();
-  const result = await repairOverlay(device, subject.shape, undo, { dropCorrupt });
+  let result = await repairOverlay(device, subject.shape, undo, { dropCorrupt });
   run.left = codesOf(result.after);
+  const declined = !result.after.clean && result.declined.length > 0;
+  let made = result.made;
+  if (declined) {
+    result = await repairOverlay(device, subject.shape, undo, { dropCorrupt: true });
+    made = [...made, ...result.made];
+  }
   if (result.after.clean) {
-    const losses = result.made.flatMap((fix) => fix.losses);
+    const losses = made.flatMap((fix) => fix.losses);
     const moved = movedKsets(subject, damaged, device);
     const more = moved.length > 0 || losses.some((loss) => loss.mayBeMore) ? damagedKeys(subject, damaged) : [];
-    run.outcome = losses.length > 0 ? 'listed' : 'repaired';
-    run.failure = unexpected(subject, device, [...silent, ...gone, ...moved, ...listedRanges(result.made), ...more]);
+    run.outcome = declined ? 'declined' : losses.length > 0 ? 'listed' : 'repaired';
+    run.failure = unexpected(subject, device, [...silent, ...gone, ...moved, ...listedRanges(made), ...more]);
+  } else {
+    run.failure = `no repair is offered for ${codesOf(result.after).join(', ')}`;
   }
   undo.apply(device);
   if (device.differences(damaged).length > 0) run.failure ||= 'the undo does not take it back';
