@@ -61,12 +61,16 @@ function checkCommand(config: Config, args: readonly string[]): string {
     }
     return 'pcache --help';
   }
-  if (config.findCommand(name) === undefined) {
-    const nearest = nearestName(name, config.commandIDs);
-    const remedy = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
-    throw new PcacheError('USAGE', `'${name}' is not a command${remedy}`);
-  }
-  return `pcache ${name} --help`;
+  if (config.findCommand(name) !== undefined) return `pcache ${name} --help`;
+  const [, verb] = args;
+  const isTopic = config.findTopic(name) !== undefined;
+  if (isTopic && (verb === undefined || verb === '--help')) return `pcache ${name} --help`;
+  const called = isTopic ? `${name} ${verb}` : name;
+  const known = config.commandIDs.map((id) => id.replaceAll(':', ' '));
+  if (isTopic && known.includes(called)) return `pcache ${called} --help`;
+  const nearest = nearestName(called, known);
+  const remedy = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
+  throw new PcacheError('USAGE', `'${called}' is not a command${remedy}`);
 }
 
 /** Takes the streams' error events from oclif, which would rethrow anything but EPIPE as a crash. */

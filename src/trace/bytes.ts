@@ -48,9 +48,10 @@ class FileSource implements ByteSource {
   }
 }
 
-export async function openFileSource(path: string): Promise<ByteSource> {
+/** @param name what to call it, if not by its path */
+export async function openFileSource(path: string, name = path): Promise<ByteSource> {
   try {
-    return new FileSource(path, await open(path, 'r'));
+    return new FileSource(name, await open(path, 'r'));
   } catch (error) {
     throw fromSystemError(error, path, READING);
   }

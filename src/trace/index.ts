@@ -1,10 +1,13 @@
 /** The trace readers' public face; what they do is in the files named here. */
 export { findTraceFiles, isReadableOnce, STDIN_PATH } from './files.js';
 export type { TraceFiles } from './files.js';
+export { describeTrace } from './info.js';
+export type { InfoObserver, TraceInfo } from './info.js';
 export { openTrace, TraceReader } from './reader.js';
+export { traceReport } from './report.js';
 export { scanTrace } from './scan.js';
 export type { TraceFootprint } from './scan.js';
-export { spoolStdin } from './spool.js';
+export { spoolStdin, withReadableTrace } from './spool.js';
 export { makeBatch, TRACE_FORMATS, TraceFlag, TraceOp } from './types.js';
 export type {
   DeviceBatch,

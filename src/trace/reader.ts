@@ -40,8 +40,8 @@ export async function openTrace(path: string, options: TraceOptions): Promise<Tr
   }
   const { paths, warnings } = await findTraceFiles(path);
   return openSources(
-    path,
-    paths.map((file) => () => openFileSource(file)),
+    options.name ?? path,
+    paths.map((file) => () => openFileSource(file, paths.length === 1 ? options.name : undefined)),
     warnings,
     options,
   );

@@ -2,11 +2,39 @@
  * Keeps what can be read only once in a file, for a replay that needs two passes. As it came, packed or not:
  * the file is recognised by its content like any other.
  */
-import { open, rm } from 'node:fs/promises';
+import { createReadStream } from 'node:fs';
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fromSystemError } from '../engine/errors.js';
 import { StreamSource } from './bytes.js';
+import { isReadableOnce, STDIN_PATH } from './files.js';
 
 const PIECE_BYTES = 256 * 1024;
+
+/**
+ * Calls `body` with a path that can be read more than once: TRACE itself, or a copy of it that is gone afterwards.
+ * @param stdin what `-` reads
+ * @param body gets the path, and what to call the trace in messages if not so
+ */
+export async function withReadableTrace<T>(
+  trace: string,
+  stdin: NodeJS.ReadableStream,
+  body: (path: string, name: string | undefined) => Promise<T>,
+): Promise<T> {
+  if (!(await isReadableOnce(trace))) return body(trace, undefined);
+  const stream = trace === STDIN_PATH ? stdin : createReadStream(trace);
+  const folder = await mkdtemp(join(tmpdir(), 'pcache-trace-')).catch((error: unknown) => {
+    throw fromSystemError(error, tmpdir(), 'making a copy of the trace');
+  });
+  try {
+    const path = join(folder, 'trace');
+    await spoolStdin(stream, path);
+    return await body(path, trace === STDIN_PATH ? 'standard input' : trace);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
 
 /**
  * Copies `stream` to the new file `path`, readable by its owner alone, which the caller removes after use; one

@@ -1,0 +1,210 @@
+/**
+ * What is in a trace as sections of named quantities: what to show and in what order. How it looks is the output
+ * layer's.
+ */
+import { OPS } from './info.js';
+import type { OpInfo, TraceInfo, TraceInterval } from './info.js';
+
+type Quantity =
+  | { readonly kind: 'text'; readonly value: string }
+  | { readonly kind: 'count' | 'bytes' | 'duration-ns' | 'bytes-per-second' | 'per-second'; readonly value: number }
+  | { readonly kind: 'ratio'; readonly part: number; readonly whole: number }
+  | { readonly kind: 'series'; readonly values: readonly number[] };
+
+interface Row {
+  readonly name: string;
+  readonly values: readonly Quantity[];
+}
+
+interface Section {
+  readonly title: string;
+  readonly head?: readonly string[];
+  readonly rows: readonly Row[];
+}
+
+/** Of many devices so many are shown. */
+const DEVICES_SHOWN = 10;
+
+const text = (value: string): Quantity => ({ kind: 'text', value });
+const count = (value: number): Quantity => ({ kind: 'count', value });
+const bytes = (value: number | null): Quantity => (value === null ? text('-') : { kind: 'bytes', value });
+const duration = (value: number): Quantity => ({ kind: 'duration-ns', value });
+const ratio = (part: number, whole: number): Quantity => ({ kind: 'ratio', part, whole });
+const series = (values: readonly number[]): Quantity => ({ kind: 'series', values });
+
+export function traceReport(info: TraceInfo): Section[] {
+  return [
+    traceSection(info),
+    ...(info.devices.length > 1 ? [deviceSection(info)] : []),
+    requestSection(info),
+    sizeSection(info),
+    footprintSection(info),
+    timeSection(info),
+    ...passedOverSection(info),
+  ];
+}
+
+function traceSection(info: TraceInfo): Section {
+  const { name, format, durationNs, requests, devices, interArrival } = info;
+  const rows: Row[] = [
+    { name: 'trace', values: [text(name), text(format)] },
+    { name: 'requests', values: [count(requests)] },
+    { name: 'duration', values: [duration(durationNs)] },
+  ];
+  if (durationNs > 0)
+    rows.push({ name: 'rate', values: [{ kind: 'per-second', value: requests / (durationNs / 1e9) }] });
+  if (devices.length === 1 && devices[0].name !== '') rows.push({ name: 'device', values: [text(devices[0].name)] });
+  if (devices.length > 1) rows.push({ name: 'devices', values: [count(devices.length)] });
+  if (interArrival !== null && durationNs > 0) {
+    const { meanNs, p50Ns, p90Ns, p99Ns, maxNs } = interArrival;
+    const named: [string, number][] = [
+      ['mean', meanNs],
+      ['p50', p50Ns],
+      ['p90', p90Ns],
+      ['p99', p99Ns],
+      ['max', maxNs],
+    ];
+    rows.push({ name: 'from one to the next', values: named.flatMap(([label, ns]) => [text(label), duration(ns)]) });
+  }
+  return { title: 'Trace', rows };
+}
+
+function deviceSection({ devices, requests }: TraceInfo): Section {
+  const rows = devices.slice(0, DEVICES_SHOWN).map((device) => ({
+    name: device.name === '' ? '(no name)' : device.name,
+    values: [count(device.requests), ratio(device.requests, requests)],
+  }));
+  const others = devices.slice(DEVICES_SHOWN);
+  if (others.length > 0) {
+    const rest = others.reduce((sum, device) => sum + device.requests, 0);
+    rows.push({ name: `${others.length} more`, values: [count(rest), ratio(rest, requests)] });
+  }
+  return {
+    title: 'Devices (everything below is of all of them; --device takes one)',
+    head: ['', 'requests', ''],
+    rows,
+  };
+}
+
+function requestSection({ operations, requests }: TraceInfo): Section {
+  const titles = { read: 'reads', write: 'writes', flush: 'flushes', discard: 'discards' } as const;
+  const row = (name: string, op: OpInfo): Row => ({
+    name,
+    values: [
+      count(op.requests),
+      ratio(op.requests, requests),
+      ...(op.requests === 0 || op.maxBytes === 0
+        ? []
+        : [
+            bytes(op.bytes),
+            bytes(op.meanBytes === null ? null : Math.round(op.meanBytes)),
+            bytes(op.minBytes),
+            bytes(op.maxBytes),
+            ratio(op.aligned, op.requests),
+            ratio(op.sequential, op.requests),
+            ratio(op.inStreams, op.requests),
+          ]),
+    ],
+  });
+  return {
+    title: 'Requests',
+    head: ['', 'requests', 'share', 'bytes', 'mean', 'min', 'max', '4 KiB-aligned', 'sequential', 'in 32 streams'],
+    rows: OPS.map((name) => row(titles[name], operations[name])),
+  };
+}
+
+function sizeSection({ sizes, operations }: TraceInfo): Section {
+  const discards = operations.discard.requests > 0;
+  return {
+    title: 'Sizes (from, up to below the next)',
+    head: ['', 'reads', '', 'writes', '', ...(discards ? ['discards', ''] : [])],
+    rows: sizes.map(({ fromBytes, ...of }) => ({
+      name: fromBytes === 0 ? 'below 1 KiB' : sizeName(fromBytes),
+      values: [
+        count(of.reads),
+        ratio(of.reads, operations.read.requests),
+        count(of.writes),
+        ratio(of.writes, operations.write.requests),
+        ...(discards ? [count(of.discards), ratio(of.discards, operations.discard.requests)] : []),
+      ],
+    })),
+  };
+}
+
+/** Of a power of two. */
+function sizeName(sizeBytes: number): string {
+  const [unit, name] =
+    sizeBytes < 2 ** 20 ? [2 ** 10, 'KiB'] : sizeBytes < 2 ** 30 ? [2 ** 20, 'MiB'] : [2 ** 30, 'GiB'];
+  return `${sizeBytes / unit} ${name}`;
+}
+
+function footprintSection({ footprint }: TraceInfo): Section {
+  const share = (part: number | null): Quantity => (part === null ? text('-') : ratio(part, 1));
+  return {
+    title: 'Footprint (blocks of 4 KiB)',
+    rows: [
+      { name: 'reaches to', values: [bytes(footprint.endBytes)] },
+      {
+        name: 'touched',
+        values: footprint.uniqueBytes === null ? [text('spread too far to tell')] : [bytes(footprint.uniqueBytes)],
+      },
+      { name: 'read', values: [bytes(footprint.uniqueReadBytes)] },
+      { name: 'written', values: [bytes(footprint.uniqueWriteBytes)] },
+      { name: 'reads of what was touched before', values: [share(footprint.readAgainRatio)] },
+      { name: 'writes of what was written before', values: [share(footprint.writtenAgainRatio)] },
+    ],
+  };
+}
+
+function timeSection({ overTime, durationNs }: TraceInfo): Section {
+  const { by, intervals } = overTime;
+  const line = (name: string, of: (interval: TraceInterval) => number, peak: (most: number) => Quantity): Row => {
+    const values = intervals.map(of);
+    return { name, values: [series(values), text('at most'), peak(values.reduce((a, b) => Math.max(a, b), 0))] };
+  };
+  const total = ({ requests }: TraceInterval): number =>
+    requests.read + requests.write + requests.flush + requests.discard;
+  const readShare = ({ requests: { read, write } }: TraceInterval): number =>
+    read + write === 0 ? Number.NaN : read / (read + write);
+  const shares = intervals.map(readShare);
+  const rows = [
+    line('requests', total, count),
+    line('read', ({ readBytes }) => readBytes, bytes),
+    line('written', ({ writeBytes }) => writeBytes, bytes),
+    { name: 'reads of reads and writes', values: [series(shares), text('at most'), ratio(most(shares), 1)] },
+  ];
+  if (intervals.every(({ workingSetBytes }) => workingSetBytes !== null)) {
+    rows.push(line('working set', ({ workingSetBytes }) => workingSetBytes ?? 0, bytes));
+    rows.push(line('footprint so far', ({ footprintBytes }) => footprintBytes ?? 0, bytes));
+  }
+  const title = by === 'time' ? 'Over time' : 'From first to last (all requests have the same time)';
+  const interval: Row = { name: 'one interval', values: [duration(durationNs / intervals.length)] };
+  return { title, rows: by === 'time' ? [interval, ...rows] : rows };
+}
+
+function most(values: readonly number[]): number {
+  return values.reduce((a, b) => (b > a ? b : a), 0);
+}
+
+/** What the reader met beside requests; nothing is said of what it did not meet. */
+function passedOverSection({ counts, action }: TraceInfo): Section[] {
+  const names: [string, string][] = [
+    ['records', 'records in all'],
+    ['otherActions', `events other than ${action}`],
+    ['notify', 'notes'],
+    ['otherDevices', 'requests of other devices'],
+    ['passthrough', 'commands that neither read nor write'],
+    ['skippedZeroLength', 'requests without length'],
+    ['malformed', 'malformed'],
+    ['truncated', 'files cut short'],
+    ['widened', 'widened to sectors'],
+    ['outOfOrder', 'too late to be put in order'],
+    ['failed', 'completed with an error'],
+    ['preflushes', 'writes with a flush before'],
+    ['fuas', 'writes with FUA'],
+  ];
+  const rows = names
+    .filter(([key]) => (counts[key] ?? 0) > 0)
+    .map(([key, name]) => ({ name, values: [count(counts[key])] }));
+  return [{ title: 'Records', rows }];
+}
