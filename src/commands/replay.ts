@@ -1,9 +1,12 @@
 /** `pcache replay`: runs a block trace through the cache. */
 import { Args, Flags } from '@oclif/core';
+import { curve } from '../curve/curve.js';
+import type { CurveResult } from '../curve/result.js';
 import { ExitStatus } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
-import { modeFlag, sizeFlag, speedFlag } from '../output/flags.js';
+import { renderCurve } from '../output/curve-report.js';
+import { cacheSizesFlag, lruFlag, modeFlag, sizeFlag, speedFlag } from '../output/flags.js';
 import { renderReport } from '../output/report.js';
 import { replay, type ReplayObserver, type ReplayOptions, type TraceChoice } from '../replay/replay.js';
 import { replayReport } from '../replay/report.js';
@@ -16,6 +19,9 @@ const PHASES = {
   drain: { label: 'writing back', unit: 'count', noun: 'keys' },
   compare: { label: 'comparing', unit: 'bytes' },
 } as const;
+
+/** What goes with real devices, or with one size only. */
+const NOT_WITH_SIZES = ['cache', 'backing', 'cache-size', 'backing-size', 'speed', 'verify', 'verify-reads', 'force'];
 
 export default class Replay extends PcacheCommand {
   static override summary = 'Replay a block trace through the cache and report what it did.';
@@ -37,6 +43,10 @@ Discards are counted and skipped, since dm-pcache has none.`;
     {
       description: 'The same at a multiple of the speed, without a byte of payload.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --cache-size 1GiB --simulate',
+    },
+    {
+      description: 'How large a cache is worth it? Many sizes at once, simulated, beside an ideal LRU.',
+      command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --sizes 512MiB,1GiB,4GiB',
     },
     {
       description: 'Straight from blktrace, for a script.',
@@ -91,6 +101,21 @@ Discards are counted and skipped, since dm-pcache has none.`;
       description: 'of --simulate: size of the backing device; the trace is then read once, as it comes',
       dependsOn: ['simulate'],
     }),
+    'sizes': cacheSizesFlag({
+      description: 'simulate caches of these sizes at once, beside the LRU curve of the trace',
+      exclusive: ['curve', ...NOT_WITH_SIZES],
+    }),
+    'curve': Flags.boolean({
+      description: 'as --sizes, from 512MiB doubling until the trace fits, and once more',
+      default: false,
+      exclusive: NOT_WITH_SIZES,
+    }),
+    'lru': lruFlag({
+      description: 'how the LRU curve is made; auto is exact unless the trace touches more than 64 GiB',
+      default: 'auto',
+      defaultHelp: () => Promise.resolve('auto'),
+      relationships: [{ type: 'some', flags: ['sizes', 'curve'] }],
+    }),
     'action': Flags.string({
       description: 'which events of the trace are the requests',
       options: ['queue', 'issue', 'complete'] as const,
@@ -111,7 +136,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
     }),
   };
 
-  async run(): Promise<ReplayResult> {
+  async run(): Promise<ReplayResult | CurveResult> {
     const { args, flags } = await this.parse(Replay);
     const choice: TraceChoice = {
       trace: args.trace,
@@ -127,6 +152,12 @@ Discards are counted and skipped, since dm-pcache has none.`;
       gcPercent: flags['gc-percent'],
       mode: flags.mode,
     };
+    if (flags.curve || flags.sizes) {
+      const { sizes: sizesBytes, lru } = flags;
+      const result = await this.work((observer) => curve({ ...choice, ...cache, sizesBytes, lru }, observer));
+      this.print(renderCurve(result, (title) => this.style.bold(title)));
+      return result;
+    }
     const result = await this.work((observer) => {
       if (flags.simulate) {
         return runSimulation({ ...choice, ...cache, backingBytes: flags['backing-size'] }, observer);
@@ -152,7 +183,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
     return result;
   }
 
-  private async work(body: (observer: ReplayObserver) => Promise<ReplayResult>): Promise<ReplayResult> {
+  private async work<Result>(body: (observer: ReplayObserver) => Promise<Result>): Promise<Result> {
     let progress = this.progress({ label: 'starting', unit: 'count' });
     let release = () => {};
     try {

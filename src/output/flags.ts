@@ -1,8 +1,11 @@
 /** Flag kinds that several commands share. */
 import { Flags } from '@oclif/core';
+import type { LruChoice } from '../curve/curve.js';
+import { DEFAULT_SAMPLING } from '../curve/lru-sampled.js';
 import { PcacheError } from '../engine/errors.js';
 import { CACHE_MODES, type CacheMode } from '../engine/media/codecs.js';
-import { parseRange, parseSize, type ByteRange } from './units.js';
+import { MIN_DEVICE_BYTES } from '../engine/media/geometry.js';
+import { formatBytes, parseRange, parseSize, type ByteRange } from './units.js';
 
 /** A number of bytes, as `parseSize` takes it. */
 export const sizeFlag = Flags.custom<number>({ parse: (text) => Promise.resolve(parseSize(text)), helpValue: 'SIZE' });
@@ -35,5 +38,45 @@ export const speedFlag = Flags.custom<number>({
     const speed = factor ? Number(factor[1]) : 0;
     if (!(speed > 0)) return Promise.reject(new PcacheError('USAGE', `'${text}' is not a speed; ${SPEED_ACCEPTED}`));
     return Promise.resolve(speed);
+  },
+});
+
+/** Sizes of cache devices, rising: `512MiB,1GiB,2GiB`. */
+export const cacheSizesFlag = Flags.custom<number[]>({
+  helpValue: 'SIZE,SIZE,…',
+  parse: (text) => {
+    const refuse = (message: string) => Promise.reject(new PcacheError('USAGE', message));
+    const sizes = text.split(',').map(parseSize);
+    for (const [i, size] of sizes.entries()) {
+      if (size < MIN_DEVICE_BYTES) {
+        return refuse(
+          `${formatBytes(size, { exact: true })} is too small; dm-pcache takes ${formatBytes(MIN_DEVICE_BYTES)} or more`,
+        );
+      }
+      if (i > 0 && size <= sizes[i - 1]) {
+        return refuse(
+          `${formatBytes(size)} after ${formatBytes(sizes[i - 1])}; give each size once, the smallest first`,
+        );
+      }
+    }
+    return Promise.resolve(sizes);
+  },
+});
+
+const LRU_ACCEPTED = 'give auto, exact, sampled, a share of the blocks to sample such as 1%, or none';
+
+/** How the LRU curve is made. */
+export const lruFlag = Flags.custom<LruChoice>({
+  helpValue: 'auto|exact|sampled|N%|none',
+  parse: (text) => {
+    if (text === 'auto' || text === 'none') return Promise.resolve(text);
+    if (text === 'exact') return Promise.resolve({ kind: 'exact' });
+    if (text === 'sampled') return Promise.resolve(DEFAULT_SAMPLING);
+    const percent = /^(\d+(?:\.\d+)?)%$/.exec(text);
+    const rate = percent ? Number(percent[1]) / 100 : 0;
+    if (!(rate > 0 && rate <= 1)) {
+      return Promise.reject(new PcacheError('USAGE', `'${text}' is not a way to make an LRU curve; ${LRU_ACCEPTED}`));
+    }
+    return Promise.resolve({ kind: 'fixed-rate', rate });
   },
 });

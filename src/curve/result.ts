@@ -1,0 +1,86 @@
+/** What `--sizes` and `--curve` find, as one plain object: the JSON of the command (docs/curve.md), and what is shown. */
+import type { ReplayResult } from '../replay/result.js';
+import type { LruCurve } from './lru-curve.js';
+import { dataBytesOf } from './sizes.js';
+
+/** What a cache of one size did with the trace. Ratios are 0 to 1, null where there was nothing. */
+export interface CurvePoint {
+  /** Size of the cache device. */
+  readonly cacheBytes: number;
+  readonly segments: number;
+  /** Of it, what payload and log may use: the size of LRU that it is compared with. */
+  readonly dataBytes: number;
+  /** Of reads. */
+  readonly hitRatio: number | null;
+  readonly hitRatioByBytes: number | null;
+  readonly missRatio: number | null;
+  readonly missRatioByBytes: number | null;
+  readonly readHits: number;
+  readonly readHitBytes: number;
+  /** Written to the backing device, all that was dirty at the end included. */
+  readonly backingWriteBytes: number;
+  /** That, for each byte of the writes. */
+  readonly writeAmplification: number | null;
+  /** The most that was dirty whenever it was looked, which is some hundred times over the trace. */
+  readonly dirtyPeakBytes: number;
+  readonly gcSegmentsFreed: number;
+  readonly segmentsPeak: number;
+  /** Requests that had to wait for a free segment. */
+  readonly waitedForRoom: number;
+  /** Nothing was ever dropped to make room: more could not hit more. */
+  readonly holdsAll: boolean;
+  readonly elapsedNs: number;
+}
+
+export interface CurveResult {
+  readonly trace: ReplayResult['trace'] & { readonly loops: number };
+  readonly cache: { readonly mode: string; readonly dataCrc: boolean; readonly gcPercent: number };
+  /** What was replayed, the same at every size. */
+  readonly requests: {
+    readonly total: number;
+    readonly reads: number;
+    readonly readBytes: number;
+    readonly writes: number;
+    readonly writeBytes: number;
+    readonly flushes: number;
+    readonly discardsSkipped: number;
+  } | null;
+  readonly threads: number;
+  readonly elapsedNs: number;
+  /** By rising size; those that an interrupt kept from their end are missing. */
+  readonly curve: readonly CurvePoint[];
+  readonly lru: LruCurve | null;
+  readonly interrupted: boolean;
+}
+
+export function describePoint(result: ReplayResult): CurvePoint {
+  const { requests, devices, writeback, gc, segments } = result;
+  const { hitRatioByRequests: hitRatio, hitRatioByBytes, writeBytes } = requests;
+  const past = devices.mode === 'writethrough' ? writeBytes : requests.directWriteBytes;
+  const backingWriteBytes = writeback.bytes + past;
+  return {
+    cacheBytes: devices.cacheBytes,
+    segments: devices.segments,
+    dataBytes: dataBytesOf(devices.cacheBytes),
+    hitRatio,
+    hitRatioByBytes,
+    missRatio: hitRatio === null ? null : 1 - hitRatio,
+    missRatioByBytes: hitRatioByBytes === null ? null : 1 - hitRatioByBytes,
+    readHits: requests.readHits,
+    readHitBytes: requests.readHitBytes,
+    backingWriteBytes,
+    writeAmplification: writeBytes === 0 ? null : backingWriteBytes / writeBytes,
+    dirtyPeakBytes: result.timeline.dirtyPeakBytes,
+    gcSegmentsFreed: gc.segmentsFreed,
+    segmentsPeak: segments.usedPeak,
+    waitedForRoom: requests.waitedForRoom,
+    // One segment is kept back for the log: with all others in use a fill may have found no room.
+    holdsAll: gc.segmentsFreed === 0 && requests.waitedForRoom === 0 && segments.usedPeak < devices.segments - 1,
+    elapsedNs: result.elapsedNs,
+  };
+}
+
+export function describeRequests({ requests }: ReplayResult): CurveResult['requests'] {
+  const { total, reads, readBytes, writes, writeBytes, flushes, discardsSkipped } = requests;
+  return { total, reads, readBytes, writes, writeBytes, flushes, discardsSkipped };
+}

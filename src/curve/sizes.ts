@@ -1,0 +1,41 @@
+/** Which sizes a curve has: those of caches when the user names none, and those of the LRU reference. Pure. */
+import { KERNEL_GEOMETRY, MIN_DEVICE_BYTES, MAX_SEGMENTS, segmentCountFor } from '../engine/media/geometry.js';
+import { LRU_BLOCK_BYTES } from './lru-curve.js';
+
+/** The LRU curve reaches so many doublings down from the footprint, with so many sizes in each. */
+const LRU_OCTAVES = 12;
+const LRU_PER_OCTAVE = 4;
+
+/** What a cache device of that size has for payload and log, bytes. */
+export function dataBytesOf(cacheBytes: number): number {
+  return segmentCountFor(KERNEL_GEOMETRY, cacheBytes) * KERNEL_GEOMETRY.segmentDataBytes;
+}
+
+/**
+ * Sizes for `--curve`: doubling from the smallest that there is until the trace's footprint fits, and one more.
+ * @param footprintBytes all blocks of the trace; where that is not known, how far it reaches
+ */
+export function chooseSizes(footprintBytes: number): number[] {
+  const sizes = [MIN_DEVICE_BYTES];
+  let last = MIN_DEVICE_BYTES;
+  while (dataBytesOf(last) < footprintBytes && segmentCountFor(KERNEL_GEOMETRY, last) < MAX_SEGMENTS) {
+    sizes.push((last *= 2));
+  }
+  return [...sizes, 2 * last];
+}
+
+/**
+ * Sizes of the LRU curve: the data areas of the caches, and steps from far below the footprint up to where it fits.
+ * @param footprintBytes undefined when not known
+ * @returns rising multiples of 4 KiB
+ */
+export function lruSizes(cacheSizes: readonly number[], footprintBytes: number | undefined): number[] {
+  const ofCaches = cacheSizes.map(dataBytesOf);
+  const top = 2 ** Math.ceil(Math.log2(Math.max(footprintBytes ?? Math.max(...ofCaches), LRU_BLOCK_BYTES)));
+  const sizes = new Set(ofCaches);
+  for (let step = 0; step <= LRU_OCTAVES * LRU_PER_OCTAVE; step++) {
+    const blocks = Math.round(top / 2 ** (step / LRU_PER_OCTAVE) / LRU_BLOCK_BYTES);
+    if (blocks > 0) sizes.add(blocks * LRU_BLOCK_BYTES);
+  }
+  return [...sizes].sort((a, b) => a - b);
+}

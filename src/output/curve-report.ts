@@ -1,0 +1,163 @@
+/** Shows the curve of a trace: what caches of several sizes did with it, beside an ideal LRU of the same size. Pure. */
+import type { LruCurve, LruPoint, Share } from '../curve/lru-curve.js';
+import type { CurvePoint, CurveResult } from '../curve/result.js';
+import { drawChart } from './line-chart.js';
+import { renderFields, renderTable } from './table.js';
+import { formatBytes, formatCount, formatDuration, formatPercent } from './units.js';
+
+/** Rows of the LRU curve that are shown; the JSON has all. */
+const LRU_ROWS = 13;
+
+export function renderCurve(result: CurveResult, heading: (title: string) => string): string {
+  const sections = [`${heading('Curve')}\n${renderSummary(result)}`];
+  if (result.curve.length > 0) sections.push(`${heading('dm-pcache')}\n${renderCaches(result)}${notes(result)}`);
+  if (result.lru) sections.push(`${heading('LRU, for comparison')}\n${renderLru(result.lru)}`);
+  const chart = renderChart(result);
+  if (chart !== '') sections.push(`${heading('Hit ratio of reads, by bytes')}\n${chart}`);
+  return sections.join('\n');
+}
+
+function indented(text: string): string {
+  return text.replace(/^(?=.)/gm, '  ');
+}
+
+function renderSummary({ trace, cache, requests, threads, elapsedNs, curve, interrupted }: CurveResult): string {
+  const passes = trace.loops > 1 ? `, ${formatCount(trace.loops)} times over` : '';
+  const fields: [string, string][] = [
+    ['trace', `${trace.name}  ${trace.format}${passes}`],
+    ['events replayed', trace.action],
+  ];
+  if (requests) {
+    fields.push(
+      ['reads', `${formatCount(requests.reads)}, ${formatBytes(requests.readBytes)}`],
+      ['writes', `${formatCount(requests.writes)}, ${formatBytes(requests.writeBytes)}`],
+      ['flushes', formatCount(requests.flushes)],
+    );
+  }
+  if (trace.uniqueBytes !== undefined) fields.push(['footprint', `${formatBytes(trace.uniqueBytes)} in 4 KiB blocks`]);
+  fields.push(
+    ['cache', `${cache.mode}  data_crc ${cache.dataCrc ? 'on' : 'off'}  gc_percent ${cache.gcPercent}`],
+    ['simulated', `${count(curve.length, 'size')} in ${formatDuration(elapsedNs)}, ${count(threads, 'thread')}`],
+  );
+  if (interrupted) fields.push(['interrupted', 'what was not done by then is missing']);
+  return indented(renderFields(fields));
+}
+
+function count(number: number, noun: string): string {
+  return `${formatCount(number)} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+/** `12.3%`, with its error where it has one: `12.3% ± 0.4`. */
+function showShare(share: Share | null): string {
+  if (share === null) return '-';
+  const percent = formatPercent(share.ratio, 1);
+  return share.error === 0 ? percent : `${percent} ± ${(share.error * 100).toFixed(1)}`;
+}
+
+function ratio(value: number | null): string {
+  return value === null ? '-' : formatPercent(value, 1);
+}
+
+function renderCaches({ curve, lru }: CurveResult): string {
+  const points = new Map((lru?.points ?? []).map((point) => [point.cacheBytes, point]));
+  const byRequests = lru !== null && lru.method === 'exact';
+  const head = ['size', 'data area', 'hit ratio'];
+  if (byRequests) head.push('LRU');
+  head.push('by bytes');
+  if (lru) head.push('LRU');
+  head.push('written back', 'of writes', 'dirty peak', 'freed by GC', 'waits for room');
+  const rows = curve.map((point) => [
+    formatBytes(point.cacheBytes),
+    formatBytes(point.dataBytes),
+    ratio(point.hitRatio),
+    ...(byRequests ? [showShare(points.get(point.dataBytes)?.reads.byRequests ?? null)] : []),
+    ratio(point.hitRatioByBytes),
+    ...(lru ? [showShare(points.get(point.dataBytes)?.reads.byBytes ?? null)] : []),
+    formatBytes(point.backingWriteBytes),
+    ratio(point.writeAmplification),
+    formatBytes(point.dirtyPeakBytes),
+    count(point.gcSegmentsFreed, 'segment'),
+    formatCount(point.waitedForRoom),
+  ]);
+  const align = head.map(() => 'right' as const);
+  return indented(renderTable(head, rows, align));
+}
+
+/** What one must know to read the table. */
+function notes({ curve, requests, lru }: CurveResult): string {
+  const lines: string[] = [];
+  if (requests?.reads === 0) lines.push('The trace has no reads, so there is no hit ratio.');
+  else if (curve.every((point) => point.readHitBytes === 0)) {
+    lines.push('No read found anything at any of these sizes.');
+  }
+  const holding = curve.find((point) => point.holdsAll);
+  if (holding) lines.push(...holdsAllNote(holding, curve[0], lru));
+  if (lru && requests?.reads !== 0)
+    lines.push('LRU has the data area, which payload and log share; it has neither log nor segments.');
+  lines.push(
+    'The backing device answers at once here: how long data stays dirty on a slow one is not in these numbers.',
+  );
+  return `\n${lines.map((line) => `  ${line}\n`).join('')}`;
+}
+
+function holdsAllNote(holding: CurvePoint, smallest: CurvePoint, lru: LruCurve | null): string[] {
+  if (holding !== smallest) return [`${formatBytes(holding.cacheBytes)} holds the whole trace: more gains nothing.`];
+  const below = lru ? ' What less would do, only the LRU curve below tells.' : '';
+  return [`The smallest of these sizes already holds the whole trace: more gains nothing.${below}`];
+}
+
+function renderLru(lru: LruCurve): string {
+  const { sampling } = lru;
+  const method =
+    sampling === null
+      ? 'exact, by stack distances'
+      : `sampled: ${count(sampling.sampledBlocks, 'block')}, ${showRate(sampling.rate)} of all; ± is 95 % confidence`;
+  const byRequests = sampling === null;
+  const head = ['size', ...(byRequests ? ['reads'] : []), 'by bytes', ...(byRequests ? ['reads and writes'] : [])];
+  head.push(byRequests ? 'by bytes' : 'reads and writes by bytes');
+  const rows = pick(lru.points).map(({ cacheBytes, reads, all }) => [
+    formatBytes(cacheBytes),
+    ...(byRequests ? [showShare(reads.byRequests)] : []),
+    showShare(reads.byBytes),
+    ...(byRequests ? [showShare(all.byRequests)] : []),
+    showShare(all.byBytes),
+  ]);
+  return `  ${method}; blocks of ${formatBytes(lru.blockBytes)}, brought in by reads and writes\n\n${indented(
+    renderTable(
+      head,
+      rows,
+      head.map(() => 'right' as const),
+    ),
+  )}`;
+}
+
+/** A share that may be small: `0.012%`. */
+function showRate(rate: number): string {
+  return `${Number((rate * 100).toPrecision(2))}%`;
+}
+
+/** The largest sizes of those that double. */
+function pick(points: readonly LruPoint[]): LruPoint[] {
+  const doubling = points.filter(({ cacheBytes }) => Number.isInteger(Math.log2(cacheBytes)));
+  return doubling.slice(-LRU_ROWS);
+}
+
+function renderChart({ curve, lru }: CurveResult): string {
+  const shown = drawChart([
+    {
+      mark: '·',
+      joined: true,
+      points: (lru?.points ?? []).flatMap(({ cacheBytes, reads: { byBytes } }) =>
+        byBytes === null ? [] : [{ sizeBytes: cacheBytes, ratio: byBytes.ratio }],
+      ),
+    },
+    {
+      mark: '●',
+      joined: false,
+      points: curve.flatMap(({ dataBytes, hitRatioByBytes }) =>
+        hitRatioByBytes === null ? [] : [{ sizeBytes: dataBytes, ratio: hitRatioByBytes }],
+      ),
+    },
+  ]);
+  return shown === '' ? '' : `${shown}  ● dm-pcache${lru ? '   · LRU' : ''}, over the data area\n`;
+}
