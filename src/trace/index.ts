@@ -1,6 +1,8 @@
 /** The trace readers' public face; what they do is in the files named here. */
 export { findTraceFiles, isReadableOnce, STDIN_PATH } from './files.js';
 export type { TraceFiles } from './files.js';
+export { convertTrace } from './convert.js';
+export type { ConvertResult } from './convert.js';
 export { describeTrace } from './info.js';
 export type { InfoObserver, TraceInfo } from './info.js';
 export { openTrace, TraceReader } from './reader.js';
@@ -19,3 +21,5 @@ export type {
   TraceOptions,
   TraceTally,
 } from './types.js';
+export { WRITE_FORMATS, WRITE_TRAITS } from './writers.js';
+export type { WriteFormat } from './writers.js';

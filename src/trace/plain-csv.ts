@@ -1,7 +1,7 @@
 /**
  * Our own CSV: the first line names the columns, in any order. `op` (read, write, flush, discard, or their first
  * letters), `offset_bytes` and `length_bytes` must be there; `time_ns`, `flags` and `device` may be; others are
- * passed over. Flags are names joined by `|`. Lines that begin with `#` are comments. Fields have no quotes.
+ * passed over. Flags are names joined by `|`. Lines that begin with `#` are comments. Only a device may be in quotes.
  */
 import { PcacheError } from '../engine/errors.js';
 import { Char, Epoch } from './cursor.js';
@@ -17,6 +17,7 @@ type Column = (typeof CSV_COLUMNS)[number];
 const REQUIRED: readonly Column[] = ['op', 'offset_bytes', 'length_bytes'];
 
 const BAR = 0x7c;
+const QUOTE = 0x22;
 const FLAG_NAMES = Object.entries(TraceFlag);
 const OP_NAMES = Object.entries(TraceOp);
 
@@ -106,6 +107,14 @@ export class PlainCsvFormat implements LineFormat {
     return line.atEnd ? undefined : `it has more than ${columns.length} fields`;
   }
 
+  #readDevice(line: Cursor): string | undefined {
+    const quoted = line.skip(QUOTE);
+    this.#deviceAt = line.at;
+    line.skipTo(quoted ? QUOTE : Char.comma);
+    this.#deviceEnd = line.at;
+    return quoted && !line.skip(QUOTE) ? 'the quotes around its device do not end' : undefined;
+  }
+
   #readField(line: Cursor, column: Column | undefined): string | undefined {
     const start = line.at;
     switch (column) {
@@ -126,10 +135,7 @@ export class PlainCsvFormat implements LineFormat {
         this.#flags = readFlags(line);
         return this.#flags < 0 ? `its flags are '${line.text(start)}'` : undefined;
       case 'device':
-        line.skipTo(Char.comma);
-        this.#deviceAt = start;
-        this.#deviceEnd = line.at;
-        return undefined;
+        return this.#readDevice(line);
       case undefined:
         line.skipTo(Char.comma);
         return undefined;

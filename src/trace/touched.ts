@@ -36,7 +36,7 @@ export class TouchedBlocks {
   overflowed = false;
   readonly #pages = new Map<number, Uint8Array>();
   #latestKey = -1;
-  #latestPage = new Uint8Array(0);
+  #latestPage: Uint8Array = new Uint8Array(0);
 
   /** @param intervals at most `MAX_INTERVALS` */
   constructor(intervals: number) {

@@ -63,7 +63,7 @@ export interface TraceOptions {
   /** What the trace is; recognised by its content when left out. */
   readonly format?: TraceFormat;
   /** What to call the trace in messages; its path when left out. For a copy that its user knows nothing of. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** So many malformed records are passed over (100); one more is an error. */
   readonly malformedLimit?: number;
   /** What `-` reads: the process's standard input, which this layer does not know. Needed for that only. */

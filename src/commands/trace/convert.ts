@@ -1,0 +1,115 @@
+/** `pcache trace convert`: a block trace in another format. */
+import { Args, Flags } from '@oclif/core';
+import { PcacheError } from '../../engine/errors.js';
+import { PcacheCommand } from '../../output/base-command.js';
+import { convertLine, convertNotes, type ConvertJson } from '../../output/convert-report.js';
+import { breathe } from '../../output/terminal.js';
+import { traceArg, traceFlags } from '../../output/trace-flags.js';
+import { NewFile, writeAll } from '../../pack/target.js';
+import { convertTrace, TRACE_FORMATS, WRITE_FORMATS, WRITE_TRAITS } from '../../trace/index.js';
+import type { ConvertResult, TraceAction, TraceFormat, TraceOptions, WriteFormat } from '../../trace/index.js';
+
+const FILE_MODE = 0o666;
+
+export default class TraceConvert extends PcacheCommand {
+  static override summary = 'Write a block trace in another format.';
+  static override description = `Reads what pcache trace info reads, and writes text as of blkparse (queue events), a fio iolog (version 2 or 3), CSV as
+of MSR Cambridge, Alibaba or Tencent, a vscsi trace, or our own CSV, which loses nothing:
+
+  time_ns,op,offset_bytes,length_bytes,flags,device
+  0,write,4096,8192,fua|sync,
+  1250,flush,0,0,,
+
+The first line names the columns, in any order; time_ns, flags and device may be missing. op is read, write, flush or
+discard (or r, w, f, d), flags are of fua, preflush, sync, meta, ahead with | between them, a device with a comma in its
+name is in quotes, and lines that begin with # are comments.
+What a format cannot hold is left out, and said. An OUT that ends in .gz is packed with gzip. It appears under its name
+when it is whole; one that is there is not overwritten without --force. docs/traces.md describes the formats.`;
+
+  static override examples = [
+    {
+      description: 'For fio, which is told on which device with --replay_redirect.',
+      command: '<%= config.bin %> <%= command.id %> pgbench.blktrace pgbench.iolog --to iolog3',
+    },
+    {
+      description: 'One volume of a large trace.',
+      command: '<%= config.bin %> <%= command.id %> io_traces.csv.zst - --to csv --device 419 | head',
+    },
+  ];
+
+  static override args = {
+    trace: traceArg,
+    out: Args.string({ name: 'OUT', required: true, description: 'the new file, or - for standard output' }),
+  };
+
+  static override flags = {
+    ...traceFlags(TRACE_FORMATS),
+    to: Flags.string({
+      description: `format to write: ${WRITE_FORMATS.join(', ')}`,
+      options: [...WRITE_FORMATS],
+      required: true,
+      helpValue: 'FORMAT',
+    }),
+    force: Flags.boolean({ description: 'overwrite OUT if it is there', default: false }),
+  };
+
+  async run(): Promise<ConvertJson> {
+    const { args, flags } = await this.parse(TraceConvert);
+    const to = flags.to as WriteFormat;
+    const toOutput = args.out === '-';
+    if (toOutput && this.output.isTerminal && WRITE_TRAITS[to].binary) {
+      throw new PcacheError('USAGE', 'binary data would go to the terminal; redirect it, or give the name of a file');
+    }
+    if (toOutput && this.jsonEnabled()) {
+      throw new PcacheError('USAGE', 'the trace and JSON cannot both go to standard output; give the name of a file');
+    }
+    const options: TraceOptions = {
+      action: flags.action as TraceAction,
+      stdin: this.input,
+      ...(flags.device === undefined ? {} : { device: flags.device }),
+      ...(flags.format === undefined ? {} : { format: flags.format as TraceFormat }),
+      ...(flags['max-malformed'] === undefined ? {} : { malformedLimit: flags['max-malformed'] }),
+    };
+    const file = toOutput ? undefined : new NewFile(args.out, flags.force, FILE_MODE);
+    const result = await this.work(args.trace, options, to, args.out, file);
+    const json = { ...result, file: toOutput ? null : args.out };
+    for (const line of convertNotes(json)) this.note(line);
+    if (toOutput) this.note(convertLine(json));
+    else this.print(`${convertLine(json)}\n`);
+    return json;
+  }
+
+  private async work(
+    trace: string,
+    options: TraceOptions,
+    to: WriteFormat,
+    out: string,
+    file: NewFile | undefined,
+  ): Promise<ConvertResult> {
+    const progress = this.progress({ label: 'converting', unit: 'count', noun: 'requests' });
+    const release = this.onInterrupt(() => undefined);
+    try {
+      const result = await convertTrace({
+        trace,
+        options,
+        to,
+        gzip: out.endsWith('.gz'),
+        sink: async (bytes) => {
+          if (file !== undefined) writeAll(file.fd, file.path, bytes, null);
+          else if (!this.output.write(bytes)) await this.output.drained();
+        },
+        progress: (requests) => progress.update(requests),
+        turn: async () => {
+          await breathe();
+          if (this.interrupted) throw new PcacheError('INTERRUPTED', `${trace}: not converted`);
+        },
+      });
+      file?.finish();
+      return result;
+    } finally {
+      file?.close();
+      release();
+      progress.stop();
+    }
+  }
+}

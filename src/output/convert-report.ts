@@ -1,0 +1,35 @@
+/** What `pcache trace convert` tells. Pure. */
+import { formatBytes, formatCount, formatDuration } from './units.js';
+
+export interface ConvertJson {
+  readonly trace: string;
+  /** Null for standard output. */
+  readonly file: string | null;
+  readonly to: string;
+  readonly requests: number;
+  readonly bytes: number;
+  readonly flushesLeftOut: number;
+  readonly discardsLeftOut: number;
+  readonly tooLongLeftOut: number;
+  readonly withoutFlags: number;
+  readonly timeUnitNs: number;
+  readonly warnings: readonly string[];
+}
+
+export function convertLine({ trace, file, to, requests, bytes }: ConvertJson): string {
+  return `${trace}: ${formatCount(requests)} requests written to ${file ?? 'standard output'} as ${to}, ${formatBytes(bytes)}`;
+}
+
+/** What the other format cannot hold, and what the reader found. */
+export function convertNotes(result: ConvertJson): string[] {
+  const { trace, to, flushesLeftOut, discardsLeftOut, tooLongLeftOut, withoutFlags, timeUnitNs } = result;
+  const lost: string[] = [];
+  if (flushesLeftOut > 0) lost.push(`${formatCount(flushesLeftOut)} flushes`);
+  if (discardsLeftOut > 0) lost.push(`${formatCount(discardsLeftOut)} discards`);
+  if (tooLongLeftOut > 0) lost.push(`${formatCount(tooLongLeftOut)} requests of 4 GiB or more`);
+  if (withoutFlags > 0) lost.push(`the flags of ${formatCount(withoutFlags)} requests`);
+  const notes = [...result.warnings];
+  if (lost.length > 0) notes.push(`${trace}: left out, since ${to} cannot hold them: ${lost.join(', ')}`);
+  if (timeUnitNs > 1) notes.push(`${trace}: times are rounded down to ${formatDuration(timeUnitNs)} in ${to}`);
+  return notes;
+}
