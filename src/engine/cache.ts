@@ -25,6 +25,8 @@ export const KSET_MAX_AGE_MS = 1000;
 const WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL = 5;
 /** Subtrees the cleaner looks at in one step. */
 const SWEEP_SUBTREES_PER_STEP = 512;
+/** How often the cleaner goes through the index while as many segments are freed as the cache has. */
+const SWEEPS_PER_LAP = 16;
 
 export class Cache {
   private readonly core: Core;
@@ -32,6 +34,8 @@ export class Cache {
   private readonly writeback: Writeback;
   private readonly gc: GarbageCollector;
   private sweepLeft = 0;
+  /** `segmentsFreed` when the cleaner set out last. */
+  private sweptAtFreed = 0;
   private nowMs: number;
   /** While true no pass of write-back is started: for an orderly close, and for tests. */
   holdWriteback = false;
@@ -154,10 +158,12 @@ export class Cache {
     this.nowMs = core.clock.nowMs();
     try {
       let worked = this.closeKsets();
-      const freedBefore = core.stats.segmentsFreed;
       if (this.gc.step()) worked = true;
-      // Only the freeing of a segment makes entries stale.
-      if (core.stats.segmentsFreed > freedBefore) this.sweepLeft = core.index.subtreeCount;
+      // Only the freeing of segments makes entries stale; a look at the whole index for each would be too much.
+      if ((core.stats.segmentsFreed - this.sweptAtFreed) * SWEEPS_PER_LAP >= core.segments.count) {
+        this.sweptAtFreed = core.stats.segmentsFreed;
+        this.sweepLeft = core.index.subtreeCount;
+      }
       if (this.stepWriteback()) worked = true;
       if (this.requests.serveWaiting()) worked = true;
       if (this.sweep()) worked = true;

@@ -50,6 +50,8 @@ export class LockstepRunner {
   private arena: Arena;
   private group: RequestGroup;
   private groupBytes = 0;
+  /** Time of its last request. */
+  private groupAtMs = 0;
   /** Of `--verify`: a version for each sector of the arena. */
   private versions: Uint32Array;
   /** When the cache wants to be stepped next; changes only when a group has been served. */
@@ -85,9 +87,9 @@ export class LockstepRunner {
    */
   async run(batches: AsyncIterable<TraceBatch>): Promise<void> {
     const { totals, options } = this;
-    for await (const batch of batches) {
+    reading: for await (const batch of batches) {
       for (let i = 0; i < batch.count; i++) {
-        if (this.stopped || totals.requests >= options.limit) return;
+        if (this.stopped || totals.requests >= options.limit) break reading;
         if (batch.op[i] === TraceOp.discard) {
           totals.discard(batch.lengthBytes[i]);
           continue;
@@ -99,11 +101,11 @@ export class LockstepRunner {
           if (wait) await wait;
         }
         this.add(batch.op[i], batch.flags[i], batch.offsetBytes[i], length);
-        options.clock.moveTo(atMs);
+        this.groupAtMs = atMs;
       }
       options.onProgress(totals.requests);
     }
-    await this.serve(options.clock.nowMs());
+    await this.serve(this.groupAtMs);
   }
 
   /** Closes the open ksets and has everything written back, if the backing device takes it. */
@@ -202,6 +204,7 @@ export class LockstepRunner {
       });
     }
     this.submitted = true;
+    clock.moveTo(this.groupAtMs);
     const nowNs = clock.nowMs() * 1e6;
     this.recorder.submits(nowNs, group, nowNs);
     cache.submit(group);

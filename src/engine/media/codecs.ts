@@ -121,10 +121,18 @@ function decodeHeader(bytes: Uint8Array, view: DataView, lengthBytes: number): M
 }
 
 /** Puts `seq` into the header and seals the structure with its CRC. */
-function seal(bytes: Uint8Array, view: DataView, seq: number): Uint8Array {
-  view.setUint8(4, seq & 0xff);
-  view.setUint32(0, structCrc(bytes, 0, bytes.length), true);
+function seal(bytes: Uint8Array, seq: number): Uint8Array {
+  bytes[4] = seq & 0xff;
+  putU32(bytes, 0, structCrc(bytes, 0, bytes.length));
   return bytes;
+}
+
+/** As `DataView.setUint32`, without the view: positions are encoded for every kset that is written back. */
+function putU32(bytes: Uint8Array, offset: number, value: number): void {
+  bytes[offset] = value;
+  bytes[offset + 1] = value >>> 8;
+  bytes[offset + 2] = value >>> 16;
+  bytes[offset + 3] = value >>> 24;
 }
 
 export interface CacheInfo {
@@ -154,7 +162,7 @@ export function encodeCacheInfo(info: CacheInfo, seq: number): Uint8Array {
   view.setUint32(8, info.firstSegmentId, true);
   view.setUint32(12, info.segmentCount, true);
   view.setUint32(16, info.flags, true);
-  return seal(bytes, view, seq);
+  return seal(bytes, seq);
 }
 
 /** A cache_info flags word taken apart (format §1). */
@@ -206,10 +214,9 @@ export function decodePosition(bytes: Uint8Array): MetaHeader & Position {
 
 export function encodePosition(position: Position, seq: number): Uint8Array {
   const bytes = new Uint8Array(POSITION_BYTES);
-  const view = viewOf(bytes);
-  view.setUint32(8, position.segment, true);
-  view.setUint32(12, position.offsetBytes, true);
-  return seal(bytes, view, seq);
+  putU32(bytes, 8, position.segment);
+  putU32(bytes, 12, position.offsetBytes);
+  return seal(bytes, seq);
 }
 
 export interface SegmentInfo {
@@ -243,7 +250,7 @@ export function encodeSegmentInfo(nextSegmentId: number | undefined, seq: number
   const type = SEGMENT_TYPE_CACHE_DATA << SEGMENT_TYPE_SHIFT;
   view.setUint32(8, type | (nextSegmentId === undefined ? 0 : SEGMENT_FLAG_HAS_NEXT), true);
   view.setUint32(12, nextSegmentId ?? 0, true);
-  return seal(bytes, view, seq);
+  return seal(bytes, seq);
 }
 
 export interface Generation {
@@ -260,5 +267,5 @@ export function encodeGeneration(generation: number, seq: number): Uint8Array {
   const bytes = new Uint8Array(GENERATION_BYTES);
   const view = viewOf(bytes);
   writeU64(view, 8, generation);
-  return seal(bytes, view, seq);
+  return seal(bytes, seq);
 }
