@@ -59,7 +59,7 @@ export function findLostRun(context: CheckContext, chain: CheckedChain, facts: L
   const runs = new RunFinder(context, chain, facts);
   const zeroes = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE);
   const wiped = zeroes === ZEROES_OF_DAMAGE;
-  const search = { pastStale: true, ...(wiped ? { keysMin: 1 } : {}) };
+  const search = { pastStale: true, ...(wiped ? { keysMin: 1, isDamaged: true } : {}) };
   const run = runs.findAfter(end.segment, end.offsetBytes + 8, search) ?? runs.longestElsewhere();
   if (run === undefined || wiped) return run;
   // Where more is blank than a crash leaves blank, damage did it.

@@ -32,6 +32,11 @@ export interface RunSearch {
   readonly keysMin?: number;
   /** Whether to look behind what an earlier lap left, too: blocks may have changed places. */
   readonly pastStale?: boolean;
+  /**
+   * It is certain that damage ended the log: of what ends as a log ends stale keys do not say that it is of an earlier
+   * lap, but that generations are damaged too.
+   */
+  readonly isDamaged?: boolean;
 }
 
 /** The present log, which a run must not enter. */
@@ -81,7 +86,8 @@ export class RunFinder {
     const claims = new RunClaims(this.context.geometry);
     for (let runs = 0; runs < RUNS_MAX; runs++) {
       const offsetBytes = this.nextKset(segment, from);
-      const run = offsetBytes === undefined ? undefined : this.follow({ segment, offsetBytes }, claims);
+      const run =
+        offsetBytes === undefined ? undefined : this.follow({ segment, offsetBytes }, claims, search.isDamaged);
       if (run === undefined) break;
       from = run.endBytes;
       if (run.verdict === 'stale') {
@@ -154,11 +160,12 @@ export class RunFinder {
    * Follows the run from `first`; `broken` when it ends neither as a log does nor as an earlier lap. Ksets with stale
    * keys, and what comes before them, are of an earlier lap: the run begins behind them.
    */
-  private follow(first: Position, claims: RunClaims): Run {
+  private follow(first: Position, claims: RunClaims, isDamaged = false): Run {
     const { context, chain, log } = this;
     const walker = new LogWalker(context.source, context.geometry, chain, first, context.crc);
     const entered = new Set([first.segment]);
     let lost: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
+    const whole: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
     let endBytes = first.offsetBytes;
     const stale = (): Run => ({ verdict: 'stale', lost: NOTHING_LOST, endBytes });
     while (walker.next()) {
@@ -175,6 +182,7 @@ export class RunFinder {
         }
         if (verdict === 'current') continue;
         this.sawStale = true;
+        add(whole, lost);
         const behind = { segment: walker.segment, offsetBytes: walker.offsetBytes + kset.lengthBytes };
         lost = { first: behind, ksets: 0, keys: 0, dirtyBytes: 0 };
         continue;
@@ -195,6 +203,11 @@ export class RunFinder {
     const ends = walker.offsetBytes > 0 && isLogEnd(context, chain, walker.position);
     // What begins in another segment cannot be reached from here: nothing leads to the middle of one.
     if (ends) {
+      if (isDamaged) {
+        add(whole, lost);
+        if (whole.keys > 0)
+          return { verdict: 'lost', lost: { ...whole, end: walker.position }, endBytes: walker.offsetBytes };
+      }
       const reached = lost.ksets > 0 && lost.first.segment === first.segment;
       return reached
         ? { verdict: 'lost', lost: { ...lost, end: walker.position }, endBytes: walker.offsetBytes }
@@ -249,6 +262,12 @@ class RunClaims {
     const taken = this.map.claim(segment, kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index));
     return taken && !(again && index > 0);
   }
+}
+
+function add(sum: LostRun, more: LostRun): void {
+  sum.ksets += more.ksets;
+  sum.keys += more.keys;
+  sum.dirtyBytes += more.dirtyBytes;
 }
 
 function merge(a: LostRun, b: LostRun): LostRun {

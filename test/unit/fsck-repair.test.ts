@@ -200,6 +200,11 @@ describe('damage that random runs found', () => {
     [5020775, 'moves zeroes to the end of the log: more than a crash leaves where there is data_crc'],
     [5005115, 'moves a kset to the end of its segment, where no LAST kset has room behind it'],
     [5011558, 'makes the only key of the last kset stale, with none beside it that could take its place'],
+    [7016673, 'wipes a kset, and makes the last one stale'],
+    [7021575, 'leaves a gap that no ksets fill, twice, with one free segment'],
+    [7026436, 'lets ksets change places, which nothing tells'],
+    [7026986, 'moves the end of the log before what an earlier cache left, which nothing tells'],
+    [7020973, 'moves a kset so that its CRC mends it where it is now'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');

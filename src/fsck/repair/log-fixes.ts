@@ -20,15 +20,14 @@ import { placeText } from '../findings.js';
 import { findLostRun } from '../log-end.js';
 import { RunFinder, type LostRun } from '../runs.js';
 import { closeGap } from './fill.js';
+import { widenOver } from './widen.js';
 import {
   checksPayload,
   coveredFrom,
   deviceOffset,
   isAt,
   isRepeatable,
-  judgeKey,
   keyBeside,
-  keyRange,
   walkLog,
 } from './log-walk.js';
 import { mendKset } from './mend.js';
@@ -36,7 +35,7 @@ import { namedRanges, rangesIn } from './named-ranges.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { freeSegment, hasRoomToLeave, leadTo, moveRest } from './relocate.js';
 import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
-import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
+import { hasFinding, type Change, type Fix, type Loss, type PlanView } from './types.js';
 
 type Log = NonNullable<PlanView['log']>;
 
@@ -147,7 +146,9 @@ function bridgeTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const bridge = closeGap(gap, keyBeside(view, log.start, end, run.first), (kset, index) =>
     isProven(view, log, kset, index),
   );
-  if (bridge === undefined) return relocate(view, log, run) ?? skipGap(view, log, run);
+  if (bridge === undefined) {
+    return relocate(view, log, run) ?? widen(view, log, run) ?? skipGap(view, log, run) ?? giveUp(view, log, run);
+  }
   const covered = coveredFrom(view, run.first);
   const losses = [...lossesOfGap(view, log, gap, bridge.kept, covered), ...lossesBehind(view, log, run, covered)];
   const what = bridge.ksets === 1 ? 'a kset' : `${bridge.ksets} ksets`;
@@ -226,6 +227,39 @@ function relocate(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   };
 }
 
+/** When nothing can fill the gap, and no segment is free: the ksets behind it become longer, to the front. */
+function widen(view: PlanView, log: Log, run: LostRun): Fix | undefined {
+  const { end } = log.facts;
+  const bytes = widenOver(view, end, run.first);
+  if (bytes === undefined) return undefined;
+  const covered = coveredFrom(view, run.first);
+  const gap = new Uint8Array(run.first.offsetBytes - end.offsetBytes);
+  view.context.source.read(deviceOffset(view, end), gap, 0, gap.length);
+  return {
+    id: `widen ${textOf(end)} ${textOf(run.first)}`,
+    codes: codesOf(view),
+    action: `write the ksets from ${textOf(run.first)} on again so that they take the place of what is broken at ${textOf(end)} too`,
+    consent: 'plain',
+    losses: [...lossesOfGap(view, log, gap, [], covered), ...lossesBehind(view, log, run, covered)],
+    steps: [[{ offsetBytes: deviceOffset(view, end), bytes }]],
+  };
+}
+
+/** When nothing leads over the gap: the log ends before it. */
+function giveUp(view: PlanView, log: Log, run: LostRun): Fix {
+  const { end } = log.facts;
+  const named = [...namedRanges(view, log.facts.payload, end), ...coveredFrom(view, run.first)];
+  const reason = 'the log cannot be led over a broken kset to what follows';
+  return {
+    id: `give up ${textOf(end)}`,
+    codes: codesOf(view),
+    action: `end the log at ${textOf(end)}, and give up the ${run.ksets} ksets from ${textOf(run.first)} on`,
+    consent: 'drop-corrupt',
+    losses: [lossOf(end, reason, named)],
+    steps: [forgetting(view, end, run.first)],
+  };
+}
+
 /** When nothing can fill the gap, but there is nothing before it either: the log begins behind it. */
 function skipGap(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   if (!isAt(log.facts.end, log.start)) return undefined;
@@ -275,26 +309,27 @@ function redirect(view: PlanView, log: Log): Fix[] {
 
 /** Takes the ksets behind the end of the log for those of an earlier cache. */
 function forgetRun(view: PlanView, log: Log, run: LostRun): Fix {
-  const ranges: ByteRange[] = [];
-  const changes: { offsetBytes: number; bytes: Uint8Array }[] = [];
-  const { segment } = run.first;
-  ranges.push(...namedRanges(view, log.facts.payload, log.facts.end));
-  walkLog(view, run.first, (kset, place) => {
-    for (let index = 0; index < kset.keyCount; index++) {
-      if (judgeKey(view, kset, index) === 'current') ranges.push(keyRange(kset, index));
-    }
-    if (place.segment === segment) changes.push({ offsetBytes: deviceOffset(view, place), bytes: BLANK });
-  });
+  const changes = forgetting(view, log.facts.end, run.first);
+  const ranges = [...namedRanges(view, log.facts.payload, log.facts.end), ...coveredFrom(view, run.first)];
   const reason = 'nothing tells whether ksets there belong to the log or are left from an earlier cache';
   return {
     id: `forget ${textOf(run.first)}`,
     codes: ['LOG_MAYBE_CUT_SHORT'],
-    action: `blank ${changes.length} ksets behind the end of the log, from ${textOf(run.first)} on`,
+    action: `blank ${run.ksets} ksets behind the end of the log, from ${textOf(run.first)} on`,
     assumed: 'they are left from an earlier cache on this device',
     consent: 'plain',
     losses: [lossOf(run.first, reason, ranges)],
     steps: [changes],
   };
+}
+
+/** Blanks the end of the log, and the ksets of a run that lie in its first segment. */
+function forgetting(view: PlanView, end: Position, first: Position): Change[] {
+  const changes: Change[] = [{ offsetBytes: deviceOffset(view, end), bytes: BLANK }];
+  walkLog(view, first, (_kset, place) => {
+    if (place.segment === first.segment) changes.push({ offsetBytes: deviceOffset(view, place), bytes: BLANK });
+  });
+  return changes;
 }
 
 /** Moves a kset that its segment cannot hold to a free one. */

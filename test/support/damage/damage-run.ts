@@ -41,6 +41,9 @@ export interface DamageRun {
   readonly left: readonly string[];
 }
 
+/** So much of what lies at the end of the log and behind it is looked at. */
+const END_BYTES = 64;
+
 /** @param seed of this one damage */
 export async function runDamage(subject: Subject, seed: number): Promise<DamageRun> {
   const random = new Random(seed);
@@ -77,11 +80,13 @@ async function judge(subject: Subject, device: Overlay, dropCorrupt: boolean, ru
     return;
   }
   run.found = codesOf(checked);
-  const gone = tracelessKeys(subject, damaged);
+  const gone: ByteRange[] = tracelessKeys(subject, damaged);
   if (checked.clean) {
     run.failure = unexpected(subject, device, silent);
     run.outcome = 'harmless';
-    if (run.failure === '' || gone.length === 0) return;
+    if (run.failure === '') return;
+    gone.push(...movedKsets(subject, damaged, device));
+    if (gone.length === 0) return;
     run.failure = unexpected(subject, device, [...silent, ...gone]);
     run.outcome = 'traceless';
     return;
@@ -132,26 +137,38 @@ function tracelessKeys(subject: Subject, damaged: Overlay): ByteRange[] {
       pending = [];
     }
   }
-  for (const place of [...behindLostLink(subject, damaged), ...fromLikeTorn(subject, damaged)]) gone.add(place);
+  for (const place of [
+    ...behindLostLink(subject, damaged),
+    ...fromLikeTorn(subject, damaged),
+    ...behindMovedEnd(subject, damaged),
+  ])
+    gone.add(place);
   return subject.keys.filter((key) => gone.has(key.headerAt));
 }
 
 /**
- * Ranges of keys in ksets of the repaired log that the damage has put there whole: blocks of an old log that changed
- * places with blocks of this one. Their keys are of present generations, and nothing tells that they are old.
+ * Ranges of keys in ksets of the log that the damage has put there whole, or so that their CRC mends them: blocks of
+ * this log or an old one that changed places. Their keys are of present generations, and nothing tells that they are
+ * old, or in another order than they were.
  */
 function movedKsets(subject: Subject, damaged: Overlay, device: Overlay): ByteRange[] {
   const { geometry } = subject.shape;
   const { chain, keyTail } = readMetadata(device, geometry);
   if (keyTail.value === undefined) return [];
   const walker = new LogWalker(device, geometry, chain, keyTail.value);
+  const whole = new Set(
+    subject.ksets.map(({ offsetBytes, lengthBytes }) =>
+      Buffer.from(subject.device.bytes(offsetBytes, lengthBytes)).toString('latin1'),
+    ),
+  );
   const ranges: ByteRange[] = [];
   while (walker.next()) {
     const at = chain.dataOffsetBytes[walker.segment] + walker.offsetBytes;
     const { lengthBytes, keyCount } = walker.kset;
     const now = device.bytes(at, lengthBytes);
     const untouched = Buffer.compare(now, subject.device.bytes(at, lengthBytes)) === 0;
-    if (untouched || Buffer.compare(now, damaged.bytes(at, lengthBytes)) !== 0) continue;
+    const isThere = Buffer.compare(now, damaged.bytes(at, lengthBytes)) === 0;
+    if (untouched || !(isThere || whole.has(Buffer.from(now).toString('latin1')))) continue;
     for (let index = 0; index < keyCount; index++) {
       ranges.push({ offsetBytes: walker.kset.keyOffsetBytes(index), lengthBytes: walker.kset.keyLengthBytes(index) });
     }
@@ -190,4 +207,20 @@ function fromLikeTorn({ ksets, end }: Subject, damaged: Overlay): number[] {
     return fits && isZero(offsetBytes, KSET_HEADER_BYTES) && !isZero(offsetBytes, 64);
   });
   return torn < 0 ? [] : ksets.slice(torn).map(({ offsetBytes }) => offsetBytes);
+}
+
+/**
+ * Places of the ksets that the log no longer comes to, when the end of it was moved before them, with what lies behind
+ * it: the log ends as it ever did, and goes over into what an earlier one left.
+ */
+function behindMovedEnd({ ksets, end, device, shape, tail }: Subject, damaged: Overlay): number[] {
+  const { chain } = readMetadata(damaged, shape.geometry);
+  if (tail.segment >= chain.length) return [];
+  const walker = new LogWalker(damaged, shape.geometry, chain, tail);
+  const reached = new Set<number>();
+  while (walker.next()) reached.add(chain.dataOffsetBytes[walker.segment] + walker.offsetBytes);
+  const newEnd = chain.dataOffsetBytes[walker.segment] + walker.offsetBytes;
+  const length = Math.min(END_BYTES, device.sizeBytes - Math.max(end, newEnd));
+  if (newEnd === end || Buffer.compare(damaged.bytes(newEnd, length), device.bytes(end, length)) !== 0) return [];
+  return ksets.map(({ offsetBytes }) => offsetBytes).filter((place) => !reached.has(place));
 }
