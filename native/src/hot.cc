@@ -2,7 +2,11 @@
 // bounds before it touches anything; what is wrong is thrown as an Error with a `code`: CLOSED, OUT_OF_RANGE,
 // READ_ONLY, INVALID, ERRNO (with `errno`), FAULT or FAULT_MEMORY (with `offsetBytes`).
 #include <algorithm>
+#include <atomic>
 #include <chrono>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "copy.h"
 #include "cpu.h"
@@ -14,6 +18,8 @@ namespace pcache {
 namespace {
 
 constexpr double kSafeIntegers = 9007199254740992.0;  // 2^53
+constexpr uint32_t kCrcRangesMax = 1 << 20;
+constexpr uint32_t kCrcThreadsMax = 64;
 
 napi_value fail(napi_env env, const char* code, const char* message) {
   napi_throw_error(env, code, message);
@@ -74,6 +80,17 @@ class Arguments {
     if (napi_get_typedarray_info(env_, values_[index], &type, length, &address, nullptr, nullptr) != napi_ok) return false;
     *data = static_cast<uint8_t*>(address);
     return type == napi_uint8_array;
+  }
+
+  // A typed array of at least `count` items.
+  template <typename Item>
+  bool items(size_t index, napi_typedarray_type wanted, size_t count, Item** data) const {
+    napi_typedarray_type type;
+    size_t length;
+    void* address;
+    if (napi_get_typedarray_info(env_, values_[index], &type, &length, &address, nullptr, nullptr) != napi_ok) return false;
+    *data = static_cast<Item*>(address);
+    return type == wanted && length >= count;
   }
 
   Mapping* mapping(size_t index) const {
@@ -199,6 +216,103 @@ napi_value crc_range(napi_env env, napi_callback_info info) {
   if (!guarded(guard, mapping->base(), mapping->size_bytes(), body)) return fail_fault(env, *mapping, guard);
   napi_value result;
   return napi_create_uint32(env, crc, &result) == napi_ok ? result : nullptr;
+}
+
+// CRCs of many ranges of a mapping, by as many threads as are asked for. JavaScript waits meanwhile, so its memory
+// stays where it is.
+class CrcRun {
+ public:
+  CrcRun(const Mapping& mapping, const double* offsets, const uint32_t* lengths, uint32_t* crcs, uint32_t count)
+      : mapping_(mapping), offsets_(offsets), lengths_(lengths), crcs_(crcs), count_(count) {}
+
+  bool check() const {
+    uint64_t offset;
+    for (uint32_t i = 0; i < count_; i++) {
+      if (!Arguments<1>::to_integer(offsets_[i], &offset) || !mapping_.holds(offset, lengths_[i])) return false;
+    }
+    return true;
+  }
+
+  // False after a fault; `guard` then says where.
+  bool run(uint32_t seed, uint32_t threads, FaultGuard* guard) {
+    seed_ = seed;
+    std::vector<FaultGuard> guards(threads);
+    std::vector<char> good(threads, 1);
+    std::vector<std::thread> others;
+    others.reserve(threads);
+    for (uint32_t n = 1; n < threads; n++) {
+      try {
+        others.emplace_back([this, n, &guards, &good] { good[n] = work(guards[n]); });
+      } catch (const std::system_error&) {
+        break;  // No thread to be had: fewer do it.
+      }
+    }
+    good[0] = work(guards[0]);
+    for (std::thread& other : others) other.join();
+    for (uint32_t n = 0; n < threads; n++) {
+      if (good[n]) continue;
+      guard->address = guards[n].address;
+      guard->code = guards[n].code;
+      return false;
+    }
+    return true;
+  }
+
+ private:
+  // Ranges that a thread takes at a time.
+  static constexpr uint32_t kPiece = 64;
+
+  bool work(FaultGuard& guard) {
+    auto body = [this] {
+      for (uint32_t from; (from = next_.fetch_add(kPiece, std::memory_order_relaxed)) < count_;) {
+        const uint32_t end = std::min(count_, from + kPiece);
+        for (uint32_t i = from; i < end; i++) {
+          if (i + 1 < end) prefetch(at(i + 1));
+          crcs_[i] = kernels().crc32c(seed_, at(i), lengths_[i]);
+        }
+      }
+    };
+    return guarded(guard, mapping_.base(), mapping_.size_bytes(), body);
+  }
+
+  const uint8_t* at(uint32_t i) const { return mapping_.base() + static_cast<uint64_t>(offsets_[i]); }
+
+  // The beginning: the processor sees to the rest by itself.
+  static void prefetch(const uint8_t* bytes) {
+    for (size_t line = 0; line < 4; line++) __builtin_prefetch(bytes + 64 * line);
+  }
+
+  const Mapping& mapping_;
+  const double* offsets_;
+  const uint32_t* lengths_;
+  uint32_t* crcs_;
+  const uint32_t count_;
+  uint32_t seed_ = 0;
+  std::atomic<uint32_t> next_{0};
+};
+
+// (mapping, offsets, lengths, crcs, count, seed, threads)
+napi_value crc_ranges(napi_env env, napi_callback_info info) {
+  const Arguments<7> args(env, info);
+  Mapping* mapping = args.mapping(0);
+  if (mapping == nullptr) return fail_closed(env);
+  const double* offsets;
+  const uint32_t* lengths;
+  uint32_t* crcs;
+  uint32_t count, seed, threads;
+  if (!args.word(4, &count) || count > kCrcRangesMax || !args.word(5, &seed) || !args.word(6, &threads) ||
+      threads == 0 || threads > kCrcThreadsMax) {
+    return fail_range(env);
+  }
+  if (!args.items(1, napi_float64_array, count, &offsets) || !args.items(2, napi_uint32_array, count, &lengths) ||
+      !args.items(3, napi_uint32_array, count, &crcs)) {
+    return fail(env, "INVALID", "columns for so many ranges are needed");
+  }
+  CrcRun run(*mapping, offsets, lengths, crcs, count);
+  if (!run.check()) return fail_range(env);
+  FaultGuard guard;
+  if (!run.run(seed, threads, &guard)) return fail_fault(env, *mapping, guard);
+  return nullptr;
 }
 
 // (seed, bytes, start, end)
@@ -381,7 +495,7 @@ struct HotCall {
 constexpr HotCall kHotCalls[] = {
     {"read", read},         {"write", write},        {"zero", zero},          {"flush", flush},
     {"fence", fence_call},  {"persist", persist},    {"crcRange", crc_range}, {"crcBytes", crc_bytes},
-    {"runCopies", run_copies}, {"limitCopies", limit_copies},
+    {"runCopies", run_copies}, {"limitCopies", limit_copies}, {"crcRanges", crc_ranges},
 };
 
 }  // namespace

@@ -102,6 +102,18 @@ describe.each(usable(CRCS, best.crc))('CRC-32C by %s', (method) => {
     expect(addon.crcBytes(addon.crcBytes(5, bytes, 0, 12_345), bytes, 12_345, bytes.length)).toBe(whole);
     expect(addon.crcRange(handle, 100, bytes.length, 5)).toBe(whole);
   });
+
+  test.each([1, 2, 5, 64])('of many ranges by %i threads', (threads) => {
+    const bytes = pattern(60_000);
+    addon.write(handle, 0, bytes, 0, bytes.length);
+    const count = 1000;
+    const offsets = Float64Array.from({ length: count }, (_, n) => (n * 53) % 50_000);
+    const lengths = Uint32Array.from({ length: count }, (_, n) => (n * 97) % 9000);
+    const crcs = new Uint32Array(count + 1).fill(7);
+    addon.crcRanges(handle, offsets, lengths, crcs, count, 5, threads);
+    for (let n = 0; n < count; n++) expect(crcs[n]).toBe(crc32cRaw(5, bytes, offsets[n], offsets[n] + lengths[n]));
+    expect(crcs[count]).toBe(7);
+  });
 });
 
 describe.each(usable(COPIES, best.copy))('copies by %s', (copy) => {
@@ -181,6 +193,7 @@ describe('handles and bounds', () => {
       () => addon.flush(old, 0, 1),
       () => addon.persist(old),
       () => addon.crcRange(old, 0, 1, 0),
+      () => addon.crcRanges(old, new Float64Array(1), new Uint32Array(1), new Uint32Array(1), 1, 0, 1),
       () => addon.unmap(old),
     ]) {
       expect(thrownBy(call).code).toBe('CLOSED');
@@ -212,6 +225,20 @@ describe('handles and bounds', () => {
     expect(thrownBy(() => addon.zero(handle, offset, length)).code).toBe('OUT_OF_RANGE');
     expect(thrownBy(() => addon.flush(handle, offset, length)).code).toBe('OUT_OF_RANGE');
     expect(thrownBy(() => addon.crcRange(handle, offset, length, 0)).code).toBe('OUT_OF_RANGE');
+  });
+
+  test('many ranges of which one is out of range, or for which there are no columns', () => {
+    const crcs = new Uint32Array(2);
+    const call = (offsets: ArrayLike<number>, count: number, threads: number, columns = crcs) =>
+      thrownBy(() =>
+        addon.crcRanges(handle, Float64Array.from(offsets), Uint32Array.of(1, 1), columns, count, 0, threads),
+      ).code;
+    for (const wrong of [MAP_BYTES, -1, 0.5, NaN]) expect(call([0, wrong], 2, 1)).toBe('OUT_OF_RANGE');
+    expect(call([0, 0], 2 ** 20 + 1, 1)).toBe('OUT_OF_RANGE');
+    for (const threads of [0, 65, -1]) expect(call([0, 0], 2, threads)).toBe('OUT_OF_RANGE');
+    expect(call([0, 0, 0], 3, 1)).toBe('INVALID');
+    expect(call([0, 0], 2, 1, new Float64Array(2) as unknown as Uint32Array<ArrayBuffer>)).toBe('INVALID');
+    expect([...crcs]).toEqual([0, 0]);
   });
 
   test.each([
@@ -258,11 +285,16 @@ describe('memory faults', () => {
   test('an access past the end of a truncated file is an error that says where', () => {
     ftruncateSync(fd, 8192);
     const bytes = new Uint8Array(8192);
+    const manyOffsets = new Float64Array(200).fill(8192);
+    const manyLengths = new Uint32Array(200).fill(64);
     for (const call of [
       () => addon.read(handle, 4096, bytes, 0, 8192),
       () => addon.write(handle, 8192, bytes, 0, 100),
       () => addon.zero(handle, 8200, 10),
       () => addon.crcRange(handle, 0, MAP_BYTES, 0),
+      () => addon.crcRanges(handle, new Float64Array(2), Uint32Array.of(9, MAP_BYTES), new Uint32Array(2), 2, 0, 1),
+      // Whichever of the threads it is.
+      () => addon.crcRanges(handle, manyOffsets, manyLengths, new Uint32Array(200), 200, 0, 2),
     ]) {
       const error = thrownBy(call);
       expect(error.code).toBe('FAULT');

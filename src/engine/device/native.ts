@@ -50,6 +50,19 @@ export interface NativeAddon {
   fence(): void;
   persist(mapping: number): void;
   crcRange(mapping: number, offsetBytes: number, lengthBytes: number, seed: number): number;
+  /**
+   * CRCs of many ranges, each from `seed`, into `crcs`, by `threads` threads (64 at most) that end with the call. Up to
+   * 2^20 ranges. After a fault `crcs` means nothing.
+   */
+  crcRanges(
+    mapping: number,
+    offsetBytes: Float64Array,
+    lengthBytes: Uint32Array,
+    crcs: Uint32Array,
+    count: number,
+    seed: number,
+    threads: number,
+  ): void;
   crcBytes: Crc32c;
   runCopies(mapping: number, list: number, count: number, arena: number): void;
   /** For benchmarks: the reads and writes of a list and nothing else, a fence per `group`; nanoseconds. */
