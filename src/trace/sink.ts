@@ -72,10 +72,10 @@ export class RequestSink {
         counts.skippedZeroLength++;
         return undefined;
       }
-      if (!(start + length <= Number.MAX_SAFE_INTEGER)) return 'it ends beyond 8 PiB';
+      const end = Math.ceil((start + length) / SECTOR_BYTES) * SECTOR_BYTES;
+      if (!(end <= Number.MAX_SAFE_INTEGER)) return 'it ends beyond 8 PiB';
       if (start % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) {
         counts.widened++;
-        const end = Math.ceil((start + length) / SECTOR_BYTES) * SECTOR_BYTES;
         start -= start % SECTOR_BYTES;
         length = end - start;
       }

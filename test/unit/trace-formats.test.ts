@@ -151,6 +151,7 @@ describe('a malformed record', () => {
     ['msr', many(MSR, 2), 'x,usr,0,Read,1,2,3', 'it has no time where one belongs'],
     ['alibaba', many(ALIBABA, 3), '419,W,8792731648,,1577808000000046', 'it has no offset and length'],
     ['alibaba', many(ALIBABA, 3), '419,W,9007199254740992,512,1577808000000046', 'it ends beyond 8 PiB'],
+    ['alibaba', many(ALIBABA, 3), '419,W,9007199254740480,511,1577808000000046', 'it ends beyond 8 PiB'],
     ['alibaba', many(ALIBABA, 3), '419,W,512,512,1577808000000046,1', 'it has no time where one belongs'],
     ['tencent', many(TENCENT, 3), '1538323199,57862440,24,2,1283', 'it says neither read nor write'],
     ['tencent', many(TENCENT, 3), '1538323199,57862440,24,1,', 'it has no device'],
