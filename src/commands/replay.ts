@@ -111,9 +111,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
       exclusive: NOT_WITH_SIZES,
     }),
     'lru': lruFlag({
-      description: 'how the LRU curve is made; auto is exact unless the trace touches more than 64 GiB',
-      default: 'auto',
-      defaultHelp: () => Promise.resolve('auto'),
+      description: 'how the LRU curve is made (auto: exact unless the trace touches more than 64 GiB)',
       relationships: [{ type: 'some', flags: ['sizes', 'curve'] }],
     }),
     'action': Flags.string({
@@ -153,7 +151,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
       mode: flags.mode,
     };
     if (flags.curve || flags.sizes) {
-      const { sizes: sizesBytes, lru } = flags;
+      const { sizes: sizesBytes, lru = 'auto' } = flags;
       const result = await this.work((observer) => curve({ ...choice, ...cache, sizesBytes, lru }, observer));
       this.print(renderCurve(result, (title) => this.style.bold(title)));
       return result;

@@ -56,8 +56,7 @@ export interface CurveResult {
 export function describePoint(result: ReplayResult): CurvePoint {
   const { requests, devices, writeback, gc, segments } = result;
   const { hitRatioByRequests: hitRatio, hitRatioByBytes, writeBytes } = requests;
-  const past = devices.mode === 'writethrough' ? writeBytes : requests.directWriteBytes;
-  const backingWriteBytes = writeback.bytes + past;
+  const backingWriteBytes = writeback.bytes + requests.directWriteBytes;
   return {
     cacheBytes: devices.cacheBytes,
     segments: devices.segments,

@@ -6,6 +6,9 @@ import { LRU_BLOCK_BYTES } from './lru-curve.js';
 const LRU_OCTAVES = 12;
 const LRU_PER_OCTAVE = 4;
 
+/** What is beyond this of a device is not used. */
+const MAX_CACHE_BYTES = MAX_SEGMENTS * KERNEL_GEOMETRY.segmentBytes;
+
 /** What a cache device of that size has for payload and log, bytes. */
 export function dataBytesOf(cacheBytes: number): number {
   return segmentCountFor(KERNEL_GEOMETRY, cacheBytes) * KERNEL_GEOMETRY.segmentDataBytes;
@@ -18,10 +21,8 @@ export function dataBytesOf(cacheBytes: number): number {
 export function chooseSizes(footprintBytes: number): number[] {
   const sizes = [MIN_DEVICE_BYTES];
   let last = MIN_DEVICE_BYTES;
-  while (dataBytesOf(last) < footprintBytes && segmentCountFor(KERNEL_GEOMETRY, last) < MAX_SEGMENTS) {
-    sizes.push((last *= 2));
-  }
-  return [...sizes, 2 * last];
+  while (dataBytesOf(last) < footprintBytes && last < MAX_CACHE_BYTES) sizes.push((last *= 2));
+  return last < MAX_CACHE_BYTES ? [...sizes, 2 * last] : sizes;
 }
 
 /**

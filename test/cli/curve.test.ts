@@ -1,0 +1,181 @@
+/** `pcache replay --sizes` and `--curve` as a user runs them, on the recordings in `fixtures/traces`. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { LruPoint } from '../../src/curve/lru-curve.js';
+import type { CurveResult } from '../../src/curve/result.js';
+import type { ReplayResult } from '../../src/replay/result.js';
+import { runCli, type CliOptions } from '../support/cli.js';
+
+const traces = fileURLToPath(new URL('../../fixtures/traces/', import.meta.url));
+const PGBENCH = join(traces, 'pgbench.blktrace');
+const EXT4 = join(traces, 'ext4-sqlite-git.blktrace');
+const MIB = 2 ** 20;
+
+let folder: string;
+let temporary: string;
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'pcache-curve-test-'));
+  temporary = join(folder, 'tmp');
+  mkdirSync(temporary);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const pcache = (args: string[], options: CliOptions = {}) =>
+  runCli(args, { ...options, env: { TMPDIR: temporary, ...options.env } });
+
+async function json<Result>(args: string[], options?: CliOptions): Promise<Result> {
+  const run = await pcache(['replay', '--json', ...args], options);
+  expect(run.stderr).toBe('');
+  expect(run.status).toBe(0);
+  return JSON.parse(run.stdout) as Result;
+}
+
+const lruAt = ({ lru }: CurveResult, bytes: number): LruPoint =>
+  lru!.points.find(({ cacheBytes }) => cacheBytes === bytes)!;
+
+describe('replay --sizes', { timeout: 120_000 }, () => {
+  it('gives for each size what a simulation of that size alone gives', async () => {
+    const flags = ['--loop', '6', '--gc-percent', '10', '--data-crc'];
+    const { curve, requests, threads } = await json<CurveResult>([PGBENCH, '--sizes', '512MiB,1GiB', ...flags]);
+    expect(curve.map((point) => point.cacheBytes)).toEqual([512 * MIB, 1024 * MIB]);
+    expect(threads).toBeGreaterThanOrEqual(1);
+    for (const point of curve) {
+      const alone = await json<ReplayResult>([PGBENCH, '--simulate', '--cache-size', `${point.cacheBytes}`, ...flags]);
+      expect(requests).toMatchObject({ total: alone.requests.total, reads: 6 * 1624, writes: 6 * 10_216 });
+      expect(point).toMatchObject({
+        segments: alone.devices.segments,
+        hitRatio: alone.requests.hitRatioByRequests,
+        hitRatioByBytes: alone.requests.hitRatioByBytes,
+        missRatio: 1 - alone.requests.hitRatioByRequests!,
+        backingWriteBytes: alone.writeback.bytes,
+        writeAmplification: alone.writeback.bytes / alone.requests.writeBytes,
+        dirtyPeakBytes: alone.timeline.dirtyPeakBytes,
+        gcSegmentsFreed: alone.gc.segmentsFreed,
+        segmentsPeak: alone.segments.usedPeak,
+        waitedForRoom: alone.requests.waitedForRoom,
+        holdsAll: false,
+      });
+      expect(point.gcSegmentsFreed).toBeGreaterThan(0);
+      expect(point.dataBytes).toBe(point.segments * 16_764_928);
+    }
+    expect(curve[1].hitRatio).toBeGreaterThan(curve[0].hitRatio!);
+  });
+
+  it('counts what goes past the cache as written to the backing device', async () => {
+    const through = await json<CurveResult>([EXT4, '--sizes', '512MiB', '--lru', 'none', '--mode', 'writethrough']);
+    expect(through.curve[0].holdsAll).toBe(true);
+    expect(through.curve[0].writeAmplification).toBeGreaterThan(0.95);
+    expect(through.curve[0].writeAmplification).toBeLessThanOrEqual(1);
+    const around = await json<CurveResult>([EXT4, '--sizes', '512MiB', '--lru', 'none', '--mode', 'writearound']);
+    expect(around.curve[0].writeAmplification).toBe(1);
+    expect(around.curve[0].hitRatio).toBeLessThan(through.curve[0].hitRatio!);
+    expect(around.lru).toBeNull();
+  });
+});
+
+describe('replay --curve', { timeout: 120_000 }, () => {
+  it('chooses sizes; where all fits dm-pcache hits what LRU hits', async () => {
+    const result = await json<CurveResult>([EXT4, '--curve']);
+    expect(result.curve.map((point) => point.cacheBytes)).toEqual([512 * MIB, 1024 * MIB]);
+    expect(result.trace).toMatchObject({ name: EXT4, loops: 1 });
+    for (const point of result.curve) {
+      expect(point.holdsAll).toBe(true);
+      const { reads } = lruAt(result, point.dataBytes);
+      expect(point.hitRatio).toBeGreaterThan(0.5);
+      expect(reads).toEqual({
+        byRequests: { ratio: point.hitRatio, error: 0 },
+        byBytes: { ratio: point.hitRatioByBytes, error: 0 },
+      });
+    }
+    expect(result.lru).toMatchObject({ method: 'exact', sampling: null, reads: 178, writes: 1083 });
+    expect(result.lru!.uniqueBlocks * 4096).toBe(result.trace.uniqueBytes);
+    expect(lruAt(result, 4 * MIB).reads.byBytes!.ratio).toBeLessThan(0.05);
+  });
+
+  it('shows the table, the LRU curve and the chart, and nothing on standard error', async () => {
+    const run = await pcache(['replay', EXT4, '--curve']);
+    expect(run.stderr).toBe('');
+    expect(run.status).toBe(0);
+    expect(run.stdout).toMatch(/^ +512 MiB +495\.6 MiB +69\.7% +69\.7% +97\.8% +97\.8% /m);
+    expect(run.stdout).toContain('smallest of these sizes already holds the whole trace');
+    expect(run.stdout).toMatch(/^ +64 MiB +69\.7% +97\.8% +28\.1% +42\.0%$/m);
+    expect(run.stdout).toMatch(/100% ┤ +·+●/);
+  });
+
+  it('samples when asked to, and is near', async () => {
+    const exact = await json<CurveResult>([EXT4, '--curve']);
+    const sampled = await json<CurveResult>([EXT4, '--curve', '--lru', '60%', '--limit', '5000']);
+    expect(sampled.lru).toMatchObject({ method: 'sampled', sampling: { kind: 'fixed-rate', samples: 8 } });
+    expect(sampled.lru!.sampling!.rate).toBeCloseTo(0.6, 3);
+    const [{ dataBytes }] = exact.curve;
+    const { ratio, error } = lruAt(sampled, dataBytes).reads.byBytes!;
+    expect(error).toBeGreaterThan(0);
+    expect(Math.abs(ratio - lruAt(exact, dataBytes).reads.byBytes!.ratio)).toBeLessThan(0.02);
+  });
+
+  it('takes standard input, a limit, and does without the native helper', async () => {
+    const file = join(folder, 'one.blktrace');
+    writeFileSync(file, gunzipSync(readFileSync(`${EXT4}.0.gz`)));
+    const flags = ['--sizes', '512MiB', '--limit', '300'];
+    const whole = await json<CurveResult>([file, ...flags]);
+    const piped = await json<CurveResult>(['-', ...flags], { stdinFrom: file, env: { PCACHE_NATIVE: 'off' } });
+    expect(piped.trace.name).toBe('-');
+    expect(piped.requests).toEqual(whole.requests);
+    expect(piped.requests!.total).toBe(300);
+    expect(piped.lru).toEqual(whole.lru);
+    expect({ ...piped.curve[0], elapsedNs: 0 }).toEqual({ ...whole.curve[0], elapsedNs: 0 });
+    expect(piped.lru!.reads + piped.lru!.writes + piped.requests!.flushes).toBe(300);
+    expect(readdirSync(temporary)).toEqual([]);
+  });
+
+  it('stops all threads at an interrupt: what was done is the result, exit 130', async () => {
+    let sent = false;
+    // So many passes would take minutes; the signal comes when the command listens and its threads run.
+    const run = await pcache(['replay', PGBENCH, '--curve', '--loop', '100000', '--json'], {
+      onStart: (child) => {
+        const timer = setInterval(() => {
+          if (sent || !listens(child.pid!)) return;
+          sent = true;
+          clearInterval(timer);
+          setTimeout(() => child.kill('SIGINT'), 700);
+        }, 20);
+      },
+    });
+    expect(run.status).toBe(130);
+    expect(JSON.parse(run.stdout) as CurveResult).toMatchObject({ interrupted: true, curve: [], lru: null });
+    expect(run.stderr).toBe('pcache: interrupted, stopping; once more to stop at once\n');
+  });
+});
+
+/** Whether the process has a handler for SIGINT. */
+function listens(pid: number): boolean {
+  const caught = /^SigCgt:\t([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  return caught !== null && (BigInt(`0x${caught[1]}`) & 2n) !== 0n;
+}
+
+describe('replay --sizes refuses in one line', () => {
+  it.each([
+    [['--sizes', '1GiB,512MiB'], /512 MiB after 1 GiB; give each size once, the smallest first/],
+    [['--sizes', '512MiB,512MiB'], /512 MiB after 512 MiB/],
+    [['--sizes', '256MiB,512MiB'], /256 MiB is too small; dm-pcache takes 512 MiB or more/],
+    [['--sizes', '512MiB,'], /'' is not a size/],
+    [['--sizes', 'much'], /'much' is not a size/],
+    [['--sizes', '1GiB', '--curve'], /--curve/],
+    [['--curve', '--cache', 'x', '--backing', 'y'], /--cache/],
+    [['--curve', '--cache-size', '1GiB'], /--cache-size/],
+    [['--curve', '--speed', '2x'], /--speed/],
+    [['--curve', '--lru', '101%'], /'101%' is not a way to make an LRU curve/],
+    [['--curve', '--lru', '0%'], /'0%' is not a way/],
+    [['--lru', 'exact'], /--sizes, --curve/],
+  ])('%j', async (flags, message) => {
+    const run = await pcache(['replay', EXT4, ...flags]);
+    expect(run.stderr).toMatch(/^pcache: [^\n]+\nTry 'pcache replay --help'\.\n$/);
+    expect(run.stderr).toMatch(message);
+    expect({ status: run.status, stdout: run.stdout }).toEqual({ status: 16, stdout: '' });
+  });
+});

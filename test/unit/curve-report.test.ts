@@ -1,0 +1,187 @@
+/** How a curve is shown: the table, the notes, the chart. */
+import { describe, expect, it } from 'vitest';
+import type { LruCurve, LruPoint, Share } from '../../src/curve/lru-curve.js';
+import type { CurvePoint, CurveResult } from '../../src/curve/result.js';
+import { renderCurve } from '../../src/output/curve-report.js';
+import { drawChart } from '../../src/output/line-chart.js';
+
+const MIB = 2 ** 20;
+const exactly = (ratio: number): Share => ({ ratio, error: 0 });
+
+function point(cacheBytes: number, hitRatio: number | null, more: Partial<CurvePoint> = {}): CurvePoint {
+  return {
+    cacheBytes,
+    segments: 31,
+    dataBytes: cacheBytes - MIB,
+    hitRatio,
+    hitRatioByBytes: hitRatio,
+    missRatio: hitRatio === null ? null : 1 - hitRatio,
+    missRatioByBytes: hitRatio === null ? null : 1 - hitRatio,
+    readHits: 1,
+    readHitBytes: hitRatio === null ? 0 : 4096 * hitRatio,
+    backingWriteBytes: 3 * MIB,
+    writeAmplification: 0.75,
+    dirtyPeakBytes: 2 * MIB,
+    gcSegmentsFreed: 7,
+    segmentsPeak: 20,
+    waitedForRoom: 1234,
+    holdsAll: false,
+    elapsedNs: 1e9,
+    ...more,
+  };
+}
+
+function lruPoint(cacheBytes: number, reads: Share | null, all = reads): LruPoint {
+  return { cacheBytes, reads: { byRequests: reads, byBytes: reads }, all: { byRequests: all, byBytes: all } };
+}
+
+const LRU: LruCurve = {
+  method: 'exact',
+  blockBytes: 4096,
+  uniqueBlocks: 1000,
+  references: 5000,
+  reads: 10,
+  writes: 5,
+  sampling: null,
+  points: [
+    lruPoint(256 * MIB, exactly(0.25)),
+    lruPoint(300 * MIB, exactly(0.3)),
+    lruPoint(511 * MIB, exactly(0.5)),
+    lruPoint(1023 * MIB, exactly(0.6)),
+    lruPoint(1024 * MIB, exactly(0.6)),
+  ],
+};
+
+function result(more: Partial<CurveResult> = {}): CurveResult {
+  return {
+    trace: {
+      name: 'x.blktrace',
+      format: 'blktrace stream',
+      action: 'queue',
+      durationNs: 1e9,
+      endBytes: MIB,
+      uniqueBytes: 4096,
+      counts: {},
+      loops: 1,
+    },
+    cache: { mode: 'writeback', dataCrc: false, gcPercent: 70 },
+    requests: { total: 15, reads: 10, readBytes: 1, writes: 5, writeBytes: 1, flushes: 0, discardsSkipped: 0 },
+    threads: 2,
+    elapsedNs: 1e9,
+    curve: [point(512 * MIB, 0.4), point(1024 * MIB, 0.55)],
+    lru: LRU,
+    interrupted: false,
+    ...more,
+  };
+}
+
+const shown = (more: Partial<CurveResult> = {}) => renderCurve(result(more), (title) => title);
+/** Cells of the line that begins with `start`. */
+const cells = (text: string, start: string) =>
+  text
+    .split('\n')
+    .map((line) => line.trim())
+    .find((line) => line.startsWith(start))
+    ?.split(/ {2,}/);
+
+describe('the table of a curve', () => {
+  it('has LRU of the data area beside each size', () => {
+    expect(cells(shown(), '512 MiB')).toEqual([
+      '512 MiB',
+      '511 MiB',
+      '40.0%',
+      '50.0%',
+      '40.0%',
+      '50.0%',
+      '3 MiB',
+      '75.0%',
+      '2 MiB',
+      '7 segments',
+      '1,234',
+    ]);
+    expect(cells(shown(), '1 GiB')?.slice(0, 6)).toEqual(['1 GiB', '1023 MiB', '55.0%', '60.0%', '55.0%', '60.0%']);
+  });
+
+  it('has no column for an LRU that was not made, and none by requests for one that was sampled', () => {
+    expect(cells(shown({ lru: null }), '512 MiB')?.slice(0, 5)).toEqual([
+      '512 MiB',
+      '511 MiB',
+      '40.0%',
+      '40.0%',
+      '3 MiB',
+    ]);
+    const points = LRU.points.map(({ cacheBytes }) => ({
+      ...lruPoint(cacheBytes, { ratio: 0.5, error: 0.0123 }),
+    }));
+    const sampling = { kind: 'fixed-rate', samples: 8, rate: 0.000123, sampledBlocks: 77 } as const;
+    const text = shown({ lru: { ...LRU, method: 'sampled', sampling, points } });
+    expect(cells(text, '512 MiB')?.slice(2, 5)).toEqual(['40.0%', '40.0%', '50.0% ± 1.2']);
+    expect(cells(text, '256 MiB')).toEqual(['256 MiB', '50.0% ± 1.2', '50.0% ± 1.2']);
+    expect(text).toContain('77 blocks, 0.012% of all');
+  });
+
+  it('shows the LRU curve where sizes double', () => {
+    const text = shown();
+    expect(cells(text, '256 MiB')).toEqual(['256 MiB', '25.0%', '25.0%', '25.0%', '25.0%']);
+    expect(text).not.toContain('300 MiB');
+  });
+
+  it('says what is missing after an interrupt, and shows what there is', () => {
+    const text = shown({ interrupted: true, curve: [], requests: null, lru: null });
+    expect(text).toContain('what was not done by then is missing');
+    expect(text).not.toContain('dm-pcache');
+  });
+});
+
+describe('what a curve says beside its numbers', () => {
+  it('which size holds the whole trace', () => {
+    const holding = point(1024 * MIB, 0.55, { holdsAll: true });
+    expect(shown()).not.toContain('holds the whole trace');
+    expect(shown({ curve: [point(512 * MIB, 0.4), holding] })).toContain(
+      '1 GiB holds the whole trace: more gains nothing.',
+    );
+    expect(shown({ curve: [holding] })).toContain('The smallest of these sizes already holds the whole trace');
+    expect(shown({ curve: [holding] })).toContain('only the LRU curve below tells');
+    expect(shown({ curve: [holding], lru: null })).not.toContain('LRU');
+  });
+
+  it('that there was nothing to hit, or that nothing hit', () => {
+    const requests = { ...result().requests!, reads: 0 };
+    const without = shown({
+      requests,
+      curve: [point(512 * MIB, null)],
+      lru: { ...LRU, points: [lruPoint(MIB, null)] },
+    });
+    expect(without).toContain('has no reads');
+    expect(without).toContain(' - ');
+    expect(shown({ curve: [point(512 * MIB, 0)] })).toContain('No read found anything');
+  });
+});
+
+describe('the chart', () => {
+  it('puts each size in its column and each share in its row', () => {
+    const chart = drawChart([
+      {
+        mark: '·',
+        joined: true,
+        points: [
+          { sizeBytes: 1024, ratio: 0 },
+          { sizeBytes: 2 ** 20, ratio: 0.2 },
+        ],
+      },
+      { mark: '●', joined: false, points: [{ sizeBytes: 32 * 1024, ratio: 0.1 }] },
+    ]);
+    const lines = chart.split('\n');
+    expect(lines).toHaveLength(12);
+    expect(lines[0]).toBe(`     20% ┤${' '.repeat(60)}····`);
+    expect(lines[4]).toMatch(/^ {5}10% ┤ {28}····●·+$/);
+    expect(lines[8]).toBe('      0% ┤····');
+    expect(lines[10]).toMatch(/^ {10}1 KiB +32 KiB +1 MiB$/);
+  });
+
+  it('draws nothing where nothing hits, and one size alone', () => {
+    expect(drawChart([])).toBe('');
+    expect(drawChart([{ mark: '●', joined: false, points: [{ sizeBytes: 4096, ratio: 0 }] }])).toBe('');
+    expect(drawChart([{ mark: '●', joined: false, points: [{ sizeBytes: 4096, ratio: 0.003 }] }])).toContain('●');
+  });
+});
