@@ -34,6 +34,7 @@ export type PcacheErrorCode =
   | 'OUT_OF_RANGE'
   | 'MISALIGNED'
   | 'BAD_TRACE'
+  | 'BAD_RESULT'
   | 'VERIFY_FAILED'
   | 'INTERRUPTED';
 
