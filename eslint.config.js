@@ -1,6 +1,6 @@
 /**
  * Lint rules: typescript-eslint's type-aware recommendations, and the layering of the source tree, which
- * goes one way only: commands → output → rescue, pack → fsck; fsck, replay, nbd, trace → engine → device → media.
+ * goes one way only: commands → report → output → rescue, pack → fsck; fsck, replay, nbd, trace → engine → device → media.
  * `test/unit/layering.test.ts` shows that the layering rules fire.
  */
 import { fileURLToPath } from 'node:url';
@@ -22,6 +22,7 @@ const LAYERS = [
   ['bench', 'src/bench/**'],
   ['nbd', 'src/nbd/**'],
   ['output', 'src/output/**'],
+  ['report', 'src/report-html/**'],
   ['commands', 'src/commands/**'],
 ];
 
@@ -40,6 +41,7 @@ const MAY_IMPORT = {
   bench: ['media', 'device', 'engine', 'fsck', 'replay'],
   nbd: ['media', 'device', 'engine'],
   output: ['media', 'device', 'engine', 'fsck', 'rescue', 'pack', 'bench', 'nbd', 'curve'],
+  report: ['engine', 'replay', 'curve', 'output'],
   commands: [
     'media',
     'device',
@@ -54,6 +56,7 @@ const MAY_IMPORT = {
     'bench',
     'nbd',
     'output',
+    'report',
   ],
 };
 
@@ -124,7 +127,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['engine', 'fsck', 'rescue', 'pack', 'trace', 'replay', 'simulate', 'nbd'].map(
+    files: ['engine', 'fsck', 'rescue', 'pack', 'trace', 'replay', 'simulate', 'nbd', 'report-html'].map(
       (layer) => `src/${layer}/**/*.ts`,
     ),
     rules: noTerminal(TERMINAL_PACKAGES),

@@ -2,7 +2,7 @@
 import { renderTable } from './table.js';
 import { formatBytes, formatCount, formatDuration, formatPercent, sparkline } from './units.js';
 
-type Quantity =
+export type Quantity =
   | { readonly kind: 'text'; readonly value: string }
   | { readonly kind: 'count' | 'bytes' | 'duration-ns' | 'bytes-per-second' | 'per-second'; readonly value: number }
   | { readonly kind: 'ratio'; readonly part: number; readonly whole: number }
@@ -14,7 +14,8 @@ export interface ReportSection {
   readonly rows: readonly { readonly name: string; readonly values: readonly Quantity[] }[];
 }
 
-function show(quantity: Quantity): string {
+/** A quantity as text. */
+export function showQuantity(quantity: Quantity): string {
   switch (quantity.kind) {
     case 'text':
       return quantity.value;
@@ -44,14 +45,14 @@ function renderSection({ head, rows }: ReportSection): string {
   if (head === undefined) {
     return renderTable(
       undefined,
-      rows.map(({ name, values }) => [`  ${name}`, values.map(show).join('  ')]),
+      rows.map(({ name, values }) => [`  ${name}`, values.map(showQuantity).join('  ')]),
     );
   }
   const align = head.map((title, column) => (column === 0 || title === '' ? 'left' : 'right'));
   const pad = (cells: string[]) => [...cells, ...new Array<string>(Math.max(0, head.length - cells.length)).fill('')];
   return renderTable(
     head.map((title, column) => (column === 0 ? `  ${title}` : title)),
-    rows.map(({ name, values }) => pad([`  ${name}`, ...values.map(show)])),
+    rows.map(({ name, values }) => pad([`  ${name}`, ...values.map(showQuantity)])),
     align,
   );
 }

@@ -1,0 +1,103 @@
+// @ts-check
+/* Line charts: something over time, over size, or over latency. */
+
+/**
+ * @typedef {object} LineSeries
+ * @property {string} label
+ * @property {string} colour name of a custom property
+ * @property {'solid' | 'dashed' | 'dotted'} dash
+ * @property {(number | null)[]} values
+ *
+ * @typedef {object} LineChart
+ * @property {'lines'} kind
+ * @property {string} id
+ * @property {{ label: string, unit: string, scale: 'linear' | 'log10' | 'log2', values: number[] }} x
+ * @property {{ label: string, unit: string, max?: number }} y
+ * @property {'steps' | 'points' | 'plain'} style of steps each value holds until the next x
+ * @property {LineSeries[]} series
+ */
+
+const DASHES = { solid: [], dashed: [7, 5], dotted: [2, 4] };
+
+/** @param {HTMLElement} place @param {LineChart} chart */
+function drawLines(place, chart) {
+  const { x, y, series, style } = chart;
+  const paths = style === 'steps' ? uPlot.paths.stepped?.({ align: 1 }) : uPlot.paths.linear?.();
+  /** @type {uPlot.Options} */
+  const options = {
+    width: 0,
+    height: innerWidth < 480 ? 200 : 230,
+    padding: [12, 12, 0, 0],
+    scales: { x: xScaleOf(x), y: { range: (_, __, max) => [0, y.max ?? niceTop(max)] } },
+    axes: [xAxisOf(x), axisOf(y.unit, 'y')],
+    cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
+    series: [
+      {},
+      ...series.map(({ label, colour, dash }) => ({
+        label,
+        paths,
+        stroke: () => themeColour(colour),
+        fill: () => `${themeColour(colour)}1f`,
+        width: 1.75,
+        dash: DASHES[dash],
+        points: { show: style === 'points', size: 7, fill: () => themeColour(colour) },
+        spanGaps: false,
+      })),
+    ],
+  };
+  /** @type {(plot: uPlot, left: number) => Tip | undefined} */
+  const tipAt = (plot, left) => {
+    const n = indexAt(plot, left, style);
+    const head =
+      style === 'steps' && n + 1 < x.values.length
+        ? `${formatValue(x.values[n], x.unit)} – ${formatValue(x.values[n + 1], x.unit)}`
+        : formatValue(x.values[n], x.unit);
+    return { head, lines: series.map(({ label, values }) => `${label}: ${formatValue(values[n], y.unit)}`) };
+  };
+  const last = x.values.length - (style === 'steps' ? 2 : 1);
+  return mountChart(place, options, [x.values, ...series.map(({ values }) => values)], tipAt, (plot, dx) => {
+    const { left = -1 } = plot.cursor;
+    const now = left < 0 ? (dx > 0 ? -1 : last + 1) : indexAt(plot, left, style);
+    const n = Math.max(0, Math.min(last, now + dx));
+    const at = plot.valToPos(x.values[n], 'x');
+    const next = style === 'steps' ? plot.valToPos(x.values[n + 1], 'x') : at;
+    return { left: (at + next) / 2, top: plot.over.clientHeight / 3 };
+  });
+}
+
+/** Which value is meant by a place: of steps the one that begins before it, else the nearest. @param {uPlot} plot @param {number} left @param {string} style */
+function indexAt(plot, left, style) {
+  const xs = plot.data[0];
+  if (style !== 'steps') return plot.posToIdx(left);
+  const value = plot.posToVal(left, 'x');
+  let n = 0;
+  while (n < xs.length - 2 && xs[n + 1] <= value) n++;
+  return n;
+}
+
+/** A round number that nothing is above. @param {number | null} max */
+function niceTop(max) {
+  return max === null || !(max > 0) ? 1 : max * 1.08;
+}
+
+/** @param {LineChart['x']} x @returns {uPlot.Scale} */
+function xScaleOf({ scale, values }) {
+  /** @type {[number, number]} */
+  const range = [values[0], values[values.length - 1]];
+  if (scale === 'linear') return { time: false, range: [range[0], Math.max(range[1], range[0] + 1)] };
+  return { time: false, distr: 3, log: scale === 'log2' ? 2 : 10, range: [range[0], Math.max(range[1], range[0] * 2)] };
+}
+
+/** Of a logarithmic scale only the powers are labelled. @param {LineChart['x']} x @returns {uPlot.Axis} */
+function xAxisOf({ unit, scale }) {
+  if (scale === 'linear') return axisOf(unit, 'x');
+  const base = scale === 'log2' ? Math.log(2) : Math.LN10;
+  /** @param {number | null} value */
+  const isPower = (value) =>
+    value !== null && Math.abs(Math.log(value) / base - Math.round(Math.log(value) / base)) < 1e-6;
+  return axisOf(unit, 'x', {
+    space: scale === 'log2' ? 64 : 40,
+    incrs: undefined,
+    filter: (_, splits) => splits.map((value) => (isPower(value) ? value : null)),
+  });
+}
