@@ -169,12 +169,19 @@ describe('the chart', () => {
           { sizeBytes: 2 ** 20, ratio: 0.2 },
         ],
       },
-      { mark: '●', joined: false, points: [{ sizeBytes: 32 * 1024, ratio: 0.1 }] },
+      {
+        mark: '●',
+        joined: false,
+        points: [
+          { sizeBytes: 32 * 1024, ratio: 0.1 },
+          { sizeBytes: 512 * 1024, ratio: 0.1 },
+        ],
+      },
     ]);
     const lines = chart.split('\n');
     expect(lines).toHaveLength(12);
     expect(lines[0]).toBe(`     20% ┤${' '.repeat(60)}····`);
-    expect(lines[4]).toMatch(/^ {5}10% ┤ {28}····●·+$/);
+    expect(lines[4]).toBe(`     10% ┤${' '.repeat(28)}····●···${' '.repeat(21)}●`);
     expect(lines[8]).toBe('      0% ┤····');
     expect(lines[10]).toMatch(/^ {10}1 KiB +32 KiB +1 MiB$/);
   });
