@@ -7,11 +7,12 @@ import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { renderCurve } from '../output/curve-report.js';
 import { cacheSizesFlag, lruFlag, modeFlag, sizeFlag, speedFlag } from '../output/flags.js';
+import { modelChoice, modelFlags } from '../output/model-flags.js';
 import { renderReport } from '../output/report.js';
 import { replay, type ReplayObserver, type ReplayOptions, type TraceChoice } from '../replay/replay.js';
 import { replayReport } from '../replay/report.js';
 import type { ReplayResult } from '../replay/result.js';
-import { runSimulation } from '../simulate/run.js';
+import { BACKING_PRESET_NAMES, modelOf, runSimulation, type BackingPreset } from '../simulate/index.js';
 
 const PHASES = {
   scan: { label: 'reading the trace', unit: 'count', noun: 'requests' },
@@ -43,6 +44,10 @@ Discards are counted and skipped, since dm-pcache has none.`;
     {
       description: 'The same at a multiple of the speed, without a byte of payload.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --cache-size 1GiB --simulate',
+    },
+    {
+      description: 'What latencies to expect before a hard disk, and without the cache?',
+      command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --simulate --model hdd',
     },
     {
       description: 'How large a cache is worth it? Many sizes at once, simulated, beside an ideal LRU.',
@@ -129,6 +134,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
       description: 'check cached data against its CRC at each read (data_crc)',
       default: false,
     }),
+    ...modelFlags(BACKING_PRESET_NAMES),
     'force': Flags.boolean({
       description: 'overwrite a backing device that holds a filesystem or the like',
     }),
@@ -158,7 +164,9 @@ Discards are counted and skipped, since dm-pcache has none.`;
     }
     const result = await this.work((observer) => {
       if (flags.simulate) {
-        return runSimulation({ ...choice, ...cache, backingBytes: flags['backing-size'] }, observer);
+        const { model: preset, speed } = flags;
+        const model = preset === undefined ? undefined : modelOf(modelChoice(preset as BackingPreset, flags));
+        return runSimulation({ ...choice, ...cache, backingBytes: flags['backing-size'], model, speed }, observer);
       }
       const options: ReplayOptions = {
         ...choice,

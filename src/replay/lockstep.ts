@@ -32,6 +32,9 @@ export interface AnsweringBacking {
   answerAll(): Promise<void> | undefined;
 }
 
+/** What cannot be told where time is the trace's. */
+type Timeless = 'latency' | 'latencyHistogram' | 'latencyWithoutCache' | 'model' | 'maxLagNs';
+
 export interface LockstepOptions {
   readonly cache: Cache;
   readonly pmem: Pmem;
@@ -128,9 +131,17 @@ export class LockstepRunner {
   }
 
   /** What a result says of the run, once it is over; no latency, for time was the trace's. */
-  describe(): Pick<ReplayParts, 'run' | 'latency' | 'latencyHistogram' | 'maxLagNs' | 'timeline'> {
+  describe(): Pick<ReplayParts, 'run' | 'timeline'> & Record<Timeless, null> {
     const timeline = this.recorder.finish(this.options.clock.nowMs() * 1e6);
-    return { run: this.totals, latency: null, latencyHistogram: null, maxLagNs: null, timeline };
+    return {
+      run: this.totals,
+      latency: null,
+      latencyHistogram: null,
+      latencyWithoutCache: null,
+      model: null,
+      maxLagNs: null,
+      timeline,
+    };
   }
 
   // ---- groups -----------------------------------------------------------------------------------------

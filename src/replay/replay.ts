@@ -296,6 +296,7 @@ class Session {
       devices: describeDevices(this.devices),
       ...described,
       latencyWithoutCache: null,
+      model: null,
       openedStatus: this.openedStatus,
       status: cache.status(),
       closed,

@@ -3,7 +3,7 @@
  * the output layer's.
  */
 import type { LatencySummary } from './latency.js';
-import type { LatencySummaries, ReplayResult } from './result.js';
+import type { LatencyModelResult, LatencySummaries, PlainLatencySummaries, ReplayResult } from './result.js';
 
 /** A value and what it measures. */
 export type Quantity =
@@ -29,7 +29,8 @@ export function replayReport(result: ReplayResult): ReportSection[] {
   const sections = [
     traceSection(result),
     requestSection(result),
-    ...(result.latency ? [latencySection(result.latency)] : []),
+    ...(result.latency ? [latencySection(result.latency, result.latencyWithoutCache)] : []),
+    ...(result.model ? [modelSection(result.model)] : []),
     workSection(result),
     segmentSection(result),
   ];
@@ -44,6 +45,8 @@ function traceSection({
   requestsPerSecond,
   bytesPerSecond,
   maxLagNs,
+  simulated,
+  lockstep,
 }: ReplayResult): ReportSection {
   const rows = [
     { name: 'trace', values: [text(trace.name), text(trace.format)] },
@@ -57,20 +60,21 @@ function traceSection({
         text(devices.mode),
         text(`data_crc ${devices.dataCrc ? 'on' : 'off'}`),
         text(`gc_percent ${devices.gcPercent}`),
-        text(devices.durability ?? 'simulated'),
+        ...(devices.durability === null ? [] : [text(devices.durability)]),
       ],
     },
     { name: 'backing', values: [text(devices.backing), bytes(devices.backingBytes)] },
-    { name: 'replayed in', values: [duration(elapsedNs)] },
+    { name: simulated ? 'simulated in' : 'replayed in', values: [duration(elapsedNs)] },
     {
-      name: 'throughput',
+      name: simulated ? 'speed of the simulation' : lockstep ? 'throughput in lockstep' : 'throughput',
       values: [
         { kind: 'per-second', value: requestsPerSecond } as const,
         { kind: 'bytes-per-second', value: bytesPerSecond } as const,
       ],
     },
   ];
-  if (maxLagNs !== null) rows.push({ name: 'late at worst', values: [duration(maxLagNs)] });
+  if (maxLagNs !== null && !(simulated && maxLagNs === 0))
+    rows.push({ name: 'late at worst', values: [duration(maxLagNs)] });
   return { title: 'Replay', rows };
 }
 
@@ -104,7 +108,7 @@ function requestSection({ requests }: ReplayResult): ReportSection {
   };
 }
 
-function latencySection(latency: LatencySummaries): ReportSection {
+function latencySection(latency: LatencySummaries, alone: PlainLatencySummaries | null): ReportSection {
   const row = (name: string, s: LatencySummary) => ({
     name,
     values: [
@@ -113,13 +117,49 @@ function latencySection(latency: LatencySummaries): ReportSection {
     ],
   });
   return {
-    title: 'Latency',
+    title: alone ? 'Expected latency' : 'Latency',
     head: ['', 'requests', 'mean', 'p50', 'p90', 'p99', 'p99.9', 'p99.99', 'max'],
     rows: [
       row('read hit', latency.readHit),
       row('read miss', latency.readMiss),
       row('write', latency.write),
       row('flush', latency.flush),
+      ...(alone
+        ? [row('without the cache: read', alone.read), row('  write', alone.write), row('  flush', alone.flush)]
+        : []),
+    ],
+  };
+}
+
+/** What the expected latencies rest on. */
+function modelSection({ pmem, backing, backingBusy, backingBusyWithoutCache }: LatencyModelResult): ReportSection {
+  const busy = (share: number | null) => (share === null ? text('unknown') : ratio(share, 1));
+  return {
+    title: 'Model',
+    head: ['', 'read', 'write', 'flush', 'seek', 'reads', 'writes', 'depth'],
+    rows: [
+      {
+        name: 'pmem',
+        values: [
+          duration(pmem.readNs),
+          duration(pmem.writeNs),
+          text(''),
+          text(''),
+          { kind: 'bytes-per-second', value: pmem.readBytesPerSecond },
+          { kind: 'bytes-per-second', value: pmem.writeBytesPerSecond },
+        ],
+      },
+      {
+        name: 'backing device',
+        values: [
+          ...[backing.readNs, backing.writeNs, backing.flushNs, backing.seekNs].map(duration),
+          { kind: 'bytes-per-second', value: backing.bytesPerSecond },
+          text(''),
+          count(backing.depth),
+        ],
+      },
+      { name: '  busy', values: [busy(backingBusy)] },
+      { name: '  without the cache', values: [busy(backingBusyWithoutCache)] },
     ],
   };
 }

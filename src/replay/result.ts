@@ -9,6 +9,30 @@ import type { VerifyResult } from './verifier.js';
 export type LatencySummaries = Readonly<Record<'readHit' | 'readMiss' | 'write' | 'flush', LatencySummary>>;
 export type PlainLatencySummaries = Readonly<Record<'read' | 'write' | 'flush', LatencySummary>>;
 
+/** Times in ns, rates in bytes a second; docs/simulation.md says what each means. */
+export interface LatencyModelResult {
+  readonly pmem: {
+    readonly readNs: number;
+    readonly writeNs: number;
+    readonly readBytesPerSecond: number;
+    readonly writeBytesPerSecond: number;
+  };
+  readonly backing: {
+    readonly readNs: number;
+    readonly writeNs: number;
+    readonly flushNs: number;
+    readonly seekNs: number;
+    readonly bytesPerSecond: number;
+    readonly depth: number;
+  };
+  /**
+   * How busy the backing device was until the last request had ended, with the cache and without: 1 when all it
+   * can do at once was always under way, more when it would still have been at work then. null without time.
+   */
+  readonly backingBusy: number | null;
+  readonly backingBusyWithoutCache: number | null;
+}
+
 export interface ReplayResult {
   /** No payload was moved and no device touched: the engine ran on a model of both. */
   readonly simulated: boolean;
@@ -64,6 +88,8 @@ export interface ReplayResult {
   readonly latencyHistogram: LatencyHistogram<keyof LatencySummaries> | null;
   /** What the model expects of the backing device alone; null without a model. */
   readonly latencyWithoutCache: PlainLatencySummaries | null;
+  /** What the expected latencies were made with; null without a model. */
+  readonly model: LatencyModelResult | null;
   /** Of the run itself, as are the two rates: in a simulation how long that took, not how fast the cache is. */
   readonly elapsedNs: number;
   readonly requestsPerSecond: number;
@@ -119,6 +145,7 @@ export interface ReplayParts extends Pick<
   | 'latency'
   | 'latencyHistogram'
   | 'latencyWithoutCache'
+  | 'model'
   | 'maxLagNs'
   | 'verify'
   | 'interrupted'
@@ -163,6 +190,7 @@ export function describeResult(parts: ReplayParts): ReplayResult {
     latency,
     latencyHistogram,
     latencyWithoutCache,
+    model: parts.model,
     elapsedNs: Math.round(parts.elapsedMs * 1e6),
     requestsPerSecond: perSecond(run.requests),
     bytesPerSecond: perSecond(run.readBytes + run.writeBytes),

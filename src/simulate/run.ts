@@ -3,6 +3,7 @@ import type { CacheMode } from '../engine/media/codecs.js';
 import { PcacheError } from '../engine/errors.js';
 import { withScannedTrace, type ReplayObserver, type TraceChoice } from '../replay/replay.js';
 import type { ReplayResult } from '../replay/result.js';
+import { BACKING_PRESET_NAMES, type LatencyModel } from './latency-model.js';
 import { streamedTrace, traceOfFile } from './traces.js';
 import { simulate, type SimulatedTrace } from './simulate.js';
 
@@ -16,10 +17,20 @@ export interface SimulationChoice extends TraceChoice {
   readonly dataCrc: boolean;
   readonly gcPercent: number | undefined;
   readonly mode: CacheMode | undefined;
+  readonly model: LatencyModel | undefined;
+  /** Infinity when not asked for. */
+  readonly speed: number;
 }
 
 /** @throws PcacheError as `simulate`, and USAGE for options that contradict one another */
 export async function runSimulation(choice: SimulationChoice, observer: ReplayObserver): Promise<ReplayResult> {
+  if (choice.model === undefined && choice.speed !== Infinity) {
+    const presets = BACKING_PRESET_NAMES.join(', ');
+    throw new PcacheError(
+      'USAGE',
+      `a simulation has a speed only with a model of the devices; give --model (${presets})`,
+    );
+  }
   let interrupted = false;
   let stopRunner = () => {};
   observer.onInterrupt(() => {
@@ -30,6 +41,7 @@ export async function runSimulation(choice: SimulationChoice, observer: ReplayOb
     observer.begins('replay', expected);
     return simulate({
       ...choice,
+      speed: choice.speed === Infinity ? 1 : choice.speed,
       trace,
       onProgress: (requests) => observer.progress(requests),
       onStoppable: (stop) => {

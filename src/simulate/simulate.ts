@@ -1,7 +1,8 @@
 /**
  * A replay without devices: the engine itself, with its allocation, index, log, write-back and GC, over a cache
  * device that keeps no payload and a backing device that only answers. Its decisions are those of a lockstep
- * replay on real devices (`src/replay/lockstep.ts`).
+ * replay on real devices (`src/replay/lockstep.ts`); with a latency model, those of devices that are as fast as
+ * the model says.
  */
 import { bestCrc32c } from '../engine/device/native.js';
 import { formatDevice, planFormat } from '../engine/format.js';
@@ -10,11 +11,15 @@ import { GC_PERCENT_DEFAULT, type CacheMode } from '../engine/media/codecs.js';
 import { MIB } from '../engine/media/geometry.js';
 import { defaultCacheBytes } from '../replay/devices.js';
 import { LockstepRunner } from '../replay/lockstep.js';
-import { describeResult, type ReplayResult } from '../replay/result.js';
+import { describeResult, type ReplayParts, type ReplayResult } from '../replay/result.js';
 import { VirtualClock } from '../replay/virtual-clock.js';
 import type { TraceBatch } from '../trace/index.js';
 import { CountingBacking } from './counting-backing.js';
+import type { LatencyModel } from './latency-model.js';
 import { LogPmem } from './log-pmem.js';
+import { QueueModel } from './queue-model.js';
+import { TimedBacking } from './timed-backing.js';
+import { TimedRunner } from './timed-runner.js';
 
 const BACKING_UNIT_BYTES = MIB;
 
@@ -37,9 +42,28 @@ export interface SimulateOptions {
   readonly mode?: CacheMode | undefined;
   /** Stop after that many requests. */
   readonly limit?: number;
+  /**
+   * Has requests and the backing device's answers take their time, so that latencies can be told. Without it the
+   * simulation is in lockstep.
+   */
+  readonly model?: LatencyModel | undefined;
+  /** With a model: 1 for the trace's pace (the default), 2 for twice as fast. */
+  readonly speed?: number;
   readonly onProgress?: (requests: number) => void;
   /** Gets what ends the simulation early, and in order. */
   readonly onStoppable?: (stop: () => void) => void;
+}
+
+/** How the cache is driven: in lockstep or in time. */
+interface Runner {
+  readonly isStopped: boolean;
+  stop(): void;
+  run(batches: AsyncIterable<TraceBatch>): Promise<void>;
+  close(): Promise<CloseReport>;
+  describe(): Pick<
+    ReplayParts,
+    'run' | 'latency' | 'latencyHistogram' | 'latencyWithoutCache' | 'model' | 'maxLagNs' | 'timeline'
+  >;
 }
 
 /**
@@ -52,36 +76,42 @@ export async function simulate(options: SimulateOptions): Promise<ReplayResult> 
   const cacheBytes = options.cacheBytes ?? defaultCacheBytes(backingBytes);
   const pmem = new LogPmem(cacheBytes);
   formatDevice(pmem, planFormat(cacheBytes, { dataCrc, gcPercent, mode }));
-  const backing = new CountingBacking(backingBytes);
-  const clock = new VirtualClock();
-  const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c() });
+  const { cache, runner } = assemble(options, pmem, backingBytes);
   const openedStatus = cache.status();
-  const runner = new LockstepRunner({
-    cache,
-    pmem,
-    backing,
-    clock,
-    limit: options.limit ?? Infinity,
-    verifier: undefined,
-    onProgress: options.onProgress ?? (() => {}),
-  });
   options.onStoppable?.(() => runner.stop());
   const startedMs = performance.now();
   await runner.run(trace.batches());
   const described = runner.describe();
-  const closed: CloseReport = await runner.close();
+  const elapsedMs = performance.now() - startedMs;
+  const closed = await runner.close();
   return describeResult({
     simulated: true,
-    lockstep: true,
+    lockstep: options.model === undefined,
     trace: trace.describe(),
     devices: { cache: 'simulated', cacheBytes, durability: null, backing: 'simulated', backingBytes },
     ...described,
-    latencyWithoutCache: null,
     openedStatus,
     status: cache.status(),
     closed,
-    elapsedMs: performance.now() - startedMs,
+    elapsedMs,
     verify: null,
     interrupted: runner.isStopped,
   });
+}
+
+function assemble(options: SimulateOptions, pmem: LogPmem, backingBytes: number): { cache: Cache; runner: Runner } {
+  const { limit = Infinity, onProgress = () => {}, model, speed = 1 } = options;
+  const clock = new VirtualClock();
+  const crc = bestCrc32c();
+  if (model === undefined) {
+    const backing = new CountingBacking(backingBytes);
+    const cache = new Cache({ pmem, backing, clock, crc });
+    const runner = new LockstepRunner({ cache, pmem, backing, clock, limit, verifier: undefined, onProgress });
+    return { cache, runner };
+  }
+  const queue = new QueueModel(model.backing);
+  const backing = new TimedBacking(backingBytes, queue, clock);
+  const cache = new Cache({ pmem, backing, clock, crc });
+  const runner = new TimedRunner({ cache, pmem, backing, clock, model, queue, speed, limit, onProgress });
+  return { cache, runner };
 }
