@@ -2,17 +2,21 @@
 import { Args, Flags } from '@oclif/core';
 import { curve } from '../curve/curve.js';
 import type { CurveResult } from '../curve/result.js';
-import { ExitStatus } from '../engine/errors.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { renderCurve } from '../output/curve-report.js';
 import { cacheSizesFlag, lruFlag, modeFlag, sizeFlag, speedFlag } from '../output/flags.js';
+import { traceFlags } from '../output/trace-flags.js';
 import { modelChoice, modelFlags } from '../output/model-flags.js';
+import { renderDiff } from '../output/diff-report.js';
 import { renderReport } from '../output/report.js';
+import { diffResults, type ReplayDiff } from '../replay/diff.js';
 import { replay, type ReplayObserver, type ReplayOptions, type TraceChoice } from '../replay/replay.js';
 import { replayReport } from '../replay/report.js';
 import type { ReplayResult } from '../replay/result.js';
 import { BACKING_PRESET_NAMES, modelOf, runSimulation, type BackingPreset } from '../simulate/index.js';
+import { TRACE_FORMATS } from '../trace/index.js';
 
 const PHASES = {
   scan: { label: 'reading the trace', unit: 'count', noun: 'requests' },
@@ -24,10 +28,18 @@ const PHASES = {
 /** What goes with real devices, or with one size only. */
 const NOT_WITH_SIZES = ['cache', 'backing', 'cache-size', 'backing-size', 'speed', 'verify', 'verify-reads', 'force'];
 
+/** What a comparison does not replay. */
+const NOT_WITH_DIFF = [
+  ...NOT_WITH_SIZES,
+  ...['data-crc', 'mode', 'gc-percent', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru'],
+  ...['format', 'action', 'device', 'max-malformed', 'limit'],
+];
+
 export default class Replay extends PcacheCommand {
   static override summary = 'Replay a block trace through the cache and report what it did.';
   static override description = `TRACE is a blktrace recording by its base name (pgbench.blktrace for pgbench.blktrace.0, .1, and so on), one file of it,
-the dump of blkparse -d, gzip of any of these, or - for standard input.
+or any other format that docs/traces.md describes: blkparse text, fio iologs, CSV of MSR, Alibaba, Tencent or our own,
+vscsi; each also packed with gzip or zstd, or - for standard input. pcache trace info tells what is in it.
 Without devices the cache and the backing device are ephemeral: sized from the trace, and gone afterwards.
 With --cache and --backing those are used, and the backing device is overwritten; the cache must be formatted.
 Discards are counted and skipped, since dm-pcache has none.`;
@@ -54,6 +66,10 @@ Discards are counted and skipped, since dm-pcache has none.`;
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --sizes 512MiB,1GiB,4GiB',
     },
     {
+      description: 'What has a larger cache changed?',
+      command: '<%= config.bin %> <%= command.id %> small.json large.json --diff',
+    },
+    {
       description: 'Straight from blktrace, for a script.',
       command: 'blktrace -d /dev/vdb -w 30 -o - | <%= config.bin %> <%= command.id %> - --json',
     },
@@ -61,6 +77,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
 
   static override args = {
     trace: Args.string({ name: 'TRACE', required: true, description: 'the trace, or - for standard input' }),
+    other: Args.string({ name: 'OTHER', description: 'with --diff, the second of two results' }),
   };
 
   static override flags = {
@@ -119,12 +136,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
       description: 'how the LRU curve is made (auto: exact unless the trace touches more than 64 GiB)',
       relationships: [{ type: 'some', flags: ['sizes', 'curve'] }],
     }),
-    'action': Flags.string({
-      description: 'which events of the trace are the requests',
-      options: ['queue', 'issue', 'complete'] as const,
-      default: 'queue',
-    }),
-    'device': Flags.string({ description: 'device to take from a trace of several', helpValue: 'MAJOR,MINOR' }),
+    ...traceFlags(TRACE_FORMATS),
     'limit': Flags.integer({ description: 'stop after that many requests', min: 1, helpValue: 'N' }),
     'verify': Flags.boolean({
       description: 'stamp every sector, check every read, drain and compare the backing device',
@@ -138,14 +150,22 @@ Discards are counted and skipped, since dm-pcache has none.`;
     'force': Flags.boolean({
       description: 'overwrite a backing device that holds a filesystem or the like',
     }),
+    'diff': Flags.boolean({
+      description: 'TRACE and OTHER are two results saved with --json: compare them',
+      default: false,
+      exclusive: NOT_WITH_DIFF,
+    }),
   };
 
-  async run(): Promise<ReplayResult | CurveResult> {
+  async run(): Promise<ReplayResult | CurveResult | ReplayDiff> {
     const { args, flags } = await this.parse(Replay);
+    if (flags.diff || args.other !== undefined) return this.compare(args.trace, args.other, flags.diff);
     const choice: TraceChoice = {
       trace: args.trace,
       action: flags.action as TraceChoice['action'],
       traceDevice: flags.device,
+      format: flags.format as TraceChoice['format'],
+      malformedLimit: flags['max-malformed'],
       loops: flags.loop,
       limit: flags.limit ?? Infinity,
       stdin: this.input,
@@ -187,6 +207,14 @@ Discards are counted and skipped, since dm-pcache has none.`;
       this.setExitStatus(ExitStatus.problemsLeft);
     }
     return result;
+  }
+
+  private compare(a: string, b: string | undefined, asked: boolean): ReplayDiff {
+    if (!asked) throw new PcacheError('USAGE', `unexpected argument ${b}; a second one goes with --diff`);
+    if (b === undefined) throw new PcacheError('USAGE', '--diff compares two results; give A.json and B.json');
+    const diff = diffResults(a, b);
+    this.print(renderDiff(diff, (title) => this.style.bold(title)));
+    return diff;
   }
 
   private async work<Result>(body: (observer: ReplayObserver) => Promise<Result>): Promise<Result> {

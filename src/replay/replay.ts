@@ -17,6 +17,7 @@ import {
   type TraceAction,
   type TraceBatch,
   type TraceFootprint,
+  type TraceFormat,
   type TraceOptions,
 } from '../trace/index.js';
 import { makeEphemeralDevices, openUserDevices, type ReplayDevices } from './devices.js';
@@ -37,6 +38,10 @@ export interface TraceChoice {
   readonly action: TraceAction;
   /** `major,minor`, where a trace has several devices. */
   readonly traceDevice: string | undefined;
+  /** What the trace is; recognised by its content when left out. */
+  readonly format?: TraceFormat | undefined;
+  /** So many malformed records are passed over; when left out, as many as the readers think fit. */
+  readonly malformedLimit?: number | undefined;
   /** Passes over the trace, one after another. */
   readonly loops: number;
   /** Stop after that many requests. */
@@ -107,6 +112,16 @@ export async function replay(options: ReplayOptions, observer: ReplayObserver): 
   });
 }
 
+/** How the readers are to read it. */
+export function traceOptionsOf({ action, traceDevice, format, malformedLimit }: TraceChoice): TraceOptions {
+  return {
+    action,
+    ...(traceDevice === undefined ? {} : { device: traceDevice }),
+    ...(format === undefined ? {} : { format }),
+    ...(malformedLimit === undefined ? {} : { malformedLimit }),
+  };
+}
+
 /** Looks through the trace, then calls `body` with what was found. */
 export function withScannedTrace<T>(
   choice: TraceChoice,
@@ -114,10 +129,8 @@ export function withScannedTrace<T>(
   body: (trace: ScannedTrace) => Promise<T>,
 ): Promise<T> {
   return withSpooledTrace(choice, async (path) => {
-    const options: TraceOptions = {
-      action: choice.action,
-      ...(choice.traceDevice === undefined ? {} : { device: choice.traceDevice }),
-    };
+    const name = choice.trace === STDIN_PATH ? 'standard input' : choice.trace;
+    const options: TraceOptions = { ...traceOptionsOf(choice), ...(path === choice.trace ? {} : { name }) };
     observer.begins('scan', undefined);
     const footprint = await scanTrace(path, options);
     refuseNothing(footprint, choice.trace);

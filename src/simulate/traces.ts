@@ -1,5 +1,5 @@
 /** Traces as what is simulated: of a file that was looked through already, and of one that is read as it comes. */
-import type { TraceChoice } from '../replay/replay.js';
+import { traceOptionsOf, type TraceChoice } from '../replay/replay.js';
 import { describeTrace, type ReplayResult } from '../replay/result.js';
 import { FileTraceSource, loopBatches } from '../replay/trace-source.js';
 import { openTrace, type TraceBatch, type TraceFootprint, type TraceOptions } from '../trace/index.js';
@@ -34,11 +34,7 @@ export async function streamedTrace(
   choice: TraceChoice,
   backingBytes: number,
 ): Promise<SimulatedTrace & { readonly warnings: readonly string[] }> {
-  const reader = await openTrace(choice.trace, {
-    action: choice.action,
-    stdin: choice.stdin,
-    ...(choice.traceDevice === undefined ? {} : { device: choice.traceDevice }),
-  });
+  const reader = await openTrace(choice.trace, { ...traceOptionsOf(choice), stdin: choice.stdin });
   let durationNs = 0;
   let endBytes = 0;
   async function* batches(): AsyncGenerator<TraceBatch, void, undefined> {
