@@ -14,6 +14,8 @@ import { renderReport } from '../output/report.js';
 import { diffResults, type ReplayDiff } from '../replay/diff.js';
 import { replay, type ReplayObserver, type ReplayOptions, type TraceChoice } from '../replay/replay.js';
 import { replayReport } from '../replay/report.js';
+import { reportPage } from '../report-html/page.js';
+import { ReportFile } from '../report-html/report-file.js';
 import type { ReplayResult } from '../replay/result.js';
 import { BACKING_PRESET_NAMES, modelOf, runSimulation, type BackingPreset } from '../simulate/index.js';
 import { TRACE_FORMATS } from '../trace/index.js';
@@ -33,6 +35,7 @@ const NOT_WITH_DIFF = [
   ...NOT_WITH_SIZES,
   ...['data-crc', 'mode', 'gc-percent', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru'],
   ...['format', 'action', 'device', 'max-malformed', 'limit'],
+  'report',
 ];
 
 export default class Replay extends PcacheCommand {
@@ -146,6 +149,10 @@ Discards are counted and skipped, since dm-pcache has none.`;
       description: 'check cached data against its CRC at each read (data_crc)',
       default: false,
     }),
+    'report': Flags.string({
+      description: 'write a page of charts to FILE; one that is not a report is not overwritten',
+      helpValue: 'FILE.html',
+    }),
     ...modelFlags(BACKING_PRESET_NAMES),
     'force': Flags.boolean({
       description: 'overwrite a backing device that holds a filesystem or the like',
@@ -160,6 +167,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
   async run(): Promise<ReplayResult | CurveResult | ReplayDiff> {
     const { args, flags } = await this.parse(Replay);
     if (flags.diff || args.other !== undefined) return this.compare(args.trace, args.other, flags.diff);
+    const report = flags.report === undefined ? undefined : new ReportFile(flags.report);
     const choice: TraceChoice = {
       trace: args.trace,
       action: flags.action as TraceChoice['action'],
@@ -180,6 +188,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
       const { sizes: sizesBytes, lru = 'auto' } = flags;
       const result = await this.work((observer) => curve({ ...choice, ...cache, sizesBytes, lru }, observer));
       this.print(renderCurve(result, (title) => this.style.bold(title)));
+      this.saveReport(report, result);
       return result;
     }
     const result = await this.work((observer) => {
@@ -202,11 +211,18 @@ Discards are counted and skipped, since dm-pcache has none.`;
       return replay(options, observer);
     });
     this.print(renderReport(replayReport(result), (title) => this.style.bold(title)));
+    this.saveReport(report, result);
     if (result.verify && result.verify.mismatchCount > 0) {
       this.note(`${args.trace}: ${result.verify.mismatchCount} mismatches found`);
       this.setExitStatus(ExitStatus.problemsLeft);
     }
     return result;
+  }
+
+  private saveReport(file: ReportFile | undefined, result: ReplayResult | CurveResult): void {
+    if (!file) return;
+    file.save(reportPage(result));
+    this.print(`\nReport written to ${file.path}.\n`);
   }
 
   private compare(a: string, b: string | undefined, asked: boolean): ReplayDiff {

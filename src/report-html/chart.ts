@@ -54,7 +54,8 @@ export type Chart = LineChart | MapChart;
 /** Whether there is anything to draw. */
 export function hasData(chart: Chart): boolean {
   if (chart.kind === 'map') return (chart.states ?? chart.counts ?? []).length > 0;
-  return chart.series.some(({ values }) => values.some((value) => value !== null)) && chart.x.values.length > 1;
+  const needed = chart.style === 'steps' ? 2 : 1;
+  return chart.x.values.length >= needed && chart.series.some(({ values }) => values.some((value) => value !== null));
 }
 
 /** A value in its unit, for a table. */

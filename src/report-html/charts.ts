@@ -68,7 +68,7 @@ export function timeCharts(result: ReplayResult): LineChart[] {
       y: { label: 'throughput', unit: 'bytes/s' },
       series: [
         line('reads', 'blue', 'solid', rate('readBytes')),
-        line('writes', 'orange', 'dashed', rate('writeBytes')),
+        line('writes', 'orange', 'solid', rate('writeBytes')),
       ],
     },
     {
@@ -79,7 +79,7 @@ export function timeCharts(result: ReplayResult): LineChart[] {
       y: { label: 'requests', unit: 'per-second' },
       series: [
         line('reads', 'blue', 'solid', rate('reads')),
-        line('writes', 'orange', 'dashed', rate('writes')),
+        line('writes', 'orange', 'solid', rate('writes')),
         line('flushes', 'grey', 'dotted', rate('flushes')),
       ],
     },
@@ -91,7 +91,7 @@ export function timeCharts(result: ReplayResult): LineChart[] {
       y: { label: 'traffic', unit: 'bytes/s' },
       series: [
         line('written back', 'orange', 'solid', rate('writebackBytes', 'directWriteBytes')),
-        line('filled', 'blue', 'dashed', rate('fillBytes')),
+        line('filled', 'blue', 'solid', rate('fillBytes')),
       ],
     },
     {
@@ -134,7 +134,7 @@ export function latencyChart(result: ReplayResult): LineChart {
   const { edgesNs, counts } = result.latencyHistogram ?? none;
   const series = [
     line('read hit', 'green', 'solid', closed(counts.readHit)),
-    line('read miss', 'blue', 'dashed', closed(counts.readMiss)),
+    line('read miss', 'blue', 'solid', closed(counts.readMiss)),
     line('write', 'orange', 'solid', closed(counts.write)),
     line('flush', 'grey', 'dotted', closed(counts.flush)),
   ].filter(({ values }) => values.some((value) => value !== null && value > 0));

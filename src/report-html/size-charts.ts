@@ -1,6 +1,6 @@
 /** The charts of many cache sizes: what each would have done with the trace, beside an ideal LRU. */
 import type { LruPoint } from '../curve/lru-curve.js';
-import type { CurvePoint, CurveResult } from '../curve/result.js';
+import type { CurveResult } from '../curve/result.js';
 import type { LineChart, LineSeries } from './chart.js';
 
 const percent = (ratio: number | null | undefined) => (ratio === null || ratio === undefined ? null : ratio * 100);
@@ -8,22 +8,18 @@ const missOf = (share: LruPoint['all']['byBytes']) => (share === null ? null : p
 
 export function sizeCharts({ curve, lru }: CurveResult): LineChart[] {
   const lruPoints = lru?.points ?? [];
-  const sizes = [...new Set([...curve, ...lruPoints].map(({ cacheBytes }) => cacheBytes))].sort((a, b) => a - b);
-  const x = { label: 'cache size', unit: 'bytes', scale: 'log2', values: sizes } as const;
+  const sizes = curve.map(({ cacheBytes }) => cacheBytes);
+  const allSizes = [...new Set([...sizes, ...lruPoints.map(({ cacheBytes }) => cacheBytes)])].sort((a, b) => a - b);
+  const x = { label: 'cache size', unit: 'bytes', scale: 'log2' } as const;
   const cacheOf = new Map(curve.map((point) => [point.cacheBytes, point]));
   const lruOf = new Map(lruPoints.map((point) => [point.cacheBytes, point]));
-  const ofCache = (value: (point: CurvePoint) => number | null) =>
-    sizes.map((size) => {
-      const point = cacheOf.get(size);
-      return point === undefined ? null : value(point);
-    });
   const ofLru = (value: (point: LruPoint) => number | null) =>
-    sizes.map((size) => {
+    allSizes.map((size) => {
       const point = lruOf.get(size);
       return point === undefined ? null : value(point);
     });
   const error = lru?.method === 'sampled' ? ' The LRU curve is estimated from samples.' : '';
-  const common = { kind: 'lines', style: 'points', x } as const;
+  const common = { kind: 'lines', style: 'points', x: { ...x, values: sizes } } as const;
   const charts: LineChart[] = [
     {
       ...common,
@@ -31,13 +27,14 @@ export function sizeCharts({ curve, lru }: CurveResult): LineChart[] {
       title: 'Miss ratio by cache size',
       note: `Share of bytes that are not in the cache; a cache of LRU keeps what was used last, and all its size is for data.${error}`,
       wide: true,
+      x: { ...x, values: allSizes },
       y: { label: 'miss ratio', unit: 'percent', max: 100 },
       series: [
         line(
           'dm-pcache, reads',
           'orange',
           'solid',
-          ofCache((point) => percent(point.missRatioByBytes)),
+          allSizes.map((size) => percent(cacheOf.get(size)?.missRatioByBytes)),
         ),
         line(
           'LRU, reads',
@@ -64,7 +61,7 @@ export function sizeCharts({ curve, lru }: CurveResult): LineChart[] {
           'dm-pcache',
           'orange',
           'solid',
-          ofCache((point) => point.writeAmplification),
+          curve.map(({ writeAmplification }) => writeAmplification),
         ),
       ],
     },
@@ -79,7 +76,7 @@ export function sizeCharts({ curve, lru }: CurveResult): LineChart[] {
           'dm-pcache',
           'orange',
           'solid',
-          ofCache((point) => point.dirtyPeakBytes),
+          curve.map(({ dirtyPeakBytes }) => dirtyPeakBytes),
         ),
       ],
     },

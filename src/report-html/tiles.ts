@@ -67,7 +67,7 @@ function amplificationTile({ requests, writeback, devices }: ReplayResult): Tile
   return {
     name: 'Write-back amplification',
     value: requests.writeBytes === 0 ? NONE : `${(bytes / requests.writeBytes).toFixed(2)} ×`,
-    more: `${formatBytes(bytes)} reached the backing device of ${formatBytes(requests.writeBytes)} written`,
+    more: `${formatBytes(bytes)} of ${formatBytes(requests.writeBytes)} written back`,
   };
 }
 
@@ -76,7 +76,7 @@ function dirtyLeft({ dirtyLeft }: ReplayResult): string {
   return dirtyLeft.bytes === 0 ? 'nothing left at the end' : `${formatBytes(dirtyLeft.bytes)} left at the end`;
 }
 
-export function curveTiles({ curve, requests, elapsedNs }: CurveResult): Tile[] {
+export function curveTiles({ curve, requests }: CurveResult): Tile[] {
   const enough = curve.find(({ holdsAll }) => holdsAll);
   const best = curve.at(-1);
   return [
@@ -84,11 +84,6 @@ export function curveTiles({ curve, requests, elapsedNs }: CurveResult): Tile[] 
       name: 'Requests',
       value: requests ? formatCount(requests.total) : NONE,
       more: requests ? `${plural(requests.reads, 'read')}, ${plural(requests.writes, 'write')}` : 'not known',
-    },
-    {
-      name: 'Sizes',
-      value: formatCount(curve.length),
-      more: `simulated in ${formatDuration(elapsedNs)}`,
     },
     {
       name: 'Holds all of it',

@@ -25,9 +25,9 @@ function axisOf(unit, scale, more = {}) {
     stroke: () => themeColour('muted'),
     grid: { stroke: () => themeColour('grid'), width: 1 },
     ticks: { stroke: () => themeColour('grid'), width: 1, size: 5 },
-    values: (_, splits) => splits.map((value) => (value === null ? '' : formatValue(value, unit))),
+    values: (_, splits) => splits.map((value) => (value === null ? '' : value === 0 ? '0' : formatValue(value, unit))),
     ...(isBytes ? { incrs: POWERS_OF_TWO } : {}),
-    ...(scale === 'x' ? { space: 84 } : { size: widthOfLabels, space: 40 }),
+    ...(scale === 'x' ? { space: 84, size: 34 } : { size: widthOfLabels, space: 40 }),
     ...more,
   };
 }

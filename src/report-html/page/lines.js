@@ -27,8 +27,8 @@ function drawLines(place, chart) {
   const options = {
     width: 0,
     height: innerWidth < 480 ? 200 : 230,
-    padding: [12, 12, 0, 0],
-    scales: { x: xScaleOf(x), y: { range: (_, __, max) => [0, y.max ?? niceTop(max)] } },
+    padding: [12, 16, 0, 0],
+    scales: { x: xScaleOf(x, style), y: { range: (_, __, max) => [0, y.max ?? niceTop(max)] } },
     axes: [xAxisOf(x), axisOf(y.unit, 'y')],
     cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
     series: [
@@ -37,11 +37,11 @@ function drawLines(place, chart) {
         label,
         paths,
         stroke: () => themeColour(colour),
-        fill: () => `${themeColour(colour)}1f`,
+        ...(style === 'points' ? {} : { fill: () => `${themeColour(colour)}1f` }),
         width: 1.75,
         dash: DASHES[dash],
         points: { show: style === 'points', size: 7, fill: () => themeColour(colour) },
-        spanGaps: false,
+        spanGaps: style === 'points',
       })),
     ],
   };
@@ -80,24 +80,25 @@ function niceTop(max) {
   return max === null || !(max > 0) ? 1 : max * 1.08;
 }
 
-/** @param {LineChart['x']} x @returns {uPlot.Scale} */
-function xScaleOf({ scale, values }) {
-  /** @type {[number, number]} */
-  const range = [values[0], values[values.length - 1]];
-  if (scale === 'linear') return { time: false, range: [range[0], Math.max(range[1], range[0] + 1)] };
-  return { time: false, distr: 3, log: scale === 'log2' ? 2 : 10, range: [range[0], Math.max(range[1], range[0] * 2)] };
+/** Time begins at 0; points keep off the edges. @param {LineChart['x']} x @param {string} style @returns {uPlot.Scale} */
+function xScaleOf({ scale, values }, style) {
+  const [first, last] = [values[0], values[values.length - 1]];
+  if (scale === 'linear') return { time: false, range: [0, Math.max(last, 1)] };
+  const margin = style === 'points' ? 1.2 : 1;
+  return { time: false, distr: 3, log: scale === 'log2' ? 2 : 10, range: [first / margin, last * margin] };
 }
 
-/** Of a logarithmic scale only the powers are labelled. @param {LineChart['x']} x @returns {uPlot.Axis} */
+/** A logarithmic scale is marked at its powers, or every few of them where there are many. @param {LineChart['x']} x @returns {uPlot.Axis} */
 function xAxisOf({ unit, scale }) {
   if (scale === 'linear') return axisOf(unit, 'x');
-  const base = scale === 'log2' ? Math.log(2) : Math.LN10;
-  /** @param {number | null} value */
-  const isPower = (value) =>
-    value !== null && Math.abs(Math.log(value) / base - Math.round(Math.log(value) / base)) < 1e-6;
+  const base = scale === 'log2' ? 2 : 10;
   return axisOf(unit, 'x', {
-    space: scale === 'log2' ? 64 : 40,
-    incrs: undefined,
-    filter: (_, splits) => splits.map((value) => (isPower(value) ? value : null)),
+    splits: (plot, _, min, max) => {
+      const first = Math.ceil(Math.log(min) / Math.log(base) - 1e-9);
+      const last = Math.floor(Math.log(max) / Math.log(base) + 1e-9);
+      const stride = Math.max(1, Math.ceil(((last - first + 1) * 72) / plot.width));
+      return Array.from({ length: Math.floor((last - first) / stride) + 1 }, (_, n) => base ** (first + n * stride));
+    },
+    filter: (_, splits) => splits,
   });
 }

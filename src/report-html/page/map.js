@@ -14,6 +14,8 @@
  * @property {string} [noun] what is counted
  */
 
+const NO_GRID = { grid: { show: false } };
+
 /** @param {HTMLElement} place @param {MapChart} chart */
 function drawMap(place, chart) {
   const { x, y } = chart;
@@ -26,7 +28,7 @@ function drawMap(place, chart) {
     height: 300,
     padding: [12, 12, 0, 0],
     scales: { x: { time: false, range: [0, x.end] }, y: { range: [0, yEnd] } },
-    axes: [axisOf(x.unit, 'x'), axisOf(y.unit, 'y', { grid: { show: false } })],
+    axes: [axisOf(x.unit, 'x', NO_GRID), axisOf(y.unit, 'y', NO_GRID)],
     cursor: { drag: { setScale: false, x: false, y: false }, points: { show: false } },
     series: [{}, { paths: () => null, points: { show: false } }],
     hooks: { drawClear: [(plot) => paintCells(plot, chart, rows, columns)] },
