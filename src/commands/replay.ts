@@ -28,14 +28,13 @@ const PHASES = {
 } as const;
 
 /** What goes with real devices, or with one size only. */
-const NOT_WITH_SIZES = ['cache', 'backing', 'cache-size', 'backing-size', 'speed', 'verify', 'verify-reads', 'force'];
+const NOT_WITH_SIZES = ['cache', 'backing', 'cache-size', 'backing-size', 'verify', 'verify-reads', 'force'];
 
 /** What a comparison does not replay. */
 const NOT_WITH_DIFF = [
   ...NOT_WITH_SIZES,
   ...['data-crc', 'mode', 'gc-percent', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru'],
-  ...['format', 'action', 'device', 'max-malformed', 'limit'],
-  'report',
+  ...['format', 'action', 'device', 'max-malformed', 'limit', 'report', 'model'],
 ];
 
 export default class Replay extends PcacheCommand {
@@ -184,17 +183,18 @@ Discards are counted and skipped, since dm-pcache has none.`;
       gcPercent: flags['gc-percent'],
       mode: flags.mode,
     };
+    const { model: preset, speed } = flags;
+    const model = preset === undefined ? undefined : modelOf(modelChoice(preset as BackingPreset, flags));
     if (flags.curve || flags.sizes) {
       const { sizes: sizesBytes, lru = 'auto' } = flags;
-      const result = await this.work((observer) => curve({ ...choice, ...cache, sizesBytes, lru }, observer));
+      const sizes = { ...choice, ...cache, sizesBytes, lru, model, speed };
+      const result = await this.work((observer) => curve(sizes, observer));
       this.print(renderCurve(result, (title) => this.style.bold(title)));
       this.saveReport(report, result);
       return result;
     }
     const result = await this.work((observer) => {
       if (flags.simulate) {
-        const { model: preset, speed } = flags;
-        const model = preset === undefined ? undefined : modelOf(modelChoice(preset as BackingPreset, flags));
         return runSimulation({ ...choice, ...cache, backingBytes: flags['backing-size'], model, speed }, observer);
       }
       const options: ReplayOptions = {
@@ -229,6 +229,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
     if (!asked) throw new PcacheError('USAGE', `unexpected argument ${b}; a second one goes with --diff`);
     if (b === undefined) throw new PcacheError('USAGE', '--diff compares two results; give A.json and B.json');
     const diff = diffResults(a, b);
+    for (const note of diff.notes) this.note(note);
     this.print(renderDiff(diff, (title) => this.style.bold(title)));
     return diff;
   }

@@ -69,7 +69,9 @@ function showDifference({ difference, unit }: DiffRow): string {
 
 function showPercent({ percent, difference }: DiffRow): string {
   if (percent === null || difference === 0) return '';
-  return `${percent < 0 ? '' : '+'}${percent.toFixed(Math.abs(percent) < 100 ? 1 : 0)}%`;
+  const size = Math.abs(percent);
+  if (size < 0.01) return '<0.01%';
+  return `${percent < 0 ? '-' : '+'}${size.toFixed(size < 1 ? 2 : size < 100 ? 1 : 0)}%`;
 }
 
 export function renderDiff(diff: DiffJson, heading: (title: string) => string): string {

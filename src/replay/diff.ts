@@ -178,9 +178,7 @@ export function diffResults(pathA: string, pathB: string): ReplayDiff {
   const [a, b] = [loadResult(pathA), loadResult(pathB)];
   const sections = SECTIONS.map(([title, quantities]) => ({
     title,
-    rows: quantities
-      .map((quantity) => compare(quantity, a, b))
-      .filter(({ a: x, b: y }) => (x ?? 0) !== 0 || (y ?? 0) !== 0),
+    rows: quantities.map((quantity) => compare(quantity, a, b)).filter(says),
   }));
   return {
     a: pathA,
@@ -191,6 +189,11 @@ export function diffResults(pathA: string, pathB: string): ReplayDiff {
     sections: sections.filter(({ rows }) => rows.length > 0),
     notes: notesOn(a, b),
   };
+}
+
+/** A row that says something: what did not happen in either run is left out, but no ratio of what did. */
+function says({ unit, a, b }: DiffRow): boolean {
+  return unit === 'ratio' ? a !== null || b !== null : (a ?? 0) !== 0 || (b ?? 0) !== 0;
 }
 
 function compare([name, unit, source]: Quantity, a: SavedResult, b: SavedResult): DiffRow {

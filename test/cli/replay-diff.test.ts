@@ -1,0 +1,55 @@
+/** `pcache replay A.json B.json --diff` as a user runs it. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import type { ReplayDiff } from '../../src/replay/diff.js';
+import { runCli } from '../support/cli.js';
+
+vi.setConfig({ testTimeout: 60_000 });
+
+const PGBENCH = fileURLToPath(new URL('../../fixtures/traces/pgbench.blktrace', import.meta.url));
+
+let folder: string;
+let a: string;
+let b: string;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'pcache-diff-cli-'));
+  [a, b] = ['a.json', 'b.json'].map((name) => join(folder, name));
+  await runCli(['replay', PGBENCH, '--simulate', '--json'], { stdoutTo: a });
+  await runCli(['replay', PGBENCH, '--simulate', '--cache-size', '1GiB', '--limit', '9000', '--json'], { stdoutTo: b });
+}, 120_000);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+it('compares two results, on the terminal and as JSON', async () => {
+  const { status, stdout, stderr } = await runCli(['replay', a, b, '--diff']);
+  expect(status).toBe(0);
+  expect(stderr).toBe('pcache: the two runs did not replay the same requests\n');
+  expect(stdout).toMatch(/\n  cache size +512 MiB +1 GiB\n/);
+  expect(stdout).toMatch(/\n  requests +15,414 +9,000 +-6,414 +-41\.6%\n/);
+  expect(stdout).toMatch(/\n  hit ratio +0\.00% +0\.00% +=\n/);
+  const json = await runCli(['replay', a, b, '--diff', '--json']);
+  const diff = JSON.parse(json.stdout) as ReplayDiff;
+  expect(diff.sections[0].rows[0]).toMatchObject({ name: 'requests', a: 15_414, b: 9000, difference: -6414 });
+});
+
+it.each<[string[], string]>([
+  [['--diff'], '--diff compares two results; give A.json and B.json'],
+  [['other'], 'unexpected argument other; a second one goes with --diff'],
+  [['other', '--diff', '--limit', '4'], '--limit=4 cannot also be provided when using --diff'],
+])('refuses %j', async (args, line) => {
+  const result = await runCli(['replay', 'a.json', ...args]);
+  expect(result).toEqual({
+    status: 16,
+    signal: null,
+    stdout: '',
+    stderr: `pcache: ${line}\nTry 'pcache replay --help'.\n`,
+  });
+});
+
+it('refuses what is no result', async () => {
+  const result = await runCli(['replay', a, PGBENCH + '.0.gz', '--diff']);
+  expect(result).toMatchObject({ status: 8, stdout: '' });
+  expect(result.stderr).toMatch(/^pcache: \S+: no JSON, so no result of pcache replay; save one with [^\n]+\n$/);
+});
