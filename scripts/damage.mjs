@@ -1,8 +1,10 @@
 /**
- * `npm run damage -- [--runs N] [--seed S] [--image CACHE [--backing BACKING]]...`: damages caches at random, checks
+ * `npm run damage -- [--runs N] [--seconds N] [--seed S] [--image CACHE [--backing BACKING]]...`: damages caches at random, checks
  * and repairs them, and holds what they read as against the sound ones. Run number K of seed S follows from S + K
  * alone (`--seed S+K --runs 1` does it again). Prints the seed first, failures as they come, a table at the end.
  * Exit status 1 if one failed.
+ *
+ * `--seconds N` ends it after so long, whatever is done then.
  *
  * The caches are small ones that the engine writes, the kernel-made ones of fixtures/images (one run in `--share`,
  * default 20), and those given with --image, which then take the place of the fixtures.
@@ -26,6 +28,7 @@ const FIXTURES = ['fresh', 'dirty-crc', 'gc-wrap', 'crash'];
 const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '1000' },
+    seconds: { type: 'string', default: 'Infinity' },
     seed: { type: 'string' },
     share: { type: 'string', default: '20' },
     image: { type: 'string', multiple: true, default: [] },
@@ -33,6 +36,7 @@ const { values } = parseArgs({
   },
 });
 const runs = Number(values.runs);
+const endsMs = Date.now() + 1000 * Number(values.seconds);
 const firstSeed = Number(values.seed ?? 1 + (Date.now() % 1_000_000_000));
 process.stdout.write(`seed ${firstSeed}\n`);
 const folder = buildSimulation(root, join(root, 'node_modules', '.cache', 'pcache-damage', String(process.pid)));
@@ -99,7 +103,7 @@ let failures = 0;
 let slowest = { ms: 0, seed: 0 };
 let told = started;
 let done = 0;
-for (; done < runs && failures < FAILURES_MAX; done++) {
+for (; done < runs && failures < FAILURES_MAX && Date.now() < endsMs; done++) {
   const seed = firstSeed + done;
   const subject = choose(seed);
   const began = Date.now();

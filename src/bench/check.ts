@@ -14,21 +14,27 @@ export interface CheckBenchResult {
   readonly keys: number;
   readonly rounds: number;
   readonly clean: boolean;
+  /** Threads that the check takes CRCs by. */
+  readonly threads: number;
   readonly bytesPerSecond: number;
-  /** Raw CRC-32C over as many bytes of the same map. */
+  /** Raw CRC-32C over as many bytes of the same map, by one thread. */
   readonly crcBytesPerSecond: number;
   readonly ratio: Spread;
 }
 
-/** @param pmem a cache with data_crc. */
+/**
+ * @param pmem a cache with data_crc
+ * @param threads for the check; the raw CRC is always taken by one
+ */
 export async function benchCheck(
   pmem: PmemReader,
   segments: number,
   rounds: number,
+  threads: number,
   onRound: (round: number) => Promise<void>,
 ): Promise<CheckBenchResult> {
   const crc = nativeAddon().crcBytes;
-  const check = () => checkCache(pmem, { geometry: KERNEL_GEOMETRY, data: true, crc });
+  const check = () => checkCache(pmem, { geometry: KERNEL_GEOMETRY, data: true, crc, threads });
   const { examined, clean } = check();
   const bytes = examined.payloadBytes;
   const checkNs: number[] = [];
@@ -43,6 +49,7 @@ export async function benchCheck(
     keys: examined.keys,
     rounds,
     clean,
+    threads,
     bytesPerSecond: (bytes * 1e9) / medianOf(checkNs),
     crcBytesPerSecond: (bytes * 1e9) / medianOf(crcNs),
     ratio: spreadOf(checkNs.map((ns, round) => crcNs[round] / ns)),

@@ -3,6 +3,7 @@
  * One pass collects all it can: damage to one structure does not keep the others from being looked at. Callable
  * as a library; knows no terminal. Every loop over media is bounded by the geometry of the device.
  */
+import { availableParallelism } from 'node:os';
 import { PcacheError } from '../engine/errors.js';
 import type { PmemReader } from '../engine/device/pmem.js';
 import type { Position } from '../engine/media/codecs.js';
@@ -17,6 +18,14 @@ import { checkHeader, type Header } from './header.js';
 import { checkLog, type LogFacts } from './log-check.js';
 import { checkDirtyTail, checkLogEnd, chooseLogStart } from './log-end.js';
 
+/** More threads than this wait for memory. */
+const THREADS_MAX = 8;
+
+/** Threads that a check takes CRCs of payload by, unless it is told otherwise. */
+export function checkThreads(): number {
+  return Math.min(availableParallelism(), THREADS_MAX);
+}
+
 export interface CheckOptions {
   readonly geometry: Geometry;
   /** Size of the backing device; keys are not checked against it when it is left out. */
@@ -25,6 +34,8 @@ export interface CheckOptions {
   readonly data: boolean;
   /** CRC-32C for ksets; the table-driven one if not given. */
   readonly crc?: Crc32c;
+  /** Threads to take CRCs of payload by, where the device allows it; `checkThreads()` if not given. */
+  readonly threads?: number;
   /** Called every so often with the bytes read so far. */
   readonly onProgress?: (bytesRead: number) => void;
 }
@@ -69,7 +80,7 @@ export function examine(reader: PmemReader, options: CheckOptions): Examination 
   const examined = nothingExamined();
   const findings = new Findings();
   const context: CheckContext = {
-    source: new CountingReader(reader, examined),
+    source: new CountingReader(reader, examined, options.threads ?? checkThreads()),
     geometry: options.geometry,
     findings,
     examined,

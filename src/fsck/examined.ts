@@ -2,7 +2,7 @@
  * Byte accounting: what a check really looked at, so that one that looks at nothing cannot pass for a good
  * one. `CountingReader` counts at the device; the rest is counted where things are judged.
  */
-import type { PmemReader } from '../engine/device/pmem.js';
+import type { CrcRanges, PmemReader } from '../engine/device/pmem.js';
 import type { ByteSource } from '../engine/media/dual.js';
 
 export interface Examined {
@@ -48,6 +48,8 @@ export class CountingReader implements ByteSource {
   constructor(
     private readonly reader: PmemReader,
     private readonly examined: Examined,
+    /** Threads to take many CRCs by. */
+    private readonly threads: number,
   ) {
     this.sizeBytes = reader.sizeBytes;
   }
@@ -61,5 +63,18 @@ export class CountingReader implements ByteSource {
     const crc = this.reader.crc32c(offsetBytes, lengthBytes, seed);
     this.examined.bytesRead += lengthBytes;
     return crc;
+  }
+
+  /** As `PmemReader.crc32cMany`, with any reader. */
+  crc32cMany(ranges: CrcRanges, count: number, seed: number): void {
+    const { reader } = this;
+    if (reader.crc32cMany === undefined) {
+      for (let at = 0; at < count; at++) {
+        ranges.crc[at] = reader.crc32c(ranges.offsetBytes[at], ranges.lengthBytes[at], seed);
+      }
+    } else {
+      reader.crc32cMany(ranges, count, seed, this.threads);
+    }
+    for (let at = 0; at < count; at++) this.examined.bytesRead += ranges.lengthBytes[at];
   }
 }

@@ -2,9 +2,7 @@
  * Walks the log (format §2) and checks every kset and key in it, and the payload they point to. Bounded: it
  * stops where a LAST kset leads back into what it has walked already.
  */
-import { PcacheError } from '../engine/errors.js';
 import type { Position } from '../engine/media/codecs.js';
-import { CRC_SEED } from '../engine/media/crc32c.js';
 import { KSET_FLAG_LAST, type KsetView } from '../engine/media/kset.js';
 import { LogWalker, type LogEndReason } from '../engine/media/log.js';
 import type { CheckedChain } from './chain.js';
@@ -13,6 +11,7 @@ import { placeText } from './findings.js';
 import { findHidden } from './hidden.js';
 import { checkKey } from './keys.js';
 import { findOverlaps, MAX_OVERLAPS, type PayloadRange } from './overlaps.js';
+import { PayloadCheck } from './payload-check.js';
 import { LastClaim, PayloadMap, WINDOW_SEGMENTS } from './payload-map.js';
 
 /** The part of a segment that the log takes. */
@@ -53,6 +52,7 @@ class LogCheck {
   private readonly walker: LogWalker;
   private readonly extents = new Map<number, LogExtent>();
   private readonly payload: PayloadMap;
+  private readonly payloadCheck: PayloadCheck | undefined;
   private readonly overlaps: PayloadRange[] = [];
   private readonly lastClaim = new LastClaim();
   /** How many current keys point into each segment. */
@@ -69,6 +69,7 @@ class LogCheck {
   ) {
     this.walker = new LogWalker(context.source, context.geometry, chain, options.start, context.crc);
     this.payload = new PayloadMap(context.geometry, 0);
+    this.payloadCheck = options.checkPayload ? new PayloadCheck(context, chain) : undefined;
     this.references = new Uint32Array(chain.length);
   }
 
@@ -90,6 +91,7 @@ class LogCheck {
       if (dirtyTail !== undefined && walker.isAt(dirtyTail)) this.isDirtyHere = true;
       this.reportRefusedEnd();
     }
+    this.payloadCheck?.finish();
     this.checkDoubleUse();
     this.claimFurtherWindows();
     findOverlaps(this.context, this.chain, options.start, options.segmentCount, this.overlaps);
@@ -145,7 +147,7 @@ class LogCheck {
       examined.staleKeys++;
       if (this.isDirtyHere && !kset.keyIsClean(index)) this.reportStale(kset, index);
     }
-    if (options.checkPayload) this.checkPayload(kset, index, state === 'stale');
+    this.payloadCheck?.add(kset, index, state === 'stale', this.walker.segment, this.walker.offsetBytes);
     if (state === 'stale') return;
     const segment = kset.keySegment(index);
     this.references[segment]++;
@@ -171,34 +173,6 @@ class LogCheck {
     if (map.claim(segment, offsetBytes, lengthBytes) && this.overlaps.length < MAX_OVERLAPS) {
       this.overlaps.push({ segment, offsetBytes, lengthBytes });
     }
-  }
-
-  private checkPayload(kset: KsetView, index: number, stale: boolean): void {
-    const { context, chain } = this;
-    const segment = kset.keySegment(index);
-    const segmentOffset = kset.keySegmentOffsetBytes(index);
-    const length = kset.keyLengthBytes(index);
-    const describe = (): string => {
-      const offset = kset.keyOffsetBytes(index);
-      return `bytes ${offset} to ${offset + length}, at ${placeText(segment, segmentOffset)}`;
-    };
-    let crc: number;
-    try {
-      crc = context.source.crc32c(chain.dataOffsetBytes[segment] + segmentOffset, length, CRC_SEED);
-    } catch (error) {
-      if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
-      context.findings.add(
-        'PAYLOAD_UNREADABLE',
-        `kset ${this.place()} key ${index}`,
-        `${describe()}: ${error.message}`,
-      );
-      return;
-    }
-    context.examined.payloadKeys++;
-    context.examined.payloadBytes += length;
-    if (crc === kset.keyDataCrc(index)) return;
-    const code = stale ? 'PAYLOAD_CRC_STALE' : 'PAYLOAD_CRC_CURRENT';
-    context.findings.add(code, `kset ${this.place()} key ${index}`, describe());
   }
 
   /** The ends of a log that make the kernel refuse the device. */

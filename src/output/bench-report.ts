@@ -100,6 +100,10 @@ export function recoveryBenchReport(result: RecoveryBenchResult): ReportSection[
   ];
 }
 
+function threadsText(threads: number): string {
+  return threads === 1 ? '1 thread' : `${threads} threads`;
+}
+
 export function checkBenchReport(result: CheckBenchResult): ReportSection[] {
   return [
     {
@@ -112,8 +116,8 @@ export function checkBenchReport(result: CheckBenchResult): ReportSection[] {
             text(`of ${result.keys} keys, ${result.rounds} rounds`),
           ],
         },
-        { name: 'fsck', values: [bytesPerSecond(result.bytesPerSecond)] },
-        { name: 'raw CRC-32C', values: [bytesPerSecond(result.crcBytesPerSecond)] },
+        { name: 'fsck', values: [bytesPerSecond(result.bytesPerSecond), text(threadsText(result.threads))] },
+        { name: 'raw CRC-32C', values: [bytesPerSecond(result.crcBytesPerSecond), text(threadsText(1))] },
         { name: 'ratio', values: [text(spreadText(result.ratio))] },
       ],
     },

@@ -2,6 +2,7 @@
 import { Flags } from '@oclif/core';
 import { benchCheck, type CheckBenchResult } from '../../bench/check.js';
 import { benchOnFilled } from '../../bench/filled.js';
+import { checkThreads } from '../../fsck/check.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { checkBenchReport } from '../../output/bench-report.js';
 import { sizeFlag } from '../../output/flags.js';
@@ -11,7 +12,7 @@ import { breathe } from '../../output/terminal.js';
 export default class BenchFsck extends PcacheCommand {
   static override summary = 'Measure how fast fsck checks payload.';
   static override description = `Fills an ephemeral cache with data_crc and checks it again and again; beside it, alternating, the raw CRC-32C of
-as many bytes of the same map.`;
+as many bytes of the same map, by one thread.`;
 
   static override examples = [
     { description: 'Blocks of 64 KiB.', command: '<%= config.bin %> <%= command.id %> --bs 64k --keys 10000' },
@@ -30,6 +31,12 @@ as many bytes of the same map.`;
       default: 2 ** 31,
       defaultHelp: () => Promise.resolve('2GiB'),
     }),
+    'threads': Flags.integer({
+      description: 'threads of the check (default: as fsck)',
+      min: 1,
+      max: 64,
+      helpValue: 'N',
+    }),
     'rounds': Flags.integer({ description: 'how often to measure', default: 5, min: 1, helpValue: 'N' }),
   };
 
@@ -39,7 +46,7 @@ as many bytes of the same map.`;
     try {
       const options = { ...flags, cacheBytes: flags['cache-size'], dataCrc: true };
       const result = await benchOnFilled(options, ({ pmem, segments }) =>
-        benchCheck(pmem, segments, flags.rounds, async (round) => {
+        benchCheck(pmem, segments, flags.rounds, flags.threads ?? checkThreads(), async (round) => {
           progress.update(round);
           await breathe();
         }),

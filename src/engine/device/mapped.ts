@@ -7,7 +7,7 @@
 import { closeSync, fstatSync, statfsSync } from 'node:fs';
 import { assert, fromSystemError, PcacheError } from '../errors.js';
 import { asSystemError, type NativeAddon, type NativeError } from './native.js';
-import type { Arena, CopyList, Durability, Pmem, PmemReader } from './pmem.js';
+import type { Arena, CopyList, CrcRanges, Durability, Pmem, PmemReader } from './pmem.js';
 
 export interface MapOptions {
   readonly path: string;
@@ -54,6 +54,14 @@ export class MappedReader implements PmemReader {
       return this.addon.crcRange(this.handle, offsetBytes, lengthBytes, seed);
     } catch (error) {
       throw this.explain(error, 'reading', offsetBytes, lengthBytes);
+    }
+  }
+
+  crc32cMany({ offsetBytes, lengthBytes, crc }: CrcRanges, count: number, seed: number, threads: number): void {
+    try {
+      this.addon.crcRanges(this.handle, offsetBytes, lengthBytes, crc, count, seed, threads);
+    } catch (error) {
+      throw this.explain(error, 'reading');
     }
   }
 

@@ -15,6 +15,13 @@ export type Durability =
   /** A memory filesystem, or asked for as ephemeral: outlives the process, not the machine. */
   | 'volatile';
 
+/** Ranges of a device, in columns, and what their CRCs are. */
+export interface CrcRanges {
+  readonly offsetBytes: Float64Array;
+  readonly lengthBytes: Uint32Array;
+  readonly crc: Uint32Array;
+}
+
 /** Read side, all that read-only commands need. */
 export interface PmemReader {
   /** What to call the device in messages. */
@@ -24,6 +31,11 @@ export interface PmemReader {
   read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void;
   /** Raw CRC-32C of a range of the device, continued from `seed` (unsigned). */
   crc32c(offsetBytes: number, lengthBytes: number, seed: number): number;
+  /**
+   * As `crc32c` of each of `ranges[0, count)`, by so many threads; absent where that gains nothing. When it throws, as
+   * `crc32c` does, nothing is known of any of them.
+   */
+  crc32cMany?(ranges: CrcRanges, count: number, seed: number, threads: number): void;
   close(): void;
 }
 
