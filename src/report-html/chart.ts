@@ -20,6 +20,8 @@ export interface LineChart {
   readonly title: string;
   readonly note: string;
   readonly wide?: boolean;
+  /** What to say when there is nothing to draw. */
+  readonly empty?: string;
   readonly x: {
     readonly label: string;
     readonly unit: Unit;
@@ -38,6 +40,8 @@ export interface MapChart {
   readonly title: string;
   readonly note: string;
   readonly wide?: boolean;
+  /** What to say when there is nothing to draw. */
+  readonly empty?: string;
   readonly x: { readonly unit: 'time'; readonly step: number; readonly end: number };
   readonly y: { readonly unit: Unit; readonly step: number; readonly label: string };
   /** Either rows of letters and what they stand for, or rows of counts and what is counted. */
@@ -71,7 +75,8 @@ export function show(value: number | null | undefined, unit: Unit): string {
     case 'percent':
       return `${value.toFixed(1)} %`;
     case 'count':
-      return formatCount(value);
+      // Most of a map's cells are small numbers, and there are thousands of them.
+      return Number.isInteger(value) && value >= 0 && value < 1000 ? String(value) : formatCount(value);
     case 'times':
       return `${value.toFixed(2)} ×`;
     case 'per-second':

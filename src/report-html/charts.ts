@@ -144,6 +144,7 @@ export function latencyChart(result: ReplayResult): LineChart {
     title: 'Latency',
     note: 'How many requests took how long. Each step is a third wider than the one before.',
     wide: true,
+    empty: 'Latencies are not known: the replay kept the time of the trace, and had no model of the devices.',
     style: 'steps',
     x: { label: 'latency', unit: 'time', scale: 'log10', values: edgesNs },
     y: { label: 'requests', unit: 'count' },

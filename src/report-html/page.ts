@@ -4,13 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import type { CurveResult } from '../curve/result.js';
-import { showQuantity } from '../output/report.js';
 import { formatBytes, formatCount, formatDuration } from '../output/units.js';
-import { replayReport } from '../replay/report.js';
 import type { ReplayResult } from '../replay/result.js';
 import { pageAssets } from './assets.js';
 import { hasData, type Chart } from './chart.js';
 import { addressCharts, latencyChart, segmentChart, SEGMENT_STATES, timeCharts } from './charts.js';
+import { figures } from './figures.js';
 import { Html, html, jsonForScript } from './html.js';
 import { sizeCharts } from './size-charts.js';
 import { tableOf } from './tables.js';
@@ -50,13 +49,13 @@ function pageOfReplay(result: ReplayResult): Page {
     tiles: replayTiles(result),
     sections: [
       { title: 'Over time', charts: [hitRatio, throughput, requests, dirty, writeback, gc] },
-      { title: 'Latency', charts: [latencyChart(result)], after: figures(result, ['Latency']) },
+      { title: 'Latency', charts: [latencyChart(result)], after: figures(result, isLatency) },
       { title: 'Cache', charts: [segmentChart(result)] },
       { title: 'Workload', charts: addressCharts(result) },
       {
         title: 'All figures',
         charts: [],
-        after: html`${figures(result, ['Replay', 'Requests', 'Background work', 'Segments', 'Verification'])}
+        after: html`${figures(result, (title) => !isLatency(title))}
           <p class="note">The charts over time have steps of ${formatDuration(timeline.binNs)}.</p>`,
       },
     ],
@@ -74,6 +73,8 @@ function pageOfCurve(result: CurveResult): Page {
   };
 }
 
+const isLatency = (title: string) => title.toLowerCase().includes('latency');
+
 function warningsOf({ interrupted, verify, writeback, requests }: ReplayResult): string[] {
   const warnings: string[] = [];
   if (interrupted) warnings.push('The replay was interrupted: this is what happened until then.');
@@ -87,50 +88,6 @@ function warningsOf({ interrupted, verify, writeback, requests }: ReplayResult):
     );
   }
   return warnings;
-}
-
-/** Sections of the report that the terminal shows, as tables. */
-function figures(result: ReplayResult, titles: readonly string[]): Html {
-  const sections = replayReport(result).filter(({ title }) => titles.includes(title));
-  return html`${sections.map(({ title, head, rows }) => {
-    const body = rows.map(({ name, values }) => {
-      // A series is drawn above; as text it would be a row of blocks.
-      const texts = values.filter(({ kind }) => kind !== 'series').map(showQuantity);
-      if (texts.length === 0) return html``;
-      const name_ = html`<th scope="row">${name.trim()}</th>`;
-      if (head === undefined)
-        return html`<tr>
-          ${name_}
-          <td class="text">${texts.join(' · ')}</td>
-        </tr> `;
-      const cells = head.slice(1).map((_, n) => html`<td>${texts[n] ?? ''}</td>`);
-      return html`<tr>
-        ${name_}${cells}
-      </tr> `;
-    });
-    const top = head?.map(
-      (cell, n) => html`<th scope="col">${n === 0 ? html`<span class="unseen">what</span>` : cell}</th>`,
-    );
-    return html`<section class="card wide" aria-label="${title}">
-      <h2>${title === 'Latency' ? 'Percentiles' : title}</h2>
-      <div class="plain" tabindex="0" role="region" aria-label="${title}, table">
-        <table>
-          ${
-            top
-              ? html`<thead>
-                  <tr>
-                    ${top}
-                  </tr>
-                </thead> `
-              : undefined
-          }
-          <tbody>
-            ${body}
-          </tbody>
-        </table>
-      </div>
-    </section> `;
-  })}`;
 }
 
 // ---- the page -------------------------------------------------------------------------------------------
@@ -236,7 +193,7 @@ function card(chart: Chart): Html {
               <summary>Data as a table<span class="unseen">: ${title}</span></summary>
               <div class="scroll" tabindex="0" role="region" aria-label="${title}, table">${tableOf(chart)}</div>
             </details>`
-        : html`<p class="empty">There is nothing to show: none of it happened.</p>`
+        : html`<p class="empty">${chart.empty ?? 'There is nothing to show: none of it happened.'}</p>`
     }
   </section> `;
 }
