@@ -1,0 +1,155 @@
+/**
+ * Damaged traces of every format: whatever the bytes, the readers end, either with an error of theirs or with requests
+ * that a device could get, and their tally adds up.
+ */
+import fc from 'fast-check';
+import { Readable } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { PcacheError } from '../../src/engine/errors.js';
+import { convertTrace, openTrace, TRACE_FORMATS, TraceOp, WRITE_FORMATS } from '../../src/trace/index.js';
+import type { TraceFormat, WriteFormat } from '../../src/trace/index.js';
+
+const CSV =
+  'time_ns,op,offset_bytes,length_bytes,flags,device\n' +
+  Array.from(
+    { length: 40 },
+    (_, i) =>
+      `${i * 1_234_567},${['write', 'read', 'flush', 'discard'][i % 4]},${i * 4096},${i % 4 === 2 ? 0 : 4096},sync,"8,${i % 2}"\n`,
+  ).join('');
+
+const READS_AS: Record<WriteFormat, TraceFormat> = {
+  csv: 'csv',
+  blkparse: 'blkparse',
+  iolog2: 'iolog',
+  iolog3: 'iolog',
+  msr: 'msr',
+  alibaba: 'alibaba',
+  tencent: 'tencent',
+  vscsi1: 'vscsi1',
+  vscsi2: 'vscsi2',
+};
+
+async function sample(to: WriteFormat): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  await convertTrace({
+    trace: '-',
+    options: { action: 'queue', device: '8,0', stdin: Readable.from([Buffer.from(CSV)]) },
+    to,
+    gzip: false,
+    sink: (bytes) => {
+      pieces.push(Buffer.from(bytes));
+      return Promise.resolve();
+    },
+    progress: () => undefined,
+    turn: () => Promise.resolve(),
+  });
+  return Buffer.concat(pieces);
+}
+
+/** Reads `bytes`, holds every request against what a device can get. @returns false when they were refused */
+async function readAll(bytes: Buffer, format: TraceFormat | undefined, cut: number): Promise<boolean> {
+  const stdin = Readable.from([bytes.subarray(0, cut), bytes.subarray(cut)].filter((piece) => piece.length > 0));
+  try {
+    const options = format === undefined ? {} : { format };
+    const reader = await openTrace('-', { action: 'queue', stdin, allDevices: true, ...options });
+    let selected = 0;
+    let lastNs = 0;
+    for await (const batch of reader.batches()) {
+      selected += batch.count;
+      for (let i = 0; i < batch.count; i++) {
+        const [offset, length, timeNs] = [batch.offsetBytes[i], batch.lengthBytes[i], batch.timeNs[i]];
+        const possible =
+          offset % 512 === 0 &&
+          length % 512 === 0 &&
+          offset >= 0 &&
+          Number.isSafeInteger(offset + length) &&
+          (batch.op[i] === TraceOp.flush ? length === 0 : length > 0) &&
+          timeNs >= lastNs &&
+          timeNs < Infinity &&
+          batch.device[i] < reader.deviceNames.length &&
+          batch.op[i] <= 3 &&
+          batch.flags[i] < 32;
+        if (!possible) throw new Error(`request ${i}: ${timeNs} ${batch.op[i]} ${batch.flags[i]} ${offset} ${length}`);
+        lastNs = timeNs;
+      }
+    }
+    const c = reader.counts;
+    expect(c.selected).toBe(selected);
+    expect(c.reads + c.writes + c.flushes + c.discards).toBe(selected);
+    expect(
+      c.notify + c.otherActions + c.otherDevices + c.passthrough + c.skippedZeroLength + c.malformed + selected,
+    ).toBe(c.records);
+    return true;
+  } catch (error) {
+    if (error instanceof PcacheError && error.code === 'BAD_TRACE') return false;
+    throw error;
+  }
+}
+
+/** Bytes that matter to some format, and any other. */
+const byte = fc.oneof(fc.constantFrom(...Buffer.from('0123456789,. \n\r\t"|+-RWDFQx[(#')), fc.nat(255));
+const change = fc.record({
+  at: fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
+  remove: fc.nat(12),
+  insert: fc.array(byte, { maxLength: 25 }),
+});
+
+/** @param from the bytes before stay as they are */
+function damaged(
+  bytes: Buffer,
+  from: number,
+  changes: readonly { at: number; remove: number; insert: number[] }[],
+): Buffer {
+  let result = bytes;
+  for (const { at, remove, insert } of changes) {
+    const place = from + Math.floor(at * Math.max(0, result.length - from));
+    result = Buffer.concat([result.subarray(0, place), Buffer.from(insert), result.subarray(place + remove)]);
+  }
+  return result;
+}
+
+describe.each(WRITE_FORMATS)('%s', (to) => {
+  it('damaged anywhere is read or refused', async () => {
+    const whole = await sample(to);
+    expect(await readAll(whole, undefined, 5)).toBe(true);
+    let read = 0;
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(change, { minLength: 1, maxLength: 8 }),
+        fc.nat(2000),
+        fc.boolean(),
+        fc.constantFrom(0, 80),
+        async (changes, cut, said, from) => {
+          if (await readAll(damaged(whole, from, changes), said ? READS_AS[to] : undefined, cut)) read++;
+        },
+      ),
+      { numRuns: 200 },
+    );
+    expect(read).toBeGreaterThan(20);
+  });
+});
+
+it('anything at all, said to be anything, is read or refused', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(byte, { maxLength: 600 }),
+      fc.option(fc.constantFrom(...TRACE_FORMATS), { nil: undefined }),
+      async (bytes, format) => {
+        await readAll(Buffer.from(bytes), format, 100);
+      },
+    ),
+    { numRuns: 1000 },
+  );
+});
+
+it.each(['1f8b08', '28b52ffd0058', '502a4d1804000000'])(
+  'what begins as packed (%s) is read or refused',
+  async (start) => {
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), async (bytes) => {
+        await readAll(Buffer.concat([Buffer.from(start, 'hex'), bytes]), undefined, 3);
+      }),
+      { numRuns: 300 },
+    );
+  },
+);
