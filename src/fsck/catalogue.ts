@@ -257,7 +257,7 @@ export const CATALOGUE = {
     'error',
     'a broken kset ends the log, but good ksets that belong to it follow',
     'takes the log to end at the broken kset: everything after it is lost to it, dirty data included',
-    'mend the kset by its CRC where that tells how; else put ksets of the same length that change nothing in its place, so that the log goes on, and list what it may have said',
+    'mend the kset by its CRC where that tells how; else put ksets of the same length that change nothing in its place, or move what follows, so that the log goes on, and list what it may have said; where nothing leads on, with --drop-corrupt end the log there',
   ),
   LOG_MAYBE_CUT_SHORT: accepted(
     'warning',
@@ -269,7 +269,7 @@ export const CATALOGUE = {
     'warning',
     'a kset that is not whole lies at the end of the log: either a crash tore it, and then nothing in it was acknowledged, or it is damaged, and then its keys are lost; nothing tells which',
     'takes the log to end there and overwrites it',
-    'mend the kset by its CRC where that tells how; else blank it, and list what it names; opening the cache for writing here blanks it too',
+    'mend the kset by its CRC where that tells how; else blank it, and list what it names; opening the cache for writing here blanks it too; where no room is left for a LAST kset, move the last kset to a free segment',
   ),
 
   // Keys
