@@ -172,6 +172,18 @@ export const MUTATIONS = [
     put: 'return false;',
   },
   {
+    name: 'an entry of the same start counts as one of the same range',
+    file: 'src/engine/index/extent-index.ts',
+    find: '^ word0) >>> LENGTH_SHIFT === 0',
+    put: '^ word0) >>> START_SHIFT === 0',
+  },
+  {
+    name: 'the index keeps its old memory when it has grown',
+    file: 'src/engine/index/extent-index.ts',
+    find: '    this.words = this.slab.words;\n',
+    put: '',
+  },
+  {
     name: 'tail of an overlapped placeholder kept',
     file: 'src/engine/index/extent-index.ts',
     find: 'endOf(tailWord0) > end && (tailWord0 & ENTRY_EMPTY) === 0;',
@@ -203,9 +215,9 @@ export const MUTATIONS = [
   },
   {
     name: 'slots by 4 KiB instead of by subtree',
-    file: 'src/engine/log-writer.ts',
-    find: 'return Math.floor(offsetBytes / SUBTREE_BYTES) % this.slotCount;',
-    put: 'return Math.floor(offsetBytes / 4096) % this.slotCount;',
+    file: 'src/engine/write-path.ts',
+    find: 'const slot = log.slotOf(subtree);',
+    put: 'const slot = log.slotOf(first >>> 3);',
   },
   {
     name: 'references of stale keys not counted at replay',
@@ -389,7 +401,7 @@ export const MUTATIONS = [
   {
     name: 'overlapping writes past the cache at the same time',
     file: 'src/engine/write-path.ts',
-    find: 'if (direct.isUnderWay(at, at + wanted)) break;',
+    find: 'if (direct.isUnderWay(at, at + bytes)) break;',
     put: '',
   },
   {

@@ -75,6 +75,9 @@ void unregister_arena(const Napi::CallbackInfo& info) {
   if (!state_of(info).arenas.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
 }
 
+// Words of a list's `call`.
+constexpr uint32_t kCallWords = 2;
+
 // A column of a copy list: a typed array of the right type with an element for every entry.
 template <typename Element>
 Element* column(const Napi::Object& list, const char* name, napi_typedarray_type type, uint32_t capacity) {
@@ -87,19 +90,26 @@ Element* column(const Napi::Object& list, const char* name, napi_typedarray_type
   return reinterpret_cast<Element*>(static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset());
 }
 
-// registerList(list: CopyList) → handle
+// registerList(mapping, list: CopyList) → { handle, run }
 Napi::Value register_list(const Napi::CallbackInfo& info) {
-  if (!info[0].IsObject()) throw coded_error(info.Env(), "INVALID", "a copy list is needed");
-  const auto object = info[0].As<Napi::Object>();
+  const Napi::Env env = info.Env();
+  if (!info[1].IsObject()) throw coded_error(env, "INVALID", "a copy list is needed");
+  const auto object = info[1].As<Napi::Object>();
   auto list = std::make_unique<CopyList>();
+  list->mapping = handle_argument(info);
   list->capacity = object.Get("capacity").As<Napi::Number>().Uint32Value();
+  list->call = column<uint32_t>(object, "call", napi_uint32_array, kCallWords);
   list->kind = column<uint8_t>(object, "kind", napi_uint8_array, list->capacity);
   list->pmem_offset = column<double>(object, "pmemOffsetBytes", napi_float64_array, list->capacity);
   list->arena_offset = column<uint32_t>(object, "arenaOffsetBytes", napi_uint32_array, list->capacity);
   list->length = column<uint32_t>(object, "lengthBytes", napi_uint32_array, list->capacity);
   list->crc = column<uint32_t>(object, "crc", napi_uint32_array, list->capacity);
   list->list = Napi::Persistent(object);
-  return handle_value(info.Env(), state_of(info).lists.add(std::move(list)));
+  const uint32_t handle = state_of(info).lists.add(std::move(list));
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("handle", handle_value(env, handle));
+  result.Set("run", Napi::Value(env, make_copy_run(env, &state_of(info), handle)));
+  return result;
 }
 
 void unregister_list(const Napi::CallbackInfo& info) {

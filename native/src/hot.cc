@@ -393,15 +393,25 @@ class CopyRun {
   const uint32_t count_;
 };
 
-// (mapping, list, count, arena)
+// What the function of a copy list is bound to.
+struct BoundList {
+  State* state;
+  uint32_t handle;
+};
+
+// () → nothing: what to run is in the list's `call`, because arguments cost more than the rest of the way in.
 napi_value run_copies(napi_env env, napi_callback_info info) {
-  const Arguments<4> args(env, info);
-  uint32_t list_handle, arena_handle, count;
-  Mapping* mapping = args.mapping(0);
-  CopyList* list = args.word(1, &list_handle) ? args.state().lists.find(list_handle) : nullptr;
-  Arena* arena = args.word(3, &arena_handle) ? args.state().arenas.find(arena_handle) : nullptr;
-  if (mapping == nullptr || list == nullptr || arena == nullptr) return fail_closed(env);
-  if (!args.word(2, &count) || count > list->capacity) return fail_range(env);
+  void* data = nullptr;
+  size_t no_arguments = 0;
+  if (napi_get_cb_info(env, info, &no_arguments, nullptr, nullptr, &data) != napi_ok) return nullptr;
+  const BoundList& bound = *static_cast<BoundList*>(data);
+  const CopyList* list = bound.state->lists.find(bound.handle);
+  if (list == nullptr) return fail_closed(env);
+  Mapping* mapping = bound.state->mappings.find(list->mapping);
+  const uint32_t count = list->call[0];
+  Arena* arena = bound.state->arenas.find(list->call[1]);
+  if (mapping == nullptr || arena == nullptr) return fail_closed(env);
+  if (count > list->capacity) return fail_range(env);
 
   CopyRun run(*mapping, *list, *arena, count);
   bool good = false;
@@ -495,10 +505,22 @@ struct HotCall {
 constexpr HotCall kHotCalls[] = {
     {"read", read},         {"write", write},        {"zero", zero},          {"flush", flush},
     {"fence", fence_call},  {"persist", persist},    {"crcRange", crc_range}, {"crcBytes", crc_bytes},
-    {"runCopies", run_copies}, {"limitCopies", limit_copies}, {"crcRanges", crc_ranges},
+    {"limitCopies", limit_copies}, {"crcRanges", crc_ranges},
 };
 
 }  // namespace
+
+napi_value make_copy_run(napi_env env, State* state, uint32_t list_handle) {
+  auto* const bound = new BoundList{state, list_handle};
+  const auto release = [](napi_env, void* data, void*) { delete static_cast<BoundList*>(data); };
+  napi_value function;
+  if (napi_create_function(env, "runCopies", NAPI_AUTO_LENGTH, run_copies, bound, &function) != napi_ok ||
+      napi_add_finalizer(env, function, bound, release, nullptr, nullptr) != napi_ok) {
+    delete bound;
+    return nullptr;
+  }
+  return function;
+}
 
 void export_hot_calls(napi_env env, napi_value exports, State* state) {
   for (const HotCall& call : kHotCalls) {

@@ -16,8 +16,11 @@ struct Arena {
 };
 
 // The columns of a copy list; their addresses may be kept because the reference keeps the list object alive.
+// `call` is what a run is told: how many entries, and the handle of the arena.
 struct CopyList {
   uint32_t capacity;
+  uint32_t mapping;
+  const uint32_t* call;
   const uint8_t* kind;
   const double* pmem_offset;
   const uint32_t* arena_offset;
@@ -31,6 +34,9 @@ struct State {
   HandleTable<Arena> arenas;
   HandleTable<CopyList> lists;
 };
+
+// The function that runs the list of that handle on its mapping. It outlives the list harmlessly.
+napi_value make_copy_run(napi_env env, State* state, uint32_t list_handle);
 
 // Adds the calls of the data plane to `exports`; they use `state` until the environment ends.
 void export_hot_calls(napi_env env, napi_value exports, State* state);

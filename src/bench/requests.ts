@@ -1,7 +1,7 @@
 /** `pcache bench`: requests of one pattern, measured against what memory itself allows. */
 import type { Durability } from '../engine/device/pmem.js';
 import type { BenchDevices } from './devices.js';
-import { Blocks, PatternSource, readsOf, writesOf, type Pattern } from './pattern.js';
+import { Blocks, PatternSource, type Pattern } from './pattern.js';
 import { Rig } from './rig.js';
 import { Rounds, type Round } from './rounds.js';
 import { medianOf, percentileOf, spreadOf, type Spread } from './spread.js';
@@ -53,8 +53,10 @@ export interface RequestBenchResult {
     readonly latencyNs: { readonly p50: number; readonly p99: number; readonly p999: number };
     readonly cpuNsPerRequest: number;
   };
-  /** The same copies in a native loop; writes with a fence each. */
+  /** The same copies in a native loop, one by one; writes with a fence each. */
   readonly limit: RateResult;
+  /** The same in groups of `depth`. */
+  readonly limitInGroups: RateResult;
   /** Engine's requests a second by the limit's, of rounds. */
   readonly ratio: Spread;
   readonly index: { readonly keys: number; readonly memoryBytes: number; readonly bytesPerKey: number };
@@ -80,7 +82,6 @@ export async function benchRequests(options: RequestBenchOptions): Promise<Reque
       depth,
       Math.min(REQUESTS_PER_ROUND_MAX, Math.floor((dataBytes * ROUND_SHARE) / blockBytes)),
     ),
-    fenceEach: writesOf(pattern) && !readsOf(pattern),
     cpuNs: options.cpuNs,
   });
   await runFor(rounds, options);
@@ -127,6 +128,7 @@ function describe(rounds: Rounds, rig: Rig, options: RequestBenchOptions, dataCr
       cpuNsPerRequest: rounds.cpuNs / requests,
     },
     limit: rate(all, (round) => round.limitNs, options.blockBytes),
+    limitInGroups: rate(all, (round) => round.groupedNs, options.blockBytes),
     ratio: spreadOf(all.map((round) => round.limitNs / round.engineNs)),
     index: {
       keys: indexEntries,

@@ -2,6 +2,7 @@
  * What every benchmark works on: a cache on a device, a backing device, and an arena whose blocks all hold the
  * same bytes, so that copying any block to where another one was written changes nothing.
  */
+import { performance } from 'node:perf_hooks';
 import { bestCrc32c } from '../engine/device/native.js';
 import { MappedPmem } from '../engine/device/mapped.js';
 import type { Arena } from '../engine/device/pmem.js';

@@ -1,12 +1,15 @@
 /**
  * Measures requests in rounds: the engine through its public API, then a native loop that does the same
  * round's copies and nothing else, on the same map, at the same addresses, with the same instructions: the
- * limit. Rounds alternate, so that whatever else goes on on the machine meets both.
+ * limit. The limit takes one request after the other, each write with a fence of its own; with a depth above
+ * one a third loop does the copies in groups, as the engine may. They alternate, so that whatever else goes on
+ * on the machine meets all.
  *
  * A round is as long as there is room for without write-back; between two rounds, unmeasured, everything is
  * written back and collected. The limit's copies of writes go where the engine's went, and hold the same
  * bytes, so they change nothing.
  */
+import { performance } from 'node:perf_hooks';
 import { CopyKind, type CopyList } from '../engine/device/pmem.js';
 import { assert, PcacheError } from '../engine/errors.js';
 import { Op, RequestFlag } from '../engine/index.js';
@@ -21,6 +24,8 @@ export interface Round {
   readonly requests: number;
   readonly engineNs: number;
   readonly limitNs: number;
+  /** The limit's copies in groups of `depth`: a fence a group, reads asked for ahead. */
+  readonly groupedNs: number;
 }
 
 export interface RoundsOptions {
@@ -31,8 +36,6 @@ export interface RoundsOptions {
   /** Every so many writes one is FUA; 0 for none. */
   readonly fuaEvery: number;
   readonly requestsPerRound: number;
-  /** Whether writes of the limit are fenced each, or as the engine's groups are. */
-  readonly fenceEach: boolean;
   /** Processor time of this process so far, ns. */
   readonly cpuNs: () => number;
 }
@@ -62,7 +65,7 @@ export class Rounds {
 
   /** One round of each. */
   async run(): Promise<void> {
-    const { rig, source, requestsPerRound } = this.options;
+    const { rig, source, requestsPerRound, depth } = this.options;
     const { cache, driver } = rig;
     await driver.drain();
     source.fill(this.plan, requestsPerRound, (offset) => cache.locate(offset) >= 0);
@@ -74,11 +77,12 @@ export class Rounds {
     const engineNs = (performance.now() - started) * 1e6;
     this.cpuNs += this.options.cpuNs() - cpuBefore;
     this.listWrites();
-    const group = this.options.fenceEach ? 1 : this.options.depth;
-    const limitNs = rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group);
+    const limit = (group: number) => rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group);
+    const limitNs = limit(1);
+    const groupedNs = depth === 1 ? limitNs : limit(depth);
     cache.holdWriteback = false;
     driver.kick();
-    this.rounds.push({ requests: requestsPerRound, engineNs, limitNs });
+    this.rounds.push({ requests: requestsPerRound, engineNs, limitNs, groupedNs });
   }
 
   private engine(): void {

@@ -11,7 +11,7 @@ import { PcacheError } from './errors.js';
 import { GarbageCollector } from './gc.js';
 import type { ByteRange } from './kset-writer.js';
 import type { CacheMode } from './media/codecs.js';
-import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_BYTES } from './media/geometry.js';
+import { SECTOR_BYTES, SECTOR_SHIFT, sectorInSubtree, subtreeOf } from './media/geometry.js';
 import type { RequestGroup } from './request-group.js';
 import { Requests } from './requests.js';
 import { SegmentSurvey } from './segment-survey.js';
@@ -26,7 +26,7 @@ const WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL = 5;
 /** Subtrees the cleaner looks at in one step. */
 const SWEEP_SUBTREES_PER_STEP = 512;
 /** How often the cleaner goes through the index while as many segments are freed as the cache has. */
-const SWEEPS_PER_LAP = 16;
+const SWEEPS_PER_LAP = 2;
 
 export class Cache {
   private readonly core: Core;
@@ -286,9 +286,9 @@ export class Cache {
    */
   locate(offsetBytes: number): number {
     const { index, segments } = this.core;
-    const inSubtree = offsetBytes % SUBTREE_BYTES;
-    const sector = inSubtree >>> SECTOR_SHIFT;
-    index.seek((offsetBytes - inSubtree) / SUBTREE_BYTES, sector);
+    const subtree = subtreeOf(offsetBytes);
+    const sector = sectorInSubtree(offsetBytes, subtree);
+    index.seek(subtree, sector);
     if (!index.valid || index.start > sector || index.isEmpty || index.isStale) return -1;
     const inSegment = (index.offsetSectors + sector - index.start) << SECTOR_SHIFT;
     return segments.dataOffsetBytes[index.segment] + inSegment + (offsetBytes % SECTOR_BYTES);

@@ -134,7 +134,15 @@ export class Core {
     this.dataCrc = metadata.flags.dataCrc;
     this.mode = CACHE_MODES[metadata.flags.modeNumber];
     this.payloadCrcs = payloadCrcs;
-    this.log = new LogWriter(pmem, this.segments, loaded.keyHead, options.slots ?? 1, this.crc, payloadCrcs);
+    this.log = new LogWriter(
+      pmem,
+      this.segments,
+      loaded.keyHead,
+      options.slots ?? 1,
+      this.crc,
+      options.clock,
+      payloadCrcs,
+    );
     this.heads = Array.from({ length: this.log.slotCount }, () => new DataHead(this.segments, payloadCrcs));
     this.stage = new CopyStage(pmem, this.log, this.dataCrc);
     this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);

@@ -9,11 +9,12 @@
  * first bytes were zeroed and persisted. A kset is never closed while CRCs of its keys are outstanding: the
  * caller commits its copies first.
  */
+import type { Clock } from './core.js';
 import { assert } from './errors.js';
 import type { Pmem } from './device/pmem.js';
 import type { Position } from './media/codecs.js';
 import { CRC_SEED, type Crc32c } from './media/crc32c.js';
-import { SECTOR_BYTES, SUBTREE_BYTES } from './media/geometry.js';
+import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SHIFT } from './media/geometry.js';
 import {
   encodeLastKset,
   KEY_BYTES,
@@ -29,7 +30,6 @@ import {
 import type { PayloadCrcs } from './payload-crcs.js';
 import type { SegmentTable } from './segments.js';
 
-const TWO_32 = 2 ** 32;
 const ZEROES = new Uint8Array(KSET_HEADER_BYTES);
 
 /** An open kset: the image of what will be written. */
@@ -63,6 +63,7 @@ export class LogWriter {
     head: Position,
     slotCount: number,
     private readonly crc: Crc32c,
+    private readonly clock: Clock,
     private readonly payloadCrcs?: PayloadCrcs,
   ) {
     this.slotCount = slotCount;
@@ -75,9 +76,9 @@ export class LogWriter {
     return { segment: this.headSegment, offsetBytes: this.headOffsetBytes };
   }
 
-  /** The slot that all keys of the subtree of `offsetBytes` go through, so that log order is write order. */
-  slotOf(offsetBytes: number): number {
-    return Math.floor(offsetBytes / SUBTREE_BYTES) % this.slotCount;
+  /** The slot that all keys of the subtree go through, so that log order is write order. */
+  slotOf(subtree: number): number {
+    return subtree % this.slotCount;
   }
 
   /** True when the slot's kset takes no further key before it is closed. */
@@ -104,33 +105,33 @@ export class LogWriter {
    */
   append(
     slot: number,
-    offsetBytes: number,
-    lengthBytes: number,
+    subtree: number,
+    startSector: number,
+    sectors: number,
     flags: number,
     segment: number,
     offsetSectors: number,
-    nowMs: number,
   ): number {
     const kset = this.slots[slot];
     const index = kset.keyCount;
     assert(index < KSET_KEYS_MAX, 'a key is appended to a full kset');
     if (index === 0) {
-      kset.openedAtMs = nowMs;
+      kset.openedAtMs = this.clock.nowMs();
       this.openSlots++;
     }
     const { view } = kset;
     const at = KSET_HEADER_BYTES + index * KEY_BYTES;
-    const generation = this.segments.generation(segment);
-    view.setUint32(at + KeyField.off, offsetBytes % TWO_32, true);
-    view.setUint32(at + KeyField.off + 4, offsetBytes / TWO_32, true);
-    view.setUint32(at + KeyField.length, lengthBytes, true);
-    view.setUint32(at + KeyField.flags, flags, true);
-    view.setUint32(at + KeyField.segment, segment, true);
-    view.setUint32(at + KeyField.segmentOffset, offsetSectors * SECTOR_BYTES, true);
-    view.setUint32(at + KeyField.generation, generation % TWO_32, true);
-    view.setUint32(at + KeyField.generation + 4, generation / TWO_32, true);
-    view.setUint32(at + KeyField.dataCrc, 0, true);
-    view.setUint32(at + KeyField.reserved, 0, true);
+    // The offset is `subtree` × 4 MiB + `startSector` × 512, in two words.
+    view.setInt32(at + KeyField.off, (subtree << SUBTREE_SHIFT) | (startSector << SECTOR_SHIFT), true);
+    view.setInt32(at + KeyField.off + 4, subtree >>> (32 - SUBTREE_SHIFT), true);
+    view.setInt32(at + KeyField.length, sectors << SECTOR_SHIFT, true);
+    view.setInt32(at + KeyField.flags, flags, true);
+    view.setInt32(at + KeyField.segment, segment, true);
+    view.setInt32(at + KeyField.segmentOffset, offsetSectors << SECTOR_SHIFT, true);
+    view.setInt32(at + KeyField.generation, this.segments.generationLow[segment], true);
+    view.setInt32(at + KeyField.generation + 4, this.segments.generationHigh[segment], true);
+    view.setInt32(at + KeyField.dataCrc, 0, true);
+    view.setInt32(at + KeyField.reserved, 0, true);
     kset.keyCount = index + 1;
     if (kset.keyCount === KSET_KEYS_MAX) this.markDue(slot);
     return index;

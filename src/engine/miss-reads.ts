@@ -140,8 +140,7 @@ export class MissReads {
   private settlePlaceholder(read: MissRead, arrived: boolean): void {
     const { core } = this;
     const { index, log, segments, stage, stats } = core;
-    const offset = this.offsetOf(read);
-    const slot = log.slotOf(offset);
+    const slot = log.slotOf(read.subtree);
     const room = arrived && this.mayFill() && (!log.isFull(slot) || core.commit());
     index.seek(read.subtree, read.startSector);
     if (!index.valid || index.start !== read.startSector || !index.isPlaceholderOf(read.slot, read.serial)) {
@@ -160,7 +159,8 @@ export class MissReads {
     const { segment, offsetSectors } = head;
     const bytes = sectors << SECTOR_SHIFT;
     index.fill(segment, offsetSectors, ENTRY_CLEAN);
-    const keyIndex = log.append(slot, offset, bytes, KEY_FLAG_CLEAN, segment, offsetSectors, core.clock.nowMs());
+    const { subtree, startSector } = read;
+    const keyIndex = log.append(slot, subtree, startSector, sectors, KEY_FLAG_CLEAN, segment, offsetSectors);
     stage.begin(read.group!.arena);
     stage.write(
       segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT),

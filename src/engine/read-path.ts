@@ -6,7 +6,7 @@
  * covers the current sector (tail, contain, contained, head), and a hole up to the next entry (before).
  */
 import type { Core } from './core.js';
-import { SECTOR_SHIFT, SUBTREE_BYTES, SUBTREE_SECTORS } from './media/geometry.js';
+import { SECTOR_SHIFT, sectorInSubtree, SUBTREE_SECTORS, subtreeOf } from './media/geometry.js';
 import type { MissReads } from './miss-reads.js';
 import type { ReadChecks } from './read-checks.js';
 import type { RequestGroup } from './request-group.js';
@@ -29,9 +29,8 @@ export function stageRead(
   let done = 0;
   while (done < length) {
     const at = offset + done;
-    const inSubtree = at % SUBTREE_BYTES;
-    const subtree = (at - inSubtree) / SUBTREE_BYTES;
-    const first = inSubtree >>> SECTOR_SHIFT;
+    const subtree = subtreeOf(at);
+    const first = sectorInSubtree(at, subtree);
     const end = Math.min(SUBTREE_SECTORS, first + ((length - done) >>> SECTOR_SHIFT));
     index.seek(subtree, first);
     let sector = first;

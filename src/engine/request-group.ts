@@ -44,6 +44,12 @@ export class RequestGroup {
   /** Called for each request that ends after `submit` returned. */
   onRequestDone: ((group: RequestGroup, index: number) => void) | undefined;
 
+  /** Engine's: where request i begins. */
+  readonly subtree: Int32Array;
+  readonly startSector: Uint16Array;
+  /** Engine's: scratch of the index. */
+  readonly touchedAt: Int32Array;
+  readonly touched: Int32Array;
   /** Engine's: parts of request i that are still under way, and bytes of it that are finished. */
   readonly parts: Uint32Array;
   readonly doneBytes: Uint32Array;
@@ -63,6 +69,10 @@ export class RequestGroup {
     this.state = new Uint8Array(capacity);
     this.errors = new Array<PcacheError | undefined>(capacity).fill(undefined);
     this.missBytes = new Uint32Array(capacity);
+    this.subtree = new Int32Array(capacity);
+    this.startSector = new Uint16Array(capacity);
+    this.touchedAt = new Int32Array(capacity);
+    this.touched = new Int32Array(capacity);
     this.parts = new Uint32Array(capacity);
     this.doneBytes = new Uint32Array(capacity);
     this.hasKeys = new Uint8Array(capacity);
@@ -94,7 +104,8 @@ export function whyRefused(group: RequestGroup, i: number, deviceBytes: number):
   if (group.op[i] === Op.flush) return undefined;
   const offset = group.offsetBytes[i];
   const length = group.lengthBytes[i];
-  if (offset % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) {
+  const sector = offset / SECTOR_BYTES;
+  if (sector !== Math.floor(sector) || (length & (SECTOR_BYTES - 1)) !== 0) {
     return new PcacheError('MISALIGNED', `${describe(group, i)}: both must be multiples of ${SECTOR_BYTES}`);
   }
   if (!(offset >= 0 && offset + length <= deviceBytes)) {

@@ -9,7 +9,7 @@
 import type { Core } from './core.js';
 import { DirectWrites } from './direct-writes.js';
 import { assert, PcacheError } from './errors.js';
-import { SECTOR_BYTES } from './media/geometry.js';
+import { sectorInSubtree, subtreeOf } from './media/geometry.js';
 import { MissReads } from './miss-reads.js';
 import { ReadChecks } from './read-checks.js';
 import { stageRead } from './read-path.js';
@@ -22,8 +22,6 @@ import type { Writeback } from './writeback.js';
 export class Requests {
   /** False when no further requests are taken. */
   accepting = true;
-  /** Keeps the loads of `touch` alive. */
-  touched = 0;
 
   private readonly misses: MissReads;
   private readonly checks: ReadChecks | undefined;
@@ -32,14 +30,12 @@ export class Requests {
   /** In the modes that write through: who waits for the backing device; and with writearound what goes there. */
   private readonly through: ThroughWaits | undefined;
   private readonly direct: DirectWrites | undefined;
-  private nowMs: number;
 
   constructor(
     private readonly core: Core,
     private readonly writeback: Writeback,
     onProgress: () => void,
   ) {
-    this.nowMs = core.clock.nowMs();
     const partDone = (group: RequestGroup, request: number, error: PcacheError | undefined) => {
       this.partDone(group, request, error);
       onProgress();
@@ -94,19 +90,8 @@ export class Requests {
    * @returns how many are pending.
    */
   submit(group: RequestGroup): number {
-    const { core } = this;
     const { count } = group;
-    this.nowMs = core.clock.nowMs();
-    group.pending = count;
-    for (let i = 0; i < count; i++) {
-      group.state[i] = RequestState.pending;
-      group.parts[i] = 1;
-      group.doneBytes[i] = 0;
-      group.missBytes[i] = 0;
-      group.hasKeys[i] = 0;
-      group.flush[i] = 0;
-      group.errors[i] = undefined;
-    }
+    begin(group, count);
     const silent = group.onRequestDone;
     group.onRequestDone = undefined; // whoever submits sees what ended at once by `state`
     try {
@@ -124,7 +109,11 @@ export class Requests {
       for (let i = 0; i < count; i++) this.partDone(group, i, refusal);
       return;
     }
-    if (count > 1) this.touchAll(group, count);
+    // Side by side, before they are needed one by one.
+    if (count > 1) {
+      const { subtree, startSector, touchedAt, touched } = group;
+      core.index.touchAll(subtree, startSector, count, touchedAt, touched);
+    }
     try {
       core.stage.begin(group.arena);
       for (let i = 0; i < count; i++) this.start(group, i);
@@ -134,18 +123,6 @@ export class Requests {
     } catch (error) {
       this.stopOn(error, group);
     }
-  }
-
-  /** Loads the index lines of the group's requests side by side before they are needed one by one. */
-  private touchAll(group: RequestGroup, count: number): void {
-    const { index } = this.core;
-    const limit = this.core.backing.sizeBytes;
-    let sum = 0;
-    for (let i = 0; i < count; i++) {
-      const offset = group.offsetBytes[i];
-      if (offset >= 0 && offset < limit) sum += index.touch(offset / SECTOR_BYTES);
-    }
-    this.touched = sum | 0;
   }
 
   /** Starts request `i`: stages what can be staged; what finds no room is left with `doneBytes` short. */
@@ -180,7 +157,7 @@ export class Requests {
   private advanceWrite(group: RequestGroup, i: number): boolean {
     const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
     if ((group.flags[i] & RequestFlag.preflush) !== 0 && !isBegun && !this.preflush(group, i)) return false;
-    return stageWrite(this.core, this.direct, group, i, this.nowMs);
+    return stageWrite(this.core, this.direct, group, i);
   }
 
   /** @returns whether all that was acknowledged before write `i` is durable. */
@@ -268,7 +245,6 @@ export class Requests {
   serveWaiting(): boolean {
     const { core } = this;
     let worked = false;
-    if (this.waiting.length > 0) this.nowMs = core.clock.nowMs();
     while (this.waiting.length > 0) {
       const group = this.waiting.firstGroup;
       const i = this.waiting.firstRequest;
@@ -292,6 +268,23 @@ export class Requests {
     const { through, writeback } = this;
     if (writeback.stopped) through?.fail(writeback.lastError!);
     return through?.settle() ?? false;
+  }
+}
+
+/** Makes every request of the group pending. */
+function begin(group: RequestGroup, count: number): void {
+  const { offsetBytes, subtree, startSector, state, parts, doneBytes, missBytes, hasKeys, flush, errors } = group;
+  group.pending = count;
+  for (let i = 0; i < count; i++) {
+    subtree[i] = subtreeOf(offsetBytes[i]);
+    startSector[i] = sectorInSubtree(offsetBytes[i], subtree[i]);
+    state[i] = RequestState.pending;
+    parts[i] = 1;
+    doneBytes[i] = 0;
+    missBytes[i] = 0;
+    hasKeys[i] = 0;
+    flush[i] = 0;
+    errors[i] = undefined;
   }
 }
 

@@ -22,6 +22,8 @@ export class SegmentTable {
   readonly dataOffsetBytes: Float64Array;
   /** Low 32 bits of each generation, which is what the extent index compares. */
   readonly generationLow: Int32Array;
+  /** The high 32 bits. */
+  readonly generationHigh: Int32Array;
   readonly geometry: Geometry;
 
   private readonly generations: Float64Array;
@@ -43,7 +45,8 @@ export class SegmentTable {
     this.dataOffsetBytes = chain.dataOffsetBytes;
     this.generations = chain.generation.slice();
     this.generationLow = new Int32Array(this.count);
-    for (let i = 0; i < this.count; i++) this.generationLow[i] = lowWord(this.generations[i]);
+    this.generationHigh = new Int32Array(this.count);
+    for (let i = 0; i < this.count; i++) this.setGeneration(i, this.generations[i]);
     this.references = new Uint32Array(this.count);
     this.used = new Uint8Array(this.count);
     this.inLog = new Uint8Array(this.count);
@@ -140,14 +143,19 @@ export class SegmentTable {
     for (const segment of this.dead) {
       assert(this.references[segment] === 0, 'a dead segment came back to life');
       const generation = this.generations[segment] + 1;
-      this.generations[segment] = generation;
-      this.generationLow[segment] = lowWord(generation);
+      this.setGeneration(segment, generation);
       this.writeGeneration(pmem, segment, generation);
     }
     pmem.persist();
     for (const segment of this.dead) this.free(segment);
     this.dead.length = 0;
     return freed;
+  }
+
+  private setGeneration(segment: number, generation: number): void {
+    this.generations[segment] = generation;
+    this.generationLow[segment] = lowWord(generation);
+    this.generationHigh[segment] = (generation / 2 ** 32) | 0;
   }
 
   private writeGeneration(pmem: Pmem, segment: number, generation: number): void {

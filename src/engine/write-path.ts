@@ -5,7 +5,7 @@
  */
 import type { Core } from './core.js';
 import type { DirectWrites } from './direct-writes.js';
-import { SECTOR_SHIFT, SUBTREE_BYTES } from './media/geometry.js';
+import { SECTOR_SHIFT, SUBTREE_SECTORS } from './media/geometry.js';
 import { RequestFlag, type RequestGroup } from './request-group.js';
 
 /**
@@ -14,83 +14,65 @@ import { RequestFlag, type RequestGroup } from './request-group.js';
  * @returns false when no segment is free, or a direct write is in the way: `doneBytes` says how far it came,
  *   and it can be called again.
  */
-export function stageWrite(
-  core: Core,
-  direct: DirectWrites | undefined,
-  group: RequestGroup,
-  i: number,
-  nowMs: number,
-): boolean {
+export function stageWrite(core: Core, direct: DirectWrites | undefined, group: RequestGroup, i: number): boolean {
   const { log, segments, stage, index } = core;
-  const offset = group.offsetBytes[i];
-  const length = group.lengthBytes[i];
-  const arenaOffset = group.arenaOffsetBytes[i];
   const closesKset = core.isThrough || (group.flags[i] & RequestFlag.fua) !== 0;
+  const length = group.lengthBytes[i];
   let done = group.doneBytes[i];
+  let subtree = group.subtree[i];
+  let first = group.startSector[i] + (done >>> SECTOR_SHIFT);
   while (done < length) {
-    const at = offset + done;
-    const inSubtree = at % SUBTREE_BYTES;
-    let wanted = Math.min(length - done, SUBTREE_BYTES - inSubtree);
+    for (; first >= SUBTREE_SECTORS; first -= SUBTREE_SECTORS) subtree++;
+    let wanted = Math.min((length - done) >>> SECTOR_SHIFT, SUBTREE_SECTORS - first);
+    const arenaAt = group.arenaOffsetBytes[i] + done;
     if (direct) {
-      const piece = nextPiece(core, at, wanted);
+      const piece = nextPiece(core, subtree, first, wanted);
       wanted = Math.abs(piece);
       if (piece < 0) {
-        if (direct.isUnderWay(at, at + wanted)) break;
-        direct.write(group, i, at, wanted, arenaOffset + done);
-        done += wanted;
+        const at = group.offsetBytes[i] + done;
+        const bytes = wanted << SECTOR_SHIFT;
+        if (direct.isUnderWay(at, at + bytes)) break;
+        direct.write(group, i, at, bytes, arenaAt);
+        done += bytes;
+        first += wanted;
         continue;
       }
     }
-    const slot = log.slotOf(at);
+    const slot = log.slotOf(subtree);
     if (log.isFull(slot) && !core.commit()) break;
     const head = core.heads[slot];
-    const sectors = head.allocate(wanted >>> SECTOR_SHIFT);
+    const sectors = head.allocate(wanted);
     if (sectors === 0) break;
     const { segment, offsetSectors } = head;
     const bytes = sectors << SECTOR_SHIFT;
-    const keyIndex = log.append(slot, at, bytes, 0, segment, offsetSectors, nowMs);
-    stage.write(
-      segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT),
-      arenaOffset + done,
-      bytes,
-      slot,
-      keyIndex,
-    );
-    const subtree = (at - inSubtree) / SUBTREE_BYTES;
-    index.insert(
-      subtree,
-      inSubtree >>> SECTOR_SHIFT,
-      sectors,
-      segment,
-      offsetSectors,
-      segments.generationLow[segment],
-      0,
-    );
+    const keyIndex = log.append(slot, subtree, first, sectors, 0, segment, offsetSectors);
+    const pmemAt = segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT);
+    stage.write(pmemAt, arenaAt, bytes, slot, keyIndex);
+    index.insert(subtree, first, sectors, segment, offsetSectors, segments.generationLow[segment], 0);
     group.hasKeys[i] = 1;
     if (closesKset) log.markDue(slot);
     done += bytes;
+    first += sectors;
   }
   group.doneBytes[i] = done;
   return done === length;
 }
 
 /**
- * How the range from `at` on begins, which must not cross its subtree: bytes that the cache holds, or, as a
- * negative number, bytes that it does not. Placeholders in the latter go: what their reads bring is old.
+ * How a range of a subtree begins: sectors that the cache holds, or, as a negative number, sectors that it does
+ * not. Placeholders in the latter go: what their reads bring is old.
  */
-function nextPiece(core: Core, at: number, lengthBytes: number): number {
+function nextPiece(core: Core, subtree: number, first: number, sectors: number): number {
   const { index, stats } = core;
-  const inSubtree = at % SUBTREE_BYTES;
-  const first = inSubtree >>> SECTOR_SHIFT;
-  const end = first + (lengthBytes >>> SECTOR_SHIFT);
-  index.seek((at - inSubtree) / SUBTREE_BYTES, first);
+  const end = first + sectors;
+  index.seek(subtree, first);
   while (index.valid && index.start < end) {
     if (index.isStale) {
       index.remove();
       stats.staleDropped++;
     } else if (!index.isEmpty) {
       const { start } = index;
-      return start > first ? -((start - first) << SECTOR_SHIFT) : (Math.min(index.end, end) - first) << SECTOR_SHIFT;
+      return start > first ? first - start : Math.min(index.end, end) - first;
     } else if (index.start < first) {
       index.truncate(first - index.start); // the read fills from its start
       index.advance();
@@ -98,5 +80,5 @@ function nextPiece(core: Core, at: number, lengthBytes: number): number {
       index.remove();
     }
   }
-  return -lengthBytes;
+  return -sectors;
 }

@@ -5,6 +5,7 @@
 import { mkdtempSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { performance } from 'node:perf_hooks';
 import { openBacking } from '../engine/device/backing-file.js';
 import { sameDevice } from '../engine/device/lock.js';
 import { bestCrc32c } from '../engine/device/native.js';

@@ -27,7 +27,7 @@ function rateRow(name: string, rate: RateResult) {
 }
 
 export function requestBenchReport(result: RequestBenchResult): ReportSection[] {
-  const { engine, limit, ratio, index } = result;
+  const { engine, limit, limitInGroups, ratio, index } = result;
   const writes = result.fuaEvery > 0 ? `, every ${result.fuaEvery}th write FUA` : '';
   return [
     {
@@ -52,7 +52,12 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
     {
       title: 'Throughput',
       head: ['', 'requests/s', 'bytes/s', 'each'],
-      rows: [rateRow('engine', engine), rateRow('limit', limit), { name: 'ratio', values: [text(spreadText(ratio))] }],
+      rows: [
+        rateRow('engine', engine),
+        rateRow('limit', limit),
+        { name: 'ratio', values: [text(spreadText(ratio))] },
+        ...(result.depth > 1 ? [rateRow(`limit, in groups of ${result.depth}`, limitInGroups)] : []),
+      ],
     },
     {
       title: 'Engine',

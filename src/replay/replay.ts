@@ -5,6 +5,7 @@
 import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { performance } from 'node:perf_hooks';
 import { Cache, CacheDriver, PcacheError, type CacheStatus, type Clock, type CloseReport } from '../engine/index.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import type { CacheMode } from '../engine/media/codecs.js';

@@ -24,8 +24,8 @@ import { attach, BACKING_BYTES, makeDevices, sparseFile, type Attached } from '.
 const folder = makeImageFolder();
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** The command line as the guest starts it, which has this machine's files. */
-const PCACHE = `${process.execPath} ${fileURLToPath(new URL('../../bin/run.js', import.meta.url))}`;
+/** The command line as the guest starts it, which has this machine's files at $HOST. */
+const PCACHE = `$HOST${process.execPath} $HOST${fileURLToPath(new URL('../../bin/run.js', import.meta.url))}`;
 
 function copyOf(path: string, name: string): string {
   const copy = join(folder, name);

@@ -12,7 +12,8 @@ export default class Bench extends PcacheCommand {
   static override summary = 'Measure the engine beside what memory itself allows.';
   static override description = `Runs requests of one pattern through the engine in rounds, and after each round the same copies, at the
 same addresses, in a native loop that does nothing else: the limit. A write is acknowledged when its payload is
-fenced, at --depth 32 in groups with a fence each; the limit's writes have a fence each.
+fenced, at --depth 32 in groups with a fence each; the limit takes one request after the other, its writes with
+a fence each.
 Reads are of cached data. Write-back and collection happen between the rounds.
 Without devices the cache is ephemeral and there is no backing device. With CACHE and BACKING both are overwritten.`;
 

@@ -134,7 +134,10 @@ interface RegisteredArena extends Arena {
 }
 
 interface RegisteredList extends CopyList {
+  /** Entries to run, and the arena. */
+  readonly call: Uint32Array;
   handle: number;
+  run: () => void;
 }
 
 /** A read-write mapping. */
@@ -190,7 +193,7 @@ export class MappedPmem extends MappedReader implements Pmem {
   createCopyList(capacity: number): CopyList {
     assert(Number.isInteger(capacity) && capacity > 0 && capacity <= 2 ** 20, 'copy list capacity out of range');
     // One buffer for all columns: their addresses then never move, whatever their size.
-    const buffer = new ArrayBuffer(capacity * 24);
+    const buffer = new ArrayBuffer(capacity * 24 + 8);
     const list: RegisteredList = {
       capacity,
       pmemOffsetBytes: new Float64Array(buffer, 0, capacity),
@@ -198,9 +201,11 @@ export class MappedPmem extends MappedReader implements Pmem {
       lengthBytes: new Uint32Array(buffer, capacity * 12, capacity),
       crc: new Uint32Array(buffer, capacity * 16, capacity),
       kind: new Uint8Array(buffer, capacity * 20, capacity),
+      call: new Uint32Array(buffer, capacity * 24, 2),
       handle: 0,
+      run: () => {},
     };
-    list.handle = this.addon.registerList(list);
+    Object.assign(list, this.addon.registerList(this.handle, list));
     this.lists.add(list.handle);
     return Object.freeze(list);
   }
@@ -208,11 +213,14 @@ export class MappedPmem extends MappedReader implements Pmem {
   runCopies(list: CopyList, count: number, arena: Arena): void {
     // Detached memory would leave the helper with a dangling address.
     assert(
-      arena.memory.byteLength === (arena as RegisteredArena).registeredBytes,
+      arena.memory.length === (arena as RegisteredArena).registeredBytes,
       'a registered arena was detached or resized',
     );
+    const { call, run } = list as RegisteredList;
+    call[0] = count;
+    call[1] = arena.id;
     try {
-      this.addon.runCopies(this.handle, (list as RegisteredList).handle, count, arena.id);
+      run();
     } catch (error) {
       throw this.explain(error, 'copying a batch');
     }

@@ -34,7 +34,8 @@ export interface NativeAddon {
   unmap(mapping: number): void;
   registerArena(memory: Uint8Array): number;
   unregisterArena(arena: number): void;
-  registerList(list: CopyList): number;
+  /** `run` runs the list as `list.call` says: how many entries, and which arena. */
+  registerList(mapping: number, list: CopyList & { readonly call: Uint32Array }): { handle: number; run: () => void };
   unregisterList(list: number): void;
   /** False when somebody else's lock is in the way. */
   flock(fd: number, mode: 'shared' | 'exclusive' | 'release'): boolean;
@@ -64,7 +65,6 @@ export interface NativeAddon {
     threads: number,
   ): void;
   crcBytes: Crc32c;
-  runCopies(mapping: number, list: number, count: number, arena: number): void;
   /** For benchmarks: the reads and writes of a list and nothing else, a fence per `group`; nanoseconds. */
   limitCopies(mapping: number, list: number, count: number, arena: number, group: number): number;
 }

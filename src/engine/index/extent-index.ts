@@ -17,7 +17,7 @@
  */
 import { assert } from '../errors.js';
 import { SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.js';
-import { classFor, ENTRY_WORDS, Slab } from './slab.js';
+import { CHUNK_WORDS, classFor, ENTRY_WORDS, Slab } from './slab.js';
 
 export const ENTRY_CLEAN = 1;
 export const ENTRY_EMPTY = 2;
@@ -33,9 +33,11 @@ const SEGMENT_LOW_SHIFT = 15;
 const SEGMENT_LOW_BITS = 17;
 const SEGMENT_LOW_MASK = 2 ** SEGMENT_LOW_BITS - 1;
 const OFFSET_MASK = 0x7fff;
-const SUBTREE_SHIFT = 13;
+/** 2^13 sectors make a subtree. */
+const GUESS_SHIFT = 13;
 
-const EMPTY_PAGE = new Int32Array(ENTRY_WORDS);
+const CLASS_SHIFT = 16;
+const COUNT_MASK = 2 ** CLASS_SHIFT - 1;
 
 function startOf(word0: number): number {
   return word0 >>> START_SHIFT;
@@ -63,17 +65,17 @@ export class ExtentIndex {
   entryCount = 0;
   readonly subtreeCount: number;
 
-  // The cursor: the subtree that `seek` chose, and the entry `at`.
-  private page: Int32Array = EMPTY_PAGE;
+  // The cursor: the subtree that `seek` chose, where its entries begin, and the entry `at`.
   private base = 0;
   private subtree = 0;
   private count = 0;
   private at = 0;
 
   private readonly slab = new Slab();
-  private readonly chunkRef: Uint32Array;
-  private readonly entryCounts: Uint16Array;
-  private readonly chunkClass: Uint8Array;
+  /** The slab's, which replaces them when it grows. */
+  private words = this.slab.words;
+  /** Two words a subtree, side by side in one cache line: its chunk, and its entries | chunk's class << 16. */
+  private readonly subtrees: Int32Array;
   private sweepNext = 0;
 
   /**
@@ -85,27 +87,48 @@ export class ExtentIndex {
     private readonly generations: Int32Array,
   ) {
     this.subtreeCount = Math.ceil(backingBytes / SUBTREE_BYTES);
-    this.chunkRef = new Uint32Array(this.subtreeCount);
-    this.entryCounts = new Uint16Array(this.subtreeCount);
-    this.chunkClass = new Uint8Array(this.subtreeCount);
+    this.subtrees = new Int32Array(this.subtreeCount * 2);
   }
 
   /** Bytes of memory the index takes. */
   get memoryBytes(): number {
-    return this.slab.bytes + this.subtreeCount * 7;
+    return this.slab.bytes + this.subtrees.byteLength;
+  }
+
+  private countOf(subtree: number): number {
+    return this.subtrees[subtree * 2 + 1] & COUNT_MASK;
+  }
+  private classOf(subtree: number): number {
+    return this.subtrees[subtree * 2 + 1] >>> CLASS_SHIFT;
+  }
+  private setCount(subtree: number, count: number): void {
+    this.subtrees[subtree * 2 + 1] = (this.subtrees[subtree * 2 + 1] & ~COUNT_MASK) | count;
   }
 
   /**
-   * Loads the line that a search for `sector` (of the whole device) will probably touch first. A loop of
-   * these over a group of requests overlaps their cache misses. The result only keeps the load alive.
+   * Loads the lines that searches for `count` pairs of a subtree and a sector in it will probably touch, so that
+   * their cache misses overlap. Subtrees may be out of range.
+   *
+   * The loads are in loops of their own: a processor looks only some hundred instructions ahead.
+   * @param at as long as the pairs, as is `first`; what they hold afterwards only keeps the loads alive.
    */
-  touch(sector: number): number {
-    const subtree = Math.floor(sector / SUBTREE_SECTORS);
-    const count = this.entryCounts[subtree];
-    if (count === 0) return 0;
-    const ref = this.chunkRef[subtree];
-    const guess = ((sector & (SUBTREE_SECTORS - 1)) * count) >>> SUBTREE_SHIFT;
-    return this.slab.pages[Slab.pageOf(ref)][Slab.wordOf(ref) + guess * ENTRY_WORDS];
+  touchAll(subtree: Int32Array, sector: Uint16Array, count: number, at: Int32Array, first: Int32Array): void {
+    const { words, subtrees, subtreeCount } = this;
+    for (let i = 0; i < count; i++) {
+      const s = subtree[i] >= 0 && subtree[i] < subtreeCount ? subtree[i] * 2 : 0;
+      const guess = (sector[i] * (subtrees[s + 1] & COUNT_MASK)) >>> GUESS_SHIFT;
+      at[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
+    }
+    for (let i = 0; i < count; i++) first[i] = words[at[i]];
+    // The entry found says how far off the guess was.
+    for (let i = 0; i < count; i++) {
+      const s = subtree[i] >= 0 && subtree[i] < subtreeCount ? subtree[i] * 2 : 0;
+      const entries = subtrees[s + 1] & COUNT_MASK;
+      let guess = (sector[i] * entries) >>> GUESS_SHIFT;
+      guess += ((sector[i] - (first[i] >>> START_SHIFT)) * entries) >> GUESS_SHIFT;
+      if (guess >= 0 && guess < entries) at[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
+    }
+    for (let i = 0; i < count; i++) first[i] = words[at[i]];
   }
 
   // ---- cursor -----------------------------------------------------------------------------------------
@@ -114,40 +137,39 @@ export class ExtentIndex {
   seek(subtree: number, sector: number): void {
     this.select(subtree);
     const i = this.countStartingAtOrBefore(sector);
-    this.at = i > 0 && endOf(this.page[this.base + (i - 1) * ENTRY_WORDS]) > sector ? i - 1 : i;
+    this.at = i > 0 && endOf(this.words[this.base + (i - 1) * ENTRY_WORDS]) > sector ? i - 1 : i;
   }
 
   private select(subtree: number): void {
     this.subtree = subtree;
-    this.count = this.entryCounts[subtree];
-    if (this.count === 0) {
-      this.page = EMPTY_PAGE;
-      this.base = 0;
-    } else {
-      const ref = this.chunkRef[subtree];
-      this.page = this.slab.pages[Slab.pageOf(ref)];
-      this.base = Slab.wordOf(ref);
-    }
+    this.count = this.countOf(subtree);
+    this.base = this.subtrees[subtree * 2] * CHUNK_WORDS;
   }
 
-  /** How many entries of the selected subtree start at or before `sector`. */
+  /**
+   * How many entries of the selected subtree start at or before `sector`. Looks first where that would be if the
+   * entries were spread evenly, then as far from there as the entry found says, then gallops and bisects.
+   */
   private countStartingAtOrBefore(sector: number): number {
-    const { page, base, count } = this;
+    const { words, base, count } = this;
     if (count === 0) return 0;
+    let at = (sector * count) >>> GUESS_SHIFT;
+    at += ((sector - (words[base + at * ENTRY_WORDS] >>> START_SHIFT)) * count) >> GUESS_SHIFT;
+    if (at < 0) at = 0;
+    else if (at >= count) at = count - 1;
     let low = 0; // all entries before `low` start at or before the sector
     let high = count; // all from `high` on start after it
-    const guess = (sector * count) >>> SUBTREE_SHIFT;
     let stride = 1;
-    if (startOf(page[base + guess * ENTRY_WORDS]) <= sector) {
-      low = guess + 1;
-      while (low + stride <= count && startOf(page[base + (low + stride - 1) * ENTRY_WORDS]) <= sector) {
+    if (words[base + at * ENTRY_WORDS] >>> START_SHIFT <= sector) {
+      low = at + 1;
+      while (low + stride <= count && words[base + (low + stride - 1) * ENTRY_WORDS] >>> START_SHIFT <= sector) {
         low += stride;
         stride <<= 1;
       }
       if (low + stride - 1 < count) high = low + stride - 1;
     } else {
-      high = guess;
-      while (high - stride >= 0 && startOf(page[base + (high - stride) * ENTRY_WORDS]) > sector) {
+      high = at;
+      while (high - stride >= 0 && words[base + (high - stride) * ENTRY_WORDS] >>> START_SHIFT > sector) {
         high -= stride;
         stride <<= 1;
       }
@@ -155,7 +177,7 @@ export class ExtentIndex {
     }
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (startOf(page[base + middle * ENTRY_WORDS]) <= sector) low = middle + 1;
+      if (words[base + middle * ENTRY_WORDS] >>> START_SHIFT <= sector) low = middle + 1;
       else high = middle;
     }
     return low;
@@ -170,7 +192,7 @@ export class ExtentIndex {
     this.at++;
   }
   private word(n: number): number {
-    return this.page[this.base + this.at * ENTRY_WORDS + n];
+    return this.words[this.base + this.at * ENTRY_WORDS + n];
   }
   /** First sector of the entry, in its subtree. */
   get start(): number {
@@ -214,16 +236,16 @@ export class ExtentIndex {
   /** Shortens the entry under the cursor to its first `sectors`. */
   truncate(sectors: number): void {
     const i = this.base + this.at * ENTRY_WORDS;
-    this.page[i] = (this.page[i] & ~(LENGTH_MASK << LENGTH_SHIFT)) | ((sectors - 1) << LENGTH_SHIFT);
+    this.words[i] = (this.words[i] & ~(LENGTH_MASK << LENGTH_SHIFT)) | ((sectors - 1) << LENGTH_SHIFT);
   }
 
   /** Turns the placeholder under the cursor into an entry with payload. */
   fill(segment: number, offsetSectors: number, flags: number): void {
     const i = this.base + this.at * ENTRY_WORDS;
-    const word0 = this.page[i];
-    this.page[i] = packWord0(startOf(word0), sectorsOf(word0), segment, flags);
-    this.page[i + 1] = packWord1(segment, offsetSectors);
-    this.page[i + 2] = this.generations[segment];
+    const word0 = this.words[i];
+    this.words[i] = packWord0(startOf(word0), sectorsOf(word0), segment, flags);
+    this.words[i + 1] = packWord1(segment, offsetSectors);
+    this.words[i + 2] = this.generations[segment];
   }
 
   /**
@@ -258,10 +280,18 @@ export class ExtentIndex {
     const first = this.at;
     const word0 = packWord0(start, sectors, segment, flags);
     const word1 = packWord1(segment, offsetSectors);
-
-    // The common cases: nothing in the way, or exactly one entry of the same range.
+    // Most often exactly one entry of the same range is in the way: the same word 0 but for segment and flags.
+    if (first < this.count && (this.words[this.base + first * ENTRY_WORDS] ^ word0) >>> LENGTH_SHIFT === 0) {
+      this.store(first, word0, word1, generation);
+      return;
+    }
     let last = first;
-    while (last < this.count && startOf(this.page[this.base + last * ENTRY_WORDS]) < end) last++;
+    while (last < this.count && startOf(this.words[this.base + last * ENTRY_WORDS]) < end) last++;
+    // Before the chunk has to grow, what is stale goes; the second time there is nothing. At most two are added.
+    if (this.count + 2 > 1 << this.classOf(subtree) && this.dropStale(subtree) > 0) {
+      this.insert(subtree, start, sectors, segment, offsetSectors, generation, flags);
+      return;
+    }
     if (last === first) {
       this.splice(first, first, 1);
       this.store(first, word0, word1, generation);
@@ -269,17 +299,17 @@ export class ExtentIndex {
     }
 
     // Entries [first, last) overlap the extent. At most the first keeps a head and the last a tail.
-    const headWord0 = this.page[this.base + first * ENTRY_WORDS];
+    const headWord0 = this.words[this.base + first * ENTRY_WORDS];
     const tailAt = this.base + (last - 1) * ENTRY_WORDS;
-    const tailWord0 = this.page[tailAt];
+    const tailWord0 = this.words[tailAt];
     const keepsHead = startOf(headWord0) < start;
     const keepsTail = endOf(tailWord0) > end && (tailWord0 & ENTRY_EMPTY) === 0;
-    const tailWord1 = this.page[tailAt + 1];
-    const tailWord2 = this.page[tailAt + 2];
+    const tailWord1 = this.words[tailAt + 1];
+    const tailWord2 = this.words[tailAt + 2];
     const replaceFrom = keepsHead ? first + 1 : first;
     this.splice(replaceFrom, last, keepsTail ? 2 : 1);
     if (keepsHead) {
-      this.page[this.base + first * ENTRY_WORDS] =
+      this.words[this.base + first * ENTRY_WORDS] =
         (headWord0 & ~(LENGTH_MASK << LENGTH_SHIFT)) | ((start - startOf(headWord0) - 1) << LENGTH_SHIFT);
     }
     this.store(replaceFrom, word0, word1, generation);
@@ -293,10 +323,11 @@ export class ExtentIndex {
   }
 
   private store(at: number, word0: number, word1: number, word2: number): void {
+    const { words } = this;
     const i = this.base + at * ENTRY_WORDS;
-    this.page[i] = word0;
-    this.page[i + 1] = word1;
-    this.page[i + 2] = word2;
+    words[i] = word0;
+    words[i + 1] = word1;
+    words[i + 2] = word2;
   }
 
   /** Replaces entries [from, to) of the selected subtree by `inserted` uninitialised ones. */
@@ -306,12 +337,12 @@ export class ExtentIndex {
     const newCount = this.count + delta;
     assert(newCount >= 0 && newCount <= SUBTREE_SECTORS, 'a subtree has as many entries as sectors');
     if (delta > 0) this.reserve(newCount);
-    const { page, base } = this;
+    const { words, base } = this;
     if (to < this.count) {
-      page.copyWithin(base + (to + delta) * ENTRY_WORDS, base + to * ENTRY_WORDS, base + this.count * ENTRY_WORDS);
+      words.copyWithin(base + (to + delta) * ENTRY_WORDS, base + to * ENTRY_WORDS, base + this.count * ENTRY_WORDS);
     }
     this.count = newCount;
-    this.entryCounts[this.subtree] = newCount;
+    this.setCount(this.subtree, newCount);
     this.entryCount += delta;
     if (newCount === 0) this.releaseChunk();
   }
@@ -319,7 +350,7 @@ export class ExtentIndex {
   /** Makes room for `count` entries in the selected subtree, which has at least one or is getting its first. */
   private reserve(count: number): void {
     const had = this.count;
-    const oldClass = this.chunkClass[this.subtree];
+    const oldClass = this.classOf(this.subtree);
     if (had > 0 && count <= 1 << oldClass) return;
     this.moveTo(classFor(count));
   }
@@ -327,22 +358,19 @@ export class ExtentIndex {
   /** Moves the selected subtree's entries to a chunk of another class. */
   private moveTo(newClass: number): void {
     const ref = this.slab.allocate(newClass);
-    const page = this.slab.pages[Slab.pageOf(ref)];
-    const base = Slab.wordOf(ref);
+    this.words = this.slab.words;
+    const base = ref * CHUNK_WORDS;
     if (this.count > 0) {
-      page.set(this.page.subarray(this.base, this.base + this.count * ENTRY_WORDS), base);
-      this.slab.release(this.chunkRef[this.subtree], this.chunkClass[this.subtree]);
+      this.words.copyWithin(base, this.base, this.base + this.count * ENTRY_WORDS);
+      this.releaseChunk();
     }
-    this.chunkRef[this.subtree] = ref;
-    this.chunkClass[this.subtree] = newClass;
-    this.page = page;
+    this.subtrees[this.subtree * 2] = ref;
+    this.subtrees[this.subtree * 2 + 1] = this.count | (newClass << CLASS_SHIFT);
     this.base = base;
   }
 
   private releaseChunk(): void {
-    this.slab.release(this.chunkRef[this.subtree], this.chunkClass[this.subtree]);
-    this.page = EMPTY_PAGE;
-    this.base = 0;
+    this.slab.release(this.subtrees[this.subtree * 2], this.classOf(this.subtree));
   }
 
   // ---- upkeep -----------------------------------------------------------------------------------------
@@ -363,8 +391,9 @@ export class ExtentIndex {
     return false;
   }
 
-  private dropStale(subtree: number): void {
-    if (this.entryCounts[subtree] === 0) return;
+  /** @returns how many were dropped; the cursor's entry is lost. */
+  private dropStale(subtree: number): number {
+    if (this.countOf(subtree) === 0) return 0;
     this.select(subtree);
     const before = this.count;
     let kept = 0;
@@ -373,17 +402,18 @@ export class ExtentIndex {
       if (kept !== this.at) this.store(kept, this.word(0), this.word(1), this.word(2));
       kept++;
     }
-    if (kept === before) return;
+    if (kept === before) return 0;
     this.entryCount -= before - kept;
-    this.entryCounts[subtree] = kept;
+    this.setCount(subtree, kept);
     this.count = kept;
     if (kept === 0) this.releaseChunk();
-    else if (classFor(kept) + 1 < this.chunkClass[subtree]) this.moveTo(classFor(kept));
+    else if (classFor(kept) + 1 < this.classOf(subtree)) this.moveTo(classFor(kept));
+    return before - kept;
   }
 
   /** The first subtree from `subtree` on that has entries, or -1. */
   nextUsedSubtree(subtree: number): number {
-    for (let i = subtree; i < this.subtreeCount; i++) if (this.entryCounts[i] !== 0) return i;
+    for (let i = subtree; i < this.subtreeCount; i++) if (this.countOf(i) !== 0) return i;
     return -1;
   }
 
@@ -398,7 +428,7 @@ export class ExtentIndex {
         end = this.end;
         assert(end <= SUBTREE_SECTORS, 'an entry crosses its subtree');
       }
-      assert(this.count === 0 || this.count <= 1 << this.chunkClass[subtree], 'a chunk is overfull');
+      assert(this.count === 0 || this.count <= 1 << this.classOf(subtree), 'a chunk is overfull');
       total += this.count;
     }
     assert(total === this.entryCount, 'entryCount is off');

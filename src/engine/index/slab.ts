@@ -1,7 +1,8 @@
 /**
- * Memory of the extent index: chunks of 2^k entries (2 to 8192) of 12 bytes, cut buddy-wise from pages.
- * A chunk never spans pages. Freed chunks are kept by size and reused before a new page is made; nothing is
- * given back to the system.
+ * Memory of the extent index: chunks of 2^k entries (2 to 8192) of 12 bytes, cut buddy-wise from pages, all in
+ * one array, so that an entry is one load away. When the array is full it is copied into one of twice the size,
+ * of which the system gives only what is touched. Freed chunks are kept by size and reused before a new page is
+ * made; nothing is given back to the system.
  */
 import { assert } from '../errors.js';
 
@@ -13,10 +14,10 @@ export const MAX_CLASS = 13;
 const PAGE_CLASS = 16;
 /** The first pages are small, so that a small cache does not take memory for a large one. */
 const FIRST_PAGE_CLASSES: readonly number[] = [11, MAX_CLASS];
-/** A chunk reference counts in the smallest chunks: 15 bits of offset in the page, 17 bits of page number. */
-const OFFSET_BITS = PAGE_CLASS - MIN_CLASS;
-const OFFSET_MASK = (1 << OFFSET_BITS) - 1;
-const MAX_PAGES = 2 ** (32 - OFFSET_BITS);
+/** A chunk reference counts in the smallest chunks; these are the words of one. */
+export const CHUNK_WORDS = ENTRY_WORDS << MIN_CLASS;
+/** Indices into `words` stay below 2^31. */
+const CHUNKS_MAX = Math.floor(2 ** 31 / CHUNK_WORDS);
 
 /** The smallest class whose chunks hold `count` entries. */
 export function classFor(count: number): number {
@@ -24,40 +25,46 @@ export function classFor(count: number): number {
 }
 
 export class Slab {
-  /** Pages by number; hot code indexes this directly with `pageOf` and `wordOf`. */
-  readonly pages: Int32Array[] = [];
+  /** All entries; chunk `ref` begins at `ref * CHUNK_WORDS`. Replaced by `allocate` when it grows. */
+  words = new Int32Array(ENTRY_WORDS << FIRST_PAGE_CLASSES[0]);
   private readonly free: number[][] = Array.from({ length: PAGE_CLASS + 1 }, () => []);
-
-  /** Page number of chunk `ref`. */
-  static pageOf(ref: number): number {
-    return ref >>> OFFSET_BITS;
-  }
-  /** Index in its page of the first word of chunk `ref`. */
-  static wordOf(ref: number): number {
-    return (ref & OFFSET_MASK) * (ENTRY_WORDS << MIN_CLASS);
-  }
+  private pages = 0;
+  /** Chunks that the pages made so far have. */
+  private chunks = 0;
 
   /** Bytes taken from the system. */
   get bytes(): number {
-    return this.pages.reduce((sum, page) => sum + page.byteLength, 0);
+    return this.chunks * CHUNK_WORDS * Int32Array.BYTES_PER_ELEMENT;
   }
 
-  /** @returns the reference (unsigned 32 bits) of a chunk of 2^sizeClass entries with arbitrary contents. */
+  /** @returns the reference of a chunk of 2^sizeClass entries with arbitrary contents. */
   allocate(sizeClass: number): number {
     let from = sizeClass;
     while (from <= PAGE_CLASS && this.free[from].length === 0) from++;
     let ref: number;
     if (from > PAGE_CLASS) {
-      assert(this.pages.length < MAX_PAGES, 'the extent index has outgrown its references');
-      ref = (this.pages.length << OFFSET_BITS) >>> 0;
-      from = Math.max(sizeClass, FIRST_PAGE_CLASSES[this.pages.length] ?? PAGE_CLASS);
-      this.pages.push(new Int32Array(ENTRY_WORDS << from));
+      from = Math.max(sizeClass, FIRST_PAGE_CLASSES[this.pages] ?? PAGE_CLASS);
+      ref = this.makePage(from);
     } else {
       ref = this.free[from].pop()!;
     }
     while (from > sizeClass) {
       from--;
-      this.free[from].push((ref + (1 << (from - MIN_CLASS))) >>> 0);
+      this.free[from].push(ref + (1 << (from - MIN_CLASS)));
+    }
+    return ref;
+  }
+
+  private makePage(pageClass: number): number {
+    const ref = this.chunks;
+    this.chunks += 1 << (pageClass - MIN_CLASS);
+    this.pages++;
+    assert(this.chunks <= CHUNKS_MAX, 'the extent index has outgrown its references');
+    const needed = this.chunks * CHUNK_WORDS;
+    if (needed > this.words.length) {
+      const old = this.words;
+      this.words = new Int32Array(Math.max(needed, Math.min(old.length * 2, CHUNKS_MAX * CHUNK_WORDS)));
+      this.words.set(old);
     }
     return ref;
   }

@@ -15,7 +15,17 @@ export const SECTOR_SHIFT = 9;
 
 /** A key never crosses a boundary of this many bytes of the logical space; each such range is a subtree. */
 export const SUBTREE_BYTES = 4 * MIB;
+export const SUBTREE_SHIFT = 22;
 export const SUBTREE_SECTORS = SUBTREE_BYTES / SECTOR_BYTES;
+
+/** The subtree that a byte of the logical device belongs to. */
+export function subtreeOf(offsetBytes: number): number {
+  return (offsetBytes / SUBTREE_BYTES) | 0;
+}
+/** The sector of its subtree (0…8191) that a byte of the logical device lies in. */
+export function sectorInSubtree(offsetBytes: number, subtree: number): number {
+  return (offsetBytes - subtree * SUBTREE_BYTES) >> SECTOR_SHIFT;
+}
 
 export const SUPERBLOCK_OFFSET_BYTES = 4 * KIB;
 export const CACHE_INFO_OFFSET_BYTES = 8 * KIB;

@@ -2,6 +2,11 @@
 # Put before every guest script of these tests; bash, as root, inside the guest.
 export DM_DISABLE_UDEV=1
 set -eu
+
+# The other machine's files, also those below /tmp, /run and /mnt, where the guest has its own.
+HOST=/mnt/host
+mkdir -p "$HOST"
+mount --bind / "$HOST"
 sectors=$(blockdev --getsz /dev/vda)
 
 # attach true|false [MILLISECONDS]: attaches the cache as /dev/mapper/pc with or without data_crc and prints
