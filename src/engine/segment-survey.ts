@@ -121,11 +121,13 @@ export class SegmentSurvey {
 
   /** Goes on where the last look ended, if all in between is still there. @returns how many ksets were read. */
   private follow(closed: number): number {
-    const walker = this.walkerFrom(this.head);
     let read = 0;
-    while (read < closed && walker.next()) {
-      this.append(walker);
-      if (!walker.kset.isLast) read++;
+    if (closed > 0) {
+      const walker = this.walkerFrom(this.head);
+      while (read < closed && walker.next()) {
+        this.append(walker);
+        if (!walker.kset.isLast) read++;
+      }
     }
     return read === closed && this.dropClean() ? read : read + this.walkAll();
   }
@@ -135,6 +137,7 @@ export class SegmentSurvey {
     this.queue.first = this.queue.end;
     this.loggedKeys = 0;
     this.loggedBytes = 0;
+    if (this.core.logIsClean) return 0;
     const walker = this.walkerFrom(this.core.dirtyTail.position);
     while (walker.next()) this.append(walker);
     return this.queue.length;
