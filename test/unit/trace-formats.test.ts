@@ -4,10 +4,13 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import { describe, expect, it } from 'vitest';
-import { openTrace, scanTrace, type TraceFormat, type TraceOptions } from '../../src/trace/index.js';
+import { describe, expect, it, vi } from 'vitest';
+import { openTrace, scanTrace, TraceFlag, type TraceFormat, type TraceOptions } from '../../src/trace/index.js';
 import { describeWithClient } from '../support/clients.js';
 import { ACTIONS, openFilesIn, readTrace, RECORDINGS, temporaryDirectory, unpackedFixture } from './trace-support.js';
+
+// The recordings are read many times over, beside other programs.
+vi.setConfig({ testTimeout: 60_000 });
 
 const directory = temporaryDirectory();
 
@@ -290,6 +293,12 @@ describe('devices', () => {
     await expect(readTrace(path, { device: '77,7' })).rejects.toThrow('holds no requests of device 77,7, but of');
   });
 
+  it('give the requests of the chosen one', async () => {
+    const path = file('chosen', 'op,offset_bytes,length_bytes,device\nr,0,512,a\nw,512,512,b\nr,1024,512,a\n');
+    expect((await readTrace(path, { device: 'a' })).lines).toEqual(['0 R 0 512', '0 R 2 512']);
+    expect((await readTrace(path, { device: 'b' })).lines).toEqual(['0 W 1 512']);
+  });
+
   it('that are many are not all listed', async () => {
     const lines = Array.from({ length: 20 }, (_, i) => `${i},W,0,512,${i}\n`.repeat(i + 1)).join('');
     await expect(readTrace(file('twenty', lines))).rejects.toThrow(
@@ -308,6 +317,14 @@ describe('devices', () => {
       ]);
     }
   });
+});
+
+it('a flush does not also ask for one before itself', async () => {
+  const reader = await openTrace(file('flush', BLKPARSE), { action: 'queue' });
+  const flags: number[] = [];
+  for await (const batch of reader.batches()) flags.push(...batch.flags.subarray(0, batch.count));
+  const { ahead, fua, preflush, sync } = TraceFlag;
+  expect(flags).toEqual([ahead, preflush | fua | sync, sync, 0]);
 });
 
 it('a range is widened to whole sectors and counted', async () => {
