@@ -33,7 +33,7 @@ const NOT_WITH_SIZES = ['cache', 'backing', 'cache-size', 'backing-size', 'verif
 /** What a comparison does not replay. */
 const NOT_WITH_DIFF = [
   ...NOT_WITH_SIZES,
-  ...['data-crc', 'mode', 'gc-percent', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru'],
+  ...['data-crc', 'mode', 'gc-percent', 'speed', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru'],
   ...['format', 'action', 'device', 'max-malformed', 'limit', 'report', 'model'],
 ];
 
@@ -45,6 +45,9 @@ vscsi; each also packed with gzip or zstd, or - for standard input. pcache trace
 Without devices the cache and the backing device are ephemeral: sized from the trace, and gone afterwards.
 With --cache and --backing those are used, and the backing device is overwritten; the cache must be formatted.
 Discards are counted and skipped, since dm-pcache has none.`;
+
+  // What goes with what is said by each flag; the library's own line of all of them cannot be read.
+  static override usage = ['<%= command.id %> TRACE [FLAGS]', '<%= command.id %> A.json B.json --diff'];
 
   static override examples = [
     {
@@ -118,7 +121,6 @@ Discards are counted and skipped, since dm-pcache has none.`;
     }),
     'simulate': Flags.boolean({
       description: 'run the engine without devices and without moving payload, in lockstep',
-      default: false,
       exclusive: ['cache', 'backing', 'verify', 'verify-reads', 'force'],
     }),
     'backing-size': sizeFlag({
