@@ -1,10 +1,14 @@
 /* What the tests of the report ask of the page: put into it before it loads, as `probe`. */
 globalThis.probe = {
-  /** How many different colours each chart's canvas has: a blank one has one. */
+  /** How many different colours each chart has between its axes: an empty one has its grid's, an empty map has one. */
   colours: () =>
-    [...document.querySelectorAll('.plot canvas')].map((canvas) => {
-      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-      return new Set(new Uint32Array(data.buffer)).size;
+    [...document.querySelectorAll('.plot')].map((plot) => {
+      const canvas = plot.querySelector('canvas');
+      const [all, inner] = [canvas.getBoundingClientRect(), plot.querySelector('.u-over').getBoundingClientRect()];
+      const { data } = canvas
+        .getContext('2d')
+        .getImageData(inner.x - all.x + 1, inner.y - all.y + 1, inner.width - 2, inner.height - 2);
+      return { isMap: plot.classList.contains('map'), colours: new Set(new Uint32Array(data.buffer)).size };
     }),
 
   /** How wide the page is, and how many columns its cards stand in. */
