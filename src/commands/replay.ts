@@ -81,8 +81,14 @@ Discards are counted and skipped, since dm-pcache has none.`;
   ];
 
   static override args = {
-    trace: Args.string({ name: 'TRACE', required: true, description: 'the trace, or - for standard input' }),
-    other: Args.string({ name: 'OTHER', description: 'with --diff, the second of two results' }),
+    // oclif would take an argument that is not given from standard input, which is the trace's.
+    trace: Args.string({
+      name: 'TRACE',
+      required: true,
+      ignoreStdin: true,
+      description: 'the trace, or - for standard input',
+    }),
+    other: Args.string({ name: 'OTHER', ignoreStdin: true, description: 'with --diff, the second of two results' }),
   };
 
   static override flags = {

@@ -27,7 +27,8 @@ export const modelFlags = (presets: readonly string[]) => ({
   'pmem-read-ns': number('time a read takes in the cache beside its bytes', 'NS'),
   'pmem-write-ns': number('the same of a write', 'NS'),
   'pmem-bench': Flags.string({
-    description: 'take pmem as "pcache bench --json" measured it: FILE of --pattern read or write; may be repeated',
+    description:
+      'take pmem as "pcache bench --json" measured it: FILE of --pattern randread or randwrite; may be repeated',
     helpValue: 'FILE',
     multiple: true,
     dependsOn,

@@ -201,7 +201,7 @@ export class LockstepRunner {
         if (this.submitted) this.ended();
         if (this.deadlineMs > atMs) return undefined;
       }
-      clock.moveTo(this.deadlineMs);
+      clock.reach(this.deadlineMs);
     }
   }
 

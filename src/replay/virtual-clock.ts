@@ -1,11 +1,22 @@
 /** A clock that stands still until it is moved: the time of a trace instead of the machine's. */
 import type { Clock } from '../engine/index.js';
 
+/** More than the rounding of any time, and too little to matter. */
+const ROUNDING_MS = 0.001;
+
 export class VirtualClock implements Clock {
   private atMs = 0;
 
   nowMs(): number {
     return this.atMs;
+  }
+
+  /**
+   * Moves on to a deadline of the cache, and past it where it has been reached: the sum that made it may have been
+   * rounded to just before what the cache waits for.
+   */
+  reach(deadlineMs: number): void {
+    this.atMs = deadlineMs > this.atMs ? deadlineMs : this.atMs + ROUNDING_MS;
   }
 
   /** Moves on to `ms`; a time that has passed already leaves it where it is. */

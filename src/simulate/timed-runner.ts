@@ -209,11 +209,14 @@ export class TimedRunner {
 
   /** Goes on to the next thing that happens by itself. */
   private nextEvent(): void {
-    const { backing, clock } = this.options;
-    const atMs = this.nextEventMs();
-    assert(atMs < Infinity, 'requests wait, and nothing is going to happen');
-    clock.moveTo(atMs);
-    if (backing.nextEndMs <= atMs) backing.answerNext();
+    const { cache, backing, clock } = this.options;
+    const endMs = backing.nextEndMs;
+    const deadlineMs = cache.nextDeadlineMs;
+    assert(endMs < Infinity || deadlineMs < Infinity, 'requests wait, and nothing is going to happen');
+    if (endMs <= deadlineMs) {
+      clock.moveTo(endMs);
+      backing.answerNext();
+    } else clock.reach(deadlineMs);
     this.work();
   }
 

@@ -94,8 +94,8 @@ describe('parameters', () => {
     const bench = (pattern: string) =>
       JSON.stringify({ pattern, blockBytes: 4096, engine: { nsPerRequest: 700 }, limit: { nsPerRequest: 400 } });
     expect(pmemOfBench(bench('randread'), 'r')).toEqual({ readNs: 300, readBytesPerSecond: 10_240_000_000 });
-    expect(pmemOfBench(bench('write'), 'w')).toEqual({ writeNs: 300, writeBytesPerSecond: 10_240_000_000 });
-    expect(() => pmemOfBench(bench('readwrite'), 'm.json')).toThrow(/^m.json: .*mixes/);
+    expect(pmemOfBench(bench('randwrite'), 'w')).toEqual({ writeNs: 300, writeBytesPerSecond: 10_240_000_000 });
+    expect(() => pmemOfBench(bench('mixed'), 'm.json')).toThrow(/^m.json: .*mixes/);
     for (const text of ['', '{}', '[1]', 'null', '{"pattern": "read", "blockBytes": 0}']) {
       expect(() => pmemOfBench(text, 'x.json')).toThrow(/^x.json: .*pcache bench --json/);
     }
@@ -206,6 +206,18 @@ describe('a simulation in time', () => {
     expect(result.timeline.endNs).toBe(3e9);
     // At ten times the pace the read comes after 0.3 s.
     expect((await expectLatencies(requests, { speed: 10 })).timeline.endNs).toBe(0.3e9);
+  });
+
+  it('a second that is rounded to less ends all the same', async () => {
+    let us = 1.001;
+    while (us / 1000 + 1000 - us / 1000 >= 1000) us += 0.001;
+    const requests: Request[] = [
+      [0, read, 0, 512],
+      [us, write, 0, 512],
+      [3_000_000, read, 0, 512],
+    ];
+    expect((await expectLatencies(requests)).writeback.bytes).toBe(512);
+    expect((await expectLatencies(requests, { model: undefined })).writeback.bytes).toBe(512);
   });
 
   it('of a write through the cache the backing device’s time is part', async () => {
