@@ -9,6 +9,7 @@
         'src/crc32c.cc',
         'src/guard.cc',
         'src/hot.cc',
+        'src/io.cc',
         'src/mapping.cc',
       ],
       'dependencies': [

@@ -6,6 +6,7 @@
 
 #include "cpu.h"
 #include "guard.h"
+#include "io.h"
 #include "state.h"
 
 namespace pcache {
@@ -171,6 +172,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("registerList", register_list);
   add("unregisterList", unregister_list);
   add("flock", lock_file);
+  add("transfer", transfer);
   add("features", features);
   add("select", select_kernels);
   export_hot_calls(env, exports, state);

@@ -19,6 +19,8 @@ const STAGING_BUFFERS = 4;
 
 class Staging {
   readonly bytes: Uint8Array;
+  /** Writes from it that have not been answered. */
+  pending = 0;
   readonly done: (error: Error | null) => void;
   constructor(owner: KsetWriter, sizeBytes: number) {
     this.bytes = new Uint8Array(sizeBytes);
@@ -79,12 +81,12 @@ export class KsetWriter {
     while (this.error === null && this.freeStaging.length > 0 && this.skipClean()) {
       const staging = this.freeStaging.pop()!;
       try {
-        if (!this.issue(staging)) this.freeStaging.push(staging);
+        this.fill(staging);
       } catch (error) {
         if (!(error instanceof PcacheError)) throw error;
-        this.freeStaging.push(staging);
         this.error = error;
       }
+      if (staging.pending === 0) this.freeStaging.push(staging);
     }
     if (this.freeStaging.length === STAGING_BUFFERS) this.onEnd(this.error, this.writtenBytes, this.corrupt);
   }
@@ -101,20 +103,27 @@ export class KsetWriter {
     this.extentDone = 0;
   }
 
+  /** Fills one staging buffer from the current extent and those after it, and writes them from there. */
+  private fill(staging: Staging): void {
+    for (let at = 0; at < staging.bytes.length && this.skipClean();) at += this.issue(staging, at);
+  }
+
   /**
-   * Fills one staging buffer from the current extent and those that adjoin it, and writes it.
-   * @returns false when there was nothing but a corrupt extent
+   * Writes the current extent and those that adjoin it, through a staging buffer from byte `stagingFrom` of it on.
+   * @returns how much of the buffer that took, bytes; 0 when there was nothing but a corrupt extent
    */
-  private issue(staging: Staging): boolean {
+  private issue(staging: Staging, stagingFrom: number): number {
     const { core, overlay } = this;
     const start = overlay.startBytes[overlay.at[this.extent]] + this.extentDone;
+    const room = staging.bytes.length - stagingFrom;
     let filled = 0;
-    while (filled < staging.bytes.length && this.extent < overlay.count) {
+    while (filled < room && this.extent < overlay.count) {
       const at = overlay.at[this.extent];
       const from = overlay.startBytes[at] + this.extentDone;
       if (overlay.clean[at] || from !== start + filled) break;
-      const length = Math.min(overlay.endBytes[at] - from, staging.bytes.length - filled);
-      core.pmem.read(overlay.pmemOffsetBytes[at] + this.extentDone, staging.bytes, filled, length);
+      const length = Math.min(overlay.endBytes[at] - from, room - filled);
+      const pmemAt = overlay.pmemOffsetBytes[at] + this.extentDone;
+      core.pmem.read(pmemAt, staging.bytes, stagingFrom + filled, length);
       if (core.dataCrc && !this.isIntact(overlay.key[at])) {
         this.nextExtent();
         break;
@@ -123,12 +132,13 @@ export class KsetWriter {
       this.extentDone += length;
       if (from + length === overlay.endBytes[at]) this.nextExtent();
     }
-    if (filled === 0) return false;
+    if (filled === 0) return 0;
     core.stats.writebackWrites++;
     core.stats.writebackBytes += filled;
     this.writtenBytes += filled;
-    core.backing.write(start, staging.bytes, 0, filled, staging.done);
-    return true;
+    staging.pending++;
+    core.backing.write(start, staging.bytes, stagingFrom, filled, staging.done);
+    return filled;
   }
 
   /** Whether the payload of a key still matches its CRC; takes note of its range if not. */
@@ -146,8 +156,9 @@ export class KsetWriter {
 
   /** Answer of one write. */
   writeDone(staging: Staging, error: Error | null): void {
-    this.freeStaging.push(staging);
     if (error) this.error ??= error;
+    if (--staging.pending > 0) return;
+    this.freeStaging.push(staging);
     this.pump();
     this.onProgress();
   }

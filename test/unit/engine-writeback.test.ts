@@ -142,16 +142,17 @@ describe('payload that does not match its CRC', () => {
   it('is not written back either when it goes bad while its kset is being written', () => {
     const small = new SmallCache({ dataCrc: true });
     small.cache.holdWriteback = true;
-    for (let n = 0; n < 6; n++) small.write(10 + 10 * n, 1, 1 + n);
+    // More than goes out at once: four buffers of a segment's 16 sectors.
+    for (let n = 0; n < 7; n++) small.write(30 * n, 24, 1 + n);
     small.flush();
     small.cache.holdWriteback = false;
     small.step();
-    expect(small.backing.underWay).toBe(4);
-    damage(small, 60);
+    expect(small.backing.underWay).toBe(5);
+    damage(small, 180);
     small.settle();
-    expect(small.cache.corruptRanges).toEqual([{ offsetBytes: 60 * 512, lengthBytes: 512 }]);
-    expect(small.durableIds(50, 1)).toEqual([5]);
-    expect(small.durableIds(60, 1)).toEqual([0]);
+    expect(small.cache.corruptRanges).toEqual([{ offsetBytes: 180 * 512, lengthBytes: 24 * 512 }]);
+    expect(small.durableIds(150, 24)).toEqual(new Array<number>(24).fill(6));
+    expect(small.durableIds(180, 1)).toEqual([0]);
   });
 
   it('is not written either where a good key adjoins it', () => {

@@ -6,6 +6,8 @@ import { closeSync, fdatasync, read, readSync, write } from 'node:fs';
 import { fromSystemError, PcacheError } from '../errors.js';
 import type { BackingDevice, BackingDone } from './backing.js';
 import { openDeviceFile, type OnBusy } from './device-file.js';
+import { nativeAddonIfAvailable } from './native.js';
+import { TransferQueue, type TransferDone } from './transfer-queue.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
 
 export interface OpenBackingOptions {
@@ -53,6 +55,8 @@ export function openBacking(path: string, options: OpenBackingOptions): BackingF
 
 export class BackingFile implements BackingDevice {
   private open = true;
+  /** With the native helper calls go together; without it, one by one. */
+  private readonly queue: TransferQueue | undefined;
 
   /** @param fd open as needed; belongs to the new object. */
   constructor(
@@ -61,10 +65,13 @@ export class BackingFile implements BackingDevice {
     readonly sizeBytes: number,
     readonly readOnly: boolean,
     private readonly ephemeral = false,
-  ) {}
+  ) {
+    const addon = nativeAddonIfAvailable();
+    if (addon) this.queue = new TransferQueue(addon, fd);
+  }
 
   read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void {
-    this.transfer(read, 'reading', offsetBytes, target, targetOffset, lengthBytes, done);
+    this.transfer(false, offsetBytes, target, targetOffset, lengthBytes, done);
   }
 
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void {
@@ -73,7 +80,7 @@ export class BackingFile implements BackingDevice {
       queueMicrotask(() => done(error));
       return;
     }
-    this.transfer(write, 'writing', offsetBytes, source, sourceOffset, lengthBytes, done);
+    this.transfer(true, offsetBytes, source, sourceOffset, lengthBytes, done);
   }
 
   flush(done: BackingDone): void {
@@ -117,30 +124,26 @@ export class BackingFile implements BackingDevice {
   }
 
   private transfer(
-    call: TransferCall,
-    doing: string,
+    isWrite: boolean,
     offsetBytes: number,
     bytes: Uint8Array,
     bytesOffset: number,
     lengthBytes: number,
     done: BackingDone,
   ): void {
+    const doing = isWrite ? 'writing' : 'reading';
     const problem = this.problem(doing, offsetBytes, bytes, bytesOffset, lengthBytes);
     if (problem !== null || lengthBytes === 0) {
       queueMicrotask(() => done(problem));
       return;
     }
-    let moved = 0;
-    const next = (): void =>
-      call(this.fd, bytes, bytesOffset + moved, Math.min(lengthBytes - moved, PIECE_BYTES), offsetBytes + moved, step);
-    const step = (error: NodeJS.ErrnoException | null, count: number): void => {
-      if (error !== null) return done(fromSystemError(error, this.path, doingRange(doing, offsetBytes, lengthBytes)));
-      if (count === 0) return done(this.endedError(doing, offsetBytes, lengthBytes, moved));
-      moved += count;
-      if (moved < lengthBytes) next();
+    const ended = (error: NodeJS.ErrnoException | null, moved: number): void => {
+      if (error !== null) done(fromSystemError(error, this.path, doingRange(doing, offsetBytes, lengthBytes)));
+      else if (moved < lengthBytes) done(this.endedError(doing, offsetBytes, lengthBytes, moved));
       else done(null);
     };
-    next();
+    if (this.queue) this.queue.add({ isWrite, offsetBytes, bytes, bytesOffset, lengthBytes, done: ended });
+    else transferByNode(isWrite ? write : read, this.fd, { offsetBytes, bytes, bytesOffset, lengthBytes }, ended);
   }
 
   private problem(
@@ -174,6 +177,25 @@ export class BackingFile implements BackingDevice {
       `${this.path}: ends at byte ${offsetBytes + moved} while ${doingRange(doing, offsetBytes, lengthBytes)}; it had ${this.sizeBytes} bytes when opened`,
     );
   }
+}
+
+/** Node's own call, again and again until all is moved, the file ends, or it fails. */
+function transferByNode(
+  call: TransferCall,
+  fd: number,
+  range: { offsetBytes: number; bytes: Uint8Array; bytesOffset: number; lengthBytes: number },
+  done: TransferDone,
+): void {
+  const { offsetBytes, bytes, bytesOffset, lengthBytes } = range;
+  let moved = 0;
+  const next = (): void =>
+    call(fd, bytes, bytesOffset + moved, Math.min(lengthBytes - moved, PIECE_BYTES), offsetBytes + moved, step);
+  const step = (error: NodeJS.ErrnoException | null, count: number): void => {
+    if (error === null) moved += count;
+    if (error === null && count > 0 && moved < lengthBytes) next();
+    else done(error, moved);
+  };
+  next();
 }
 
 function doingRange(doing: string, offsetBytes: number, lengthBytes: number): string {

@@ -24,6 +24,17 @@ export interface NativeFeatures {
   readonly crc: CrcMethod;
 }
 
+/** Transfers between memory and a file, as columns. Offsets and lengths in bytes. */
+export interface TransferBatch {
+  readonly isWrite: Uint8Array;
+  readonly offsetBytes: Float64Array;
+  readonly lengthBytes: Float64Array;
+  readonly bytesOffset: Float64Array;
+  readonly memory: Uint8Array[];
+  readonly movedBytes: Float64Array;
+  readonly errno: Int32Array;
+}
+
 /**
  * The addon's calls. Handles are integers that are never live again once released. A wrong call throws an
  * Error with `code` CLOSED, OUT_OF_RANGE, READ_ONLY, INVALID, ERRNO (with `errno`), or, when the mapped
@@ -39,6 +50,11 @@ export interface NativeAddon {
   unregisterList(list: number): void;
   /** False when somebody else's lock is in the way. */
   flock(fd: number, mode: 'shared' | 'exclusive' | 'release'): boolean;
+  /**
+   * Starts reads and writes of a file off the main thread. All columns stay untouched until `done` is called, with
+   * `movedBytes` and `errno` set: all bytes and 0, or fewer with what ended it (0 is the end of the file).
+   */
+  transfer(fd: number, batch: TransferBatch, count: number, done: () => void): void;
   features(): NativeFeatures;
   /** For tests: chooses lesser instructions; false when this processor lacks them. */
   select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;

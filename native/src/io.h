@@ -1,0 +1,10 @@
+// Reads and writes of a file off the main thread.
+#pragma once
+
+#include <napi.h>
+
+namespace pcache {
+
+void transfer(const Napi::CallbackInfo& info);
+
+}  // namespace pcache
