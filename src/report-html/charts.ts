@@ -141,7 +141,7 @@ export function latencyChart(result: ReplayResult): LineChart {
   return {
     kind: 'lines',
     id: 'latency',
-    title: 'Latency',
+    title: 'Latency histogram',
     note: 'How many requests took how long. Each step is a third wider than the one before.',
     wide: true,
     empty: 'Latencies are not known: the replay kept the time of the trace, and had no model of the devices.',

@@ -9,6 +9,12 @@
 
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 const POWERS_OF_TWO = Array.from({ length: 60 }, (_, n) => 2 ** (n - 8));
+/** Round times, ns: decimal up to seconds, then as on a clock. */
+const ROUND_TIMES = [
+  ...Array.from({ length: 10 }, (_, n) => [1, 2, 5].map((digit) => digit * 10 ** n)).flat(),
+  ...[10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 43200].map((seconds) => seconds * 1e9),
+  ...Array.from({ length: 12 }, (_, n) => 86400e9 * 2 ** n),
+];
 
 /**
  * An axis in a unit.
@@ -18,7 +24,7 @@ const POWERS_OF_TWO = Array.from({ length: 60 }, (_, n) => 2 ** (n - 8));
  * @returns {uPlot.Axis}
  */
 function axisOf(unit, scale, more = {}) {
-  const isBytes = unit.startsWith('bytes');
+  const steps = unit === 'time' ? ROUND_TIMES : unit.startsWith('bytes') ? POWERS_OF_TWO : undefined;
   return {
     scale,
     font: FONT,
@@ -26,7 +32,7 @@ function axisOf(unit, scale, more = {}) {
     grid: { stroke: () => themeColour('grid'), width: 1 },
     ticks: { stroke: () => themeColour('grid'), width: 1, size: 5 },
     values: (_, splits) => splits.map((value) => (value === null ? '' : value === 0 ? '0' : formatValue(value, unit))),
-    ...(isBytes ? { incrs: POWERS_OF_TWO } : {}),
+    ...(steps ? { incrs: steps } : {}),
     ...(scale === 'x' ? { space: 84, size: 34 } : { size: widthOfLabels, space: 40 }),
     ...more,
   };
