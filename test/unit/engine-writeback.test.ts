@@ -143,16 +143,17 @@ describe('payload that does not match its CRC', () => {
     const small = new SmallCache({ dataCrc: true });
     small.cache.holdWriteback = true;
     // More than goes out at once: four buffers of a segment's 16 sectors.
-    for (let n = 0; n < 7; n++) small.write(30 * n, 24, 1 + n);
+    for (let n = 0; n < 5; n++) small.write(30 * n, 24, 1 + n);
     small.flush();
     small.cache.holdWriteback = false;
     small.step();
     expect(small.backing.underWay).toBe(5);
-    damage(small, 180);
+    damage(small, 90);
     small.settle();
-    expect(small.cache.corruptRanges).toEqual([{ offsetBytes: 180 * 512, lengthBytes: 24 * 512 }]);
-    expect(small.durableIds(150, 24)).toEqual(new Array<number>(24).fill(6));
-    expect(small.durableIds(180, 1)).toEqual([0]);
+    // A key of 8 sectors up to the segment's end, and the rest of that write behind it.
+    expect(small.cache.corruptRanges).toEqual([{ offsetBytes: 90 * 512, lengthBytes: 8 * 512 }]);
+    expect(small.durableIds(60, 24)).toEqual(new Array<number>(24).fill(3));
+    expect(small.durableIds(90, 24)).toEqual([...new Array<number>(8).fill(0), ...new Array<number>(16).fill(4)]);
   });
 
   it('is not written either where a good key adjoins it', () => {
