@@ -4,15 +4,17 @@
  */
 import { availableParallelism } from 'node:os';
 import { nativeAddonIfAvailable } from '../engine/device/native.js';
+import { PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_DEFAULT, type CacheMode } from '../engine/media/codecs.js';
 import { withScannedTrace, type ReplayObserver, type ScannedTrace, type TraceChoice } from '../replay/replay.js';
 import { describeTrace } from '../replay/result.js';
+import type { LatencyModel } from '../simulate/index.js';
 import type { TraceFootprint } from '../trace/index.js';
 import type { CurveJob, CurveOutcome, JobTrace } from './jobs.js';
 import { LRU_BLOCK_BYTES, type LruMethod } from './lru-curve.js';
 import { DEFAULT_SAMPLING } from './lru-sampled.js';
 import { runInThreads } from './pool.js';
-import { describePoint, describeRequests, type CurveResult } from './result.js';
+import { describePoint, describeRequests, describeWithoutCache, type CurveResult } from './result.js';
 import { chooseSizes, lruSizes } from './sizes.js';
 
 /** The exact LRU curve takes about 40 bytes a block: up to a footprint of 64 GiB. */
@@ -28,6 +30,10 @@ export interface CurveChoice extends TraceChoice {
   readonly dataCrc: boolean;
   readonly gcPercent: number | undefined;
   readonly mode: CacheMode | undefined;
+  /** Has the devices take their time; without it the backing device answers at once. */
+  readonly model: LatencyModel | undefined;
+  /** Infinity when not asked for; else there must be a model. */
+  readonly speed: number;
 }
 
 /** The module of the worker threads, compiled: where this one is. */
@@ -37,7 +43,10 @@ const WORKER = new URL('./worker.js', import.meta.url);
  * Simulates all sizes. An interrupt gives a result too, of those that were done.
  * @throws PcacheError for what keeps it from being done
  */
-export function curve(choice: CurveChoice, observer: ReplayObserver): Promise<CurveResult> {
+export async function curve(choice: CurveChoice, observer: ReplayObserver): Promise<CurveResult> {
+  if (choice.model === undefined && choice.speed !== Infinity) {
+    throw new PcacheError('USAGE', 'simulations have a speed only with a model of the devices; give --model as well');
+  }
   const interrupt = new AbortController();
   observer.onInterrupt(() => interrupt.abort());
   return withScannedTrace(choice, observer, async (scanned) => {
@@ -65,7 +74,8 @@ export function curve(choice: CurveChoice, observer: ReplayObserver): Promise<Cu
 }
 
 function makeJobs(trace: JobTrace, choice: CurveChoice): CurveJob[] {
-  const { dataCrc, gcPercent, mode } = choice;
+  const { dataCrc, gcPercent, mode, model } = choice;
+  const speed = choice.speed === Infinity ? 1 : choice.speed;
   const { uniqueBytes, endBytes } = trace.footprint;
   const sizes = choice.sizesBytes ?? chooseSizes(uniqueBytes ?? endBytes);
   const jobs: CurveJob[] = [];
@@ -73,7 +83,9 @@ function makeJobs(trace: JobTrace, choice: CurveChoice): CurveJob[] {
     const method = choice.lru === 'auto' ? chooseMethod(trace.footprint) : choice.lru;
     jobs.push({ kind: 'lru', trace, sizesBytes: lruSizes(sizes, uniqueBytes), method });
   }
-  for (const cacheBytes of sizes) jobs.push({ kind: 'simulation', trace, cacheBytes, dataCrc, gcPercent, mode });
+  for (const cacheBytes of sizes) {
+    jobs.push({ kind: 'simulation', trace, cacheBytes, dataCrc, gcPercent, mode, model, speed });
+  }
   return jobs;
 }
 
@@ -113,5 +125,6 @@ function describeOutcomes(outcomes: readonly (CurveOutcome | undefined)[], choic
     requests: results.length > 0 ? describeRequests(results[0]) : null,
     curve: results.map(describePoint),
     lru: lru.length > 0 ? lru[0] : null,
+    withoutCache: results.length > 0 ? describeWithoutCache(results[0]) : null,
   };
 }

@@ -5,7 +5,7 @@
 import { setNativeEnabled } from '../engine/device/native.js';
 import type { CacheMode } from '../engine/media/codecs.js';
 import type { ReplayResult } from '../replay/result.js';
-import { simulate, traceOfFile } from '../simulate/index.js';
+import { simulate, traceOfFile, type LatencyModel } from '../simulate/index.js';
 import type { TraceFootprint, TraceOptions } from '../trace/index.js';
 import type { LruCurve, LruMethod } from './lru-curve.js';
 import { countBatch, makeLru } from './lru.js';
@@ -29,6 +29,9 @@ export interface SimulationJob {
   readonly dataCrc: boolean;
   readonly gcPercent: number | undefined;
   readonly mode: CacheMode | undefined;
+  readonly model: LatencyModel | undefined;
+  /** With a model: 1 for the trace's pace. */
+  readonly speed: number;
 }
 
 export interface LruJob {
@@ -49,8 +52,8 @@ export async function runJob(job: CurveJob, onProgress: (requests: number) => vo
   setNativeEnabled(native);
   const trace = traceOfFile(path, options, footprint, loops);
   if (job.kind === 'simulation') {
-    const { cacheBytes, dataCrc, gcPercent, mode } = job;
-    const result = await simulate({ trace, cacheBytes, dataCrc, gcPercent, mode, limit, onProgress });
+    const { cacheBytes, dataCrc, gcPercent, mode, model, speed } = job;
+    const result = await simulate({ trace, cacheBytes, dataCrc, gcPercent, mode, model, speed, limit, onProgress });
     return { kind: 'simulation', result };
   }
   const lru = makeLru(job.sizesBytes, job.method);

@@ -1,5 +1,6 @@
 /** What `--sizes` and `--curve` find, as one plain object: the JSON of the command (docs/curve.md), and what is shown. */
-import type { ReplayResult } from '../replay/result.js';
+import type { LatencySummaries, PlainLatencySummaries, ReplayResult } from '../replay/result.js';
+import type { LatencyModel } from '../simulate/index.js';
 import type { LruCurve } from './lru-curve.js';
 import { dataBytesOf } from './sizes.js';
 
@@ -29,7 +30,18 @@ export interface CurvePoint {
   readonly waitedForRoom: number;
   /** Nothing was ever dropped to make room: more could not hit more. */
   readonly holdsAll: boolean;
+  /** What the model of the devices expects; null without one. */
+  readonly latency: LatencySummaries | null;
+  /** How busy the backing device was, 1 when always; null without a model. */
+  readonly backingBusy: number | null;
   readonly elapsedNs: number;
+}
+
+/** What a model of the devices expects of the backing device alone. */
+export interface WithoutCache {
+  readonly model: LatencyModel;
+  readonly latency: PlainLatencySummaries;
+  readonly backingBusy: number | null;
 }
 
 export interface CurveResult {
@@ -50,6 +62,8 @@ export interface CurveResult {
   /** By rising size; those that an interrupt kept from their end are missing. */
   readonly curve: readonly CurvePoint[];
   readonly lru: LruCurve | null;
+  /** null without a model, and when interrupted before any size was done. */
+  readonly withoutCache: WithoutCache | null;
   readonly interrupted: boolean;
 }
 
@@ -75,8 +89,16 @@ export function describePoint(result: ReplayResult): CurvePoint {
     waitedForRoom: requests.waitedForRoom,
     // One segment is kept back for the log: with all others in use a fill may have found no room.
     holdsAll: gc.segmentsFreed === 0 && requests.waitedForRoom === 0 && segments.usedPeak < devices.segments - 1,
+    latency: result.latency,
+    backingBusy: result.model?.backingBusy ?? null,
     elapsedNs: result.elapsedNs,
   };
+}
+
+export function describeWithoutCache({ model, latencyWithoutCache }: ReplayResult): WithoutCache | null {
+  if (model === null || latencyWithoutCache === null) return null;
+  const { pmem, backing, backingBusyWithoutCache: backingBusy } = model;
+  return { model: { pmem, backing }, latency: latencyWithoutCache, backingBusy };
 }
 
 export function describeRequests({ requests }: ReplayResult): CurveResult['requests'] {

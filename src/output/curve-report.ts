@@ -5,12 +5,16 @@ import { drawChart } from './line-chart.js';
 import { renderFields, renderTable } from './table.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './units.js';
 
+type Latencies = NonNullable<CurvePoint['latency']>;
+
 /** Rows of the LRU curve that are shown; the JSON has all. */
 const LRU_ROWS = 13;
 
 export function renderCurve(result: CurveResult, heading: (title: string) => string): string {
   const sections = [`${heading('Curve')}\n${renderSummary(result)}`];
   if (result.curve.length > 0) sections.push(`${heading('dm-pcache')}\n${renderCaches(result)}${notes(result)}`);
+  const latency = renderLatency(result);
+  if (latency !== '') sections.push(`${heading('Expected latency')}\n${latency}`);
   if (result.lru) sections.push(`${heading('LRU, for comparison')}\n${renderLru(result.lru)}`);
   const chart = renderChart(result);
   if (chart !== '') sections.push(`${heading('Hit ratio of reads, by bytes')}\n${chart}`);
@@ -84,7 +88,7 @@ function renderCaches({ curve, lru }: CurveResult): string {
 }
 
 /** What one must know to read the table. */
-function notes({ curve, requests, lru }: CurveResult): string {
+function notes({ curve, requests, lru, withoutCache }: CurveResult): string {
   const lines: string[] = [];
   if (requests?.reads === 0) lines.push('The trace has no reads, so there is no hit ratio.');
   else if (curve.every((point) => point.readHitBytes === 0)) {
@@ -94,9 +98,9 @@ function notes({ curve, requests, lru }: CurveResult): string {
   if (holding) lines.push(...holdsAllNote(holding, curve[0], lru));
   if (lru && requests?.reads !== 0)
     lines.push('LRU has the data area, which payload and log share; it has neither log nor segments.');
-  lines.push(
-    'The backing device answers at once here: how long data stays dirty on a slow one is not in these numbers.',
-  );
+  if (withoutCache === null) {
+    lines.push('The backing device answers at once here: how long data stays dirty on a slow one, --model tells.');
+  }
   return `\n${lines.map((line) => `  ${line}\n`).join('')}`;
 }
 
@@ -104,6 +108,30 @@ function holdsAllNote(holding: CurvePoint, smallest: CurvePoint, lru: LruCurve |
   if (holding !== smallest) return [`${formatBytes(holding.cacheBytes)} holds the whole trace: more gains nothing.`];
   const below = lru ? ' What less would do, only the LRU curve below tells.' : '';
   return [`The smallest of these sizes already holds the whole trace: more gains nothing.${below}`];
+}
+
+/** By size and of the backing device alone: reads, whether they hit or miss, writes and flushes. */
+function renderLatency({ curve, withoutCache }: CurveResult): string {
+  if (withoutCache === null) return '';
+  const kinds: readonly (keyof Latencies)[] = ['readHit', 'readMiss', 'write', 'flush'];
+  const head = ['size', 'read hit p50', 'p99', 'read miss p50', 'p99', 'write p50', 'p99', 'flush p50', 'p99'];
+  const shown = (summary: Latencies['write']) =>
+    summary.count === 0 ? ['-', '-'] : [formatDuration(summary.p50Ns), formatDuration(summary.p99Ns)];
+  const rows = curve.flatMap(({ cacheBytes, latency, backingBusy }) =>
+    latency === null
+      ? []
+      : [[formatBytes(cacheBytes), ...kinds.flatMap((kind) => shown(latency[kind])), ratio(backingBusy)]],
+  );
+  const { read, write, flush } = withoutCache.latency;
+  rows.push(['no cache', ...['', ''], ...[read, write, flush].flatMap(shown), ratio(withoutCache.backingBusy)]);
+  head.push('backing busy');
+  return indented(
+    renderTable(
+      head,
+      rows,
+      head.map(() => 'right' as const),
+    ),
+  );
 }
 
 function renderLru(lru: LruCurve): string {

@@ -66,6 +66,20 @@ describe('replay --sizes', { timeout: 120_000 }, () => {
     expect(curve[1].hitRatio).toBeGreaterThan(curve[0].hitRatio!);
   });
 
+  it('expects latencies with a model of the devices, as a simulation of that size alone does', async () => {
+    const flags = ['--simulate', '--model', 'sata-ssd', '--backing-depth', '2', '--speed', '4x', '--limit', '3000'];
+    const { curve, withoutCache } = await json<CurveResult>([PGBENCH, '--sizes', '512MiB', '--lru', 'none', ...flags]);
+    const alone = await json<ReplayResult>([PGBENCH, '--cache-size', '512MiB', ...flags]);
+    expect(curve[0].latency).toEqual(alone.latency);
+    expect(curve[0].backingBusy).toBe(alone.model!.backingBusy);
+    expect(curve[0].dirtyPeakBytes).toBe(alone.timeline.dirtyPeakBytes);
+    expect(withoutCache).toEqual({
+      model: { pmem: alone.model!.pmem, backing: alone.model!.backing },
+      latency: alone.latencyWithoutCache,
+      backingBusy: alone.model!.backingBusyWithoutCache,
+    });
+  });
+
   it('counts what goes past the cache as written to the backing device', async () => {
     const through = await json<CurveResult>([EXT4, '--sizes', '512MiB', '--lru', 'none', '--mode', 'writethrough']);
     expect(through.curve[0].holdsAll).toBe(true);
@@ -164,7 +178,7 @@ describe('replay --sizes refuses in one line', () => {
     [['--sizes', '1GiB', '--curve'], /--curve/],
     [['--curve', '--cache', 'x', '--backing', 'y'], /--cache/],
     [['--curve', '--cache-size', '1GiB'], /--cache-size/],
-    [['--curve', '--speed', '2x'], /--speed/],
+    [['--curve', '--speed', '2x'], /give --model/],
     [['--curve', '--lru', '101%'], /'101%' is not a way to make an LRU curve/],
     [['--curve', '--lru', '0%'], /'0%' is not a way/],
     [['--lru', 'exact'], /--sizes, --curve/],

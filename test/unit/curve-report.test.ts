@@ -26,6 +26,8 @@ function point(cacheBytes: number, hitRatio: number | null, more: Partial<CurveP
     segmentsPeak: 20,
     waitedForRoom: 1234,
     holdsAll: false,
+    latency: null,
+    backingBusy: null,
     elapsedNs: 1e9,
     ...more,
   };
@@ -70,6 +72,7 @@ function result(more: Partial<CurveResult> = {}): CurveResult {
     elapsedNs: 1e9,
     curve: [point(512 * MIB, 0.4), point(1024 * MIB, 0.55)],
     lru: LRU,
+    withoutCache: null,
     interrupted: false,
     ...more,
   };
@@ -130,6 +133,45 @@ describe('the table of a curve', () => {
     const text = shown({ interrupted: true, curve: [], requests: null, lru: null });
     expect(text).toContain('what was not done by then is missing');
     expect(text).not.toContain('dm-pcache');
+  });
+});
+
+describe('expected latency', () => {
+  const summary = (count: number, p50Ns: number) => ({
+    count,
+    meanNs: 1,
+    p50Ns,
+    p90Ns: 1,
+    p99Ns: 10 * p50Ns,
+    p999Ns: 1,
+    p9999Ns: 1,
+    maxNs: 1,
+  });
+
+  it('is shown by size, and without the cache, where there is a model', () => {
+    expect(shown()).not.toContain('Expected latency');
+    expect(shown()).toContain('answers at once');
+    const latency = {
+      readHit: summary(3, 1000),
+      readMiss: summary(0, 0),
+      write: summary(2, 3000),
+      flush: summary(1, 4000),
+    };
+    const model = {
+      pmem: { readNs: 1, writeNs: 1, readBytesPerSecond: 1, writeBytesPerSecond: 1 },
+      backing: { readNs: 1, writeNs: 1, flushNs: 1, seekNs: 0, bytesPerSecond: 1, depth: 1 },
+    };
+    const alone = { read: summary(3, 5000), write: summary(2, 6000), flush: summary(1, 7000) };
+    const text = shown({
+      curve: [point(512 * MIB, 0.4, { latency, backingBusy: 0.5 })],
+      withoutCache: { model, latency: alone, backingBusy: 1.25 },
+    });
+    const table = text.slice(text.indexOf('Expected latency'));
+    expect(cells(table, '512 MiB')?.slice(1).join(' ')).toBe(
+      '1.00 µs 10.0 µs - - 3.00 µs 30.0 µs 4.00 µs 40.0 µs 50.0%',
+    );
+    expect(cells(table, 'no cache')?.slice(1).join(' ')).toBe('5.00 µs 50.0 µs 6.00 µs 60.0 µs 7.00 µs 70.0 µs 125.0%');
+    expect(text).not.toContain('answers at once');
   });
 });
 
