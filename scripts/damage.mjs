@@ -1,8 +1,8 @@
 /**
- * `npm run damage -- [--runs N] [--seconds N] [--seed S] [--image CACHE [--backing BACKING]]...`: damages caches at random, checks
- * and repairs them, and holds what they read as against the sound ones. Run number K of seed S follows from S + K
- * alone (`--seed S+K --runs 1` does it again). Prints the seed first, failures as they come, a table at the end.
- * Exit status 1 if one failed.
+ * `npm run damage -- [--runs N] [--seconds N] [--seed S] [--image CACHE [--backing BACKING]]...`: damages caches at
+ * random, checks and repairs them, and holds what they read as against the sound ones. Run number K of seed S follows
+ * from S + K alone (`--seed S+K --runs 1` does it again). Prints the seed first, failures as they come, a table at the
+ * end. Exit status 1 if one failed.
  *
  * `--seconds N` ends it after so long, whatever is done then.
  *

@@ -6,14 +6,15 @@ import { structCrc } from '../../src/engine/media/crc32c.js';
 import { KERNEL_GEOMETRY, MIB, SUPERBLOCK_OFFSET_BYTES } from '../../src/engine/media/geometry.js';
 import { KEY_BYTES, KSET_HEADER_BYTES, ksetBytes, KsetView } from '../../src/engine/media/kset.js';
 import { Random } from '../../src/engine/sim/random.js';
-import { checkCache } from '../../src/fsck/check.js';
-import { closeGap, ksetSizesFor } from '../../src/fsck/repair/fill.js';
+import { checkCache, examine } from '../../src/fsck/check.js';
+import { closeGap, ksetSizesFor, sealKset } from '../../src/fsck/repair/fill.js';
 import { singleByteErrors } from '../../src/fsck/repair/mend.js';
 import { mergeRanges, subtractRanges } from '../../src/fsck/repair/ranges.js';
 import { repairCache, type Answer } from '../../src/fsck/repair/repair.js';
 import type { Fix } from '../../src/fsck/repair/types.js';
+import { widenOver } from '../../src/fsck/repair/widen.js';
 import { runDamage } from '../support/damage/damage-run.js';
-import { deviceOffset, flip, ksetImage, ksetsOf } from '../support/damage/edit.js';
+import { deviceOffset, flip, ksetImage, ksetsOf, writeKset } from '../support/damage/edit.js';
 import { UndoInMemory } from '../support/damage/oracle.js';
 import { Overlay } from '../support/damage/overlay.js';
 import { liveSmall } from '../support/damage/small-life.js';
@@ -21,6 +22,7 @@ import { unpackImage } from '../support/images.js';
 import { SparseImage } from '../support/sparse-image.js';
 
 const shape = { geometry: KERNEL_GEOMETRY, backingBytes: 64 * MIB };
+const NO_OPTIONS = { data: false, relinkDoubtful: false, dirtyTailAssumed: false };
 let base: Overlay;
 
 beforeAll(async () => {
@@ -168,6 +170,40 @@ describe('ksets that fill a gap', () => {
     expect(structCrc(bridge.bytes, 0, gap.length)).toBe(new DataView(bridge.bytes.buffer).getUint32(0, true));
   });
 
+  it('become longer ones where no others have the length of the gap', () => {
+    const device = base.clone();
+    const [first] = ksetsOf(base).places;
+    const keys = ksetImage(base, first).subarray(KSET_HEADER_BYTES);
+    const small = Array.from({ length: 6 }, (_, n) => {
+      const kset = new Uint8Array(ksetBytes(3));
+      kset.set(keys.subarray(3 * n * KEY_BYTES, 3 * (n + 1) * KEY_BYTES), KSET_HEADER_BYTES);
+      sealKset(kset, 3);
+      return kset;
+    });
+    const behind = { ...first, offsetBytes: first.offsetBytes + 1024 };
+    let place = behind;
+    for (const kset of small) place = writeKset(device, place, kset);
+    const view = { ...examine(device, { ...shape, data: false }), options: NO_OPTIONS };
+    for (let gapBytes = 8; gapBytes <= 400; gapBytes += 8) {
+      const gap = { ...behind, offsetBytes: behind.offsetBytes - gapBytes };
+      const bytes = widenOver(view, gap, behind)!;
+      const written: Uint8Array[] = [];
+      for (let at = 0; at < bytes.length;) {
+        const kset = new KsetView().attach(bytes, at);
+        expect(kset.verdict(bytes.length - at, bytes.length - at)).toBe('ok');
+        for (let key = at + KSET_HEADER_BYTES; key < at + kset.lengthBytes; key += KEY_BYTES)
+          written.push(bytes.subarray(key, key + KEY_BYTES));
+        at += kset.lengthBytes;
+      }
+      // All keys of the ksets that were taken, in order, after the first one as often as it takes.
+      const taken = Math.round((bytes.length - gapBytes) / small[0].length);
+      const wanted = Array.from({ length: 3 * taken }, (_, n) => keys.subarray(n * KEY_BYTES, (n + 1) * KEY_BYTES));
+      expect(written.slice(written.length - wanted.length)).toEqual(wanted);
+      for (const key of written.slice(0, written.length - wanted.length)) expect(key).toEqual(wanted[0]);
+      expect(bytes.length).toBe(gapBytes + taken * small[0].length);
+    }
+  });
+
   it('cannot be made of nothing', () => {
     expect(closeGap(new Uint8Array(ksetBytes(2)), undefined, () => false)).toBeUndefined();
   });
@@ -204,6 +240,7 @@ describe('damage that random runs found', () => {
     [7021575, 'leaves a gap that no ksets fill, twice, with one free segment'],
     [7026436, 'lets ksets change places, which nothing tells'],
     [7026986, 'moves the end of the log before what an earlier cache left, which nothing tells'],
+    [9006187, 'wipes cache_info, and damages the only payload that could tell of data_crc'],
     [7020973, 'moves a kset so that its CRC mends it where it is now'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);

@@ -23,8 +23,9 @@ import type { FindingCode } from '../catalogue.js';
 import { findLostRun } from '../log-end.js';
 import { judgeDual } from '../twins.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
-import { walkLog, type KsetVisitor } from './log-walk.js';
-import { hasFinding, type Fix, type PlanView } from './types.js';
+import { keyRange, walkLog, type KsetVisitor } from './log-walk.js';
+import { mergeRanges, type ByteRange } from './ranges.js';
+import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
 const SUPERBLOCK_CODES: readonly FindingCode[] = [
   'SUPERBLOCK_ZERO_MAGIC',
@@ -45,6 +46,8 @@ const FLAG_CODES: readonly FindingCode[] = [
 ];
 /** Keys whose payload is looked at to tell whether a cache has data_crc. */
 const SAMPLE_KEYS = 64;
+/** Of no more keys than this all may have lost their payload. */
+const FEW_KEYS = 4;
 
 export function planCacheInfo(view: PlanView): Fix[] {
   const { cacheInfo } = view.header.found;
@@ -95,11 +98,18 @@ function rebuildCacheInfo(view: PlanView): Fix {
     action: `write cache_info again, with a chain of ${segmentCount} segments from ${firstSegmentId}`,
     assumed: `mode writeback, gc_percent ${GC_PERCENT_DEFAULT}, ${told}`,
     consent: 'plain',
-    losses: [],
+    losses: dataCrc || evidence.tried > FEW_KEYS ? [] : lossOfSample(evidence.doubtful),
     steps: rewriteBoth(view.header.found.cacheInfo, (seq) =>
       encodeCacheInfo({ firstSegmentId, segmentCount, flags }, seq),
     ),
   };
+}
+
+/** Few keys, none of which has the payload of its CRC: there was no data_crc, or their payload is gone. */
+function lossOfSample(ranges: readonly ByteRange[]): Loss[] {
+  if (ranges.length === 0) return [];
+  const reason = 'if the cache had data_crc, the payload does not match its CRC; so few keys do not tell';
+  return [{ kind: 'perhaps-lost', where: 'cache_info', reason, ranges: mergeRanges(ranges), mayBeMore: false }];
 }
 
 /** Segments of the chain, where cache_info does not say: whoever makes a cache takes all that the superblock counts. */
@@ -127,9 +137,9 @@ function wholeChain(view: PlanView): number | undefined {
 }
 
 /** How many of the first current keys of the log have payload that matches the CRC in the key. */
-function payloadCrcEvidence(view: PlanView): { tried: number; matching: number } {
+function payloadCrcEvidence(view: PlanView): { tried: number; matching: number; doubtful: ByteRange[] } {
   const { chain, context, log } = view;
-  const found = { tried: 0, matching: 0 };
+  const found = { tried: 0, matching: 0, doubtful: [] as ByteRange[] };
   if (log === undefined) return found;
   const look: KsetVisitor = (kset) => {
     for (let index = 0; index < kset.keyCount && found.tried < SAMPLE_KEYS; index++) {
@@ -138,7 +148,10 @@ function payloadCrcEvidence(view: PlanView): { tried: number; matching: number }
       if (kset.keyGeneration(index) < chain.generation[segment]) continue;
       const at = chain.dataOffsetBytes[segment] + kset.keySegmentOffsetBytes(index);
       found.tried++;
-      if (context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === kset.keyDataCrc(index)) found.matching++;
+      const crc = kset.keyDataCrc(index);
+      if (context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === crc) found.matching++;
+      // Without data_crc nobody writes anything there.
+      else if (crc !== 0) found.doubtful.push(keyRange(kset, index));
     }
     return found.tried < SAMPLE_KEYS;
   };
