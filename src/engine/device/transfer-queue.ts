@@ -1,7 +1,8 @@
 /**
  * Reads and writes of a file that were asked for in one turn of the event loop, started together: one piece of
- * work off the main thread for many of them, where Node's own calls are one each. What is started is spread over
- * a few threads, so that a device that can do several things at once is given several.
+ * work off the main thread for many of them, where Node's own calls are one each. Reads are spread over a few
+ * threads, so that a device that can do several things at once is given several; writes only go to the page
+ * cache, where those of one file wait for one another.
  */
 import { getSystemErrorName } from 'node:util';
 import type { NativeAddon, TransferBatch } from './native.js';
@@ -9,9 +10,9 @@ import type { NativeAddon, TransferBatch } from './native.js';
 /** Called with what ended the transfer early, or null; and with the bytes moved: fewer without an error at the end of the file. */
 export type TransferDone = (error: NodeJS.ErrnoException | null, movedBytes: number) => void;
 
-const BATCH_TRANSFERS = 64;
+const BATCH_TRANSFERS = 128;
 /** As many threads as libuv has for such work. */
-const THREADS = 4;
+const READ_THREADS = 4;
 
 class Batch implements TransferBatch {
   readonly isWrite = new Uint8Array(BATCH_TRANSFERS);
@@ -56,8 +57,15 @@ export class TransferQueue {
   private start(): void {
     const { queued } = this;
     this.queued = [];
-    const share = Math.min(BATCH_TRANSFERS, Math.ceil(queued.length / THREADS));
-    for (let from = 0; from < queued.length; from += share) this.startBatch(queued.slice(from, from + share));
+    const writes = queued.filter((transfer) => transfer.isWrite);
+    const reads = queued.filter((transfer) => !transfer.isWrite);
+    this.startAll(writes, BATCH_TRANSFERS);
+    this.startAll(reads, Math.ceil(reads.length / READ_THREADS));
+  }
+
+  private startAll(transfers: readonly Transfer[], share: number): void {
+    const step = Math.min(share, BATCH_TRANSFERS);
+    for (let from = 0; from < transfers.length; from += step) this.startBatch(transfers.slice(from, from + step));
   }
 
   private startBatch(transfers: readonly Transfer[]): void {
