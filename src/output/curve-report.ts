@@ -99,7 +99,9 @@ function notes({ curve, requests, lru, withoutCache }: CurveResult): string {
   if (lru && requests?.reads !== 0)
     lines.push('LRU has the data area, which payload and log share; it has neither log nor segments.');
   if (withoutCache === null) {
-    lines.push('The backing device answers at once here: how long data stays dirty on a slow one, --model tells.');
+    lines.push(
+      'The backing device answers at once here: how long data stays dirty on a slow one, --simulate --model tells.',
+    );
   }
   return `\n${lines.map((line) => `  ${line}\n`).join('')}`;
 }
