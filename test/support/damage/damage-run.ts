@@ -28,7 +28,7 @@ import { damageByChance, type DamageKind } from './random-damage.js';
  * trace. `refused`: nothing says any more that it is a cache. `repaired`: clean again, nothing lost. `listed`: clean
  * again, and what is lost was listed. `left`: findings are left, and were before.
  */
-export const OUTCOMES = ['harmless', 'traceless', 'refused', 'repaired', 'listed', 'left'] as const;
+export const OUTCOMES = ['harmless', 'traceless', 'refused', 'repaired', 'listed', 'declined', 'left'] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
 export interface DamageRun {
