@@ -32,10 +32,24 @@ import type { SegmentTable } from './segments.js';
 
 const ZEROES = new Uint8Array(KSET_HEADER_BYTES);
 
+// Where the fields of a key are in words.
+const FIRST_KEY_WORD = KSET_HEADER_BYTES / 4;
+const KEY_WORDS = KEY_BYTES / 4;
+const OFF_WORD = KeyField.off / 4;
+const LENGTH_WORD = KeyField.length / 4;
+const FLAGS_WORD = KeyField.flags / 4;
+const SEGMENT_WORD = KeyField.segment / 4;
+const SEGMENT_OFFSET_WORD = KeyField.segmentOffset / 4;
+const GENERATION_WORD = KeyField.generation / 4;
+const DATA_CRC_WORD = KeyField.dataCrc / 4;
+const RESERVED_WORD = KeyField.reserved / 4;
+
 /** An open kset: the image of what will be written. */
 class OpenKset {
   readonly bytes = new Uint8Array(KSET_BYTES_MAX);
   readonly view = new DataView(this.bytes.buffer);
+  /** The same in words, as this machine orders their bytes. */
+  readonly words = new Int32Array(this.bytes.buffer);
   keyCount = 0;
   /** Clock when its first key was appended. */
   openedAtMs = 0;
@@ -66,6 +80,7 @@ export class LogWriter {
     private readonly clock: Clock,
     private readonly payloadCrcs?: PayloadCrcs,
   ) {
+    assert(new Uint8Array(Int32Array.of(1).buffer)[0] === 1, 'keys are encoded for processors of little-endian order');
     this.slotCount = slotCount;
     this.slots = Array.from({ length: slotCount }, () => new OpenKset());
     this.headSegment = head.segment;
@@ -119,19 +134,19 @@ export class LogWriter {
       kset.openedAtMs = this.clock.nowMs();
       this.openSlots++;
     }
-    const { view } = kset;
-    const at = KSET_HEADER_BYTES + index * KEY_BYTES;
+    const { words } = kset;
+    const at = FIRST_KEY_WORD + index * KEY_WORDS;
     // The offset is `subtree` × 4 MiB + `startSector` × 512, in two words.
-    view.setInt32(at + KeyField.off, (subtree << SUBTREE_SHIFT) | (startSector << SECTOR_SHIFT), true);
-    view.setInt32(at + KeyField.off + 4, subtree >>> (32 - SUBTREE_SHIFT), true);
-    view.setInt32(at + KeyField.length, sectors << SECTOR_SHIFT, true);
-    view.setInt32(at + KeyField.flags, flags, true);
-    view.setInt32(at + KeyField.segment, segment, true);
-    view.setInt32(at + KeyField.segmentOffset, offsetSectors << SECTOR_SHIFT, true);
-    view.setInt32(at + KeyField.generation, this.segments.generationLow[segment], true);
-    view.setInt32(at + KeyField.generation + 4, this.segments.generationHigh[segment], true);
-    view.setInt32(at + KeyField.dataCrc, 0, true);
-    view.setInt32(at + KeyField.reserved, 0, true);
+    words[at + OFF_WORD] = (subtree << SUBTREE_SHIFT) | (startSector << SECTOR_SHIFT);
+    words[at + OFF_WORD + 1] = subtree >>> (32 - SUBTREE_SHIFT);
+    words[at + LENGTH_WORD] = sectors << SECTOR_SHIFT;
+    words[at + FLAGS_WORD] = flags;
+    words[at + SEGMENT_WORD] = segment;
+    words[at + SEGMENT_OFFSET_WORD] = offsetSectors << SECTOR_SHIFT;
+    words[at + GENERATION_WORD] = this.segments.generationLow[segment];
+    words[at + GENERATION_WORD + 1] = this.segments.generationHigh[segment];
+    words[at + DATA_CRC_WORD] = 0;
+    words[at + RESERVED_WORD] = 0;
     kset.keyCount = index + 1;
     if (kset.keyCount === KSET_KEYS_MAX) this.markDue(slot);
     return index;

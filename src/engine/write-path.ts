@@ -5,7 +5,7 @@
  */
 import type { Core } from './core.js';
 import type { DirectWrites } from './direct-writes.js';
-import { SECTOR_SHIFT, SUBTREE_SECTORS } from './media/geometry.js';
+import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SECTORS } from './media/geometry.js';
 import { RequestFlag, type RequestGroup } from './request-group.js';
 
 /**
@@ -17,44 +17,40 @@ import { RequestFlag, type RequestGroup } from './request-group.js';
 export function stageWrite(core: Core, direct: DirectWrites | undefined, group: RequestGroup, i: number): boolean {
   const { log, segments, stage, index } = core;
   const closesKset = core.isThrough || (group.flags[i] & RequestFlag.fua) !== 0;
-  const length = group.lengthBytes[i];
-  let done = group.doneBytes[i];
+  const length = group.lengthBytes[i] >>> SECTOR_SHIFT;
+  let done = group.doneBytes[i] >>> SECTOR_SHIFT; // in sectors, as all that follows
   let subtree = group.subtree[i];
-  let first = group.startSector[i] + (done >>> SECTOR_SHIFT);
+  let first = group.startSector[i] + done;
   while (done < length) {
     for (; first >= SUBTREE_SECTORS; first -= SUBTREE_SECTORS) subtree++;
-    let wanted = Math.min((length - done) >>> SECTOR_SHIFT, SUBTREE_SECTORS - first);
-    const arenaAt = group.arenaOffsetBytes[i] + done;
-    if (direct) {
-      const piece = nextPiece(core, subtree, first, wanted);
-      wanted = Math.abs(piece);
-      if (piece < 0) {
-        const at = group.offsetBytes[i] + done;
-        const bytes = wanted << SECTOR_SHIFT;
-        if (direct.isUnderWay(at, at + bytes)) break;
-        direct.write(group, i, at, bytes, arenaAt);
-        done += bytes;
-        first += wanted;
-        continue;
-      }
+    let sectors = Math.min(length - done, SUBTREE_SECTORS - first);
+    const arenaAt = group.arenaOffsetBytes[i] + done * SECTOR_BYTES;
+    const piece = direct ? nextPiece(core, subtree, first, sectors) : sectors;
+    if (direct && piece < 0) {
+      const at = group.offsetBytes[i] + done * SECTOR_BYTES;
+      const bytes = -piece * SECTOR_BYTES;
+      if (direct.isUnderWay(at, at + bytes)) break;
+      direct.write(group, i, at, bytes, arenaAt);
+      done -= piece;
+      first -= piece;
+      continue;
     }
     const slot = log.slotOf(subtree);
     if (log.isFull(slot) && !core.commit()) break;
     const head = core.heads[slot];
-    const sectors = head.allocate(wanted);
+    sectors = head.allocate(piece);
     if (sectors === 0) break;
     const { segment, offsetSectors } = head;
-    const bytes = sectors << SECTOR_SHIFT;
     const keyIndex = log.append(slot, subtree, first, sectors, 0, segment, offsetSectors);
     const pmemAt = segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT);
-    stage.write(pmemAt, arenaAt, bytes, slot, keyIndex);
+    stage.write(pmemAt, arenaAt, sectors << SECTOR_SHIFT, slot, keyIndex);
     index.insert(subtree, first, sectors, segment, offsetSectors, segments.generationLow[segment], 0);
     group.hasKeys[i] = 1;
     if (closesKset) log.markDue(slot);
-    done += bytes;
+    done += sectors;
     first += sectors;
   }
-  group.doneBytes[i] = done;
+  group.doneBytes[i] = done * SECTOR_BYTES;
   return done === length;
 }
 
