@@ -106,10 +106,10 @@ export class ExtentIndex {
   }
 
   /**
-   * Loads the lines that searches for `count` pairs of a subtree and a sector in it will probably touch, so that
-   * their cache misses overlap. Subtrees may be out of range.
+   * Loads the lines that searches for `count` pairs of a subtree and a sector in it will probably touch first, so
+   * that their cache misses overlap. Subtrees may be out of range.
    *
-   * The loads are in loops of their own: a processor looks only some hundred instructions ahead.
+   * The loads are in a loop of their own: a processor looks only some hundred instructions ahead.
    * @param at as long as the pairs, as is `first`; what they hold afterwards only keeps the loads alive.
    */
   touchAll(subtree: Int32Array, sector: Uint16Array, count: number, at: Int32Array, first: Int32Array): void {
@@ -118,15 +118,6 @@ export class ExtentIndex {
       const s = subtree[i] >= 0 && subtree[i] < subtreeCount ? subtree[i] * 2 : 0;
       const guess = (sector[i] * (subtrees[s + 1] & COUNT_MASK)) >>> GUESS_SHIFT;
       at[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
-    }
-    for (let i = 0; i < count; i++) first[i] = words[at[i]];
-    // The entry found says how far off the guess was.
-    for (let i = 0; i < count; i++) {
-      const s = subtree[i] >= 0 && subtree[i] < subtreeCount ? subtree[i] * 2 : 0;
-      const entries = subtrees[s + 1] & COUNT_MASK;
-      let guess = (sector[i] * entries) >>> GUESS_SHIFT;
-      guess += ((sector[i] - (first[i] >>> START_SHIFT)) * entries) >> GUESS_SHIFT;
-      if (guess >= 0 && guess < entries) at[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
     }
     for (let i = 0; i < count; i++) first[i] = words[at[i]];
   }
