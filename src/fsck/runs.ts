@@ -33,8 +33,8 @@ export interface RunSearch {
   /** Whether to look behind what an earlier lap left, too: blocks may have changed places. */
   readonly pastStale?: boolean;
   /**
-   * It is certain that damage ended the log: of what ends as a log ends stale keys do not say that it is of an earlier
-   * lap, but that generations are damaged too.
+   * It is certain that damage ended the log: of what ends as a log ends a few stale keys do not say that it is of an
+   * earlier lap, but that generations are damaged too.
    */
   readonly isDamaged?: boolean;
 }
@@ -166,6 +166,7 @@ export class RunFinder {
     const entered = new Set([first.segment]);
     let lost: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
     const whole: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
+    let staleKsets = 0;
     let endBytes = first.offsetBytes;
     const stale = (): Run => ({ verdict: 'stale', lost: NOTHING_LOST, endBytes });
     while (walker.next()) {
@@ -182,6 +183,7 @@ export class RunFinder {
         }
         if (verdict === 'current') continue;
         this.sawStale = true;
+        staleKsets++;
         add(whole, lost);
         const behind = { segment: walker.segment, offsetBytes: walker.offsetBytes + kset.lengthBytes };
         lost = { first: behind, ksets: 0, keys: 0, dirtyBytes: 0 };
@@ -205,7 +207,7 @@ export class RunFinder {
     if (ends) {
       if (isDamaged) {
         add(whole, lost);
-        if (whole.keys > 0)
+        if (staleKsets < whole.ksets - staleKsets)
           return { verdict: 'lost', lost: { ...whole, end: walker.position }, endBytes: walker.offsetBytes };
       }
       const reached = lost.ksets > 0 && lost.first.segment === first.segment;

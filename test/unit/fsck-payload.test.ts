@@ -84,7 +84,7 @@ describe('payload', () => {
     }
     closeSync(fd);
     const mapped = openPmemReader(path);
-    expect(mapped.crc32cMany).toBeDefined();
+    expect('crc32cMany' in mapped).toBe(true);
     const [expected, result] = [check(image), check(mapped, threads)];
     mapped.close();
     expect(result).toEqual(expected);

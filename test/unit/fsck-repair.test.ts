@@ -240,6 +240,8 @@ describe('damage that random runs found', () => {
     [7021575, 'leaves a gap that no ksets fill, twice, with one free segment'],
     [7026436, 'lets ksets change places, which nothing tells'],
     [7026986, 'moves the end of the log before what an earlier cache left, which nothing tells'],
+    [9618156, 'lets the log change places with what is dead: most of it is stale, and is not taken back'],
+    [9624207, 'moves the end of the log, and tears what is behind it'],
     [9006187, 'wipes cache_info, and damages the only payload that could tell of data_crc'],
     [7020973, 'moves a kset so that its CRC mends it where it is now'],
   ])('%i %s', async (seed) => {

@@ -41,8 +41,8 @@ export interface DamageRun {
   readonly left: readonly string[];
 }
 
-/** So much of what lies at the end of the log and behind it is looked at. */
-const END_BYTES = 64;
+/** By so much of the last kset the end of the log is known again where it was moved. */
+const END_OF_KSET_BYTES = 32;
 
 /** @param seed of this one damage */
 export async function runDamage(subject: Subject, seed: number): Promise<DamageRun> {
@@ -220,7 +220,8 @@ function behindMovedEnd({ ksets, end, device, shape, tail }: Subject, damaged: O
   const reached = new Set<number>();
   while (walker.next()) reached.add(chain.dataOffsetBytes[walker.segment] + walker.offsetBytes);
   const newEnd = chain.dataOffsetBytes[walker.segment] + walker.offsetBytes;
-  const length = Math.min(END_BYTES, device.sizeBytes - Math.max(end, newEnd));
-  if (newEnd === end || Buffer.compare(damaged.bytes(newEnd, length), device.bytes(end, length)) !== 0) return [];
+  const around = (image: Overlay, at: number): Uint8Array =>
+    image.bytes(at - END_OF_KSET_BYTES, END_OF_KSET_BYTES + KSET_HEADER_BYTES);
+  if (newEnd === end || Buffer.compare(around(damaged, newEnd), around(device, end)) !== 0) return [];
   return ksets.map(({ offsetBytes }) => offsetBytes).filter((place) => !reached.has(place));
 }
