@@ -6,6 +6,7 @@
         'src/addon.cc',
         'src/copy.cc',
         'src/cpu.cc',
+        'src/crc_run.cc',
         'src/crc32c.cc',
         'src/guard.cc',
         'src/hot.cc',

@@ -56,7 +56,9 @@ Napi::Value map(const Napi::CallbackInfo& info) {
 }
 
 void unmap(const Napi::CallbackInfo& info) {
-  if (!state_of(info).mappings.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
+  State& state = state_of(info);
+  if (state.crcs && &state.crcs->mapping() == state.mappings.find(handle_argument(info))) state.crcs.reset();
+  if (!state.mappings.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
 }
 
 // registerArena(memory: Uint8Array) → handle

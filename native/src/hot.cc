@@ -60,6 +60,7 @@ class Arguments {
   }
 
   State& state() const { return *state_; }
+  napi_value value(size_t index) const { return values_[index]; }
 
   bool integer(size_t index, uint64_t* result) const {
     double number;
@@ -107,7 +108,7 @@ class Arguments {
  private:
   napi_env env_;
   State* state_;
-  napi_value values_[N];
+  napi_value values_[N == 0 ? 1 : N];
 };
 
 bool inside(uint64_t offset, uint64_t length, uint64_t size) { return length <= size && offset <= size - length; }
@@ -218,81 +219,8 @@ napi_value crc_range(napi_env env, napi_callback_info info) {
   return napi_create_uint32(env, crc, &result) == napi_ok ? result : nullptr;
 }
 
-// CRCs of many ranges of a mapping, by as many threads as are asked for. JavaScript waits meanwhile, so its memory
-// stays where it is.
-class CrcRun {
- public:
-  CrcRun(const Mapping& mapping, const double* offsets, const uint32_t* lengths, uint32_t* crcs, uint32_t count)
-      : mapping_(mapping), offsets_(offsets), lengths_(lengths), crcs_(crcs), count_(count) {}
-
-  bool check() const {
-    uint64_t offset;
-    for (uint32_t i = 0; i < count_; i++) {
-      if (!Arguments<1>::to_integer(offsets_[i], &offset) || !mapping_.holds(offset, lengths_[i])) return false;
-    }
-    return true;
-  }
-
-  // False after a fault; `guard` then says where.
-  bool run(uint32_t seed, uint32_t threads, FaultGuard* guard) {
-    seed_ = seed;
-    std::vector<FaultGuard> guards(threads);
-    std::vector<char> good(threads, 1);
-    std::vector<std::thread> others;
-    others.reserve(threads);
-    for (uint32_t n = 1; n < threads; n++) {
-      try {
-        others.emplace_back([this, n, &guards, &good] { good[n] = work(guards[n]); });
-      } catch (const std::system_error&) {
-        break;  // No thread to be had: fewer do it.
-      }
-    }
-    good[0] = work(guards[0]);
-    for (std::thread& other : others) other.join();
-    for (uint32_t n = 0; n < threads; n++) {
-      if (good[n]) continue;
-      guard->address = guards[n].address;
-      guard->code = guards[n].code;
-      return false;
-    }
-    return true;
-  }
-
- private:
-  // Ranges that a thread takes at a time.
-  static constexpr uint32_t kPiece = 64;
-
-  bool work(FaultGuard& guard) {
-    auto body = [this] {
-      for (uint32_t from; (from = next_.fetch_add(kPiece, std::memory_order_relaxed)) < count_;) {
-        const uint32_t end = std::min(count_, from + kPiece);
-        for (uint32_t i = from; i < end; i++) {
-          if (i + 1 < end) prefetch(at(i + 1));
-          crcs_[i] = kernels().crc32c(seed_, at(i), lengths_[i]);
-        }
-      }
-    };
-    return guarded(guard, mapping_.base(), mapping_.size_bytes(), body);
-  }
-
-  const uint8_t* at(uint32_t i) const { return mapping_.base() + static_cast<uint64_t>(offsets_[i]); }
-
-  // The beginning: the processor sees to the rest by itself.
-  static void prefetch(const uint8_t* bytes) {
-    for (size_t line = 0; line < 4; line++) __builtin_prefetch(bytes + 64 * line);
-  }
-
-  const Mapping& mapping_;
-  const double* offsets_;
-  const uint32_t* lengths_;
-  uint32_t* crcs_;
-  const uint32_t count_;
-  uint32_t seed_ = 0;
-  std::atomic<uint32_t> next_{0};
-};
-
-// (mapping, offsets, lengths, crcs, count, seed, threads)
-napi_value crc_ranges(napi_env env, napi_callback_info info) {
+// (mapping, offsets, lengths, crcs, count, seed, threads): begins; `end_crcs` ends. One at a time.
+napi_value begin_crcs(napi_env env, napi_callback_info info) {
   const Arguments<7> args(env, info);
   Mapping* mapping = args.mapping(0);
   if (mapping == nullptr) return fail_closed(env);
@@ -308,10 +236,24 @@ napi_value crc_ranges(napi_env env, napi_callback_info info) {
       !args.items(3, napi_uint32_array, count, &crcs)) {
     return fail(env, "INVALID", "columns for so many ranges are needed");
   }
-  CrcRun run(*mapping, offsets, lengths, crcs, count);
-  if (!run.check()) return fail_range(env);
+  std::unique_ptr<CrcRun>& run = args.state().crcs;
+  if (run) return fail(env, "INVALID", "the CRCs begun last have not been ended");
+  uint64_t offset;
+  for (uint32_t i = 0; i < count; i++) {
+    if (!Arguments<1>::to_integer(offsets[i], &offset) || !mapping->holds(offset, lengths[i])) return fail_range(env);
+  }
+  run = std::make_unique<CrcRun>(*mapping, offsets, lengths, crcs, count, seed);
+  for (size_t i = 1; i <= 3; i++) run->keep(Napi::Persistent(Napi::Object(env, args.value(i))));
+  run->begin(threads);
+  return nullptr;
+}
+
+napi_value end_crcs(napi_env env, napi_callback_info info) {
+  const Arguments<0> args(env, info);
+  const std::unique_ptr<CrcRun> run = std::move(args.state().crcs);
+  if (!run) return fail(env, "CLOSED", "no CRCs have been begun");
   FaultGuard guard;
-  if (!run.run(seed, threads, &guard)) return fail_fault(env, *mapping, guard);
+  if (!run->end(&guard)) return fail_fault(env, run->mapping(), guard);
   return nullptr;
 }
 
@@ -505,7 +447,7 @@ struct HotCall {
 constexpr HotCall kHotCalls[] = {
     {"read", read},         {"write", write},        {"zero", zero},          {"flush", flush},
     {"fence", fence_call},  {"persist", persist},    {"crcRange", crc_range}, {"crcBytes", crc_bytes},
-    {"limitCopies", limit_copies}, {"crcRanges", crc_ranges},
+    {"limitCopies", limit_copies}, {"beginCrcs", begin_crcs}, {"endCrcs", end_crcs},
 };
 
 }  // namespace

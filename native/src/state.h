@@ -3,6 +3,7 @@
 
 #include <napi.h>
 
+#include "crc_run.h"
 #include "handles.h"
 #include "mapping.h"
 
@@ -33,6 +34,8 @@ struct State {
   HandleTable<Mapping> mappings;
   HandleTable<Arena> arenas;
   HandleTable<CopyList> lists;
+  // Begun and not ended; declared after the mappings, so that it ends before they do.
+  std::unique_ptr<CrcRun> crcs;
 };
 
 // The function that runs the list of that handle on its mapping. It outlives the list harmlessly.

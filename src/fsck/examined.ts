@@ -65,16 +65,15 @@ export class CountingReader implements ByteSource {
     return crc;
   }
 
-  /** As `PmemReader.crc32cMany`, with any reader. */
-  crc32cMany(ranges: CrcRanges, count: number, seed: number): void {
+  /** As `PmemReader.beginCrcs`, with any reader. */
+  beginCrcs(ranges: CrcRanges, count: number, seed: number): () => void {
     const { reader } = this;
-    if (reader.crc32cMany === undefined) {
+    for (let at = 0; at < count; at++) this.examined.bytesRead += ranges.lengthBytes[at];
+    if (reader.beginCrcs !== undefined) return reader.beginCrcs(ranges, count, seed, this.threads);
+    return () => {
       for (let at = 0; at < count; at++) {
         ranges.crc[at] = reader.crc32c(ranges.offsetBytes[at], ranges.lengthBytes[at], seed);
       }
-    } else {
-      reader.crc32cMany(ranges, count, seed, this.threads);
-    }
-    for (let at = 0; at < count; at++) this.examined.bytesRead += ranges.lengthBytes[at];
+    };
   }
 }

@@ -74,6 +74,14 @@ class LogCheck {
   }
 
   run(): LogFacts {
+    try {
+      return this.walk();
+    } finally {
+      this.payloadCheck?.abandon(); // after an interrupt, or a device that fails
+    }
+  }
+
+  private walk(): LogFacts {
     const { walker, options } = this;
     const { start, dirtyTail } = options;
     this.extents.set(start.segment, {

@@ -1,7 +1,7 @@
 /**
- * Checks payload against the CRCs in its keys (format §1 "Key"). Keys are gathered and their CRCs taken many at a time,
- * which keeps the processors at it; what does not match is reported then, in the order of the log. Bounded: so many
- * keys, or so many bytes, at a time.
+ * Checks payload against the CRCs in its keys (format §1 "Key"). Keys are gathered, and their CRCs taken many at a
+ * time by other threads while the next are gathered; what does not match is reported then, in the order of the log.
+ * Bounded: so many keys, or so many bytes, at a time.
  */
 import { PcacheError } from '../engine/errors.js';
 import type { CrcRanges } from '../engine/device/pmem.js';
@@ -14,24 +14,38 @@ import { placeText } from './findings.js';
 const KEYS_MAX = 4096;
 const BYTES_MAX = 256 * 1024 * 1024;
 
-export class PayloadCheck {
-  private readonly ranges: CrcRanges = {
+/** Keys whose payload is checked together, as columns. */
+class Batch {
+  readonly ranges: CrcRanges = {
     offsetBytes: new Float64Array(KEYS_MAX),
     lengthBytes: new Uint32Array(KEYS_MAX),
     crc: new Uint32Array(KEYS_MAX),
   };
-  private readonly expected = new Uint32Array(KEYS_MAX);
-  private readonly isStale = new Uint8Array(KEYS_MAX);
+  readonly expected = new Uint32Array(KEYS_MAX);
+  readonly isStale = new Uint8Array(KEYS_MAX);
   /** Where the key is: its kset, and which one of it. */
-  private readonly ksetSegment = new Uint32Array(KEYS_MAX);
-  private readonly ksetOffset = new Uint32Array(KEYS_MAX);
-  private readonly index = new Uint8Array(KEYS_MAX);
+  readonly ksetSegment = new Uint32Array(KEYS_MAX);
+  readonly ksetOffset = new Uint32Array(KEYS_MAX);
+  readonly index = new Uint8Array(KEYS_MAX);
   /** What it is for, and where its payload is. */
-  private readonly logicalOffset = new Float64Array(KEYS_MAX);
-  private readonly segment = new Uint32Array(KEYS_MAX);
-  private readonly segmentOffset = new Uint32Array(KEYS_MAX);
-  private count = 0;
-  private bytes = 0;
+  readonly logicalOffset = new Float64Array(KEYS_MAX);
+  readonly segment = new Uint32Array(KEYS_MAX);
+  readonly segmentOffset = new Uint32Array(KEYS_MAX);
+  count = 0;
+  bytes = 0;
+
+  clear(): void {
+    this.count = 0;
+    this.bytes = 0;
+  }
+}
+
+export class PayloadCheck {
+  /** Being gathered. */
+  private batch = new Batch();
+  /** The one before, under way while `endCrcs` is set. */
+  private other = new Batch();
+  private endCrcs: (() => void) | undefined;
 
   constructor(
     private readonly context: CheckContext,
@@ -43,69 +57,104 @@ export class PayloadCheck {
    * @param ksetSegment of the place of its kset, as `ksetOffset`
    */
   add(kset: KsetView, index: number, isStale: boolean, ksetSegment: number, ksetOffset: number): void {
-    const at = this.count++;
+    const { batch } = this;
+    const at = batch.count++;
     const segment = kset.keySegment(index);
     const segmentOffset = kset.keySegmentOffsetBytes(index);
     const length = kset.keyLengthBytes(index);
-    this.ranges.offsetBytes[at] = this.chain.dataOffsetBytes[segment] + segmentOffset;
-    this.ranges.lengthBytes[at] = length;
-    this.expected[at] = kset.keyDataCrc(index);
-    this.isStale[at] = isStale ? 1 : 0;
-    this.ksetSegment[at] = ksetSegment;
-    this.ksetOffset[at] = ksetOffset;
-    this.index[at] = index;
-    this.logicalOffset[at] = kset.keyOffsetBytes(index);
-    this.segment[at] = segment;
-    this.segmentOffset[at] = segmentOffset;
-    this.bytes += length;
-    if (this.count === KEYS_MAX || this.bytes >= BYTES_MAX) this.finish();
+    batch.ranges.offsetBytes[at] = this.chain.dataOffsetBytes[segment] + segmentOffset;
+    batch.ranges.lengthBytes[at] = length;
+    batch.expected[at] = kset.keyDataCrc(index);
+    batch.isStale[at] = isStale ? 1 : 0;
+    batch.ksetSegment[at] = ksetSegment;
+    batch.ksetOffset[at] = ksetOffset;
+    batch.index[at] = index;
+    batch.logicalOffset[at] = kset.keyOffsetBytes(index);
+    batch.segment[at] = segment;
+    batch.segmentOffset[at] = segmentOffset;
+    batch.bytes += length;
+    if (batch.count === KEYS_MAX || batch.bytes >= BYTES_MAX) this.begin();
   }
 
-  /** Checks what was taken so far. */
+  /** Checks all that was taken. */
   finish(): void {
-    const { context, count, expected, ranges } = this;
+    this.begin();
+    this.end();
+  }
+
+  /** Waits for what is under way, if there is something, and forgets it. */
+  abandon(): void {
+    const { endCrcs } = this;
+    this.endCrcs = undefined;
+    try {
+      endCrcs?.();
+    } catch {
+      // Whoever abandons it has another error, or has finished.
+    }
+  }
+
+  /** Ends the batch under way, and begins the one that was gathered. */
+  private begin(): void {
+    this.end();
+    const { batch } = this;
+    this.batch = this.other;
+    this.other = batch;
+    try {
+      this.endCrcs = this.context.source.beginCrcs(batch.ranges, batch.count, CRC_SEED);
+    } catch (error) {
+      this.endCrcs = () => {
+        throw error;
+      };
+    }
+  }
+
+  private end(): void {
+    if (this.endCrcs === undefined) return;
+    const { context, other: batch, endCrcs } = this;
     const { examined } = context;
+    this.endCrcs = undefined;
     let isRead = true;
     try {
-      context.source.crc32cMany(ranges, count, CRC_SEED);
+      endCrcs();
     } catch (error) {
       throwUnlessIo(error);
       isRead = false;
     }
-    for (let at = 0; at < count; at++) {
-      if (!isRead && !this.readAlone(at)) continue;
+    const { ranges, expected } = batch;
+    for (let at = 0; at < batch.count; at++) {
+      if (!isRead && !this.readAlone(batch, at)) continue;
       examined.payloadKeys++;
       examined.payloadBytes += ranges.lengthBytes[at];
       if (ranges.crc[at] === expected[at]) continue;
-      const code = this.isStale[at] === 1 ? 'PAYLOAD_CRC_STALE' : 'PAYLOAD_CRC_CURRENT';
-      context.findings.add(code, this.where(at), this.describe(at));
+      const code = batch.isStale[at] === 1 ? 'PAYLOAD_CRC_STALE' : 'PAYLOAD_CRC_CURRENT';
+      context.findings.add(code, where(batch, at), describe(batch, at));
     }
-    this.count = 0;
-    this.bytes = 0;
+    batch.clear();
   }
 
   /** @returns false, and reports it, when the medium cannot read it */
-  private readAlone(at: number): boolean {
-    const { context, ranges } = this;
+  private readAlone(batch: Batch, at: number): boolean {
+    const { context } = this;
+    const { ranges } = batch;
     try {
       ranges.crc[at] = context.source.crc32c(ranges.offsetBytes[at], ranges.lengthBytes[at], CRC_SEED);
       return true;
     } catch (error) {
       const { message } = throwUnlessIo(error);
-      context.findings.add('PAYLOAD_UNREADABLE', this.where(at), `${this.describe(at)}: ${message}`);
+      context.findings.add('PAYLOAD_UNREADABLE', where(batch, at), `${describe(batch, at)}: ${message}`);
       return false;
     }
   }
+}
 
-  private where(at: number): string {
-    return `kset ${placeText(this.ksetSegment[at], this.ksetOffset[at])} key ${this.index[at]}`;
-  }
+function where(batch: Batch, at: number): string {
+  return `kset ${placeText(batch.ksetSegment[at], batch.ksetOffset[at])} key ${batch.index[at]}`;
+}
 
-  private describe(at: number): string {
-    const offset = this.logicalOffset[at];
-    const place = placeText(this.segment[at], this.segmentOffset[at]);
-    return `bytes ${offset} to ${offset + this.ranges.lengthBytes[at]}, at ${place}`;
-  }
+function describe(batch: Batch, at: number): string {
+  const offset = batch.logicalOffset[at];
+  const place = placeText(batch.segment[at], batch.segmentOffset[at]);
+  return `bytes ${offset} to ${offset + batch.ranges.lengthBytes[at]}, at ${place}`;
 }
 
 /** A medium that cannot be read is a finding; all else is not for here. */

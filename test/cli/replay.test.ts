@@ -79,8 +79,8 @@ describe('replay', { timeout: 120_000 }, () => {
     expect(result.verify).toMatchObject({ mismatchCount: 0, backingSectorsChecked: result.devices.backingBytes / 512 });
     expect(result.verify!.readSectorsChecked).toBe(result.requests.readBytes / 512);
     expect(result.dirtyLeft).toEqual({ keys: 0, bytes: 0 });
-    expect(result.latency.write.count).toBe(EXPECTED[trace].writes);
-    expect(result.latency.readHit.count + result.latency.readMiss.count).toBe(EXPECTED[trace].reads);
+    expect(result.latency!.write.count).toBe(EXPECTED[trace].writes);
+    expect(result.latency!.readHit.count + result.latency!.readMiss.count).toBe(EXPECTED[trace].reads);
     expect(result.segments.overTime.length).toBeGreaterThan(2);
     expect(readdirSync(temporary)).toEqual([]);
   });

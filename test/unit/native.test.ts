@@ -66,6 +66,41 @@ test('the features name what the processor has', () => {
       expect([name, has]).toEqual([name, flags.includes(names[name] ?? name)]);
 });
 
+function crcRanges(...ranges: Parameters<typeof addon.beginCrcs>): void {
+  addon.beginCrcs(...ranges);
+  addon.endCrcs();
+}
+
+describe('CRCs that are under way', () => {
+  const offsets = Float64Array.from({ length: 20_000 }, (_, n) => n % 512);
+  const lengths = new Uint32Array(20_000).fill(4096);
+  const crcs = new Uint32Array(20_000);
+
+  test('are waited for when their mapping goes', () => {
+    const fd = openSync(join(directory, 'gone'), 'w+');
+    ftruncateSync(fd, 16_384);
+    const { handle } = addon.map(fd, 16_384, false, true);
+    crcs.fill(7);
+    addon.beginCrcs(handle, offsets, lengths, crcs, crcs.length, 0, 4);
+    addon.unmap(handle);
+    closeSync(fd);
+    expect(thrownBy(() => addon.endCrcs()).code).toBe('CLOSED');
+  });
+
+  test('are not begun twice, and not ended twice', () => {
+    const fd = openSync(join(directory, 'twice'), 'w+');
+    ftruncateSync(fd, 16_384);
+    const { handle } = addon.map(fd, 16_384, false, true);
+    addon.beginCrcs(handle, offsets, lengths, crcs, crcs.length, 0, 2);
+    expect(thrownBy(() => addon.beginCrcs(handle, offsets, lengths, crcs, 1, 0, 1)).code).toBe('INVALID');
+    addon.endCrcs();
+    expect(new Set(crcs)).toEqual(new Set([crc32cRaw(0, new Uint8Array(4096), 0, 4096)]));
+    expect(thrownBy(() => addon.endCrcs()).code).toBe('CLOSED');
+    addon.unmap(handle);
+    closeSync(fd);
+  });
+});
+
 describe.each(usable(CRCS, best.crc))('CRC-32C by %s', (method) => {
   beforeEach(() => expect(addon.select(best.copy, best.writeBack, method)).toBe(true));
 
@@ -110,7 +145,7 @@ describe.each(usable(CRCS, best.crc))('CRC-32C by %s', (method) => {
     const offsets = Float64Array.from({ length: count }, (_, n) => (n * 53) % 50_000);
     const lengths = Uint32Array.from({ length: count }, (_, n) => (n * 97) % 9000);
     const crcs = new Uint32Array(count + 1).fill(7);
-    addon.crcRanges(handle, offsets, lengths, crcs, count, 5, threads);
+    crcRanges(handle, offsets, lengths, crcs, count, 5, threads);
     for (let n = 0; n < count; n++) expect(crcs[n]).toBe(crc32cRaw(5, bytes, offsets[n], offsets[n] + lengths[n]));
     expect(crcs[count]).toBe(7);
   });
@@ -193,7 +228,7 @@ describe('handles and bounds', () => {
       () => addon.flush(old, 0, 1),
       () => addon.persist(old),
       () => addon.crcRange(old, 0, 1, 0),
-      () => addon.crcRanges(old, new Float64Array(1), new Uint32Array(1), new Uint32Array(1), 1, 0, 1),
+      () => crcRanges(old, new Float64Array(1), new Uint32Array(1), new Uint32Array(1), 1, 0, 1),
       () => addon.unmap(old),
     ]) {
       expect(thrownBy(call).code).toBe('CLOSED');
@@ -230,9 +265,8 @@ describe('handles and bounds', () => {
   test('many ranges of which one is out of range, or for which there are no columns', () => {
     const crcs = new Uint32Array(2);
     const call = (offsets: ArrayLike<number>, count: number, threads: number, columns = crcs) =>
-      thrownBy(() =>
-        addon.crcRanges(handle, Float64Array.from(offsets), Uint32Array.of(1, 1), columns, count, 0, threads),
-      ).code;
+      thrownBy(() => crcRanges(handle, Float64Array.from(offsets), Uint32Array.of(1, 1), columns, count, 0, threads))
+        .code;
     for (const wrong of [MAP_BYTES, -1, 0.5, NaN]) expect(call([0, wrong], 2, 1)).toBe('OUT_OF_RANGE');
     expect(call([0, 0], 2 ** 20 + 1, 1)).toBe('OUT_OF_RANGE');
     for (const threads of [0, 65, -1]) expect(call([0, 0], 2, threads)).toBe('OUT_OF_RANGE');
@@ -292,9 +326,9 @@ describe('memory faults', () => {
       () => addon.write(handle, 8192, bytes, 0, 100),
       () => addon.zero(handle, 8200, 10),
       () => addon.crcRange(handle, 0, MAP_BYTES, 0),
-      () => addon.crcRanges(handle, new Float64Array(2), Uint32Array.of(9, MAP_BYTES), new Uint32Array(2), 2, 0, 1),
+      () => crcRanges(handle, new Float64Array(2), Uint32Array.of(9, MAP_BYTES), new Uint32Array(2), 2, 0, 1),
       // Whichever of the threads it is.
-      () => addon.crcRanges(handle, manyOffsets, manyLengths, new Uint32Array(200), 200, 0, 2),
+      () => crcRanges(handle, manyOffsets, manyLengths, new Uint32Array(200), 200, 0, 2),
     ]) {
       const error = thrownBy(call);
       expect(error.code).toBe('FAULT');

@@ -57,12 +57,16 @@ export class MappedReader implements PmemReader {
     }
   }
 
-  crc32cMany({ offsetBytes, lengthBytes, crc }: CrcRanges, count: number, seed: number, threads: number): void {
-    try {
-      this.addon.crcRanges(this.handle, offsetBytes, lengthBytes, crc, count, seed, threads);
-    } catch (error) {
-      throw this.explain(error, 'reading');
-    }
+  beginCrcs({ offsetBytes, lengthBytes, crc }: CrcRanges, count: number, seed: number, threads: number): () => void {
+    const explained = (call: () => void) => {
+      try {
+        call();
+      } catch (error) {
+        throw this.explain(error, 'reading');
+      }
+    };
+    explained(() => this.addon.beginCrcs(this.handle, offsetBytes, lengthBytes, crc, count, seed, threads));
+    return () => explained(() => this.addon.endCrcs());
   }
 
   close(): void {

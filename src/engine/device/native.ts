@@ -68,10 +68,11 @@ export interface NativeAddon {
   persist(mapping: number): void;
   crcRange(mapping: number, offsetBytes: number, lengthBytes: number, seed: number): number;
   /**
-   * CRCs of many ranges, each from `seed`, into `crcs`, by `threads` threads (64 at most) that end with the call. Up to
-   * 2^20 ranges. After a fault `crcs` means nothing.
+   * Begins the CRCs of many ranges, each from `seed`, into `crcs`, by `threads` threads (64 at most): all but this one
+   * start, `endCrcs` does what they have not and waits. Up to 2^20 ranges; the columns stay untouched in between, and
+   * none may be begun again. After a fault `crcs` means nothing.
    */
-  crcRanges(
+  beginCrcs(
     mapping: number,
     offsetBytes: Float64Array,
     lengthBytes: Uint32Array,
@@ -80,6 +81,7 @@ export interface NativeAddon {
     seed: number,
     threads: number,
   ): void;
+  endCrcs(): void;
   crcBytes: Crc32c;
   /** For benchmarks: the reads and writes of a list and nothing else, a fence per `group`; nanoseconds. */
   limitCopies(mapping: number, list: number, count: number, arena: number, group: number): number;

@@ -32,10 +32,11 @@ export interface PmemReader {
   /** Raw CRC-32C of a range of the device, continued from `seed` (unsigned). */
   crc32c(offsetBytes: number, lengthBytes: number, seed: number): number;
   /**
-   * As `crc32c` of each of `ranges[0, count)`, by so many threads; absent where that gains nothing. When it throws, as
-   * `crc32c` does, nothing is known of any of them.
+   * Begins `crc32c` of each of `ranges[0, count)`, by so many threads, the caller's among them; absent where that gains
+   * nothing. The ranges stay untouched until the function that it returns has been called, which waits for the end;
+   * before that none may be begun again. When either throws, as `crc32c` does, nothing is known of any of them.
    */
-  crc32cMany?(ranges: CrcRanges, count: number, seed: number, threads: number): void;
+  beginCrcs?(ranges: CrcRanges, count: number, seed: number, threads: number): () => void;
   close(): void;
 }
 
