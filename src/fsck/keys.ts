@@ -45,6 +45,10 @@ function reportBadKey(context: CheckContext, segmentCount: number, kset: KsetVie
   if ((kset.keyFlags(index) & KEY_FLAG_EMPTY) !== 0) findings.add('KEY_EMPTY_FLAG', where, range);
 }
 
+function where(place: () => string, index: number): string {
+  return `kset ${place()} key ${index}`;
+}
+
 /**
  * @param segmentCount segments the cache should have; the chain may be known for fewer
  * @param place names the kset; called only when there is something to report
@@ -58,22 +62,21 @@ export function checkKey(
   place: () => string,
 ): KeyState {
   const { findings } = context;
-  const where = (): string => `kset ${place()} key ${index}`;
   if (kset.keyProblem(index, context.geometry, segmentCount, context.backingBytes) !== '') {
-    reportBadKey(context, segmentCount, kset, index, where());
+    reportBadKey(context, segmentCount, kset, index, where(place, index));
     return 'bad';
   }
   const unknown = kset.keyFlags(index) & ~KEY_FLAGS_KNOWN;
-  if (unknown !== 0) findings.add('KEY_UNKNOWN_FLAGS', where(), `flags 0x${(unknown >>> 0).toString(16)}`);
+  if (unknown !== 0) findings.add('KEY_UNKNOWN_FLAGS', where(place, index), `flags 0x${(unknown >>> 0).toString(16)}`);
   if (kset.keyReserved(index) !== 0) {
-    findings.add('KEY_RESERVED_NOT_ZERO', where(), `it is 0x${kset.keyReserved(index).toString(16)}`);
+    findings.add('KEY_RESERVED_NOT_ZERO', where(place, index), `it is 0x${kset.keyReserved(index).toString(16)}`);
   }
   const segment = kset.keySegment(index);
   if (segment >= chain.length) return 'bad';
   const generation = kset.keyGeneration(index);
   if (generation > chain.generation[segment]) {
     const detail = `generation ${generation}, segment ${segment} is at ${chain.generation[segment]}`;
-    findings.add('KEY_FROM_FUTURE', where(), detail);
+    findings.add('KEY_FROM_FUTURE', where(place, index), detail);
   }
   return generation < chain.generation[segment] ? 'stale' : 'current';
 }

@@ -4,7 +4,7 @@
  * window of so many segments at a time, of which only those in use take memory (4 KiB each).
  */
 import type { KsetView } from '../engine/media/kset.js';
-import { SECTOR_BYTES, type Geometry } from '../engine/media/geometry.js';
+import { SECTOR_BYTES, SECTOR_SHIFT, type Geometry } from '../engine/media/geometry.js';
 
 /** Segments that one map covers: 64 MiB of bits at most, for 256 GiB of cache. */
 export const WINDOW_SEGMENTS = 16384;
@@ -28,19 +28,38 @@ export class PayloadMap {
   claim(segment: number, offsetBytes: number, lengthBytes: number): boolean {
     const at = segment - this.firstSegment;
     const bits = (this.bits[at] ??= new Uint32Array(this.words));
-    return eachWord(offsetBytes, lengthBytes, (word, mask) => {
-      const overlaps = (bits[word] & mask) !== 0;
-      bits[word] |= mask;
-      return overlaps;
-    });
+    const end = sectorsUpTo(offsetBytes + lengthBytes);
+    let overlaps = false;
+    for (let sector = offsetBytes >>> SECTOR_SHIFT; sector < end;) {
+      const mask = maskFrom(sector, end);
+      if ((bits[sector >>> 5] & mask) !== 0) overlaps = true;
+      bits[sector >>> 5] |= mask;
+      sector = (sector | 31) + 1;
+    }
+    return overlaps;
   }
 
   /** Is part of a byte range claimed? */
   isClaimed(segment: number, offsetBytes: number, lengthBytes: number): boolean {
     const bits = this.bits[segment - this.firstSegment];
     if (bits === undefined) return false;
-    return eachWord(offsetBytes, lengthBytes, (word, mask) => (bits[word] & mask) !== 0);
+    const end = sectorsUpTo(offsetBytes + lengthBytes);
+    for (let sector = offsetBytes >>> SECTOR_SHIFT; sector < end; sector = (sector | 31) + 1) {
+      if ((bits[sector >>> 5] & maskFrom(sector, end)) !== 0) return true;
+    }
+    return false;
   }
+}
+
+/** Sectors that a range from 0 to this byte touches. */
+function sectorsUpTo(endBytes: number): number {
+  return (endBytes + SECTOR_BYTES - 1) >>> SECTOR_SHIFT;
+}
+
+/** The bits of the sectors from `sector` to `end` that are in the same word as `sector`. */
+function maskFrom(sector: number, end: number): number {
+  const from = -1 << (sector & 31);
+  return sector >>> 5 === end >>> 5 ? from & ~(-1 << (end & 31)) : from;
 }
 
 /**
@@ -70,18 +89,4 @@ export class LastClaim {
     this.offset = offset;
     return again;
   }
-}
-
-/** Visits the words that a byte range touches, with the bits in each. @returns whether any visit said true. */
-function eachWord(offsetBytes: number, lengthBytes: number, visit: (word: number, mask: number) => boolean): boolean {
-  const end = Math.ceil((offsetBytes + lengthBytes) / SECTOR_BYTES);
-  let any = false;
-  for (let sector = Math.floor(offsetBytes / SECTOR_BYTES); sector < end;) {
-    const bit = sector & 31;
-    const count = Math.min(32 - bit, end - sector);
-    const mask = (count === 32 ? 0xffffffff : ((1 << count) - 1) << bit) >>> 0;
-    if (visit(sector >>> 5, mask)) any = true;
-    sector += count;
-  }
-  return any;
 }

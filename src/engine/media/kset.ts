@@ -7,6 +7,7 @@ import { CRC_SEED, crc32cRaw, type Crc32c } from './crc32c.js';
 import { readU64 } from './codecs.js';
 import { SECTOR_BYTES, SUBTREE_BYTES, type Geometry } from './geometry.js';
 
+const SECTOR_MASK = SECTOR_BYTES - 1;
 export const KSET_HEADER_BYTES = 24;
 export const KEY_BYTES = 40;
 export const KSET_KEYS_MAX = 128;
@@ -146,17 +147,18 @@ export class KsetView {
    * @param backingBytes size of the backing device, or Infinity when it is not known.
    */
   keyProblem(index: number, geometry: Geometry, segmentCount: number, backingBytes: number): string {
-    const off = this.keyOffsetBytes(index);
+    // In words where words will do: this is asked of every key of a log.
+    const offLow = this.view.getUint32(this.keyBase(index) + KeyField.off, true);
     const length = this.keyLengthBytes(index);
     if (length === 0) return 'length is 0';
-    if (off % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) return 'offset or length is not a multiple of 512';
-    if (!Number.isSafeInteger(off + length)) return 'offset is beyond 2^53';
-    if (Math.floor(off / SUBTREE_BYTES) !== Math.floor((off + length - 1) / SUBTREE_BYTES))
-      return 'crosses a 4 MiB boundary';
-    if (off + length > backingBytes) return 'ends beyond the backing device';
+    if (((offLow | length) & SECTOR_MASK) !== 0) return 'offset or length is not a multiple of 512';
+    const end = this.keyOffsetBytes(index) + length;
+    if (end > Number.MAX_SAFE_INTEGER) return 'offset is beyond 2^53';
+    if ((offLow & (SUBTREE_BYTES - 1)) + length > SUBTREE_BYTES) return 'crosses a 4 MiB boundary';
+    if (end > backingBytes) return 'ends beyond the backing device';
     if (this.keySegment(index) >= segmentCount) return 'segment id is out of range';
     const segmentOffset = this.keySegmentOffsetBytes(index);
-    if (segmentOffset % SECTOR_BYTES !== 0) return 'segment offset is not a multiple of 512';
+    if ((segmentOffset & SECTOR_MASK) !== 0) return 'segment offset is not a multiple of 512';
     if (segmentOffset + length > geometry.segmentDataBytes) return 'ends beyond its segment';
     if ((this.keyFlags(index) & KEY_FLAG_EMPTY) !== 0) return 'is flagged EMPTY';
     return '';
