@@ -5,6 +5,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     pool: 'forks',
+    maxWorkers: '100%', // the default leaves one processor idle, which of two is half
     globalSetup: ['test/support/images-cleanup.ts'],
     testTimeout: 20_000,
     hookTimeout: 60_000,
