@@ -261,7 +261,7 @@ export const CATALOGUE = {
   ),
   LOG_MAYBE_CUT_SHORT: accepted(
     'warning',
-    'the log ends properly, but ksets follow that could belong to it; they may as well be left from an earlier cache on this device',
+    'the log ends properly, but ksets follow, whole or broken, that could belong to it; they may as well be left from an earlier cache on this device',
     'takes the log to end where it does',
     'blank them, and list what they hold; with --relink, link them to the log',
   ),

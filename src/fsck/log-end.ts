@@ -15,6 +15,7 @@ import {
   KsetView,
 } from '../engine/media/kset.js';
 import { LogWalker } from '../engine/media/log.js';
+import { findBrokenKsets } from './broken-ksets.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
@@ -50,6 +51,12 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
     );
   } else if (!proper) {
     context.findings.add('LOG_END_TORN', where, reasonText(facts));
+  } else {
+    const [broken] = findBrokenKsets(context, chain, facts);
+    if (broken === undefined) return;
+    const place = placeText(broken.segment, broken.offsetBytes);
+    const detail = `${reasonText(facts)}, but a broken kset with keys of present generations follows at ${place}`;
+    context.findings.add('LOG_MAYBE_CUT_SHORT', where, detail);
   }
 }
 

@@ -135,8 +135,16 @@ export class RunFinder {
     return found;
   }
 
-  /** @returns where the next good kset begins, from `fromBytes` on. */
-  nextKset(segment: number, fromBytes: number): number | undefined {
+  /**
+   * @param isWanted whether what has a kset's magic there is looked for: good ksets are, if not given; it is told how
+   * many bytes from there on can be read
+   * @returns where the next good kset begins, from `fromBytes` on.
+   */
+  nextKset(
+    segment: number,
+    fromBytes: number,
+    isWanted: (kset: KsetView, readableBytes: number) => boolean = isGood,
+  ): number | undefined {
     const { source, geometry, examined } = this.context;
     const { segmentDataBytes } = geometry;
     const base = this.chain.dataOffsetBytes[segment];
@@ -150,7 +158,7 @@ export class RunFinder {
         // What begins beyond this piece is seen whole in the next one.
         if (begin >= this.searchBytes) break;
         if (begin < 0 || (at + begin) % 8 !== 0) continue;
-        if (this.view.attach(this.buffer, begin).verdict(length - begin, length - begin) === 'ok') return at + begin;
+        if (isWanted(this.view.attach(this.buffer, begin), length - begin)) return at + begin;
       }
     }
     return undefined;
@@ -244,6 +252,10 @@ interface Run {
   readonly lost: LostRun;
   /** Where it ends, in the segment that it began in. */
   readonly endBytes: number;
+}
+
+function isGood(kset: KsetView, readableBytes: number): boolean {
+  return kset.verdict(readableBytes, readableBytes) === 'ok';
 }
 
 const NOTHING_LOST: LostRun = { first: { segment: 0, offsetBytes: 0 }, ksets: 0, keys: 0, dirtyBytes: 0 };

@@ -5,13 +5,16 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { PcacheError } from '../../src/engine/errors.js';
 import { KERNEL_GEOMETRY, MIB, segmentDataOffsetBytes, segmentOffsetBytes } from '../../src/engine/media/geometry.js';
+import { KEY_BYTES, KSET_HEADER_BYTES } from '../../src/engine/media/kset.js';
 import { checkCache, type CheckResult } from '../../src/fsck/check.js';
 import {
   deviceOffset,
   flip,
   GEOMETRY,
+  ksetAt,
   ksetImage,
   ksetsOf,
+  writeGeneration,
   writeKset,
   writeLast,
   writeTail,
@@ -136,6 +139,50 @@ describe('an earlier cache on the device', () => {
     // The new cache wrote the same payload again, in one kset.
     writeKset(image, { segment: 0, offsetBytes: 0 }, ksetImage(dirty, ksetsOf(dirty).places[2]));
     expect(codes(check(image))).toEqual([]);
+  });
+});
+
+describe('a broken kset behind the end of the log', () => {
+  const [BEFORE, BROKEN] = [0, 2];
+  /** The log ends where it begins, properly; behind that lie zeroes, and a kset of which the last key is gone. */
+  function withBroken(): SparseImage {
+    const image = dirty.clone();
+    const { places } = ksetsOf(dirty);
+    const kset = ksetImage(dirty, places[BROKEN]);
+    image.zero(deviceOffset(places[0]), 64 * 1024);
+    image.write(deviceOffset(places[BROKEN]), kset.subarray(0, kset.length - KEY_BYTES));
+    return image;
+  }
+  const keyOf = (index: number): number =>
+    deviceOffset(ksetsOf(dirty).places[BROKEN]) + KSET_HEADER_BYTES + index * KEY_BYTES;
+
+  it('is told of when nothing but the log can have left it', () => {
+    const { findings } = check(withBroken());
+    expect(findings.map(({ code }) => code)).toEqual(['LOG_MAYBE_CUT_SHORT']);
+    expect(findings[0].detail).toContain(`follows at 0:${ksetsOf(dirty).places[BROKEN].offsetBytes}`);
+    const twoKeys = withBroken();
+    twoKeys.zero(keyOf(2), KEY_BYTES);
+    expect(codes(check(twoKeys))).toEqual(['LOG_MAYBE_CUT_SHORT']);
+  });
+
+  it('is left alone when an earlier lap can have left it', () => {
+    const inUse = withBroken();
+    const { places } = ksetsOf(dirty);
+    const segments = (n: number): number[] => {
+      const kset = ksetAt(dirty, places[n]);
+      return Array.from({ length: kset.keyCount }, (_, index) => kset.keySegment(index));
+    };
+    expect(segments(BEFORE)).toContain(segments(BROKEN)[0]);
+    inUse.write(deviceOffset(places[BEFORE]), ksetImage(dirty, places[BEFORE]));
+    expect(codes(check(inUse))).toEqual([]);
+
+    const collected = withBroken();
+    writeGeneration(collected, segments(BROKEN)[0], 1);
+    expect(codes(check(collected))).toEqual([]);
+
+    const oneKey = withBroken();
+    oneKey.zero(keyOf(1), KEY_BYTES);
+    expect(codes(check(oneKey))).toEqual([]);
   });
 });
 

@@ -22,7 +22,7 @@ import { unpackImage } from '../support/images.js';
 import { SparseImage } from '../support/sparse-image.js';
 
 const shape = { geometry: KERNEL_GEOMETRY, backingBytes: 64 * MIB };
-const NO_OPTIONS = { data: false, relinkDoubtful: false, dirtyTailAssumed: false };
+const NO_OPTIONS = { data: false, relinkDoubtful: false, dirtyTailAssumed: false, logRelinked: false };
 let base: Overlay;
 
 beforeAll(async () => {
@@ -99,6 +99,26 @@ describe('a repair', () => {
     };
     expect(await keysAfter(false)).toBe(4 * 128);
     expect(await keysAfter(true)).toBe(1054);
+  });
+
+  it('blanks broken ksets behind the end of the log, and lists what they name', async () => {
+    const device = base.clone();
+    const { places } = ksetsOf(base);
+    const kset = ksetImage(base, places[2]);
+    device.zero(deviceOffset(places[0]), 64 * 1024);
+    device.write(deviceOffset(places[2]), kset.subarray(0, kset.length - KEY_BYTES));
+    const { made, after } = await repair(device, () => 'yes');
+    expect(made.map(({ codes }) => codes)).toEqual([['LOG_MAYBE_CUT_SHORT']]);
+    const [loss] = made[0].losses;
+    expect([loss.kind, loss.mayBeMore]).toEqual(['perhaps-lost', true]);
+    const view = new KsetView().attach(kset, 0);
+    const named = Array.from({ length: view.keyCount - 1 }, (_, n) => ({
+      offsetBytes: view.keyOffsetBytes(n),
+      lengthBytes: view.keyLengthBytes(n),
+    }));
+    expect(loss.ranges).toEqual(mergeRanges(named));
+    expect(after.clean).toBe(true);
+    expect(device.bytes(deviceOffset(places[2]), KSET_HEADER_BYTES).every((byte) => byte === 0)).toBe(true);
   });
 
   it('drops corrupt data only when that is asked for, and lists it before', async () => {
@@ -244,6 +264,9 @@ describe('damage that random runs found', () => {
     [9624207, 'moves the end of the log, and tears what is behind it'],
     [9006187, 'wipes cache_info, and damages the only payload that could tell of data_crc'],
     [7020973, 'moves a kset so that its CRC mends it where it is now'],
+    [9645232, 'moves the last kset with the end of the log to the place of the one before it, and tears that one'],
+    [9644882, 'the same, with that one in two whole pieces'],
+    [9747448, 'leads the log on to dead ksets: their keys are no evidence against generations'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');

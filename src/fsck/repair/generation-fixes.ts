@@ -93,6 +93,9 @@ export function planGenerations(view: PlanView): Fix[] {
   const witnesses = hearKeys(view);
   const fixes: Fix[] = [];
   const isMostlyStale = staleShare(view, witnesses) > 1 / 2;
+  // Keys of dead ksets that are in the log again have earlier generations rightly, unless their payload is there.
+  const trustsLog = checksPayload(view) || !view.options.logRelinked;
+  const trustsKeys = trustsLog && !isMostlyStale && !view.options.dirtyTailAssumed;
   let highestKnown = 0;
   for (let logical = 0; logical < chain.length; logical++) {
     highestKnown = Math.max(highestKnown, Math.min(chain.generation[logical], PLAUSIBLE_GENERATION));
@@ -103,8 +106,7 @@ export function planGenerations(view: PlanView): Fix[] {
     const fix =
       dual.value === undefined
         ? assume(logical, dual, witness, highestKnown)
-        : witness &&
-          correct(logical, dual, dual.value.generation, witness, !isMostlyStale && !view.options.dirtyTailAssumed);
+        : witness && correct(logical, dual, dual.value.generation, witness, trustsKeys);
     if (fix !== undefined) fixes.push(fix);
   }
   return fixes;
@@ -138,13 +140,13 @@ function staleShare(view: PlanView, witnesses: ReadonlyMap<number, Witness>): nu
   return dirty.length === 0 ? 0 : stale.length / dirty.length;
 }
 
-/** @param trustsTail dirty_tail is where it should be: then keys from there on are evidence against a generation */
+/** @param trustsKeys the log, and dirty_tail in it, are as they should be: then keys from there on are evidence */
 function correct(
   logical: number,
   dual: Dual<Generation>,
   present: number,
   witness: Witness,
-  trustsTail: boolean,
+  trustsKeys: boolean,
 ): Fix | undefined {
   const base = { consent: 'plain', losses: [] } as const;
   const write = (generation: number) => ({
@@ -157,7 +159,7 @@ function correct(
     const assumed = 'the highest that its keys have';
     return { ...base, ...write(witness.highest), codes: ['KEY_FROM_FUTURE'], assumed };
   }
-  if (trustsTail && witness.dirtyKeys > 0 && witness.highest < present && witness.payloadMatches) {
+  if (trustsKeys && witness.dirtyKeys > 0 && witness.highest < present && witness.payloadMatches) {
     const assumed = 'the highest that its keys have, since those that are not written back cannot have been collected';
     return { ...base, ...write(witness.dirtyHighest), codes: ['KEY_STALE_DIRTY'], assumed };
   }

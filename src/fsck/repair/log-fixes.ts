@@ -16,20 +16,13 @@ import {
   ksetBytes,
   KsetView,
 } from '../../engine/media/kset.js';
+import { findBrokenKsets } from '../broken-ksets.js';
 import { placeText } from '../findings.js';
 import { findLostRun } from '../log-end.js';
 import { RunFinder, type LostRun } from '../runs.js';
 import { closeGap } from './fill.js';
 import { widenOver } from './widen.js';
-import {
-  checksPayload,
-  coveredFrom,
-  deviceOffset,
-  isAt,
-  isRepeatable,
-  keyBeside,
-  walkLog,
-} from './log-walk.js';
+import { checksPayload, coveredFrom, deviceOffset, isAt, isRepeatable, keyBeside, walkLog } from './log-walk.js';
 import { mendKset } from './mend.js';
 import { namedRanges, rangesIn } from './named-ranges.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
@@ -53,10 +46,11 @@ export function planLogEnd(view: PlanView): Fix[] {
   if (beyond !== undefined) return beyond;
   if (!hasRoomToLeave(view, log.facts.end)) return makeRoomAtEnd(view, log);
   const run = findLostRun(view.context, view.chain, log.facts);
+  const doubtful = hasFinding(view, 'LOG_MAYBE_CUT_SHORT');
+  if (doubtful && run === undefined) return [forgetBroken(view, log)];
   const mended = mend(view, log, run);
   if (mended !== undefined) return [mended];
   if (run === undefined) return [blankEnd(view, log)];
-  const doubtful = hasFinding(view, 'LOG_MAYBE_CUT_SHORT');
   if (doubtful && !view.options.relinkDoubtful) return [forgetRun(view, log, run)];
   const bridge = run.first.segment === log.facts.end.segment ? bridgeTo(view, log, run) : hopTo(view, log, run);
   return bridge === undefined ? [] : [bridge];
@@ -320,6 +314,23 @@ function forgetRun(view: PlanView, log: Log, run: LostRun): Fix {
     consent: 'plain',
     losses: [lossOf(run.first, reason, ranges)],
     steps: [changes],
+  };
+}
+
+/** Ends the log where it does, before broken ksets that can be led on to no more. */
+function forgetBroken(view: PlanView, log: Log): Fix {
+  const { end, payload } = log.facts;
+  const places = findBrokenKsets(view.context, view.chain, log.facts);
+  const named = [end, ...places].flatMap((place) => namedRanges(view, payload, place));
+  const what = places.length === 1 ? 'a broken kset' : `${places.length} broken ksets`;
+  const reason = 'broken ksets lie behind the end of the log, and nothing tells how it went on';
+  return {
+    id: `forget ${textOf(places[0])}`,
+    codes: ['LOG_MAYBE_CUT_SHORT'],
+    action: `blank what is left of ${what} behind the end of the log, from ${textOf(places[0])} on`,
+    consent: 'plain',
+    losses: [lossOf(places[0], reason, named)],
+    steps: [places.map((place) => ({ offsetBytes: deviceOffset(view, place), bytes: BLANK }))],
   };
 }
 

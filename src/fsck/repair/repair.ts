@@ -34,6 +34,9 @@ const STRUCTURE: readonly Planner[] = [
   planKeys,
 ];
 
+/** What the ids of repairs begin with that lead the log on to ksets behind its end. */
+const RELINKS = ['bridge ', 'relocate ', 'widen ', 'hop '];
+
 /** What becomes of a repair that is offered. */
 export type Answer = 'yes' | 'no' | 'stop';
 
@@ -99,7 +102,9 @@ class Repair {
   private plan(view: Examination): Fix[] {
     const { options } = this;
     const dirtyTailAssumed = this.made.some((fix) => fix.id.startsWith('dirty_tail '));
-    const planOptions = { data: options.data, relinkDoubtful: options.relinkDoubtful, dirtyTailAssumed };
+    const logRelinked = this.made.some((fix) => RELINKS.some((name) => fix.id.startsWith(name)));
+    const { data, relinkDoubtful } = options;
+    const planOptions = { data, relinkDoubtful, dirtyTailAssumed, logRelinked };
     const first = (planners: readonly Planner[], planned: PlanView): Fix[] => {
       for (const planner of planners) {
         const fixes = planner(planned).filter((fix) => !this.settled.has(fix.id));

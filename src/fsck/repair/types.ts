@@ -57,6 +57,8 @@ export interface PlanOptions {
   readonly relinkDoubtful: boolean;
   /** This repair has set dirty_tail: what it says is an assumption, and no evidence. */
   readonly dirtyTailAssumed: boolean;
+  /** This repair has led the log on to ksets that it did not lead to: some may be dead, and no evidence. */
+  readonly logRelinked: boolean;
 }
 
 /** What a planner works from: a check without payload. */
