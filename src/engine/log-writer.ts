@@ -238,7 +238,7 @@ export class LogWriter {
     if (next < 0) return false;
     this.pmem.write(this.segments.dataOffsetBytes[next], ZEROES, 0, KSET_HEADER_BYTES);
     this.pmem.persist(); // no old kset may show there once the LAST kset leads to it
-    const last = encodeLastKset(next);
+    const last = encodeLastKset(next, this.crc);
     this.pmem.write(this.headAddress(), last, 0, last.length);
     this.pmem.persist();
     this.headSegment = next;

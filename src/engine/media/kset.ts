@@ -166,13 +166,13 @@ export class KsetView {
 }
 
 /** The 24 bytes of a LAST kset that sends the log to logical segment `nextSegment`. */
-export function encodeLastKset(nextSegment: number): Uint8Array {
+export function encodeLastKset(nextSegment: number, crc: Crc32c = crc32cRaw): Uint8Array {
   const bytes = new Uint8Array(KSET_HEADER_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint32(KsetField.nextSegment, nextSegment, true);
   view.setUint32(KsetField.magic, KSET_MAGIC_LOW, true);
   view.setUint32(KsetField.magic + 4, KSET_MAGIC_HIGH, true);
   view.setUint32(KsetField.flags, KSET_FLAG_LAST, true);
-  view.setUint32(KsetField.crc, crc32cRaw(CRC_SEED, bytes, 4), true);
+  view.setUint32(KsetField.crc, crc(CRC_SEED, bytes, 4, KSET_HEADER_BYTES), true);
   return bytes;
 }
