@@ -267,7 +267,7 @@ class Session {
       describe: () => {
         const { readHit, readMiss, write, flush } = runner.latency;
         return {
-          run: runner,
+          run: runner.totals,
           latency: {
             readHit: readHit.summary(),
             readMiss: readMiss.summary(),

@@ -9,8 +9,8 @@ import type { Pmem } from '../engine/device/pmem.js';
 import { TraceFlag, TraceOp, type TraceBatch } from '../trace/index.js';
 import { LatencyRecorder } from './latency.js';
 import { Slot } from './slot.js';
-import { Timeline } from './timeline.js';
 import { TimelineRecorder, type ReplayTimeline } from './timeline-recorder.js';
+import { RunTotals } from './totals.js';
 import type { Verifier } from './verifier.js';
 
 /** Requests under way at most, and bytes of them: what bounds memory. */
@@ -33,14 +33,7 @@ export interface RunnerOptions {
 }
 
 export class Runner {
-  requests = 0;
-  readBytes = 0;
-  writeBytes = 0;
-  fuaWrites = 0;
-  preflushWrites = 0;
-  discardsSkipped = 0;
-  discardBytesSkipped = 0;
-  peakSegmentsUsed = 0;
+  readonly totals = new RunTotals();
   /** How late a paced request was submitted at worst, ms. */
   maxLagMs = 0;
   readonly latency = {
@@ -49,7 +42,6 @@ export class Runner {
     write: new LatencyRecorder(),
     flush: new LatencyRecorder(),
   };
-  readonly segmentsUsed = new Timeline();
   private readonly recorder: TimelineRecorder;
   private readonly free: Slot[] = [];
   private readonly all: Slot[] = [];
@@ -92,11 +84,10 @@ export class Runner {
   /** @returns false when the run is over. */
   private async runBatch(batch: TraceBatch): Promise<boolean> {
     for (let i = 0; i < batch.count; i++) {
-      if (this.stopped || this.failure || this.requests >= this.options.limit) return false;
+      if (this.stopped || this.failure || this.totals.requests >= this.options.limit) return false;
       const op = batch.op[i];
       if (op === TraceOp.discard) {
-        this.discardsSkipped++;
-        this.discardBytesSkipped += batch.lengthBytes[i];
+        this.totals.discard(batch.lengthBytes[i]);
         continue;
       }
       const length = op === TraceOp.flush ? 0 : batch.lengthBytes[i];
@@ -104,7 +95,7 @@ export class Runner {
       if (this.options.speed !== Infinity) await this.waitUntil(batch.timeNs[i] / 1e6 / this.options.speed);
       if (this.stopped || this.failure) return false;
       this.submit(op, batch.flags[i], batch.offsetBytes[i], length, batch.timeNs[i]);
-      if (this.requests % REQUESTS_PER_TURN === 0) await this.turn();
+      if (this.totals.requests % REQUESTS_PER_TURN === 0) await this.turn();
     }
     return true;
   }
@@ -124,11 +115,8 @@ export class Runner {
   }
 
   private async turn(): Promise<void> {
-    const { cache } = this.options.driver;
-    const used = cache.segmentsUsed;
-    this.peakSegmentsUsed = Math.max(this.peakSegmentsUsed, used);
-    this.segmentsUsed.offer(this.requests, used);
-    this.options.onProgress(this.requests);
+    this.totals.sample(this.options.driver.cache.segmentsUsed);
+    this.options.onProgress(this.totals.requests);
     await new Promise((resolve) => setImmediate(resolve));
   }
 
@@ -152,7 +140,7 @@ export class Runner {
         });
       } else await new Promise((resolve) => setImmediate(resolve));
       this.recorder.passes(this.elapsedNs());
-      this.options.onProgress(this.requests);
+      this.options.onProgress(this.totals.requests);
     }
   }
 
@@ -175,15 +163,14 @@ export class Runner {
       if ((traceFlags & TraceFlag.preflush) !== 0) flags |= RequestFlag.preflush;
     }
     slot.set(op, flags, offsetBytes, lengthBytes);
-    this.requests++;
+    this.totals.requests++;
     this.bytesUnderWay += lengthBytes;
     if (op === Op.read) {
-      this.readBytes += lengthBytes;
+      this.totals.readBytes += lengthBytes;
       verifier?.beforeRead(offsetBytes, lengthBytes, slot.versions);
     } else if (op === Op.write) {
-      this.writeBytes += lengthBytes;
-      if ((flags & RequestFlag.fua) !== 0) this.fuaWrites++;
-      if ((flags & RequestFlag.preflush) !== 0) this.preflushWrites++;
+      this.totals.writeBytes += lengthBytes;
+      this.totals.forced(flags);
       verifier?.beforeWrite(offsetBytes, lengthBytes, slot.words, slot.versions);
     }
     slot.submittedMs = nowMs();
