@@ -102,6 +102,29 @@ export class StreamSource implements ByteSource {
   }
 }
 
+/** What was unpacked and not read yet, in order. */
+export class Pieces {
+  readonly #pieces: Uint8Array[] = [];
+
+  get isEmpty(): boolean {
+    return this.#pieces.length === 0;
+  }
+
+  push(piece: Uint8Array): void {
+    this.#pieces.push(piece);
+  }
+
+  /** Moves up to `lengthBytes` of the first piece, which there must be, to `target`. @returns how many. */
+  take(target: Uint8Array, at: number, lengthBytes: number): number {
+    const first = this.#pieces[0];
+    const piece = first.subarray(0, lengthBytes);
+    target.set(piece, at);
+    if (piece.length === first.length) this.#pieces.shift();
+    else this.#pieces[0] = first.subarray(piece.length);
+    return piece.length;
+  }
+}
+
 /** Small enough that the most a piece can unpack to (about 1000 times its size) stays bearable. */
 const PACKED_PIECE_BYTES = 32 * 1024;
 
@@ -117,7 +140,7 @@ export class GunzipSource implements ByteSource {
   cutShort = false;
   readonly #packed: ByteSource;
   readonly #gunzip: Gunzip = createGunzip({ chunkSize: 64 * 1024 });
-  readonly #unpacked: Buffer[] = [];
+  readonly #unpacked = new Pieces();
   #input: Uint8Array;
   #ended = false;
   #error: Error | undefined;
@@ -142,16 +165,11 @@ export class GunzipSource implements ByteSource {
   }
 
   async read(target: Uint8Array, at: number, lengthBytes: number): Promise<number> {
-    while (this.#unpacked.length === 0) {
+    while (this.#unpacked.isEmpty) {
       if (this.#ended) return this.#finish();
       await this.#feed();
     }
-    const first = this.#unpacked[0];
-    const piece = first.subarray(0, lengthBytes);
-    target.set(piece, at);
-    if (piece.length === first.length) this.#unpacked.shift();
-    else this.#unpacked[0] = first.subarray(piece.length);
-    return piece.length;
+    return this.#unpacked.take(target, at, lengthBytes);
   }
 
   async #feed(): Promise<void> {

@@ -3,7 +3,7 @@
  */
 import { Decompress } from 'fzstd';
 import { PcacheError } from '../engine/errors.js';
-import { GunzipSource } from './bytes.js';
+import { GunzipSource, Pieces } from './bytes.js';
 import type { ByteSource } from './bytes.js';
 
 export type Packing = 'gzip' | 'zstd';
@@ -100,7 +100,7 @@ export class UnzstdSource implements UnpackedSource {
   cutShort = false;
   readonly #packed: ByteSource;
   readonly #decoder: Decompress;
-  #unpacked: Uint8Array[] = [];
+  readonly #unpacked = new Pieces();
   #input: Uint8Array | undefined;
   #ended = false;
 
@@ -115,16 +115,11 @@ export class UnzstdSource implements UnpackedSource {
   }
 
   async read(target: Uint8Array, at: number, lengthBytes: number): Promise<number> {
-    while (this.#unpacked.length === 0) {
+    while (this.#unpacked.isEmpty) {
       if (this.#ended) return 0;
       await this.#feed();
     }
-    const first = this.#unpacked[0];
-    const piece = first.subarray(0, lengthBytes);
-    target.set(piece, at);
-    if (piece.length === first.length) this.#unpacked.shift();
-    else this.#unpacked[0] = first.subarray(piece.length);
-    return piece.length;
+    return this.#unpacked.take(target, at, lengthBytes);
   }
 
   async #feed(): Promise<void> {
