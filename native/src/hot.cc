@@ -2,11 +2,8 @@
 // bounds before it touches anything; what is wrong is thrown as an Error with a `code`: CLOSED, OUT_OF_RANGE,
 // READ_ONLY, INVALID, ERRNO (with `errno`), FAULT or FAULT_MEMORY (with `offsetBytes`).
 #include <algorithm>
-#include <atomic>
 #include <chrono>
-#include <system_error>
-#include <thread>
-#include <vector>
+#include <memory>
 
 #include "copy.h"
 #include "cpu.h"

@@ -48,8 +48,7 @@ export class RequestGroup {
   readonly subtree: Int32Array;
   readonly startSector: Uint16Array;
   /** Engine's: scratch of the index. */
-  readonly touchedAt: Int32Array;
-  readonly touched: Int32Array;
+  readonly scratch: Int32Array;
   /** Engine's: parts of request i that are still under way, and bytes of it that are finished. */
   readonly parts: Uint32Array;
   readonly doneBytes: Uint32Array;
@@ -71,8 +70,7 @@ export class RequestGroup {
     this.missBytes = new Uint32Array(capacity);
     this.subtree = new Int32Array(capacity);
     this.startSector = new Uint16Array(capacity);
-    this.touchedAt = new Int32Array(capacity);
-    this.touched = new Int32Array(capacity);
+    this.scratch = new Int32Array(capacity);
     this.parts = new Uint32Array(capacity);
     this.doneBytes = new Uint32Array(capacity);
     this.hasKeys = new Uint8Array(capacity);

@@ -110,10 +110,7 @@ export class Requests {
       return;
     }
     // Side by side, before they are needed one by one.
-    if (count > 1) {
-      const { subtree, startSector, touchedAt, touched } = group;
-      core.index.touchAll(subtree, startSector, count, touchedAt, touched);
-    }
+    if (count > 1) core.index.touchAll(group.subtree, group.startSector, count, group.scratch);
     try {
       core.stage.begin(group.arena);
       for (let i = 0; i < count; i++) this.start(group, i);

@@ -104,16 +104,15 @@ const noCrc = () => 0;
 function assemble(options: SimulateOptions, pmem: LogPmem, backingBytes: number): { cache: Cache; runner: Runner } {
   const { limit = Infinity, onProgress = () => {}, model, speed = 1 } = options;
   const clock = new VirtualClock();
-  const crc = noCrc;
   if (model === undefined) {
     const backing = new CountingBacking(backingBytes);
-    const cache = new Cache({ pmem, backing, clock, crc });
+    const cache = new Cache({ pmem, backing, clock, crc: noCrc });
     const runner = new LockstepRunner({ cache, pmem, backing, clock, limit, verifier: undefined, onProgress });
     return { cache, runner };
   }
   const queue = new QueueModel(model.backing);
   const backing = new TimedBacking(backingBytes, queue, clock);
-  const cache = new Cache({ pmem, backing, clock, crc });
+  const cache = new Cache({ pmem, backing, clock, crc: noCrc });
   const runner = new TimedRunner({ cache, pmem, backing, clock, model, queue, speed, limit, onProgress });
   return { cache, runner };
 }

@@ -143,7 +143,10 @@ export interface NativeError extends Error {
 
 /** An ERRNO error of the addon as Node would have thrown it, with the error's name for a code. */
 export function asSystemError(error: NativeError): NodeJS.ErrnoException {
-  return Object.assign(new Error(error.message, { cause: error }), {
-    code: getSystemErrorName(-(error.errno ?? 0)),
-  });
+  return systemError(error.errno ?? 0, error.message, { cause: error });
+}
+
+/** An error of the system by its number, with its name for a code. */
+export function systemError(errno: number, message: string, options?: ErrorOptions): NodeJS.ErrnoException {
+  return Object.assign(new Error(message, options), { code: getSystemErrorName(-errno) });
 }

@@ -4,8 +4,7 @@
  * threads, so that a device that can do several things at once is given several; writes only go to the page
  * cache, where those of one file wait for one another.
  */
-import { getSystemErrorName } from 'node:util';
-import type { NativeAddon, TransferBatch } from './native.js';
+import { systemError, type NativeAddon, type TransferBatch } from './native.js';
 
 /** Called with what ended the transfer early, or null; and with the bytes moved: fewer without an error at the end of the file. */
 export type TransferDone = (error: NodeJS.ErrnoException | null, movedBytes: number) => void;
@@ -87,15 +86,10 @@ export class TransferQueue {
     const { done, errno, movedBytes } = batch;
     for (let i = 0; i < done.length; i++) {
       const code = errno[i];
-      done[i](code === 0 ? null : systemError(code), movedBytes[i]);
+      done[i](code === 0 ? null : systemError(code, 'a transfer failed'), movedBytes[i]);
     }
     batch.memory.length = 0;
     batch.done.length = 0;
     this.free.push(batch);
   }
-}
-
-function systemError(errno: number): NodeJS.ErrnoException {
-  const code = getSystemErrorName(-errno);
-  return Object.assign(new Error(code), { code, errno: -errno });
 }

@@ -110,16 +110,16 @@ export class ExtentIndex {
    * that their cache misses overlap. Subtrees may be out of range.
    *
    * The loads are in a loop of their own: a processor looks only some hundred instructions ahead.
-   * @param at as long as the pairs, as is `first`; what they hold afterwards only keeps the loads alive.
+   * @param scratch as long as the pairs; what it holds afterwards only keeps the loads alive.
    */
-  touchAll(subtree: Int32Array, sector: Uint16Array, count: number, at: Int32Array, first: Int32Array): void {
+  touchAll(subtree: Int32Array, sector: Uint16Array, count: number, scratch: Int32Array): void {
     const { words, subtrees, subtreeCount } = this;
     for (let i = 0; i < count; i++) {
       const s = subtree[i] >= 0 && subtree[i] < subtreeCount ? subtree[i] * 2 : 0;
       const guess = (sector[i] * (subtrees[s + 1] & COUNT_MASK)) >>> GUESS_SHIFT;
-      at[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
+      scratch[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
     }
-    for (let i = 0; i < count; i++) first[i] = words[at[i]];
+    for (let i = 0; i < count; i++) scratch[i] = words[scratch[i]];
   }
 
   // ---- cursor -----------------------------------------------------------------------------------------
