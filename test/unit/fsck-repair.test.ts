@@ -267,6 +267,12 @@ describe('damage that random runs found', () => {
     [9645232, 'moves the last kset with the end of the log to the place of the one before it, and tears that one'],
     [9644882, 'the same, with that one in two whole pieces'],
     [9747448, 'leads the log on to dead ksets: their keys are no evidence against generations'],
+    [71026539, 'wipes cache_info, and breaks the only kset, whose keys could tell of data_crc'],
+    [71014394, 'wipes cache_info and both tails: the keys that could tell of data_crc are found after the log'],
+    [71035778, 'wipes both tails, and gives a segment an earlier generation: dead keys look current'],
+    [71040164, 'breaks the log in two places: a segment that it goes on in is not free for what is moved'],
+    [72035748, 'breaks the log before dirty_tail, and zeroes the kset there, before keys that look stale'],
+    [81010399, 'lets the beginnings of two segments of the log change places: what dirty_tail points to stays behind'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');

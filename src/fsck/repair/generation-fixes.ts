@@ -20,6 +20,11 @@ function readGeneration(view: PlanView, logical: number): Dual<Generation> {
   return readDual<Generation>(view.context.source, copies, GENERATION_BYTES, decodeGeneration);
 }
 
+/** Is the newest generation of a segment perhaps gone? A copy of it is lost, or out of step. */
+export function isGenerationInDoubt(view: PlanView, logical: number): boolean {
+  return judgeDual(readGeneration(view, logical), 1) !== 'good';
+}
+
 /** Copies that are lost or out of step, where the other one stands. */
 export function planGenerationTwins(view: PlanView): Fix[] {
   if (!hasFinding(view, 'GENERATION_COPY_LOST', 'GENERATION_SEQ_SUSPECT')) return [];

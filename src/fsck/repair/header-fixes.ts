@@ -53,7 +53,7 @@ export function planCacheInfo(view: PlanView): Fix[] {
   const { cacheInfo } = view.header.found;
   const info = cacheInfo.value;
   const base = { consent: 'plain', losses: [] } as const;
-  if (info === undefined) return [rebuildCacheInfo(view)];
+  if (info === undefined) return rebuildCacheInfo(view, payloadCrcEvidence(view), true);
   const codes = FLAG_CODES.filter((code) => hasFinding(view, code));
   const tooMany = info.segmentCount > view.header.room ? wholeChain(view) : undefined;
   if (tooMany !== undefined && tooMany < info.segmentCount) codes.push('CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK');
@@ -81,28 +81,37 @@ function soundFlags(flags: CacheFlags): CacheFlags {
   };
 }
 
-function rebuildCacheInfo(view: PlanView): Fix {
-  const segmentCount = chainLength(view);
-  const evidence = payloadCrcEvidence(view);
+/** A cache_info that is lost, of a log that has no more to tell. */
+export function planLostCacheInfo(view: PlanView): Fix[] {
+  return view.header.found.cacheInfo.value === undefined ? rebuildCacheInfo(view, payloadCrcEvidence(view), false) : [];
+}
+
+/** @param mayWait a log that is repaired first may tell more */
+function rebuildCacheInfo(view: PlanView, evidence: CrcEvidence, mayWait: boolean): Fix[] {
   // None would match by chance.
   const dataCrc = evidence.matching > 0;
+  const isPlain = dataCrc || evidence.tried > FEW_KEYS;
+  if (mayWait && !isPlain) return [];
+  const segmentCount = chainLength(view);
   const flags = encodeCacheFlags({ dataCrc, initDone: true, modeNumber: 0, gcPercent: GC_PERCENT_DEFAULT });
   const firstSegmentId = view.header.firstSegmentId;
   const told =
     evidence.tried === 0
       ? 'no key tells whether there was data_crc, taken as off'
       : `data_crc ${dataCrc ? 'on' : 'off'}, since ${evidence.matching} of ${evidence.tried} payloads match the CRC in their keys`;
-  return {
-    id: 'cache_info lost',
-    codes: ['CACHE_INFO_LOST'],
-    action: `write cache_info again, with a chain of ${segmentCount} segments from ${firstSegmentId}`,
-    assumed: `mode writeback, gc_percent ${GC_PERCENT_DEFAULT}, ${told}`,
-    consent: 'plain',
-    losses: dataCrc || evidence.tried > FEW_KEYS ? [] : lossOfSample(evidence.doubtful),
-    steps: rewriteBoth(view.header.found.cacheInfo, (seq) =>
-      encodeCacheInfo({ firstSegmentId, segmentCount, flags }, seq),
-    ),
-  };
+  return [
+    {
+      id: 'cache_info lost',
+      codes: ['CACHE_INFO_LOST'],
+      action: `write cache_info again, with a chain of ${segmentCount} segments from ${firstSegmentId}`,
+      assumed: `mode writeback, gc_percent ${GC_PERCENT_DEFAULT}, ${told}`,
+      consent: 'plain',
+      losses: isPlain ? [] : lossOfSample(evidence.doubtful),
+      steps: rewriteBoth(view.header.found.cacheInfo, (seq) =>
+        encodeCacheInfo({ firstSegmentId, segmentCount, flags }, seq),
+      ),
+    },
+  ];
 }
 
 /** Few keys, none of which has the payload of its CRC: there was no data_crc, or their payload is gone. */
@@ -136,10 +145,17 @@ function wholeChain(view: PlanView): number | undefined {
   return undefined;
 }
 
+interface CrcEvidence {
+  tried: number;
+  matching: number;
+  /** Of keys that do not match, but say something. */
+  readonly doubtful: ByteRange[];
+}
+
 /** How many of the first current keys of the log have payload that matches the CRC in the key. */
-function payloadCrcEvidence(view: PlanView): { tried: number; matching: number; doubtful: ByteRange[] } {
+function payloadCrcEvidence(view: PlanView): CrcEvidence {
   const { chain, context, log } = view;
-  const found = { tried: 0, matching: 0, doubtful: [] as ByteRange[] };
+  const found: CrcEvidence = { tried: 0, matching: 0, doubtful: [] };
   if (log === undefined) return found;
   const look: KsetVisitor = (kset) => {
     for (let index = 0; index < kset.keyCount && found.tried < SAMPLE_KEYS; index++) {

@@ -277,7 +277,7 @@ class KeyPlan {
         ? `end the log before the kset ${where}, of which no key is left`
         : `move the ksets behind ${where} to the free segment ${moved?.segment}, and lead the log there past it`,
       consent,
-      losses,
+      losses: [...losses, ...(moved?.losses ?? [])],
       steps: moved?.steps ?? blank,
     });
   }

@@ -26,7 +26,8 @@ import { checksPayload, coveredFrom, deviceOffset, isAt, isRepeatable, keyBeside
 import { mendKset } from './mend.js';
 import { namedRanges, rangesIn } from './named-ranges.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
-import { freeSegment, hasRoomToLeave, leadTo, moveRest } from './relocate.js';
+import { freeSegment } from './free-segment.js';
+import { hasRoomToLeave, leadTo, moveRest } from './relocate.js';
 import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
 import { hasFinding, type Change, type Fix, type Loss, type PlanView } from './types.js';
 
@@ -216,7 +217,7 @@ function relocate(view: PlanView, log: Log, run: LostRun): Fix | undefined {
     codes: codesOf(view),
     action: `move the ksets from ${textOf(run.first)} on to the free segment ${moved.segment}, and lead the log there from ${textOf(end)}`,
     consent: 'plain',
-    losses: [...lossesOfGap(view, log, gap, [], covered), ...lossesBehind(view, log, run, covered)],
+    losses: [...lossesOfGap(view, log, gap, [], covered), ...lossesBehind(view, log, run, covered), ...moved.losses],
     steps: moved.steps,
   };
 }
@@ -351,18 +352,18 @@ function continueElsewhere(view: PlanView, log: Log): Fix[] {
   const at = deviceOffset(view, end);
   context.source.read(at, kset, 0, Math.min(kset.length, context.source.sizeBytes - at));
   const last = new KsetView().attach(kset, 0);
-  const segment = freeSegment(view, log, (use) => use(last));
-  if (segment === undefined || !hasRoomToLeave(view, end)) return [];
+  const free = freeSegment(view, log, (use) => use(last));
+  if (free === undefined || !hasRoomToLeave(view, end)) return [];
   const moved = new Uint8Array(last.lengthBytes + KSET_HEADER_BYTES);
   moved.set(kset.subarray(0, last.lengthBytes));
   return [
     {
       id: `continue ${textOf(end)}`,
       codes: ['KSET_TOO_LONG'],
-      action: `move the kset ${textOf(end)} to the free segment ${segment}, and lead the log there`,
+      action: `move the kset ${textOf(end)} to the free segment ${free.segment}, and lead the log there`,
       consent: 'plain',
-      losses: [],
-      steps: leadTo(view, end, segment, moved),
+      losses: free.losses,
+      steps: leadTo(view, end, free.segment, moved),
     },
   ];
 }
@@ -379,7 +380,7 @@ function makeRoomAtEnd(view: PlanView, log: Log): Fix[] {
       codes: codesOf(view),
       action: `move the kset ${textOf(last)} to the free segment ${moved.segment}, and lead the log there: it left no room to go on`,
       consent: 'plain',
-      losses: [],
+      losses: moved.losses,
       steps: moved.steps,
     },
   ];

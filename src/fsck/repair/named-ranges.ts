@@ -12,20 +12,41 @@ const STEP_BYTES = 8;
 /** What the keys of the log claim: a key that claims it too is of an earlier time. */
 type Claims = Pick<PayloadMap, 'isClaimed'>;
 
+/** Told of a key, as the first of a view. */
+type KeyVisitor = (key: KsetView) => void;
+
 /** What is named from a place of the log on, as far as there are keys that no earlier lap can have left. */
 export function namedRanges(view: PlanView, claimed: Claims, place: Position): ByteRange[] {
+  const ranges: ByteRange[] = [];
+  visitPieces(view, place, (bytes) => visitKeysIn(view, claimed, bytes, (key) => ranges.push(keyRange(key, 0))) > 0);
+  return ranges;
+}
+
+/** Is there such a key at the beginning of what `namedRanges` looks through? */
+export function namesAnything(view: PlanView, claimed: Claims, place: Position): boolean {
+  let keys = 0;
+  visitPieces(view, place, (bytes) => {
+    keys = visitKeysIn(view, claimed, bytes, () => undefined);
+    return false;
+  });
+  return keys > 0;
+}
+
+/** All keys from a place of the log to the end of its segment that no earlier lap can have left. */
+export function visitNamed(view: PlanView, claimed: Claims, place: Position, visit: KeyVisitor): void {
+  visitPieces(view, place, (bytes) => visitKeysIn(view, claimed, bytes, visit) >= 0);
+}
+
+/** @param visit returns whether to go on to the next piece */
+function visitPieces(view: PlanView, place: Position, visit: (bytes: Uint8Array) => boolean): void {
   const { segmentDataBytes } = view.context.geometry;
   const piece = ksetBytes(KSET_KEYS_MAX);
-  const ranges: ByteRange[] = [];
   for (let at = place.offsetBytes; at < segmentDataBytes; at += piece) {
     // A key that lies across two pieces is seen whole in the first.
     const bytes = new Uint8Array(Math.min(piece + KEY_BYTES - STEP_BYTES, segmentDataBytes - at));
     view.context.source.read(deviceOffset(view, { ...place, offsetBytes: at }), bytes, 0, bytes.length);
-    const found = rangesIn(view, claimed, bytes);
-    if (found.length === 0) break;
-    ranges.push(...found);
+    if (!visit(bytes)) break;
   }
-  return ranges;
 }
 
 /**
@@ -33,8 +54,15 @@ export function namedRanges(view: PlanView, claimed: Claims, place: Position): B
  * Other bytes look like a key so seldom that what is listed too much hardly counts.
  */
 export function rangesIn(view: PlanView, claimed: Claims, bytes: Uint8Array): ByteRange[] {
-  const { chain, context } = view;
   const ranges: ByteRange[] = [];
+  visitKeysIn(view, claimed, bytes, (key) => ranges.push(keyRange(key, 0)));
+  return ranges;
+}
+
+/** @returns how many there were */
+function visitKeysIn(view: PlanView, claimed: Claims, bytes: Uint8Array, visit: KeyVisitor): number {
+  const { chain, context } = view;
+  let keys = 0;
   const key = new KsetView();
   for (let at = 0; at + KEY_BYTES <= bytes.length; at += STEP_BYTES) {
     // The view counts keys from behind a header.
@@ -42,8 +70,9 @@ export function rangesIn(view: PlanView, claimed: Claims, bytes: Uint8Array): By
     if (key.keyProblem(0, context.geometry, chain.length, context.backingBytes) !== '') continue;
     const segment = key.keySegment(0);
     if (key.keyGeneration(0) < chain.generation[segment]) continue;
-    const isClaimed = claimed.isClaimed(segment, key.keySegmentOffsetBytes(0), key.keyLengthBytes(0));
-    if (!isClaimed) ranges.push(keyRange(key, 0));
+    if (claimed.isClaimed(segment, key.keySegmentOffsetBytes(0), key.keyLengthBytes(0))) continue;
+    visit(key);
+    keys++;
   }
-  return ranges;
+  return keys;
 }

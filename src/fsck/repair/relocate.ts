@@ -3,7 +3,8 @@
  * are, or where what lies before them cannot.
  */
 import type { Position } from '../../engine/media/codecs.js';
-import { encodeLastKset, KSET_HEADER_BYTES, type KsetView } from '../../engine/media/kset.js';
+import { encodeLastKset, KSET_HEADER_BYTES } from '../../engine/media/kset.js';
+import { freeSegment, type FreeSegment } from './free-segment.js';
 import { deviceOffset, walkLog } from './log-walk.js';
 import type { Change, PlanView } from './types.js';
 
@@ -24,15 +25,15 @@ export function moveRest(
   log: Log,
   from: Position,
   to: Position,
-): { segment: number; steps: Change[][] } | undefined {
-  const segment = freeSegment(view, log, (use) => void walkLog(view, to, use));
-  if (segment === undefined || !hasRoomToLeave(view, from)) return undefined;
+): (FreeSegment & { steps: Change[][] }) | undefined {
+  const free = freeSegment(view, log, (use) => void walkLog(view, to, use));
+  if (free === undefined || !hasRoomToLeave(view, from)) return undefined;
   const { segmentDataBytes } = view.context.geometry;
   const rest = new Uint8Array(segmentDataBytes);
   view.context.source.read(deviceOffset(view, to), rest, 0, segmentDataBytes - to.offsetBytes);
   // What lay there may be of an earlier time: nothing of it may follow what was moved.
   const length = Math.min(segmentDataBytes, segmentDataBytes - to.offsetBytes + KSET_HEADER_BYTES);
-  return { segment, steps: leadTo(view, from, segment, rest.subarray(0, length)) };
+  return { ...free, steps: leadTo(view, from, free.segment, rest.subarray(0, length)) };
 }
 
 /** Writes `bytes` to the beginning of a segment, then a LAST kset that leads there. */
@@ -41,28 +42,4 @@ export function leadTo(view: PlanView, from: Position, segment: number, bytes: U
     [{ offsetBytes: deviceOffset(view, { segment, offsetBytes: 0 }), bytes }],
     [{ offsetBytes: deviceOffset(view, from), bytes: encodeLastKset(segment) }],
   ];
-}
-
-/**
- * A segment that neither the log nor a key of it uses.
- * @param visitMore is given what to call with each further kset that counts
- */
-export function freeSegment(
-  view: PlanView,
-  log: Log,
-  visitMore: (use: (kset: KsetView) => void) => void,
-): number | undefined {
-  const { chain } = view;
-  const used = new Uint8Array(chain.length);
-  const use = (kset: KsetView): void => {
-    if (kset.isLast && kset.nextSegment < chain.length) used[kset.nextSegment] = 1;
-    for (let index = 0; index < kset.keyCount; index++) {
-      if (kset.keySegment(index) < chain.length) used[kset.keySegment(index)] = 1;
-    }
-  };
-  for (const segment of log.facts.extents.keys()) used[segment] = 1;
-  walkLog(view, log.start, use);
-  visitMore(use);
-  const found = used.indexOf(0);
-  return found < 0 ? undefined : found;
 }

@@ -11,7 +11,7 @@
 import type { CheckOptions, CheckResult, Examination } from '../check.js';
 import { examine } from '../check.js';
 import { planGenerations, planGenerationTwins } from './generation-fixes.js';
-import { planCacheInfo, planSuperblock } from './header-fixes.js';
+import { planCacheInfo, planLostCacheInfo, planSuperblock } from './header-fixes.js';
 import { planKeys } from './key-fixes.js';
 import { planLogEnd } from './log-fixes.js';
 import { planSegments } from './segment-fixes.js';
@@ -25,11 +25,13 @@ const ROUNDS_MAX = 1000;
 const STRUCTURE: readonly Planner[] = [
   planSegments,
   planCacheInfo,
-  planGenerationTwins,
   planTailTwins,
+  // Before the generations: which of them are in doubt is to be seen then.
   planKeyTail,
+  planGenerationTwins,
   planLogEnd,
   planDirtyTail,
+  planLostCacheInfo,
   planGenerations,
   planKeys,
 ];

@@ -14,8 +14,9 @@ import { PayloadMap } from '../payload-map.js';
 import { RunFinder } from '../runs.js';
 import { judgeDual } from '../twins.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
+import { isGenerationInDoubt } from './generation-fixes.js';
 import { findLogStart } from './log-start.js';
-import { coveredFrom, deviceOffset, isAt, judgeKey, keyRange, walkLog } from './log-walk.js';
+import { checksPayload, coveredFrom, deviceOffset, isAt, judgeKey, keyRange, walkLog } from './log-walk.js';
 import { namedRanges } from './named-ranges.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
@@ -75,14 +76,26 @@ export function planKeyTail(view: PlanView): Fix[] {
 /** The log begins at dirty_tail: what lies before is written back. */
 export function beginAtDirtyTail(view: PlanView, dirtyTail: Position, codes: readonly FindingCode[]): Fix[] {
   const assumed = 'what lies before dirty_tail is written back, and is given up';
-  const move = moveTail(view, 'key_tail', dirtyTail, codes, { assumed });
   let isStale = false;
+  let isEmpty = true;
   walkLog(view, dirtyTail, (kset) => {
+    isEmpty = false;
     for (let index = 0; index < kset.keyCount; index++) isStale ||= judgeKey(view, kset, index) === 'stale';
     return false;
   });
+  const losses = isEmpty ? lossBehindEmpty(view, dirtyTail) : [];
+  const move = moveTail(view, 'key_tail', dirtyTail, codes, { assumed, losses });
   // Nothing there can be stale: what lies there is no part of this log.
   return isStale ? [breakAt(view, dirtyTail), move] : [move];
+}
+
+/** Nothing but dirty_tail says that the log ended there: what keys behind it are for, if there are any. */
+function lossBehindEmpty(view: PlanView, dirtyTail: Position): Loss[] {
+  const ranges = mergeRanges(namedRanges(view, view.log!.facts.payload, dirtyTail));
+  if (ranges.length === 0) return [];
+  const where = `kset ${placeText(dirtyTail.segment, dirtyTail.offsetBytes)}`;
+  const reason = 'keys lie behind the end of the log, and nothing tells whether they belong to it';
+  return [{ kind: 'perhaps-lost', where, reason, ranges, mayBeMore: true }];
 }
 
 /**
@@ -152,7 +165,7 @@ function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
     moveTail(view, 'dirty_tail', start, ['DIRTY_TAIL_LOST'], { assumed: 'everything counts as dirty' }),
     moveTail(view, 'key_tail', start, codes, {
       assumed,
-      losses: [...lossOfPassed(view, start, passed), ...lossElsewhere(view, found)],
+      losses: [...lossOfPassed(view, start, passed), ...lossElsewhere(view, found), ...lossOfDoubtful(view, start)],
     }),
   ];
 }
@@ -205,12 +218,36 @@ function lossOfPassed(view: PlanView, start: Position, passed: readonly ByteRang
   return [{ kind: 'perhaps-lost', where: 'key_tail', reason, ranges, mayBeMore: false }];
 }
 
+/**
+ * What keys are for that may be dead: their segment may have had a newer generation, and nothing tells whether the
+ * log reached so far back, or whether their payload is still there.
+ */
+function lossOfDoubtful(view: PlanView, start: Position): Loss[] {
+  if (checksPayload(view) || !hasFinding(view, 'GENERATION_COPY_LOST', 'GENERATION_SEQ_SUSPECT', 'GENERATION_LOST')) {
+    return [];
+  }
+  const isInDoubt = Uint8Array.from(view.chain.physicalId, (_, logical) => Number(isGenerationInDoubt(view, logical)));
+  const ranges: ByteRange[] = [];
+  walkLog(view, start, (kset) => {
+    for (let index = 0; index < kset.keyCount; index++) {
+      const verdict = judgeKey(view, kset, index);
+      if ((verdict === 'current' || verdict === 'future') && isInDoubt[kset.keySegment(index)] === 1) {
+        ranges.push(keyRange(kset, index));
+      }
+    }
+  });
+  if (ranges.length === 0) return [];
+  const reason = 'the newest generation of a segment may be lost; if it is, keys are dead that look like current ones';
+  return [{ kind: 'perhaps-lost', where: 'key_tail', reason, ranges: mergeRanges(ranges), mayBeMore: false }];
+}
+
 /** A dirty_tail that no kset leads to may be right: then the log went on to there, and what it said is gone. */
 function lossBeyondEnd(view: PlanView): Loss[] {
   const { header, log } = view;
   if (log === undefined || header.dirtyTail === undefined || !hasFinding(view, 'DIRTY_TAIL_NOT_IN_LOG')) return [];
-  const { end } = log.facts;
-  const ranges = mergeRanges(namedRanges(view, log.facts.payload, end));
+  const { end, payload } = log.facts;
+  const places = header.dirtyTail.segment < view.chain.length ? [end, header.dirtyTail] : [end];
+  const ranges = mergeRanges(places.flatMap((place) => namedRanges(view, payload, place)));
   const place = placeText(header.dirtyTail.segment, header.dirtyTail.offsetBytes);
   const reason = `dirty_tail says that the log went on to ${place}; if it did, what it said from there on is gone`;
   const where = `kset ${placeText(end.segment, end.offsetBytes)}`;
