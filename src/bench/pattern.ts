@@ -10,6 +10,9 @@ const READS_OF_100 = 70;
 /** Skew of `zipf`: of n blocks the k-th most wanted is asked for as 1/k^0.99. */
 const ZIPF_THETA = 0.99;
 
+/** Numbers of blocks are multiplied in parts of this size. */
+const PART = 2 ** 16;
+
 /** Draws until a cached block is found. */
 const TRIES_MAX = 100_000;
 
@@ -81,7 +84,9 @@ export class Blocks {
 
   /** Offset of block `n`, bytes: another one for each n below `count`. */
   offsetBytes(n: number): number {
-    return Number((BigInt(n) * BigInt(this.stride)) % BigInt(this.total)) * this.blockBytes;
+    // n × stride is beyond what a double holds exactly; in two parts it is not, up to 2^36 blocks.
+    const high = ((Math.floor(n / PART) * this.stride) % this.total) * PART;
+    return ((high + (n % PART) * this.stride) % this.total) * this.blockBytes;
   }
 }
 

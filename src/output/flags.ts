@@ -63,6 +63,16 @@ export const cacheSizesFlag = Flags.custom<number[]>({
   },
 });
 
+/** Several numbers of bytes, rising, each as `parseSize` takes it. */
+export const sizesFlag = Flags.custom<number[]>({
+  helpValue: 'SIZE,SIZE,…',
+  parse: (text) => {
+    const sizes = text.split(',').map(parseSize);
+    if (sizes.every((size, i) => i === 0 || size > sizes[i - 1])) return Promise.resolve(sizes);
+    return Promise.reject(new PcacheError('USAGE', `'${text}': give each size once, the smallest first`));
+  },
+});
+
 const LRU_ACCEPTED = 'give auto, exact, sampled, a share of the blocks to sample such as 1%, or none';
 
 /** How the LRU curve is made. */

@@ -3,7 +3,7 @@
  * unlinked as soon as they are open, so that nothing is left behind however the process ends.
  */
 import { closeSync, ftruncateSync, mkdtempSync, openSync, rmdirSync, statfsSync, unlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { freemem, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openBacking, type BackingFile } from '../engine/device/backing-file.js';
 import { sameDevice } from '../engine/device/lock.js';
@@ -100,15 +100,18 @@ export interface EphemeralPmemOptions {
   readonly mode?: CacheMode | undefined;
   /** Have the memory there from the start, not as it is first used. */
   readonly populate?: boolean;
+  /** How much of it will be used at most, bytes; all of it when left out. */
+  readonly usedBytes?: number;
+  /** How to open the file; as any cache device when left out. */
+  readonly open?: (path: string) => Pmem;
 }
 
 /** Makes and opens an ephemeral cache device, formatted. */
 export function makeEphemeralPmem(options: EphemeralPmemOptions): Pmem {
   const { cacheBytes, dataCrc, gcPercent = GC_PERCENT_DEFAULT, mode = 'writeback' } = options;
   const plan = planFormat(cacheBytes, { dataCrc, gcPercent, mode });
-  const pmem = withTemporaryFile(folderFor(cacheBytes), 'cache', cacheBytes, (path) =>
-    openPmem(path, { ephemeral: true }),
-  );
+  const { usedBytes = cacheBytes, open = (path) => openPmem(path, { ephemeral: true }) } = options;
+  const pmem = withTemporaryFile(folderFor(usedBytes), 'cache', cacheBytes, open);
   try {
     if (options.populate) pmem.zero(0, cacheBytes);
     formatDevice(pmem, plan);
@@ -166,4 +169,16 @@ function withTemporaryFile<T>(parent: string, name: string, sizeBytes: number, o
 
 function roundUp(value: number, unit: number): number {
   return Math.ceil(value / unit) * unit;
+}
+
+/** Memory that ephemeral devices and whatever works on them can take now, bytes. */
+export function availableMemoryBytes(): number {
+  let bytes = freemem(); // what the system would give without swapping
+  try {
+    const { bavail, bsize } = statfsSync(MEMORY_FILESYSTEM);
+    bytes = Math.min(bytes, bavail * bsize);
+  } catch {
+    // No such filesystem on this machine: ephemeral devices lie in a temporary folder.
+  }
+  return bytes;
 }

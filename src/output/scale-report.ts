@@ -1,0 +1,119 @@
+/** What `pcache bench scale` tells, as tables. Pure. */
+import type { AxisResult, ScaleResult } from '../bench/scale.js';
+import type { LinearCost, RequestCost, StepResult } from '../bench/scale-measure.js';
+import type { ScaleAxis, ScaleStep } from '../bench/scale-steps.js';
+import type { Verdict } from '../bench/scale-verdict.js';
+import type { Quantity, ReportSection } from './report.js';
+import { formatBytes, formatCount, formatDuration } from './units.js';
+
+const text = (value: string): Quantity => ({ kind: 'text', value });
+
+function title(axis: ScaleAxis, step: ScaleStep): string {
+  const cache = `${formatBytes(step.cacheBytes)} cache`;
+  const backing = `${formatBytes(step.backingBytes)} backing device`;
+  const keys = `${formatCount(step.keys)} keys`;
+  switch (axis) {
+    case 'cache':
+      return `Size of the cache (${keys}, ${backing})`;
+    case 'backing':
+      return `Size of the backing device (${keys}, ${cache})`;
+    case 'keys':
+      return `Number of keys (${backing}, a cache that they fill to four fifths at most)`;
+  }
+}
+
+function sizeText(axis: ScaleAxis, step: ScaleStep): string {
+  switch (axis) {
+    case 'cache':
+      return formatBytes(step.cacheBytes);
+    case 'backing':
+      return formatBytes(step.backingBytes);
+    case 'keys':
+      return formatCount(step.keys);
+  }
+}
+
+/** Engine, limit, ratio. */
+function requestCells({ engineNs, limitNs, ratio }: RequestCost): Quantity[] {
+  return [text(engineNs.toFixed(0)), text(limitNs.toFixed(0)), text(ratio.median.toFixed(2))];
+}
+
+function requestRow(axis: ScaleAxis, step: StepResult) {
+  return {
+    name: sizeText(axis, step),
+    values: [
+      ...requestCells(step.read),
+      ...requestCells(step.write),
+      text(step.index.bytesPerKey.toFixed(1)),
+      text(step.memoryLoadNs.toFixed(1)),
+    ],
+  };
+}
+
+function linearCells({ seconds, nsPerKey }: LinearCost): Quantity[] {
+  return [text(formatDuration(seconds * 1e9)), text(nsPerKey.toFixed(0))];
+}
+
+const NAMES: Record<Verdict['measure'], string> = {
+  'read': 'read',
+  'write': 'write',
+  'attach': 'attach, a key',
+  'fsck': 'fsck, a key',
+  'dump-keys': 'dump-keys, a key',
+};
+const KINDS: Record<Verdict['kind'], string> = {
+  'flat': 'flat',
+  'cache-misses': 'flat but for cache misses',
+  'grows': 'grows',
+};
+
+/** `flat but for cache misses: 211 ns → 305 ns, rises 1.45 times (limit 1.02); a load from memory +98 ns` */
+export function verdictText({ kind, firstNs, lastNs, times, limitTimes, memoryLoadGrowthNs }: Verdict): string {
+  const limit = limitTimes === undefined ? '' : ` (limit ${limitTimes.toFixed(2)})`;
+  const load = kind === 'flat' ? '' : `; a load from memory +${memoryLoadGrowthNs.toFixed(0)} ns`;
+  return `${KINDS[kind]}: ${firstNs.toFixed(0)} ns → ${lastNs.toFixed(0)} ns, rises ${times.toFixed(2)} times${limit}${load}`;
+}
+
+function axisReport({ axis, steps, skipped, verdicts }: AxisResult): ReportSection[] {
+  const sections: ReportSection[] = [];
+  const head = ['', 'read ns', 'limit', 'ratio', 'write ns', 'limit', 'ratio', 'index B/key', 'load ns'];
+  if (steps.length > 0) {
+    sections.push({ title: title(axis, steps[0]), head, rows: steps.map((step) => requestRow(axis, step)) });
+    if (axis === 'keys') {
+      sections.push({
+        title: 'What goes through all keys, and ns a key',
+        head: ['', 'attach', 'each', 'fsck', 'each', 'dump-keys', 'each'],
+        rows: steps.map((step) => ({
+          name: sizeText(axis, step),
+          values: [...linearCells(step.attach), ...linearCells(step.fsck), ...linearCells(step.dumpKeys)],
+        })),
+      });
+    }
+  }
+  const left = skipped.map((step) => ({
+    name: sizeText(axis, step),
+    values: [text(`left out: takes ${formatBytes(Math.round(step.neededBytes))} of memory`)],
+  }));
+  const rows = [
+    ...verdicts.map((verdict) => ({ name: NAMES[verdict.measure], values: [text(verdictText(verdict))] })),
+    ...left,
+  ];
+  if (rows.length > 0) sections.push({ title: `By ${axis}`, rows });
+  return sections;
+}
+
+export function scaleReport(result: ScaleResult): ReportSection[] {
+  return [
+    {
+      title: 'Scale',
+      rows: [
+        {
+          name: 'requests',
+          values: [text(`random, ${formatBytes(result.blockBytes)}, depth ${result.depth}; reads are hits`)],
+        },
+        { name: 'memory', values: [text(`up to ${formatBytes(result.memoryBytes)}`)] },
+      ],
+    },
+    ...result.axes.flatMap(axisReport),
+  ];
+}
