@@ -275,6 +275,12 @@ export const MUTATIONS = [
     put: 'for (let i = kset.keyCount - 1; i >= 0; i--) {',
   },
   {
+    name: 'pieces that adjoin on one device only written back as one',
+    file: 'src/engine/kset-writer.ts',
+    find: 'if (start === end && pmemAt === pmemEnd) {',
+    put: 'if (start === end) {',
+  },
+  {
     name: 'cut tail written back from the wrong place',
     file: 'src/engine/kset-overlay.ts',
     find: 'this.pmemOffsetBytes[place] + (start - this.startBytes[place])',

@@ -175,6 +175,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("unregisterList", unregister_list);
   add("flock", lock_file);
   add("transfer", transfer);
+  add("writeOut", write_out);
   add("features", features);
   add("select", select_kernels);
   export_hot_calls(env, exports, state);

@@ -13,7 +13,7 @@ template <typename T>
 class HandleTable {
  public:
   // 0 when the table is full.
-  uint32_t add(std::unique_ptr<T> object) {
+  uint32_t add(std::shared_ptr<T> object) {
     for (uint32_t index = 0; index < kSlots; index++) {
       if (index == slots_.size()) slots_.emplace_back();
       Slot& slot = slots_[index];
@@ -32,6 +32,11 @@ class HandleTable {
     return slots_[index].object.get();
   }
 
+  // As `find`; the object then lasts as long as whoever holds it, whatever becomes of the handle.
+  std::shared_ptr<T> share(uint32_t handle) const {
+    return find(handle) == nullptr ? nullptr : slots_[handle % kSlots].object;
+  }
+
   bool remove(uint32_t handle) {
     if (find(handle) == nullptr) return false;
     slots_[handle % kSlots].object.reset();
@@ -43,7 +48,7 @@ class HandleTable {
   static constexpr uint32_t kUsesMax = UINT32_MAX / kSlots;
 
   struct Slot {
-    std::unique_ptr<T> object;
+    std::shared_ptr<T> object;
     uint32_t uses = 0;
   };
 

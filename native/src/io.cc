@@ -4,8 +4,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <vector>
+
+#include "state.h"
 
 namespace pcache {
 namespace {
@@ -61,11 +65,71 @@ class Batch : public Napi::AsyncWorker {
   Napi::ObjectReference memory_, results_;
 };
 
-Napi::Error invalid(Napi::Env env, const char* message) {
+// A range of a mapping, and where in the file it goes.
+struct Range {
+  uint8_t* bytes;
+  uint64_t offset;
+  uint64_t length;
+};
+
+// Ranges of a mapping on their way into a file. Holds on to the mapping: were it gone, the addresses might already be
+// something else's.
+class WriteOut : public Napi::AsyncWorker {
+ public:
+  WriteOut(Napi::Function done, int fd, std::shared_ptr<Mapping> mapping, std::vector<Range> ranges)
+      : Napi::AsyncWorker(done), fd_(fd), mapping_(std::move(mapping)), ranges_(std::move(ranges)) {}
+
+ protected:
+  void Execute() override {
+    for (next_ = 0; next_ < ranges_.size() && error_ == 0;) write_some();
+  }
+
+  void OnOK() override {
+    const Napi::HandleScope scope(Env());
+    Callback().Call({Napi::Number::New(Env(), error_), Napi::Number::New(Env(), static_cast<double>(next_))});
+  }
+
+ private:
+  static constexpr size_t kPieces = 64;
+
+  // One call of the system, for the next range and those that follow one another in the file.
+  void write_some() {
+    iovec pieces[kPieces];
+    size_t count = 0;
+    for (size_t i = next_; i < ranges_.size() && count < kPieces; i++) {
+      if (i > next_ && ranges_[i].offset != ranges_[i - 1].offset + ranges_[i - 1].length) break;
+      pieces[count++] = {ranges_[i].bytes, static_cast<size_t>(ranges_[i].length)};
+    }
+    const ssize_t written = pwritev(fd_, pieces, static_cast<int>(count), static_cast<off_t>(ranges_[next_].offset));
+    if (written < 0 && errno == EINTR) return;
+    if (written <= 0) {
+      error_ = written < 0 ? errno : EIO;
+      return;
+    }
+    auto left = static_cast<uint64_t>(written);
+    while (left > 0 && left >= ranges_[next_].length) left -= ranges_[next_++].length;
+    if (left > 0) {
+      ranges_[next_].bytes += left;
+      ranges_[next_].offset += left;
+      ranges_[next_].length -= left;
+    }
+  }
+
+  const int fd_;
+  const std::shared_ptr<Mapping> mapping_;
+  std::vector<Range> ranges_;
+  // The first range that is not written whole, and why.
+  size_t next_ = 0;
+  int error_ = 0;
+};
+
+Napi::Error coded(Napi::Env env, const char* code, const char* message) {
   Napi::Error error = Napi::Error::New(env, message);
-  error.Set("code", Napi::String::New(env, "INVALID"));
+  error.Set("code", Napi::String::New(env, code));
   return error;
 }
+
+Napi::Error invalid(Napi::Env env, const char* message) { return coded(env, "INVALID", message); }
 
 // A column of the batch: a typed array with an element for each transfer.
 template <typename Array>
@@ -112,6 +176,34 @@ void transfer(const Napi::CallbackInfo& info) {
     transfers.push_back(transfer);
   }
   auto* const worker = new Batch(info[3].As<Napi::Function>(), fd, std::move(transfers), memory, batch);
+  worker->Queue();  // deletes itself when it is done
+}
+
+// writeOut(mapping, fd, ranges, count, done): ranges is { pmemOffsetBytes, offsetBytes, lengthBytes: Float64Array },
+// which may change as soon as this returns; no length is 0. `done` is called with an errno, or 0, and the number of
+// ranges that were written whole.
+void write_out(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const State& state = *static_cast<State*>(info.Data());
+  auto mapping = state.mappings.share(info[0].As<Napi::Number>().Uint32Value());
+  if (!mapping) throw coded(env, "CLOSED", "the handle is not open");
+  const int fd = info[1].As<Napi::Number>().Int32Value();
+  const auto columns = info[2].As<Napi::Object>();
+  const size_t count = info[3].As<Napi::Number>().Uint32Value();
+  const auto pmem_offset = column<Napi::Float64Array>(columns, "pmemOffsetBytes", count);
+  const auto offset = column<Napi::Float64Array>(columns, "offsetBytes", count);
+  const auto length = column<Napi::Float64Array>(columns, "lengthBytes", count);
+  constexpr double kSafe = 9007199254740992.0;
+  std::vector<Range> ranges(count);
+  for (size_t i = 0; i < count; i++) {
+    const bool sound = pmem_offset[i] >= 0 && pmem_offset[i] < kSafe && offset[i] >= 0 && offset[i] < kSafe &&
+                       length[i] >= 1 && length[i] < kSafe &&
+                       mapping->holds(static_cast<uint64_t>(pmem_offset[i]), static_cast<uint64_t>(length[i]));
+    if (!sound) throw coded(env, "OUT_OF_RANGE", "a range is not inside the mapping");
+    ranges[i] = {mapping->base() + static_cast<uint64_t>(pmem_offset[i]), static_cast<uint64_t>(offset[i]),
+                 static_cast<uint64_t>(length[i])};
+  }
+  auto* const worker = new WriteOut(info[4].As<Napi::Function>(), fd, std::move(mapping), std::move(ranges));
   worker->Queue();  // deletes itself when it is done
 }
 

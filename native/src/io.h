@@ -6,5 +6,6 @@
 namespace pcache {
 
 void transfer(const Napi::CallbackInfo& info);
+void write_out(const Napi::CallbackInfo& info);
 
 }  // namespace pcache

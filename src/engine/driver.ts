@@ -27,6 +27,8 @@ interface Waiter {
 export class CacheDriver {
   private immediate: NodeJS.Immediate | undefined;
   private timer: NodeJS.Timeout | undefined;
+  /** When the timer comes, by `clock`; Infinity when none is set. */
+  private timerAtMs = Infinity;
   private readonly waiters: Waiter[] = [];
   private closed = false;
   private drains = 0;
@@ -60,11 +62,20 @@ export class CacheDriver {
     else this.sleep();
   }
 
+  /** Until the next deadline; a timer that comes before it stays, and leads here again. */
   private sleep(): void {
+    const deadlineMs = this.cache.nextDeadlineMs;
+    if (deadlineMs >= this.timerAtMs && deadlineMs < Infinity) return;
     clearTimeout(this.timer);
-    const deadline = this.cache.nextDeadlineMs;
-    if (deadline === Infinity) return;
-    this.timer = setTimeout(() => this.kick(), Math.max(1, deadline - this.clock.nowMs()));
+    this.timerAtMs = deadlineMs;
+    if (deadlineMs === Infinity) return;
+    this.timer = setTimeout(
+      () => {
+        this.timerAtMs = Infinity;
+        this.kick();
+      },
+      Math.max(1, deadlineMs - this.clock.nowMs()),
+    );
   }
 
   private settleWaiters(): void {

@@ -6,19 +6,19 @@
 import { KSET_KEYS_MAX } from './media/kset.js';
 
 /** Each insertion adds at most two extents: itself and the tail of one it splits. */
-const CAPACITY = 2 * KSET_KEYS_MAX + 1;
+export const OVERLAY_CAPACITY = 2 * KSET_KEYS_MAX + 1;
 
 export class KsetOverlay {
   count = 0;
   /** Which place in the columns below the nth extent has, in the order of their starts. */
-  readonly at = new Uint16Array(CAPACITY);
-  readonly startBytes = new Float64Array(CAPACITY);
-  readonly endBytes = new Float64Array(CAPACITY);
+  readonly at = new Uint16Array(OVERLAY_CAPACITY);
+  readonly startBytes = new Float64Array(OVERLAY_CAPACITY);
+  readonly endBytes = new Float64Array(OVERLAY_CAPACITY);
   /** Where the extent's payload starts on the cache device. */
-  readonly pmemOffsetBytes = new Float64Array(CAPACITY);
+  readonly pmemOffsetBytes = new Float64Array(OVERLAY_CAPACITY);
   /** Which key of the kset it is of. */
-  readonly key = new Uint8Array(CAPACITY);
-  readonly clean = new Uint8Array(CAPACITY);
+  readonly key = new Uint8Array(OVERLAY_CAPACITY);
+  readonly clean = new Uint8Array(OVERLAY_CAPACITY);
   /** Places taken; those of extents that were overwritten are not used again. */
   private taken = 0;
 

@@ -3,14 +3,14 @@
  * keys left out, and payload that does not match its CRC left out too (older versions that the kset has of it
  * are not written in its place). What adjoins on the backing device shares a write.
  *
- * A payload's CRC is checked after the payload was copied out: what goes bad later does no harm.
- *
- * Payload is read through a few staging buffers. Nothing in [dirty_tail, key_head) can be collected, so it
- * stays put while writes are under way.
+ * Where payload has a CRC it is copied into a few staging buffers, and checked after that, so that what goes
+ * bad later does no harm. Where it has none the backing device takes it straight from the cache device if it
+ * can. Nothing in [dirty_tail, key_head) can be collected, so payload stays put while writes are under way.
  */
 import type { Core } from './core.js';
+import type { PmemRanges, PmemRangesWriter } from './device/backing.js';
 import { PcacheError } from './errors.js';
-import { KsetOverlay } from './kset-overlay.js';
+import { KsetOverlay, OVERLAY_CAPACITY } from './kset-overlay.js';
 import { CRC_SEED } from './media/crc32c.js';
 import type { KsetView } from './media/kset.js';
 
@@ -36,6 +36,12 @@ export interface ByteRange {
 
 export class KsetWriter {
   private readonly overlay = new KsetOverlay();
+  private readonly straight: PmemRangesWriter | undefined;
+  private readonly ranges: PmemRanges = {
+    pmemOffsetBytes: new Float64Array(OVERLAY_CAPACITY),
+    offsetBytes: new Float64Array(OVERLAY_CAPACITY),
+    lengthBytes: new Float64Array(OVERLAY_CAPACITY),
+  };
   private readonly freeStaging: Staging[] = [];
   private kset: KsetView | undefined;
   private error: Error | null = null;
@@ -55,6 +61,8 @@ export class KsetWriter {
     private readonly onEnd: (error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]) => void,
     private readonly onProgress: () => void,
   ) {
+    if (!core.dataCrc) this.straight = core.backing.writerFrom?.(core.pmem);
+    if (this.straight) return;
     const sizeBytes = Math.min(STAGING_BYTES_MAX, core.geometry.segmentDataBytes);
     for (let i = 0; i < STAGING_BUFFERS; i++) this.freeStaging.push(new Staging(this, sizeBytes));
   }
@@ -67,6 +75,10 @@ export class KsetWriter {
       const at = core.segments.dataOffsetBytes[kset.keySegment(i)] + kset.keySegmentOffsetBytes(i);
       overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));
     }
+    if (this.straight) {
+      this.writeStraight(this.straight);
+      return;
+    }
     this.kset = kset;
     this.error = null;
     this.writtenBytes = 0;
@@ -74,6 +86,42 @@ export class KsetWriter {
     this.extent = 0;
     this.extentDone = 0;
     this.pump();
+  }
+
+  private writeStraight(straight: PmemRangesWriter): void {
+    const { core, overlay } = this;
+    const { pmemOffsetBytes, offsetBytes, lengthBytes } = this.ranges;
+    let count = 0;
+    let bytes = 0;
+    let end = -1; // of the range before, on either device
+    let pmemEnd = -1;
+    for (let n = 0; n < overlay.count; n++) {
+      const at = overlay.at[n];
+      if (overlay.clean[at]) continue;
+      const start = overlay.startBytes[at];
+      const length = overlay.endBytes[at] - start;
+      const pmemAt = overlay.pmemOffsetBytes[at];
+      if (start !== end) core.stats.writebackWrites++;
+      if (start === end && pmemAt === pmemEnd) {
+        lengthBytes[count - 1] += length;
+      } else {
+        pmemOffsetBytes[count] = pmemAt;
+        offsetBytes[count] = start;
+        lengthBytes[count++] = length;
+      }
+      end = start + length;
+      pmemEnd = pmemAt + length;
+      bytes += length;
+    }
+    if (count === 0) {
+      this.onEnd(null, 0, []);
+      return;
+    }
+    core.stats.writebackBytes += bytes;
+    straight(this.ranges, count, (error) => {
+      this.onEnd(error, bytes, []);
+      this.onProgress();
+    });
   }
 
   /** Issues writes while there are buffers and extents; then waits for the last answer. */

@@ -3,10 +3,13 @@
  * transfer is continued; an end of file inside the device's size is an error, never a short success.
  */
 import { closeSync, fdatasync, read, readSync, write } from 'node:fs';
+import { constants } from 'node:os';
 import { fromSystemError, PcacheError } from '../errors.js';
-import type { BackingDevice, BackingDone } from './backing.js';
+import type { BackingDevice, BackingDone, PmemRanges, PmemRangesWriter } from './backing.js';
 import { openDeviceFile, type OnBusy } from './device-file.js';
-import { nativeAddonIfAvailable } from './native.js';
+import { MappedPmem } from './mapped.js';
+import { nativeAddonIfAvailable, systemError } from './native.js';
+import type { Pmem } from './pmem.js';
 import { TransferQueue, type TransferDone } from './transfer-queue.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
 
@@ -76,11 +79,15 @@ export class BackingFile implements BackingDevice {
 
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void {
     if (this.readOnly) {
-      const error = new PcacheError('NO_ACCESS', `${this.path}: is open for reading only and cannot be written`);
-      queueMicrotask(() => done(error));
+      queueMicrotask(() => done(this.readOnlyError()));
       return;
     }
     this.transfer(true, offsetBytes, source, sourceOffset, lengthBytes, done);
+  }
+
+  writerFrom(pmem: Pmem): PmemRangesWriter | undefined {
+    if (!(pmem instanceof MappedPmem)) return undefined;
+    return (ranges, count, done) => this.writeOut(pmem, ranges, count, done);
   }
 
   flush(done: BackingDone): void {
@@ -97,7 +104,7 @@ export class BackingFile implements BackingDevice {
 
   /** Like `read`, at once; for commands that stream through the whole device. Throws what `read` would pass on. */
   readSync(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {
-    const problem = this.problem('reading', offsetBytes, target, targetOffset, lengthBytes);
+    const problem = this.problem('reading', offsetBytes, lengthBytes, target, targetOffset);
     if (problem !== null) throw problem;
     for (let moved = 0; moved < lengthBytes;) {
       let count: number;
@@ -123,6 +130,35 @@ export class BackingFile implements BackingDevice {
     closeSync(this.fd);
   }
 
+  private writeOut(pmem: MappedPmem, ranges: PmemRanges, count: number, done: BackingDone): void {
+    const { offsetBytes, lengthBytes, pmemOffsetBytes } = ranges;
+    let problem = this.readOnly ? this.readOnlyError() : null;
+    for (let i = 0; i < count; i++) problem ??= this.problem('writing', offsetBytes[i], lengthBytes[i]);
+    if (problem !== null) {
+      queueMicrotask(() => done(problem));
+      return;
+    }
+    const ended = (errno: number, written: number): void => {
+      if (errno === 0) {
+        done(null);
+        return;
+      }
+      try {
+        // Memory that cannot be read looks like a bad address; reading it tells why.
+        if (errno === constants.errno.EFAULT) pmem.crc32c(pmemOffsetBytes[written], lengthBytes[written], 0);
+        throw systemError(errno, 'a write failed');
+      } catch (error) {
+        done(fromSystemError(error, this.path, doingRange('writing', offsetBytes[written], lengthBytes[written])));
+      }
+    };
+    try {
+      pmem.writeOut(this.fd, ranges, count, ended);
+    } catch (error) {
+      if (!(error instanceof PcacheError)) throw error;
+      queueMicrotask(() => done(error));
+    }
+  }
+
   private transfer(
     isWrite: boolean,
     offsetBytes: number,
@@ -132,7 +168,7 @@ export class BackingFile implements BackingDevice {
     done: BackingDone,
   ): void {
     const doing = isWrite ? 'writing' : 'reading';
-    const problem = this.problem(doing, offsetBytes, bytes, bytesOffset, lengthBytes);
+    const problem = this.problem(doing, offsetBytes, lengthBytes, bytes, bytesOffset);
     if (problem !== null || lengthBytes === 0) {
       queueMicrotask(() => done(problem));
       return;
@@ -149,9 +185,9 @@ export class BackingFile implements BackingDevice {
   private problem(
     doing: string,
     offsetBytes: number,
-    bytes: Uint8Array,
-    bytesOffset: number,
     lengthBytes: number,
+    bytes?: Uint8Array,
+    bytesOffset = 0,
   ): PcacheError | null {
     if (!this.open) return this.closedError();
     const inside = (offset: number, size: number): boolean =>
@@ -160,11 +196,15 @@ export class BackingFile implements BackingDevice {
       Number.isSafeInteger(lengthBytes) &&
       lengthBytes >= 0 &&
       lengthBytes <= size - offset;
-    if (inside(offsetBytes, this.sizeBytes) && inside(bytesOffset, bytes.length)) return null;
+    if (inside(offsetBytes, this.sizeBytes) && (!bytes || inside(bytesOffset, bytes.length))) return null;
     return new PcacheError(
       'OUT_OF_RANGE',
       `${this.path}: ${doingRange(doing, offsetBytes, lengthBytes)} beyond its ${this.sizeBytes} bytes or the buffer`,
     );
+  }
+
+  private readOnlyError(): PcacheError {
+    return new PcacheError('NO_ACCESS', `${this.path}: is open for reading only and cannot be written`);
   }
 
   private closedError(): PcacheError {

@@ -6,6 +6,7 @@
  */
 import { closeSync, fstatSync, statfsSync } from 'node:fs';
 import { assert, fromSystemError, PcacheError } from '../errors.js';
+import type { PmemRanges } from './backing.js';
 import { asSystemError, type NativeAddon, type NativeError } from './native.js';
 import type { Arena, CopyList, CrcRanges, Durability, Pmem, PmemReader } from './pmem.js';
 
@@ -227,6 +228,18 @@ export class MappedPmem extends MappedReader implements Pmem {
       run();
     } catch (error) {
       throw this.explain(error, 'copying a batch');
+    }
+  }
+
+  /**
+   * Starts writing ranges of it into an open file; `done` is told the number of the system's error, or 0, and how many
+   * ranges were written whole. Throws OUT_OF_RANGE when one is not inside it, CLOSED.
+   */
+  writeOut(fd: number, ranges: PmemRanges, count: number, done: (errno: number, written: number) => void): void {
+    try {
+      this.addon.writeOut(this.handle, fd, ranges, count, done);
+    } catch (error) {
+      throw this.explain(error, 'writing it out');
     }
   }
 

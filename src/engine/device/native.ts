@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { getSystemErrorName } from 'node:util';
 import { PcacheError } from '../errors.js';
 import { crc32cRaw, type Crc32c } from '../media/crc32c.js';
+import type { PmemRanges } from './backing.js';
 import type { CopyList, Durability } from './pmem.js';
 
 /** Instructions in use for copies, from least to best. */
@@ -55,6 +56,18 @@ export interface NativeAddon {
    * `movedBytes` and `errno` set: all bytes and 0, or fewer with what ended it (0 is the end of the file).
    */
   transfer(fd: number, batch: TransferBatch, count: number, done: () => void): void;
+  /**
+   * Starts writes of ranges of a mapping into a file off the main thread, those that follow one another there in one
+   * call of the system. `done` is told an errno, or 0, and how many ranges were written whole. The mapping lasts until
+   * then, even if it is unmapped.
+   */
+  writeOut(
+    mapping: number,
+    fd: number,
+    ranges: PmemRanges,
+    count: number,
+    done: (errno: number, written: number) => void,
+  ): void;
   features(): NativeFeatures;
   /** For tests: chooses lesser instructions; false when this processor lacks them. */
   select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;

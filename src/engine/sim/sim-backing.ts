@@ -9,7 +9,8 @@
  * a sector is never torn. A failed write may have written any of its sectors; a failed flush may have made
  * any durable and may have dropped any for good, unless told not to.
  */
-import type { BackingDevice, BackingDone } from '../device/backing.js';
+import type { BackingDevice, BackingDone, PmemRangesWriter } from '../device/backing.js';
+import type { Pmem } from '../device/pmem.js';
 import { PcacheError, type PcacheErrorCode } from '../errors.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
 import type { Random } from './random.js';
@@ -78,6 +79,34 @@ export class SimBacking implements BackingDevice {
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void {
     this.writes++;
     this.take('write', offsetBytes, source, sourceOffset, lengthBytes, done);
+  }
+
+  /** What adjoins here is one write, which holds what the cache device held when it was asked for. */
+  writerFrom(pmem: Pmem): PmemRangesWriter {
+    return (ranges, count, done) => {
+      const { offsetBytes, lengthBytes, pmemOffsetBytes } = ranges;
+      const endOf = (i: number) => offsetBytes[i] + lengthBytes[i];
+      let left = 0;
+      let first: Error | null = null;
+      const ended: BackingDone = (error) => {
+        first ??= error;
+        if (--left === 0) done(first);
+      };
+      for (let i = 0, next = 0; i < count; i = next) {
+        for (next = i + 1; next < count && offsetBytes[next] === endOf(next - 1);) next++;
+        const bytes = new Uint8Array(endOf(next - 1) - offsetBytes[i]);
+        left++;
+        try {
+          for (let n = i; n < next; n++) {
+            pmem.read(pmemOffsetBytes[n], bytes, offsetBytes[n] - offsetBytes[i], lengthBytes[n]);
+          }
+          this.write(offsetBytes[i], bytes, 0, bytes.length, ended);
+        } catch (error) {
+          if (!(error instanceof PcacheError)) throw error;
+          queueMicrotask(() => ended(error));
+        }
+      }
+    };
   }
 
   flush(done: BackingDone): void {
