@@ -57,7 +57,7 @@ Napi::Value map(const Napi::CallbackInfo& info) {
 
 void unmap(const Napi::CallbackInfo& info) {
   State& state = state_of(info);
-  if (state.crcs && &state.crcs->mapping() == state.mappings.find(handle_argument(info))) state.crcs.reset();
+  state.crcs.drop(state.mappings.find(handle_argument(info)));
   if (!state.mappings.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
 }
 

@@ -3,8 +3,10 @@
 
 #include <napi.h>
 
-#include <atomic>
+#include <condition_variable>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -13,43 +15,65 @@
 
 namespace pcache {
 
-// The columns are JavaScript memory, which `keep` keeps; they were checked, and are not to be touched between
-// `begin` and `end`. Whoever destroys it earlier waits for the threads.
-class CrcRun {
- public:
+// Ranges whose CRCs are asked for together. The columns are JavaScript memory, which `keep` keeps; they were checked,
+// and are not to be touched until the run has ended.
+struct CrcRun {
   CrcRun(const Mapping& mapping, const double* offsets, const uint32_t* lengths, uint32_t* crcs, uint32_t count,
          uint32_t seed)
-      : mapping_(mapping), offsets_(offsets), lengths_(lengths), crcs_(crcs), count_(count), seed_(seed) {}
-  ~CrcRun() { join(); }
+      : mapping(mapping), offsets(offsets), lengths(lengths), crcs(crcs), count(count), seed(seed) {}
 
-  const Mapping& mapping() const { return mapping_; }
-  void keep(Napi::ObjectReference column) { columns_.push_back(std::move(column)); }
+  void keep(Napi::ObjectReference column) { columns.push_back(std::move(column)); }
 
-  // Starts all threads but the caller's, which comes to help in `end`.
-  void begin(uint32_t threads);
-  // Does what is left, and waits for the rest. False after a fault; `guard` then says where.
-  bool end(FaultGuard* guard);
+  const Mapping& mapping;
+  const double* const offsets;
+  const uint32_t* const lengths;
+  uint32_t* const crcs;
+  const uint32_t count;
+  const uint32_t seed;
+  std::vector<Napi::ObjectReference> columns;
+  // What follows is the queue's, under its lock. The next range nobody has taken, and how many threads are at work.
+  uint32_t next = 0;
+  uint32_t busy = 0;
+  // After a fault the rest is left undone.
+  bool good = true;
+  FaultGuard fault;
+};
+
+// Runs in the order in which they were begun. Its threads do them one after the other; they stay until it goes, and
+// sleep while there is nothing to do.
+class CrcQueue {
+ public:
+  static constexpr size_t kRunsMax = 8;
+
+  CrcQueue() = default;
+  ~CrcQueue();
+  CrcQueue(const CrcQueue&) = delete;
+  CrcQueue& operator=(const CrcQueue&) = delete;
+
+  bool is_empty() const { return runs_.empty(); }
+  bool is_full() const { return runs_.size() == kRunsMax; }
+  // `threads` counts the caller's, which comes to help in `end`. Not when it is full.
+  void begin(std::unique_ptr<CrcRun> run, uint32_t threads);
+  // Does what is left of the oldest, and waits for the rest. Not when it is empty.
+  std::unique_ptr<CrcRun> end();
+  // Forgets all that belong to a mapping, which may go then.
+  void drop(const Mapping* mapping);
 
  private:
   // Ranges that a thread takes at a time.
   static constexpr uint32_t kPiece = 64;
 
-  void work(size_t worker);
-  void join();
-  const uint8_t* at(uint32_t i) const { return mapping_.base() + static_cast<uint64_t>(offsets_[i]); }
+  void work();
+  // Takes a piece of a run and does it. False when nothing of it is left to take.
+  bool do_piece(std::unique_lock<std::mutex>& lock, CrcRun& run);
+  void await(std::unique_lock<std::mutex>& lock, const CrcRun& run);
 
-  const Mapping& mapping_;
-  const double* offsets_;
-  const uint32_t* lengths_;
-  uint32_t* crcs_;
-  const uint32_t count_;
-  const uint32_t seed_;
-  std::atomic<uint32_t> next_{0};
+  // Changed by the caller's thread only, under the lock.
+  std::deque<std::unique_ptr<CrcRun>> runs_;
+  std::mutex mutex_;
+  std::condition_variable begun_, ended_;
+  bool is_stopping_ = false;
   std::vector<std::thread> threads_;
-  // Of each worker; the caller is the first.
-  std::vector<FaultGuard> guards_;
-  std::vector<char> good_;
-  std::vector<Napi::ObjectReference> columns_;
 };
 
 }  // namespace pcache

@@ -216,7 +216,7 @@ napi_value crc_range(napi_env env, napi_callback_info info) {
   return napi_create_uint32(env, crc, &result) == napi_ok ? result : nullptr;
 }
 
-// (mapping, offsets, lengths, crcs, count, seed, threads): begins; `end_crcs` ends. One at a time.
+// (mapping, offsets, lengths, crcs, count, seed, threads): begins; `end_crcs` ends those begun first.
 napi_value begin_crcs(napi_env env, napi_callback_info info) {
   const Arguments<7> args(env, info);
   Mapping* mapping = args.mapping(0);
@@ -233,24 +233,24 @@ napi_value begin_crcs(napi_env env, napi_callback_info info) {
       !args.items(3, napi_uint32_array, count, &crcs)) {
     return fail(env, "INVALID", "columns for so many ranges are needed");
   }
-  std::unique_ptr<CrcRun>& run = args.state().crcs;
-  if (run) return fail(env, "INVALID", "the CRCs begun last have not been ended");
+  CrcQueue& queue = args.state().crcs;
+  if (queue.is_full()) return fail(env, "INVALID", "too many CRCs have been begun and not ended");
   uint64_t offset;
   for (uint32_t i = 0; i < count; i++) {
     if (!Arguments<1>::to_integer(offsets[i], &offset) || !mapping->holds(offset, lengths[i])) return fail_range(env);
   }
-  run = std::make_unique<CrcRun>(*mapping, offsets, lengths, crcs, count, seed);
+  auto run = std::make_unique<CrcRun>(*mapping, offsets, lengths, crcs, count, seed);
   for (size_t i = 1; i <= 3; i++) run->keep(Napi::Persistent(Napi::Object(env, args.value(i))));
-  run->begin(threads);
+  queue.begin(std::move(run), threads);
   return nullptr;
 }
 
 napi_value end_crcs(napi_env env, napi_callback_info info) {
   const Arguments<0> args(env, info);
-  const std::unique_ptr<CrcRun> run = std::move(args.state().crcs);
-  if (!run) return fail(env, "CLOSED", "no CRCs have been begun");
-  FaultGuard guard;
-  if (!run->end(&guard)) return fail_fault(env, run->mapping(), guard);
+  CrcQueue& queue = args.state().crcs;
+  if (queue.is_empty()) return fail(env, "CLOSED", "no CRCs have been begun");
+  const std::unique_ptr<CrcRun> run = queue.end();
+  if (!run->good) return fail_fault(env, run->mapping, run->fault);
   return nullptr;
 }
 

@@ -35,7 +35,7 @@ struct State {
   HandleTable<Arena> arenas;
   HandleTable<CopyList> lists;
   // Begun and not ended; declared after the mappings, so that it ends before they do.
-  std::unique_ptr<CrcRun> crcs;
+  CrcQueue crcs;
 };
 
 // The function that runs the list of that handle on its mapping. It outlives the list harmlessly.

@@ -1,17 +1,17 @@
 /**
  * Checks payload against the CRCs in its keys (format §1 "Key"). Keys are gathered, and their CRCs taken many at a
  * time by other threads while the next are gathered; what does not match is reported then, in the order of the log.
- * Bounded: so many keys, or so many bytes, at a time.
+ * Bounded: so many keys, or so many bytes, at a time, and so many times ahead.
  */
 import { PcacheError } from '../engine/errors.js';
-import type { CrcRanges } from '../engine/device/pmem.js';
+import { CRC_RUNS_MAX, type CrcRanges } from '../engine/device/pmem.js';
 import { CRC_SEED } from '../engine/media/crc32c.js';
 import type { KsetView } from '../engine/media/kset.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
 
-const KEYS_MAX = 4096;
+const KEYS_MAX = 2048;
 const BYTES_MAX = 256 * 1024 * 1024;
 
 /** Keys whose payload is checked together, as columns. */
@@ -33,6 +33,8 @@ class Batch {
   readonly segmentOffset = new Uint32Array(KEYS_MAX);
   count = 0;
   bytes = 0;
+  /** Set while it is under way. */
+  endCrcs: () => void = () => {};
 
   clear(): void {
     this.count = 0;
@@ -43,9 +45,9 @@ class Batch {
 export class PayloadCheck {
   /** Being gathered. */
   private batch = new Batch();
-  /** The one before, under way while `endCrcs` is set. */
-  private other = new Batch();
-  private endCrcs: (() => void) | undefined;
+  /** Under way, the oldest first. */
+  private readonly begun: Batch[] = [];
+  private readonly free: Batch[] = [];
 
   constructor(
     private readonly context: CheckContext,
@@ -79,57 +81,63 @@ export class PayloadCheck {
   /** Checks all that was taken. */
   finish(): void {
     this.begin();
-    this.end();
+    while (this.begun.length > 0) this.end();
   }
 
   /** Waits for what is under way, if there is something, and forgets it. */
   abandon(): void {
-    const { endCrcs } = this;
-    this.endCrcs = undefined;
-    try {
-      endCrcs?.();
-    } catch {
-      // Whoever abandons it has another error, or has finished.
+    for (const { endCrcs } of this.begun.splice(0)) {
+      try {
+        endCrcs();
+      } catch {
+        // Whoever abandons it has another error, or has finished.
+      }
     }
   }
 
-  /** Ends the batch under way, and begins the one that was gathered. */
+  /** Begins the batch that was gathered; the oldest under way is ended when there are too many. */
   private begin(): void {
-    this.end();
-    const { batch } = this;
-    this.batch = this.other;
-    this.other = batch;
+    const { batch, begun } = this;
+    if (begun.length === CRC_RUNS_MAX) this.end();
+    this.batch = this.free.pop() ?? new Batch();
+    begun.push(batch);
     try {
-      this.endCrcs = this.context.source.beginCrcs(batch.ranges, batch.count, CRC_SEED);
+      batch.endCrcs = this.context.source.beginCrcs(batch.ranges, batch.count, CRC_SEED);
     } catch (error) {
-      this.endCrcs = () => {
+      batch.endCrcs = () => {
         throw error;
       };
     }
   }
 
+  /** Ends the oldest batch under way. */
   private end(): void {
-    if (this.endCrcs === undefined) return;
-    const { context, other: batch, endCrcs } = this;
+    const { context } = this;
+    const batch = this.begun.shift()!;
     const { examined } = context;
-    this.endCrcs = undefined;
     let isRead = true;
     try {
-      endCrcs();
+      batch.endCrcs();
     } catch (error) {
       throwUnlessIo(error);
       isRead = false;
     }
-    const { ranges, expected } = batch;
+    const { expected } = batch;
+    const { crc, lengthBytes } = batch.ranges;
+    let keys = 0;
+    let bytes = 0;
     for (let at = 0; at < batch.count; at++) {
       if (!isRead && !this.readAlone(batch, at)) continue;
-      examined.payloadKeys++;
-      examined.payloadBytes += ranges.lengthBytes[at];
-      if (ranges.crc[at] === expected[at]) continue;
+      keys++;
+      bytes += lengthBytes[at];
+      if ((crc[at] ^ expected[at]) === 0) continue;
       const code = batch.isStale[at] === 1 ? 'PAYLOAD_CRC_STALE' : 'PAYLOAD_CRC_CURRENT';
       context.findings.add(code, where(batch, at), describe(batch, at));
     }
+    examined.payloadKeys += keys;
+    examined.payloadBytes += bytes;
     batch.clear();
+    this.free.push(batch);
   }
 
   /** @returns false, and reports it, when the medium cannot read it */

@@ -1,6 +1,6 @@
 /** The native helper's own contract: every choice of instructions, handles, bounds, and memory faults. */
 import { spawnSync } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -87,17 +87,47 @@ describe('CRCs that are under way', () => {
     expect(thrownBy(() => addon.endCrcs()).code).toBe('CLOSED');
   });
 
-  test('are not begun twice, and not ended twice', () => {
-    const fd = openSync(join(directory, 'twice'), 'w+');
-    ftruncateSync(fd, 16_384);
+  test('are ended in the order in which they were begun, up to eight of them', () => {
+    const fd = openSync(join(directory, 'many'), 'w+');
+    writeSync(fd, pattern(16_384));
     const { handle } = addon.map(fd, 16_384, false, true);
-    addon.beginCrcs(handle, offsets, lengths, crcs, crcs.length, 0, 2);
+    const columns = Array.from({ length: 8 }, () => new Uint32Array(crcs.length).fill(7));
+    for (const [n, column] of columns.entries()) {
+      addon.beginCrcs(
+        handle,
+        offsets.map((offset) => offset + n),
+        lengths,
+        column,
+        column.length,
+        n,
+        2,
+      );
+    }
     expect(thrownBy(() => addon.beginCrcs(handle, offsets, lengths, crcs, 1, 0, 1)).code).toBe('INVALID');
-    addon.endCrcs();
-    expect(new Set(crcs)).toEqual(new Set([crc32cRaw(0, new Uint8Array(4096), 0, 4096)]));
+    for (const [n, column] of columns.entries()) {
+      addon.endCrcs();
+      for (const i of [0, 1, 511, 19_999]) {
+        expect(column[i]).toBe(crc32cRaw(n, pattern(16_384), offsets[i] + n, offsets[i] + n + 4096));
+      }
+    }
     expect(thrownBy(() => addon.endCrcs()).code).toBe('CLOSED');
     addon.unmap(handle);
     closeSync(fd);
+  });
+
+  test('of another mapping stay when one goes', () => {
+    const fds = ['one', 'other'].map((name) => openSync(join(directory, name), 'w+'));
+    for (const fd of fds) ftruncateSync(fd, 16_384);
+    const [one, other] = fds.map((fd) => addon.map(fd, 16_384, false, true).handle);
+    const [lost, kept] = [new Uint32Array(crcs.length), new Uint32Array(crcs.length)];
+    addon.beginCrcs(one, offsets, lengths, lost, lost.length, 0, 2);
+    addon.beginCrcs(other, offsets, lengths, kept, kept.length, 0, 2);
+    addon.unmap(one);
+    addon.endCrcs();
+    expect(new Set(kept)).toEqual(new Set([crc32cRaw(0, new Uint8Array(4096), 0, 4096)]));
+    expect(thrownBy(() => addon.endCrcs()).code).toBe('CLOSED');
+    addon.unmap(other);
+    fds.forEach((fd) => closeSync(fd));
   });
 });
 

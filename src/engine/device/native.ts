@@ -82,8 +82,8 @@ export interface NativeAddon {
   crcRange(mapping: number, offsetBytes: number, lengthBytes: number, seed: number): number;
   /**
    * Begins the CRCs of many ranges, each from `seed`, into `crcs`, by `threads` threads (64 at most): all but this one
-   * start, `endCrcs` does what they have not and waits. Up to 2^20 ranges; the columns stay untouched in between, and
-   * none may be begun again. After a fault `crcs` means nothing.
+   * start; `endCrcs` does what they have not of those begun first, and waits. Up to 2^20 ranges, which stay untouched
+   * in between, and up to eight times before the first are ended. After a fault `crcs` means nothing.
    */
   beginCrcs(
     mapping: number,

@@ -22,6 +22,9 @@ export interface CrcRanges {
   readonly crc: Uint32Array;
 }
 
+/** How many lists of ranges may have been begun, and not ended, with `beginCrcs`. */
+export const CRC_RUNS_MAX = 8;
+
 /** Read side, all that read-only commands need. */
 export interface PmemReader {
   /** What to call the device in messages. */
@@ -33,8 +36,9 @@ export interface PmemReader {
   crc32c(offsetBytes: number, lengthBytes: number, seed: number): number;
   /**
    * Begins `crc32c` of each of `ranges[0, count)`, by so many threads, the caller's among them; absent where that gains
-   * nothing. The ranges stay untouched until the function that it returns has been called, which waits for the end;
-   * before that none may be begun again. When either throws, as `crc32c` does, nothing is known of any of them.
+   * nothing. The ranges stay untouched until the function that it returns has been called, which waits for the end. Up
+   * to CRC_RUNS_MAX may be under way, to be ended in the order in which they were begun. When either throws, as
+   * `crc32c` does, nothing is known of any of these ranges.
    */
   beginCrcs?(ranges: CrcRanges, count: number, seed: number, threads: number): () => void;
   close(): void;
