@@ -12,30 +12,56 @@ import { KEY_BYTES, KEY_FLAG_CLEAN, KSET_HEADER_BYTES, KSET_KEYS_MAX, type KsetV
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import type { LogFacts } from './log-check.js';
-import { RunFinder } from './runs.js';
+import { RunFinder, type BrokenSearch } from './runs.js';
 
 /** A single key may point to a segment that is being filled, which keeps its generation. */
 const KEYS_MIN = 2;
 /** More are told of when these are dealt with. */
 const BROKEN_MAX = 256;
 
+/** Gathers such ksets while the segment that the log ends in is searched for whole ones. */
+export class BrokenKsets implements BrokenSearch {
+  readonly places: Position[] = [];
+  isComplete = false;
+
+  constructor(
+    private readonly context: CheckContext,
+    private readonly chain: CheckedChain,
+    private readonly facts: LogFacts,
+  ) {}
+
+  look(kset: KsetView, readableBytes: number, offsetBytes: number): void {
+    if (this.places.length === BROKEN_MAX) return;
+    if (!isOfLog(this.context, this.chain, this.facts, kset, readableBytes)) return;
+    this.places.push({ segment: this.facts.end.segment, offsetBytes });
+  }
+}
+
 /** @returns places of such ksets in the segment that the log ends in, at most so many, in order */
 export function findBrokenKsets(context: CheckContext, chain: CheckedChain, facts: LogFacts): Position[] {
-  const { segment, offsetBytes } = facts.end;
-  const finder = new RunFinder(context, chain, facts);
-  const isOfLog = (kset: KsetView, readableBytes: number): boolean =>
+  const broken = new BrokenKsets(context, chain, facts);
+  const look = (kset: KsetView, readableBytes: number, offsetBytes: number): boolean => {
+    broken.look(kset, readableBytes, offsetBytes);
+    return false;
+  };
+  new RunFinder(context, chain, facts).nextKset(facts.end.segment, facts.end.offsetBytes + 8, look);
+  return broken.places;
+}
+
+function isOfLog(
+  context: CheckContext,
+  chain: CheckedChain,
+  facts: LogFacts,
+  kset: KsetView,
+  readableBytes: number,
+): boolean {
+  return (
     kset.magicOk &&
     kset.flags === 0 &&
     kset.keyCount <= KSET_KEYS_MAX &&
     keysInUnusedSegments(context, chain, facts, kset, readableBytes) >= KEYS_MIN &&
-    kset.verdict(readableBytes, readableBytes) !== 'ok';
-  const found: Position[] = [];
-  for (let from = offsetBytes + 8; found.length < BROKEN_MAX; from = found.at(-1)!.offsetBytes + 8) {
-    const at = finder.nextKset(segment, from, isOfLog);
-    if (at === undefined) break;
-    found.push({ segment, offsetBytes: at });
-  }
-  return found;
+    kset.verdict(readableBytes, readableBytes) !== 'ok'
+  );
 }
 
 /** How many keys in a row, from the first, are whole, of present generations, and for segments no other key is for. */

@@ -15,12 +15,12 @@ import {
   KsetView,
 } from '../engine/media/kset.js';
 import { LogWalker } from '../engine/media/log.js';
-import { findBrokenKsets } from './broken-ksets.js';
+import { BrokenKsets, findBrokenKsets } from './broken-ksets.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
 import type { LogFacts } from './log-check.js';
-import { RunFinder, zeroBytesAt, type LostRun } from './runs.js';
+import { RunFinder, zeroBytesAt, type BrokenSearch, type LostRun } from './runs.js';
 
 /**
  * Nobody writes that many zeroes into the log, even where an old kset is left behind the 24 at its end: they are what
@@ -39,7 +39,8 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   const zeroes = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE);
   const proper = zeroes >= KSET_HEADER_BYTES;
   const where = `kset ${placeText(end.segment, end.offsetBytes)}`;
-  const run = findLostRun(context, chain, facts);
+  const brokenKsets = new BrokenKsets(context, chain, facts);
+  const run = findLostRun(context, chain, facts, brokenKsets);
   if (run !== undefined) {
     // Only a LAST kset leads to the beginning of a segment, and a new cache begins with blank ones.
     const elsewhere = run.first.segment !== end.segment;
@@ -52,7 +53,7 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   } else if (!proper) {
     context.findings.add('LOG_END_TORN', where, reasonText(facts));
   } else {
-    const [broken] = findBrokenKsets(context, chain, facts);
+    const [broken] = brokenKsets.isComplete ? brokenKsets.places : findBrokenKsets(context, chain, facts);
     if (broken === undefined) return;
     const place = placeText(broken.segment, broken.offsetBytes);
     const detail = `${reasonText(facts)}, but a broken kset with keys of present generations follows at ${place}`;
@@ -60,13 +61,25 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   }
 }
 
-/** What follows the end of the log and belongs to it. */
-export function findLostRun(context: CheckContext, chain: CheckedChain, facts: LogFacts): LostRun | undefined {
+/**
+ * What follows the end of the log and belongs to it.
+ * @param broken takes what else is met on the way
+ */
+export function findLostRun(
+  context: CheckContext,
+  chain: CheckedChain,
+  facts: LogFacts,
+  broken?: BrokenSearch,
+): LostRun | undefined {
   const { end } = facts;
   const runs = new RunFinder(context, chain, facts);
   const zeroes = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE);
   const wiped = zeroes === ZEROES_OF_DAMAGE;
-  const search = { pastStale: true, ...(wiped ? { keysMin: 1, isDamaged: true } : {}) };
+  const search = {
+    pastStale: true,
+    ...(wiped ? { keysMin: 1, isDamaged: true } : {}),
+    ...(broken === undefined ? {} : { broken }),
+  };
   const run = runs.findAfter(end.segment, end.offsetBytes + 8, search) ?? runs.longestElsewhere();
   if (run === undefined || wiped) return run;
   // Where more is blank than a crash leaves blank, damage did it.

@@ -37,6 +37,15 @@ export interface RunSearch {
    * earlier lap, but that generations are damaged too.
    */
   readonly isDamaged?: boolean;
+  /** Told of what else is met. */
+  readonly broken?: BrokenSearch;
+}
+
+/** What begins like a kset and is no good one. */
+export interface BrokenSearch {
+  look(kset: KsetView, readableBytes: number, offsetBytes: number): void;
+  /** Set when it was told of all there are to the end of the segment, but for what lies in good ksets. */
+  isComplete: boolean;
 }
 
 /** The present log, which a run must not enter. */
@@ -84,8 +93,14 @@ export class RunFinder {
     let from = fromBytes;
     let broken: LostRun | undefined;
     const claims = new RunClaims(this.context.geometry);
+    const isWanted = (kset: KsetView, readableBytes: number, at: number): boolean => {
+      if (isGood(kset, readableBytes)) return true;
+      search.broken?.look(kset, readableBytes, at);
+      return false;
+    };
     for (let runs = 0; runs < RUNS_MAX; runs++) {
-      const offsetBytes = this.nextKset(segment, from);
+      const offsetBytes = this.nextKset(segment, from, isWanted);
+      if (offsetBytes === undefined && search.broken !== undefined) search.broken.isComplete = true;
       const run =
         offsetBytes === undefined ? undefined : this.follow({ segment, offsetBytes }, claims, search.isDamaged);
       if (run === undefined) break;
@@ -137,13 +152,13 @@ export class RunFinder {
 
   /**
    * @param isWanted whether what has a kset's magic there is looked for: good ksets are, if not given; it is told how
-   * many bytes from there on can be read
+   * many bytes from there on can be read, and where it is
    * @returns where the next good kset begins, from `fromBytes` on.
    */
   nextKset(
     segment: number,
     fromBytes: number,
-    isWanted: (kset: KsetView, readableBytes: number) => boolean = isGood,
+    isWanted: (kset: KsetView, readableBytes: number, offsetBytes: number) => boolean = isGood,
   ): number | undefined {
     const { source, geometry, examined } = this.context;
     const { segmentDataBytes } = geometry;
@@ -158,7 +173,7 @@ export class RunFinder {
         // What begins beyond this piece is seen whole in the next one.
         if (begin >= this.searchBytes) break;
         if (begin < 0 || (at + begin) % 8 !== 0) continue;
-        if (isWanted(this.view.attach(this.buffer, begin), length - begin)) return at + begin;
+        if (isWanted(this.view.attach(this.buffer, begin), length - begin, at + begin)) return at + begin;
       }
     }
     return undefined;

@@ -276,6 +276,8 @@ it('accounts for what it examined', () => {
     cleanKeys: 294,
     logBytes: 42376,
     payloadKeys: 1054,
+    // The segment that the log ends in, once.
+    searchedBytes: KERNEL_GEOMETRY.segmentDataBytes - 42376 - 8,
   });
   expect(examined.payloadBytes).toBeGreaterThan(1054 * 512);
   expect(examined.bytesRead).toBeGreaterThan(examined.payloadBytes + examined.logBytes);
