@@ -36,15 +36,14 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   const { end, endReason } = facts;
   const ordinary = endReason === 'bad-magic' || endReason === 'bad-crc' || endReason === 'bad-key-count';
   if (!ordinary) return;
-  const zeroes = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE);
-  const proper = zeroes >= KSET_HEADER_BYTES;
+  const proper = zeroBytesAt(context, chain, end, KSET_HEADER_BYTES) === KSET_HEADER_BYTES;
   const where = `kset ${placeText(end.segment, end.offsetBytes)}`;
   const brokenKsets = new BrokenKsets(context, chain, facts);
   const run = findLostRun(context, chain, facts, brokenKsets);
   if (run !== undefined) {
     // Only a LAST kset leads to the beginning of a segment, and a new cache begins with blank ones.
     const elsewhere = run.first.segment !== end.segment;
-    const broken = !proper || zeroes >= ZEROES_OF_DAMAGE || elsewhere;
+    const broken = !proper || elsewhere || isWiped(context, chain, facts);
     context.findings.add(
       broken ? 'LOG_CUT_SHORT' : 'LOG_MAYBE_CUT_SHORT',
       where,
@@ -73,22 +72,27 @@ export function findLostRun(
 ): LostRun | undefined {
   const { end } = facts;
   const runs = new RunFinder(context, chain, facts);
-  const zeroes = zeroBytesAt(context, chain, end, ZEROES_OF_DAMAGE);
-  const wiped = zeroes === ZEROES_OF_DAMAGE;
+  const wiped = isWiped(context, chain, facts);
   const search = {
     pastStale: true,
     ...(wiped ? { keysMin: 1, isDamaged: true } : {}),
     ...(broken === undefined ? {} : { broken }),
   };
   const run = runs.findAfter(end.segment, end.offsetBytes + 8, search) ?? runs.longestElsewhere();
-  if (run === undefined || wiped) return run;
-  // Where more is blank than a crash leaves blank, damage did it.
-  if (zeroes >= ZEROES_OF_DAMAGE_WITH_CRCS && beginsWithPayloadCrc(context, chain, run)) return run;
-  return liesInTornKset(context, chain, end, run) ? undefined : run;
+  return run === undefined || wiped || !liesInTornKset(context, chain, end, run) ? run : undefined;
 }
 
-/** Does the first key of a run match its payload? Then a cache with data_crc wrote it. */
-function beginsWithPayloadCrc(context: CheckContext, chain: CheckedChain, { first }: LostRun): boolean {
+/** Where more is blank than a crash leaves blank, damage did it. */
+function isWiped(context: CheckContext, chain: CheckedChain, facts: LogFacts): boolean {
+  const { segment, offsetBytes } = facts.end;
+  const zeroes = zeroBytesAt(context, chain, facts.end, ZEROES_OF_DAMAGE);
+  if (zeroes < ZEROES_OF_DAMAGE_WITH_CRCS || zeroes === ZEROES_OF_DAMAGE) return zeroes === ZEROES_OF_DAMAGE;
+  const next = new RunFinder(context, chain, facts).nextKset(segment, offsetBytes + 8);
+  return next !== undefined && beginsWithPayloadCrc(context, chain, { segment, offsetBytes: next });
+}
+
+/** Does the first key of a good kset match its payload? Then a cache with data_crc wrote it. */
+function beginsWithPayloadCrc(context: CheckContext, chain: CheckedChain, first: Position): boolean {
   const bytes = new Uint8Array(ksetBytes(1));
   context.source.read(chain.dataOffsetBytes[first.segment] + first.offsetBytes, bytes, 0, bytes.length);
   const kset = new KsetView().attach(bytes, 0);

@@ -226,19 +226,19 @@ export class RunFinder {
     }
     // A log that was led on goes on where it was led to.
     const ends = walker.offsetBytes > 0 && isLogEnd(context, chain, walker.position);
+    const endsHere = walker.segment === first.segment;
+    if (isDamaged && staleKsets > 0 && (ends || endsHere)) {
+      add(whole, lost);
+      if (staleKsets < whole.ksets - staleKsets) lost = whole;
+    }
     // What begins in another segment cannot be reached from here: nothing leads to the middle of one.
     if (ends) {
-      if (isDamaged) {
-        add(whole, lost);
-        if (staleKsets < whole.ksets - staleKsets)
-          return { verdict: 'lost', lost: { ...whole, end: walker.position }, endBytes: walker.offsetBytes };
-      }
       const reached = lost.ksets > 0 && lost.first.segment === first.segment;
       return reached
         ? { verdict: 'lost', lost: { ...lost, end: walker.position }, endBytes: walker.offsetBytes }
         : stale();
     }
-    if (walker.segment === first.segment) return { verdict: 'broken', lost, endBytes: walker.offsetBytes };
+    if (endsHere) return { verdict: 'broken', lost, endBytes: walker.offsetBytes };
     // Led on to where a kset began that is broken now: what was put to other use does not begin like one.
     const goesOn = walker.offsetBytes === 0 && lost.ksets > 0 && lost.first.segment === first.segment;
     return goesOn && this.hasMagicAtStart(walker.segment) ? { verdict: 'lost', lost, endBytes: 0 } : stale();
@@ -316,7 +316,8 @@ export function zeroBytesAt(
   position: Position,
   limitBytes: number,
 ): number {
-  const length = Math.max(0, Math.min(limitBytes, context.geometry.segmentDataBytes - position.offsetBytes));
+  const length = Math.min(limitBytes, context.geometry.segmentDataBytes - position.offsetBytes);
+  if (length <= 0) return 0;
   const bytes = new Uint8Array(length);
   context.source.read(chain.dataOffsetBytes[position.segment] + position.offsetBytes, bytes, 0, length);
   const end = bytes.findIndex((byte) => byte !== 0);

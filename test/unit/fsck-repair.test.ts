@@ -273,6 +273,8 @@ describe('damage that random runs found', () => {
     [71040164, 'breaks the log in two places: a segment that it goes on in is not free for what is moved'],
     [72035748, 'breaks the log before dirty_tail, and zeroes the kset there, before keys that look stale'],
     [81010399, 'lets the beginnings of two segments of the log change places: what dirty_tail points to stays behind'],
+    [85017678, 'wipes a kset, makes one behind it stale, and breaks the end of the log'],
+    [85027323, 'breaks a kset that then says it is longer than what is left of the device'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');
