@@ -7,6 +7,7 @@
  *
  * `PCACHE_KERNEL_REPAIRS` says how many, `PCACHE_KERNEL_REPAIRS_SEED` where to begin; a few without it.
  */
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFileSync, rmSync, writeFileSync, chmodSync } from 'node:fs';
 import { join } from 'node:path';
@@ -26,8 +27,9 @@ import { mergeRanges, totalBytes, type ByteRange } from '../../src/fsck/repair/r
 import { makeSubject, repairOverlay, UndoInMemory, type Subject } from '../support/damage/oracle.js';
 import { Overlay, PAGE_BYTES } from '../support/damage/overlay.js';
 import { damageByChance } from '../support/damage/random-damage.js';
+import { findClient } from '../support/clients.js';
 import { unpackImage } from '../support/images.js';
-import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, makeImageFolder, printed, runGuest } from '../support/kernel.js';
+import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, makeImageFolder, runGuest } from '../support/kernel.js';
 import { SparseImage } from '../support/sparse-image.js';
 
 const BASE = 'dirty-crc';
@@ -121,7 +123,7 @@ function patch(device: Overlay, before: Overlay | undefined): Buffer {
   );
 }
 
-/** Puts such a file on the device: one process for all, since the guest starts them slowly. */
+/** Puts such a file on the device, and clears the other one, where something may have been written back. */
 const APPLY = `
 use strict; use warnings;
 open(my $in, '<:raw', $ARGV[0]) or die "$ARGV[0]: $!";
@@ -131,26 +133,42 @@ while (read($in, my $number, 8)) {
   sysseek($out, unpack('Q<', $number) * ${PAGE_BYTES}, 0) or die "seek: $!";
   syswrite($out, $page) == ${PAGE_BYTES} or die "write: $!";
 }
+open(my $backing, '+<:raw', '/dev/vda') or die "vda: $!";
+for (1 .. ${BACKING_BYTES / READ_BYTES}) {
+  syswrite($backing, "\\0" x ${READ_BYTES}) == ${READ_BYTES} or die "write: $!";
+}
 `;
 
-/** Reads ranges of the attached device, given as lines of offset and length. */
+/** Saves ranges of the attached device, given as lines of offset and length. */
 const READ = `
-use strict; use warnings; use Digest::SHA;
+use strict; use warnings;
 open(my $device, '<:raw', '/dev/mapper/pc') or die "pc: $!";
 open(my $ranges, '<', $ARGV[0]) or die "$ARGV[0]: $!";
-my $hash = Digest::SHA->new(256);
+open(my $out, '>:raw', $ARGV[1]) or die "$ARGV[1]: $!";
 while (<$ranges>) {
   my ($at, $left) = split;
   sysseek($device, $at, 0) or die "seek: $!";
   while ($left > 0) {
     my $got = sysread($device, my $bytes, $left < ${READ_BYTES} ? $left : ${READ_BYTES});
     die "read: $!" unless $got;
-    $hash->add($bytes);
+    print $out $bytes or die "$ARGV[1]: $!";
     $left -= $got;
   }
 }
-print 'sha256: ', $hash->hexdigest, "\n";
+close($out) or die "$ARGV[1]: $!";
 `;
+
+/**
+ * What the programs of each image are made of. The guest has them in memory: it reads the other machine's files anew,
+ * page by page, each time it starts one, which takes an emulated machine longer than all the rest.
+ */
+function programFiles(): string[] {
+  const run = (program: string, ...args: string[]): string => execFileSync(program, args, { encoding: 'utf8' });
+  const programs = ['dmsetup', 'perl', 'sync'].map((name) => findClient(name) ?? name);
+  const libraries = programs.flatMap((path) => [...run('ldd', path).matchAll(/ => (\/\S+)/g)].map(([, file]) => file));
+  const modules = run('perl', '-Mstrict', '-Mwarnings', '-e', 'print join "\n", values %INC').split('\n');
+  return [...new Set([...programs, ...libraries, ...modules])];
+}
 
 async function attachMany(paths: { cache: string; backing: string }, images: readonly Repaired[]): Promise<string[]> {
   const files: Record<string, Uint8Array> = {
@@ -161,19 +179,24 @@ async function attachMany(paths: { cache: string; backing: string }, images: rea
     const lines = ranges.map(({ offsetBytes, lengthBytes }) => `${offsetBytes} ${lengthBytes}\n`);
     files[`ranges-${n}`] = Buffer.from(lines.join(''));
     files[`image-${n}`] = patch(device, images[n - 1]?.device);
-    // What was written back from the image before goes.
-    return `dd if=/dev/zero of=/dev/vda bs=1M count=${BACKING_BYTES / MIB} conv=fsync 2>/dev/null
-perl /tmp/x/apply.pl /tmp/x/image-${n}
+    return `perl /tmp/x/apply.pl /tmp/x/image-${n}
 sync
-attach true; perl /tmp/x/read.pl /tmp/x/ranges-${n}; detach`;
+attach true; perl /tmp/x/read.pl /tmp/x/ranges-${n} /tmp/x/read-${n}; detach`;
   });
   const guest = await runGuest({
     ...paths,
     files,
-    script: steps.join('\n'),
+    script: [
+      `mkdir /run/programs; cp -L ${programFiles().join(' ')} /run/programs`,
+      'export PATH="/run/programs:$PATH" LD_LIBRARY_PATH=/run/programs PERL5LIB=/run/programs',
+      ...steps,
+    ].join('\n'),
     seconds: BOOT_SECONDS + SECONDS_PER_IMAGE * images.length,
   });
-  return printed(guest, 'sha256').map((line) => line.replace(/ .*/, ''));
+  return images.map((_, n) => {
+    const bytes = guest.files.get(`read-${n}`);
+    return bytes === undefined ? 'not read' : createHash('sha256').update(bytes).digest('hex');
+  });
 }
 
 describeWithKernel('repaired caches', () => {
