@@ -12,6 +12,7 @@
         'src/hot.cc',
         'src/io.cc',
         'src/mapping.cc',
+        'src/places.cc',
       ],
       'dependencies': [
         "<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except",

@@ -178,6 +178,12 @@ export const MUTATIONS = [
     put: '^ word0) >>> START_SHIFT === 0',
   },
   {
+    name: 'a hint where to look in the index believed',
+    file: 'src/engine/index/extent-index.ts',
+    find: 'if (hint < 0 || hint > count) return false;',
+    put: 'return hint >= 0 && hint <= count;',
+  },
+  {
     name: 'the index keeps its old memory when it has grown',
     file: 'src/engine/index/extent-index.ts',
     find: '    this.words = this.slab.words;\n',

@@ -9,6 +9,7 @@
 #include "cpu.h"
 #include "crc32c.h"
 #include "guard.h"
+#include "places.h"
 #include "state.h"
 
 namespace pcache {
@@ -80,15 +81,20 @@ class Arguments {
     return type == napi_uint8_array;
   }
 
+  template <typename Item>
+  bool column(size_t index, napi_typedarray_type wanted, Item** data, size_t* length) const {
+    napi_typedarray_type type;
+    void* address;
+    if (napi_get_typedarray_info(env_, values_[index], &type, length, &address, nullptr, nullptr) != napi_ok) return false;
+    *data = static_cast<Item*>(address);
+    return type == wanted;
+  }
+
   // A typed array of at least `count` items.
   template <typename Item>
   bool items(size_t index, napi_typedarray_type wanted, size_t count, Item** data) const {
-    napi_typedarray_type type;
     size_t length;
-    void* address;
-    if (napi_get_typedarray_info(env_, values_[index], &type, &length, &address, nullptr, nullptr) != napi_ok) return false;
-    *data = static_cast<Item*>(address);
-    return type == wanted && length >= count;
+    return column(index, wanted, data, &length) && length >= count;
   }
 
   Mapping* mapping(size_t index) const {
@@ -251,6 +257,26 @@ napi_value end_crcs(napi_env env, napi_callback_info info) {
   if (queue.is_empty()) return fail(env, "CLOSED", "no CRCs have been begun");
   const std::unique_ptr<CrcRun> run = queue.end();
   if (!run->good) return fail_fault(env, run->mapping, run->fault);
+  return nullptr;
+}
+
+// (words, subtrees, subtree, sector, count, places)
+napi_value find_places(napi_env env, napi_callback_info info) {
+  const Arguments<6> args(env, info);
+  IndexMemory index;
+  const int32_t* subtrees;
+  const uint16_t* sectors;
+  int32_t* places;
+  uint32_t count;
+  if (!args.word(4, &count)) return fail_range(env);
+  if (!args.column(0, napi_int32_array, &index.words, &index.word_count) ||
+      !args.column(1, napi_int32_array, &index.subtrees, &index.subtree_count) ||
+      !args.items(2, napi_int32_array, count, &subtrees) || !args.items(3, napi_uint16_array, count, &sectors) ||
+      !args.items(5, napi_int32_array, count, &places)) {
+    return fail(env, "INVALID", "columns for so many searches are needed");
+  }
+  index.subtree_count /= 2;
+  find_places(index, subtrees, sectors, count, places);
   return nullptr;
 }
 
@@ -444,7 +470,7 @@ struct HotCall {
 constexpr HotCall kHotCalls[] = {
     {"read", read},         {"write", write},        {"zero", zero},          {"flush", flush},
     {"fence", fence_call},  {"persist", persist},    {"crcRange", crc_range}, {"crcBytes", crc_bytes},
-    {"limitCopies", limit_copies}, {"beginCrcs", begin_crcs}, {"endCrcs", end_crcs},
+    {"limitCopies", limit_copies}, {"findPlaces", find_places}, {"beginCrcs", begin_crcs}, {"endCrcs", end_crcs},
 };
 
 }  // namespace

@@ -47,8 +47,8 @@ export class RequestGroup {
   /** Engine's: where request i begins. */
   readonly subtree: Int32Array;
   readonly startSector: Uint16Array;
-  /** Engine's: scratch of the index. */
-  readonly scratch: Int32Array;
+  /** Engine's: where in the index request i begins, as far as that is known. */
+  readonly hint: Int32Array;
   /** Engine's: parts of request i that are still under way, and bytes of it that are finished. */
   readonly parts: Uint32Array;
   readonly doneBytes: Uint32Array;
@@ -70,7 +70,7 @@ export class RequestGroup {
     this.missBytes = new Uint32Array(capacity);
     this.subtree = new Int32Array(capacity);
     this.startSector = new Uint16Array(capacity);
-    this.scratch = new Int32Array(capacity);
+    this.hint = new Int32Array(capacity);
     this.parts = new Uint32Array(capacity);
     this.doneBytes = new Uint32Array(capacity);
     this.hasKeys = new Uint8Array(capacity);

@@ -9,6 +9,7 @@
 import type { Core } from './core.js';
 import { DirectWrites } from './direct-writes.js';
 import { assert, PcacheError } from './errors.js';
+import { NO_PLACE } from './index/extent-index.js';
 import { sectorInSubtree, subtreeOf } from './media/geometry.js';
 import { MissReads } from './miss-reads.js';
 import { ReadChecks } from './read-checks.js';
@@ -109,8 +110,9 @@ export class Requests {
       for (let i = 0; i < count; i++) this.partDone(group, i, refusal);
       return;
     }
-    // Side by side, before they are needed one by one.
-    if (count > 1) core.index.touchAll(group.subtree, group.startSector, count, group.scratch);
+    // Side by side, before they are needed one by one; one alone gains nothing.
+    if (count > 1) core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
+    else group.hint[0] = NO_PLACE;
     try {
       core.stage.begin(group.arena);
       for (let i = 0; i < count; i++) this.start(group, i);

@@ -5,6 +5,7 @@
  */
 import type { Core } from './core.js';
 import type { DirectWrites } from './direct-writes.js';
+import { NO_PLACE } from './index/extent-index.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SECTORS } from './media/geometry.js';
 import { RequestFlag, type RequestGroup } from './request-group.js';
 
@@ -21,6 +22,7 @@ export function stageWrite(core: Core, direct: DirectWrites | undefined, group: 
   let done = group.doneBytes[i] >>> SECTOR_SHIFT; // in sectors, as all that follows
   let subtree = group.subtree[i];
   let first = group.startSector[i] + done;
+  let hint = done === 0 ? group.hint[i] : NO_PLACE;
   while (done < length) {
     for (; first >= SUBTREE_SECTORS; first -= SUBTREE_SECTORS) subtree++;
     let sectors = Math.min(length - done, SUBTREE_SECTORS - first);
@@ -44,7 +46,8 @@ export function stageWrite(core: Core, direct: DirectWrites | undefined, group: 
     const keyIndex = log.append(slot, subtree, first, sectors, 0, segment, offsetSectors);
     const pmemAt = segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT);
     stage.write(pmemAt, arenaAt, sectors << SECTOR_SHIFT, slot, keyIndex);
-    index.insert(subtree, first, sectors, segment, offsetSectors, segments.generationLow[segment], 0);
+    index.insert(subtree, first, sectors, segment, offsetSectors, segments.generationLow[segment], 0, hint);
+    hint = NO_PLACE;
     group.hasKeys[i] = 1;
     if (closesKset) log.markDue(slot);
     done += sectors;

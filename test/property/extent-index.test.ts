@@ -1,7 +1,8 @@
 /** The extent index against the plainest model there is: one slot per sector. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ENTRY_CLEAN, ENTRY_EMPTY, ExtentIndex } from '../../src/engine/index/extent-index.js';
+import { placeFinder } from '../../src/engine/device/native.js';
+import { ENTRY_CLEAN, ENTRY_EMPTY, ExtentIndex, NO_PLACE } from '../../src/engine/index/extent-index.js';
 
 const SUBTREE_SECTORS = 8192;
 const SUBTREES = 3;
@@ -12,6 +13,8 @@ interface Insert {
   readonly start: number;
   readonly sectors: number;
   readonly segment: number;
+  /** Where the insertion is told to look first. */
+  readonly hint: number;
 }
 
 /** What the model knows of a sector: '' is a hole. */
@@ -39,6 +42,7 @@ const operation = (dense: boolean): fc.Arbitrary<Insert> =>
     start: fc.nat(dense ? 200 : SUBTREE_SECTORS - 1),
     sectors: fc.integer({ min: 1, max: dense ? 24 : 4000 }),
     segment: fc.constantFrom(0, 1, 2, 131_071, 131_072, 2 ** 20 - 1),
+    hint: fc.integer({ min: -2, max: 12 }), // right or wrong, it may not matter
   });
 
 function run(operations: Insert[]): void {
@@ -46,13 +50,13 @@ function run(operations: Insert[]): void {
   const index = new ExtentIndex(SUBTREES * SUBTREE_SECTORS * 512, generations);
   const model: Model = Array.from({ length: SUBTREES }, () => new Array<string>(SUBTREE_SECTORS).fill(''));
   let serial = 0;
-  for (const { kind, subtree, start, segment, ...rest } of operations) {
+  for (const { kind, subtree, start, segment, hint, ...rest } of operations) {
     const sectors = Math.min(rest.sectors, SUBTREE_SECTORS - start);
     const row = model[subtree];
     if (kind === 'insert') {
       const offset = serial++ % 20_000;
       const hitsPlaceholder = row.map((value, sector) => value === 'empty' && sector >= start + sectors);
-      index.insert(subtree, start, sectors, segment, offset, generations[segment], ENTRY_CLEAN);
+      index.insert(subtree, start, sectors, segment, offset, generations[segment], ENTRY_CLEAN, hint);
       // A placeholder that the extent reaches into loses everything from there on.
       if (row[start + sectors - 1] === 'empty' && row[start + sectors] === 'empty') {
         for (let s = start + sectors; hitsPlaceholder[s] && row[s] === 'empty' && !breaks.has(key(subtree, s)); s++)
@@ -123,6 +127,28 @@ describe('extent index', () => {
       if (covered) expect(index.offsetSectors).toBe(sector);
     }
   });
+
+  it.each([placeFinder(), undefined])(
+    'looks ahead for many sectors at once, and for none that there are not',
+    (finder) => {
+      const index = new ExtentIndex(SUBTREES * SUBTREE_SECTORS * 512, new Int32Array(1), finder);
+      for (let sector = 3; sector < 8000; sector += 1 + (sector % 7)) index.insert(1, sector, 1, 0, 0, 0, 0);
+      index.insert(2, 4000, 100, 0, 0, 0, 0);
+      const subtree = Int32Array.from({ length: 200 }, (_, i) => (i % 5) - 1); // some before and behind all there are
+      const sector = Uint16Array.from({ length: 200 }, (_, i) => (i * 41) % SUBTREE_SECTORS);
+      const hints = new Int32Array(200).fill(99);
+      index.lookAhead(subtree, sector, 200, hints);
+      for (let i = 0; i < 200; i++) {
+        if (finder === undefined || subtree[i] < 0 || subtree[i] >= SUBTREES) {
+          expect(hints[i]).toBe(finder ? 0 : NO_PLACE);
+          continue;
+        }
+        let place = 0;
+        for (index.seek(subtree[i], 0); index.valid && index.start <= sector[i]; index.advance()) place++;
+        expect(hints[i]).toBe(place);
+      }
+    },
+  );
 
   it('keeps a placeholder only up to the write that overtakes it', () => {
     const index = new ExtentIndex(SUBTREE_SECTORS * 512, new Int32Array(4));

@@ -37,6 +37,19 @@ export interface TransferBatch {
 }
 
 /**
+ * Finds how many entries of a subtree start at or before a sector, for `count` pairs of these, side by side, in the
+ * memory of an extent index; 0 of a subtree out of range. `places` may be wrong where that needs many steps.
+ */
+export type PlaceFinder = (
+  words: Int32Array,
+  subtrees: Int32Array,
+  subtree: Int32Array,
+  sector: Uint16Array,
+  count: number,
+  places: Int32Array,
+) => void;
+
+/**
  * The addon's calls. Handles are integers that are never live again once released. A wrong call throws an
  * Error with `code` CLOSED, OUT_OF_RANGE, READ_ONLY, INVALID, ERRNO (with `errno`), or, when the mapped
  * memory itself fails, FAULT or FAULT_MEMORY (with `offsetBytes`).
@@ -96,6 +109,8 @@ export interface NativeAddon {
   ): void;
   endCrcs(): void;
   crcBytes: Crc32c;
+  /** See `PlaceFinder`. */
+  findPlaces: PlaceFinder;
   /** For benchmarks: the reads and writes of a list and nothing else, a fence per `group`; nanoseconds. */
   limitCopies(mapping: number, list: number, count: number, arena: number, group: number): number;
 }
@@ -140,6 +155,11 @@ export function nativeAddonIfAvailable(): NativeAddon | undefined {
   if (!enabled) return undefined;
   loaded ??= load();
   return loaded instanceof PcacheError ? undefined : loaded;
+}
+
+/** What searches an index for many places at once, where there is such a thing. */
+export function placeFinder(): PlaceFinder | undefined {
+  return nativeAddonIfAvailable()?.findPlaces;
 }
 
 /** The fastest raw CRC-32C there is here: the native one, or else the tables. */

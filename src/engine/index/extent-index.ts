@@ -15,6 +15,7 @@
  *
  * Sectors are of 512 bytes. Nothing here allocates per call.
  */
+import type { PlaceFinder } from '../device/native.js';
 import { assert } from '../errors.js';
 import { SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.js';
 import { CHUNK_WORDS, classFor, ENTRY_WORDS, Slab } from './slab.js';
@@ -60,6 +61,9 @@ function packWord1(segment: number, offsetSectors: number): number {
   return ((segment & SEGMENT_LOW_MASK) << SEGMENT_LOW_SHIFT) | offsetSectors;
 }
 
+/** A place that nobody has looked for. */
+export const NO_PLACE = -1;
+
 export class ExtentIndex {
   /** Entries in all subtrees, placeholders and stale ones included. */
   entryCount = 0;
@@ -81,10 +85,12 @@ export class ExtentIndex {
   /**
    * @param backingBytes size of the backing device.
    * @param generations low 32 bits of every logical segment's generation; owned by the segment table.
+   * @param findPlaces for `lookAhead`; without one it only loads what the searches will probably touch.
    */
   constructor(
     backingBytes: number,
     private readonly generations: Int32Array,
+    private readonly findPlaces: PlaceFinder = touch,
   ) {
     this.subtreeCount = Math.ceil(backingBytes / SUBTREE_BYTES);
     this.subtrees = new Int32Array(this.subtreeCount * 2);
@@ -106,28 +112,22 @@ export class ExtentIndex {
   }
 
   /**
-   * Loads the lines that searches for `count` pairs of a subtree and a sector in it will probably touch first, so
-   * that their cache misses overlap. Subtrees may be out of range.
-   *
-   * The loads are in a loop of their own: a processor looks only some hundred instructions ahead.
-   * @param scratch as long as the pairs; what it holds afterwards only keeps the loads alive.
+   * Looks for many sectors of many subtrees at once, so that the cache misses of the searches overlap. What it finds
+   * are the hints that `seek` and `insert` take; they may have gone stale by then. Subtrees may be out of range.
    */
-  touchAll(subtree: Int32Array, sector: Uint16Array, count: number, scratch: Int32Array): void {
-    const { words, subtrees, subtreeCount } = this;
-    for (let i = 0; i < count; i++) {
-      const s = subtree[i] >= 0 && subtree[i] < subtreeCount ? subtree[i] * 2 : 0;
-      const guess = (sector[i] * (subtrees[s + 1] & COUNT_MASK)) >>> GUESS_SHIFT;
-      scratch[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
-    }
-    for (let i = 0; i < count; i++) scratch[i] = words[scratch[i]];
+  lookAhead(subtree: Int32Array, sector: Uint16Array, count: number, hints: Int32Array): void {
+    this.findPlaces(this.words, this.subtrees, subtree, sector, count, hints);
   }
 
   // ---- cursor -----------------------------------------------------------------------------------------
 
-  /** Puts the cursor on the first entry of `subtree` that ends after `sector` (0…8191), if there is one. */
-  seek(subtree: number, sector: number): void {
+  /**
+   * Puts the cursor on the first entry of `subtree` that ends after `sector` (0…8191), if there is one.
+   * @param hint what `lookAhead` found for the two
+   */
+  seek(subtree: number, sector: number, hint = NO_PLACE): void {
     this.select(subtree);
-    const i = this.countStartingAtOrBefore(sector);
+    const i = this.isPlaceOf(sector, hint) ? hint : this.countStartingAtOrBefore(sector);
     this.at = i > 0 && endOf(this.words[this.base + (i - 1) * ENTRY_WORDS]) > sector ? i - 1 : i;
   }
 
@@ -135,6 +135,14 @@ export class ExtentIndex {
     this.subtree = subtree;
     this.count = this.countOf(subtree);
     this.base = this.subtrees[subtree * 2] * CHUNK_WORDS;
+  }
+
+  /** Whether so many entries of the selected subtree start at or before `sector`. */
+  private isPlaceOf(sector: number, hint: number): boolean {
+    const { words, base, count } = this;
+    if (hint < 0 || hint > count) return false;
+    if (hint > 0 && words[base + (hint - 1) * ENTRY_WORDS] >>> START_SHIFT > sector) return false;
+    return hint === count || words[base + hint * ENTRY_WORDS] >>> START_SHIFT > sector;
   }
 
   /**
@@ -256,6 +264,7 @@ export class ExtentIndex {
    * placeholder keeps at most the part before the extent (its read fills from its start).
    * @param start first sector in the subtree; `sectors` ≥ 1 must not cross the subtree's end.
    * @param generation low 32 bits of the generation the payload was written under.
+   * @param hint what `lookAhead` found for `subtree` and `start`
    */
   insert(
     subtree: number,
@@ -265,9 +274,10 @@ export class ExtentIndex {
     offsetSectors: number,
     generation: number,
     flags: number,
+    hint = NO_PLACE,
   ): void {
     const end = start + sectors;
-    this.seek(subtree, start);
+    this.seek(subtree, start, hint);
     const first = this.at;
     const word0 = packWord0(start, sectors, segment, flags);
     const word1 = packWord1(segment, offsetSectors);
@@ -424,4 +434,17 @@ export class ExtentIndex {
     }
     assert(total === this.entryCount, 'entryCount is off');
   }
+}
+
+/**
+ * Finds no places, but loads the lines that searches for them will probably touch first. The loads are in a loop of
+ * their own: a processor looks only some hundred instructions ahead.
+ */
+function touch(...[words, subtrees, subtree, sector, count, places]: Parameters<PlaceFinder>): void {
+  for (let i = 0; i < count; i++) {
+    const s = subtree[i] >= 0 && subtree[i] * 2 < subtrees.length ? subtree[i] * 2 : 0;
+    const guess = (sector[i] * (subtrees[s + 1] & COUNT_MASK)) >>> GUESS_SHIFT;
+    places[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
+  }
+  for (let i = 0; i < count; i++) places[i] = words[places[i]] | NO_PLACE;
 }
