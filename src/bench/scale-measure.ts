@@ -30,7 +30,7 @@ export const SCALE_DEPTH = 32;
 const GC_PERCENT_NEVER = 90;
 const GC_PERCENT_WHOLE = 60;
 /** Attach, fsck and dump-keys are measured again while they have taken less than this together, and at most so often. */
-const REPEAT_WITHIN_NS = 2e9;
+const REPEAT_WITHIN_NS = 1e9;
 const REPEATS_MAX = 5;
 /** Loads of one measurement of memory, and how often it is made. */
 const LOADS = 2 ** 19;

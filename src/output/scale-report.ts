@@ -79,16 +79,14 @@ function axisReport({ axis, steps, skipped, verdicts }: AxisResult): ReportSecti
   const head = ['', 'read ns', 'limit', 'ratio', 'write ns', 'limit', 'ratio', 'index B/key', 'load ns'];
   if (steps.length > 0) {
     sections.push({ title: title(axis, steps[0]), head, rows: steps.map((step) => requestRow(axis, step)) });
-    if (axis === 'keys') {
-      sections.push({
-        title: 'What goes through all keys, and ns a key',
-        head: ['', 'attach', 'each', 'fsck', 'each', 'dump-keys', 'each'],
-        rows: steps.map((step) => ({
-          name: sizeText(axis, step),
-          values: [...linearCells(step.attach), ...linearCells(step.fsck), ...linearCells(step.dumpKeys)],
-        })),
-      });
-    }
+    sections.push({
+      title: 'What goes through all keys, and ns a key',
+      head: ['', 'attach', 'each', 'fsck', 'each', 'dump-keys', 'each'],
+      rows: steps.map((step) => ({
+        name: sizeText(axis, step),
+        values: [...linearCells(step.attach), ...linearCells(step.fsck), ...linearCells(step.dumpKeys)],
+      })),
+    });
   }
   const left = skipped.map((step) => ({
     name: sizeText(axis, step),

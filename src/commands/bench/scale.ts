@@ -1,7 +1,7 @@
 /** `pcache bench scale`: what a request and a key cost as things grow. */
 import { Flags } from '@oclif/core';
 import { benchScale, type ScaleResult } from '../../bench/scale.js';
-import { SCALE_AXES, scaleAxes } from '../../bench/scale-steps.js';
+import { FULL_EFFORT, SCALE_AXES, scaleAxes } from '../../bench/scale-steps.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { DiscardedRows } from '../../output/discarded-rows.js';
 import { sizeFlag, sizesFlag } from '../../output/flags.js';
@@ -12,16 +12,15 @@ import { breathe } from '../../output/terminal.js';
 export default class BenchScale extends PcacheCommand {
   static override summary = 'Measure what a request and a key cost as cache, backing device or keys grow.';
   static override description = `Makes ephemeral caches one after the other, along one axis at a time, and measures in each random reads of
-cached blocks and random writes, 4 KiB at depth 32, beside the limit that bench has; and along the axis of keys
-how long attach, fsck and dump-keys take. A cache is as large as it says, but takes memory only for its log and
-for the payload that requests go to, which are up to ${2 ** 20} of its keys. A step that takes more than --memory
-is left out.
+cached blocks and random writes, 4 KiB at depth 32, beside the limit that bench has; and how long attach, fsck
+and dump-keys take. A cache is as large as it says, but takes memory only for its log, its index, and the payload
+that requests touch: reads go to ${FULL_EFFORT.readTargetsMax} of its keys at most. A step that takes more than --memory is left out.
 "load" is what a load from anywhere in as much memory as the index has takes: more keys cost more because what
-they need has left the processor's caches.`;
+they need has left the processor's caches. docs/performance.md tells how to read it.`;
 
   static override examples = [
     {
-      description: 'All of it; takes some minutes, and 16 GiB of memory.',
+      description: 'All of it; takes some minutes and up to 10 GiB of memory.',
       command: '<%= config.bin %> <%= command.id %>',
     },
     {
