@@ -160,6 +160,7 @@ what the kernel would refuse is refused (status 4), and the dmsetup commands are
           begins: (phase) => {
             progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });
           },
+          writebackFails: (reason) => this.note(`write-back fails, and is tried again: ${reason}`),
           onInterrupt: (stop) => {
             release = this.onInterrupt(stop);
           },

@@ -54,6 +54,8 @@ export interface AttachObserver {
   /** Clients can connect. */
   serving(uri: string, sizeBytes: number, metricsPort: number | undefined): void;
   begins(phase: 'stop' | 'drain'): void;
+  /** Write-back fails, and is tried again; said once for each reason. */
+  writebackFails(reason: string): void;
   /** Asked for; `stop` ends it in order. */
   onInterrupt(stop: () => void): void;
 }
@@ -69,6 +71,8 @@ export interface AttachResult {
   readonly connections: number;
   /** What the cache holds that is not on the backing device; null when it was served read-only. */
   readonly dirty: CloseReport | null;
+  /** Why write-back was failing at the end, if it was. */
+  readonly writebackError: string | null;
   /** How `exec`'s command ended; null without one. */
   readonly command: CommandEnd | null;
 }
@@ -173,6 +177,8 @@ class Session {
   /** What is to be removed at the end. */
   private readonly leftovers: string[] = [];
   private isDriverClosed = false;
+  /** Why write-back fails, as the observer has been told. */
+  private toldReason: string | undefined;
 
   constructor(
     private readonly options: AttachOptions,
@@ -213,6 +219,7 @@ class Session {
       failedRequests: stats.failedRequests,
       connections: stats.accepted,
       dirty,
+      writebackError: served.driver?.cache.writebackError?.message ?? null,
       command,
     };
   }
@@ -282,6 +289,7 @@ class Session {
     const failed = new Promise<void>((resolve) => {
       timer = setInterval(() => {
         if (this.served.driver?.cache.failure) resolve();
+        this.tellOfWriteback();
       }, FAILURE_CHECK_MS);
     });
     try {
@@ -295,6 +303,12 @@ class Session {
     } finally {
       clearInterval(timer);
     }
+  }
+
+  private tellOfWriteback(): void {
+    const reason = this.served.driver?.cache.writebackError?.message;
+    if (reason !== undefined && reason !== this.toldReason) this.observer.writebackFails(reason);
+    this.toldReason = reason;
   }
 
   private async closeCache(): Promise<CloseReport | null> {

@@ -18,5 +18,6 @@ export function attachText(result: AttachResult): string {
       dirty.dirtyKeys === 0 ? 'nothing' : `${formatBytes(dirty.dirtyBytes)} in ${keys}: they stay in the cache`,
     ]);
   }
+  if (result.writebackError !== null) fields.push(['write-back', `fails: ${result.writebackError}`]);
   return renderFields(fields);
 }

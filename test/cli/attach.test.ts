@@ -1,12 +1,12 @@
 /** `pcache attach`, `status` and `tune` as a user meets them: options, refusals, ends, the control socket. */
-import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { AttachResult } from '../../src/nbd/attach.js';
 import type { StatusJson } from '../../src/output/status-report.js';
-import { attach, BACKING_BYTES, makeDevices, type Attached } from '../nbd/attached.js';
+import { attach, BACKING_BYTES, makeDevices, sparseFile, type Attached } from '../nbd/attached.js';
 import { NbdClient } from '../nbd/client.js';
 import { runCli } from '../support/cli.js';
 import { makeImageFolder } from '../support/kernel.js';
@@ -134,6 +134,45 @@ describe('attach', () => {
     expect((await again.read(8192, 4096)).equals(Buffer.alloc(4096, 0x77))).toBe(true);
     again.close();
   });
+
+  const isRoot = process.getuid?.() === 0;
+  const why = isRoot ? '' : ' (skipped: only root can mount a small filesystem)';
+  it.skipIf(!isRoot)(
+    `tells of a backing device that is full, goes on, and says so at its end${why}`,
+    async (context) => {
+      const small = join(folder, 'small');
+      mkdirSync(small);
+      try {
+        execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', small], { stdio: 'ignore' });
+      } catch {
+        context.skip('a tmpfs cannot be mounted here');
+      }
+      try {
+        const full = sparseFile(join(small, 'backing'), BACKING_BYTES);
+        attached = await attach(folder, [cache, full]);
+        const client = await NbdClient.connect(attached.socket);
+        const data = Buffer.alloc(4 * 1024 * 1024, 0x5a);
+        await client.write(0, data);
+        await client.flush();
+        const status = async () => (await pcache('status', '--socket', attached!.socket, '--json')).stdout;
+        await vi.waitFor(async () => expect(await status()).toContain('no space left'), {
+          timeout: 20_000,
+          interval: 200,
+        });
+        expect((await client.read(0, data.length)).equals(data)).toBe(true);
+        client.close();
+        const { stdout, stderr } = await attached.stop();
+        const problem = `${full}: no space left on its filesystem while writing`;
+        expect(stderr).toContain(`write-back fails, and is tried again: ${problem}`);
+        const result = JSON.parse(stdout) as AttachResult;
+        expect(result.writebackError).toContain(problem);
+        expect(result.dirty!.dirtyBytes).toBeGreaterThan(0);
+      } finally {
+        execFileSync('umount', [small]);
+        ({ cache, backing } = await makeDevices(folder));
+      }
+    },
+  );
 
   it('with --drain leaves nothing dirty, whatever was written just before', async () => {
     const { socket } = await serve('--drain');
