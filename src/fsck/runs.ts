@@ -33,8 +33,8 @@ export interface RunSearch {
   /** Whether to look behind what an earlier lap left, too: blocks may have changed places. */
   readonly pastStale?: boolean;
   /**
-   * It is certain that damage ended the log: of what ends as a log ends a few stale keys do not say that it is of an
-   * earlier lap, but that generations are damaged too.
+   * It is certain that damage ended the log: a few stale keys do not say that what follows is of an earlier lap, but
+   * that generations are damaged too. Few are less than half of the ksets, or half of them but less than half of the keys.
    */
   readonly isDamaged?: boolean;
   /** Told of what else is met. */
@@ -190,6 +190,7 @@ export class RunFinder {
     let lost: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
     const whole: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
     let staleKsets = 0;
+    let staleKeys = 0;
     let endBytes = first.offsetBytes;
     const stale = (): Run => ({ verdict: 'stale', lost: NOTHING_LOST, endBytes });
     while (walker.next()) {
@@ -207,7 +208,9 @@ export class RunFinder {
         if (verdict === 'current') continue;
         this.sawStale = true;
         staleKsets++;
+        staleKeys += this.staleKeysIn(kset);
         add(whole, lost);
+        whole.keys += kset.keyCount;
         const behind = { segment: walker.segment, offsetBytes: walker.offsetBytes + kset.lengthBytes };
         lost = { first: behind, ksets: 0, keys: 0, dirtyBytes: 0 };
         continue;
@@ -229,7 +232,8 @@ export class RunFinder {
     const endsHere = walker.segment === first.segment;
     if (isDamaged && staleKsets > 0 && (ends || endsHere)) {
       add(whole, lost);
-      if (staleKsets < whole.ksets - staleKsets) lost = whole;
+      const balance = 2 * staleKsets - whole.ksets || 2 * staleKeys - whole.keys;
+      if (balance < 0) lost = whole;
     }
     // What begins in another segment cannot be reached from here: nothing leads to the middle of one.
     if (ends) {
@@ -242,6 +246,16 @@ export class RunFinder {
     // Led on to where a kset began that is broken now: what was put to other use does not begin like one.
     const goesOn = walker.offsetBytes === 0 && lost.ksets > 0 && lost.first.segment === first.segment;
     return goesOn && this.hasMagicAtStart(walker.segment) ? { verdict: 'lost', lost, endBytes: 0 } : stale();
+  }
+
+  private staleKeysIn(kset: KsetView): number {
+    const { context, chain } = this;
+    let keys = 0;
+    for (let index = 0; index < kset.keyCount; index++) {
+      const isGood = kset.keyProblem(index, context.geometry, chain.length, Infinity) === '';
+      if (!isGood || kset.keyGeneration(index) < chain.generation[kset.keySegment(index)]) keys++;
+    }
+    return keys;
   }
 
   /** `stale`: of an earlier lap. `foreign`: it claims what others claim, so it is of an earlier cache. */

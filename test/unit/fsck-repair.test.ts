@@ -275,6 +275,7 @@ describe('damage that random runs found', () => {
     [81010399, 'lets the beginnings of two segments of the log change places: what dirty_tail points to stays behind'],
     [85017678, 'wipes a kset, makes one behind it stale, and breaks the end of the log'],
     [85027323, 'breaks a kset that then says it is longer than what is left of the device'],
+    [86003428, 'wipes a kset, and lets generations change places: of the two behind it one has stale keys'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');
