@@ -1,5 +1,5 @@
 /** Checks single keys of the log (format §1 "Key"), without their payload. Good keys cost no allocation. */
-import { KEY_FLAG_CLEAN, KEY_FLAG_EMPTY, type KsetView } from '../engine/media/kset.js';
+import { KEY_FLAG_CLEAN, KEY_FLAG_EMPTY, type KeyFields, type KsetView } from '../engine/media/kset.js';
 import { SECTOR_BYTES, SUBTREE_BYTES } from '../engine/media/geometry.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
@@ -50,6 +50,7 @@ function where(place: () => string, index: number): string {
 }
 
 /**
+ * @param key number `index` of `kset`
  * @param segmentCount segments the cache should have; the chain may be known for fewer
  * @param place names the kset; called only when there is something to report
  */
@@ -57,26 +58,28 @@ export function checkKey(
   context: CheckContext,
   chain: CheckedChain,
   segmentCount: number,
+  key: KeyFields,
   kset: KsetView,
   index: number,
   place: () => string,
 ): KeyState {
   const { findings } = context;
-  if (kset.keyProblem(index, context.geometry, segmentCount, context.backingBytes) !== '') {
+  if (key.problem(context.geometry, segmentCount, context.backingBytes) !== '') {
     reportBadKey(context, segmentCount, kset, index, where(place, index));
     return 'bad';
   }
-  const unknown = kset.keyFlags(index) & ~KEY_FLAGS_KNOWN;
+  const unknown = key.flags & ~KEY_FLAGS_KNOWN;
   if (unknown !== 0) findings.add('KEY_UNKNOWN_FLAGS', where(place, index), `flags 0x${(unknown >>> 0).toString(16)}`);
-  if (kset.keyReserved(index) !== 0) {
-    findings.add('KEY_RESERVED_NOT_ZERO', where(place, index), `it is 0x${kset.keyReserved(index).toString(16)}`);
+  if (key.reserved !== 0) {
+    findings.add('KEY_RESERVED_NOT_ZERO', where(place, index), `it is 0x${(key.reserved >>> 0).toString(16)}`);
   }
-  const segment = kset.keySegment(index);
+  const { segment } = key;
   if (segment >= chain.length) return 'bad';
-  const generation = kset.keyGeneration(index);
-  if (generation > chain.generation[segment]) {
-    const detail = `generation ${generation}, segment ${segment} is at ${chain.generation[segment]}`;
+  const { generation } = key;
+  const isAt = chain.generation[segment];
+  if (generation > isAt) {
+    const detail = `generation ${generation}, segment ${segment} is at ${isAt}`;
     findings.add('KEY_FROM_FUTURE', where(place, index), detail);
   }
-  return generation < chain.generation[segment] ? 'stale' : 'current';
+  return generation < isAt ? 'stale' : 'current';
 }

@@ -3,7 +3,7 @@
  * stops where a LAST kset leads back into what it has walked already.
  */
 import type { Position } from '../engine/media/codecs.js';
-import { KSET_FLAG_LAST, type KsetView } from '../engine/media/kset.js';
+import { KeyFields, KSET_FLAG_LAST, type KsetView } from '../engine/media/kset.js';
 import { LogWalker, type LogEndReason } from '../engine/media/log.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
@@ -55,6 +55,8 @@ class LogCheck {
   private readonly payloadCheck: PayloadCheck | undefined;
   private readonly overlaps: PayloadRange[] = [];
   private readonly lastClaim = new LastClaim();
+  /** The key that is looked at. */
+  private readonly key = new KeyFields();
   /** How many current keys point into each segment. */
   private readonly references: Uint32Array;
   private ksetCount = 0;
@@ -145,21 +147,21 @@ class LogCheck {
   }
 
   private checkKey(kset: KsetView, index: number): void {
-    const { context, chain, options } = this;
+    const { context, chain, options, key } = this;
     const { examined } = context;
+    kset.readKey(index, key);
     examined.keys++;
-    if (kset.keyIsClean(index)) examined.cleanKeys++;
-    const state = checkKey(context, chain, options.segmentCount, kset, index, this.place);
+    if (key.isClean) examined.cleanKeys++;
+    const state = checkKey(context, chain, options.segmentCount, key, kset, index, this.place);
     if (state === 'bad') return;
     if (state === 'stale') {
       examined.staleKeys++;
-      if (this.isDirtyHere && !kset.keyIsClean(index)) this.reportStale(kset, index);
+      if (this.isDirtyHere && !key.isClean) this.reportStale(kset, index);
     }
-    this.payloadCheck?.add(kset, index, state === 'stale', this.walker.segment, this.walker.offsetBytes);
+    this.payloadCheck?.add(key, index, state === 'stale', this.walker.segment, this.walker.offsetBytes);
     if (state === 'stale') return;
-    const segment = kset.keySegment(index);
-    this.references[segment]++;
-    if (this.payload.covers(segment)) this.claim(this.payload, kset, index);
+    this.references[key.segment]++;
+    if (this.payload.covers(key.segment)) this.claim(this.payload, key);
   }
 
   /** Nothing is collected before it is written back, so no key from dirty_tail on can rightly be stale. */
@@ -173,13 +175,11 @@ class LogCheck {
     );
   }
 
-  private claim(map: PayloadMap, kset: KsetView, index: number): void {
-    const segment = kset.keySegment(index);
-    const offsetBytes = kset.keySegmentOffsetBytes(index);
-    const lengthBytes = kset.keyLengthBytes(index);
-    if (this.lastClaim.isRepeatedBy(kset, index)) return;
-    if (map.claim(segment, offsetBytes, lengthBytes) && this.overlaps.length < MAX_OVERLAPS) {
-      this.overlaps.push({ segment, offsetBytes, lengthBytes });
+  private claim(map: PayloadMap, key: KeyFields): void {
+    if (this.lastClaim.isRepeatedBy(key)) return;
+    const { segment, segmentOffset, length } = key;
+    if (map.claim(segment, segmentOffset, length) && this.overlaps.length < MAX_OVERLAPS) {
+      this.overlaps.push({ segment, offsetBytes: segmentOffset, lengthBytes: length });
     }
   }
 
@@ -218,10 +218,10 @@ class LogCheck {
       for (let left = this.ksetCount; left > 0 && walker.next(); left--) {
         const { kset } = walker;
         for (let index = 0; index < kset.keyCount; index++) {
-          const segment = kset.keySegment(index);
-          if (!map.covers(segment) || segment >= chain.length) continue;
-          if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;
-          if (kset.keyGeneration(index) >= chain.generation[segment]) this.claim(map, kset, index);
+          const key = kset.readKey(index, this.key);
+          if (!map.covers(key.segment >>> 0)) continue;
+          if (key.problem(context.geometry, chain.length, context.backingBytes) !== '') continue;
+          if (key.generation >= chain.generation[key.segment]) this.claim(map, key);
         }
       }
       options.onProgress();

@@ -6,7 +6,7 @@
 import { PcacheError } from '../engine/errors.js';
 import { CRC_RUNS_MAX, type CrcRanges } from '../engine/device/pmem.js';
 import { CRC_SEED } from '../engine/media/crc32c.js';
-import type { KsetView } from '../engine/media/kset.js';
+import type { KeyFields } from '../engine/media/kset.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
@@ -56,22 +56,21 @@ export class PayloadCheck {
 
   /**
    * Takes a key that is not bad.
+   * @param index which one of its kset
    * @param ksetSegment of the place of its kset, as `ksetOffset`
    */
-  add(kset: KsetView, index: number, isStale: boolean, ksetSegment: number, ksetOffset: number): void {
+  add(key: KeyFields, index: number, isStale: boolean, ksetSegment: number, ksetOffset: number): void {
     const { batch } = this;
     const at = batch.count++;
-    const segment = kset.keySegment(index);
-    const segmentOffset = kset.keySegmentOffsetBytes(index);
-    const length = kset.keyLengthBytes(index);
+    const { length, segment, segmentOffset } = key;
     batch.ranges.offsetBytes[at] = this.chain.dataOffsetBytes[segment] + segmentOffset;
     batch.ranges.lengthBytes[at] = length;
-    batch.expected[at] = kset.keyDataCrc(index);
+    batch.expected[at] = key.dataCrc;
     batch.isStale[at] = isStale ? 1 : 0;
     batch.ksetSegment[at] = ksetSegment;
     batch.ksetOffset[at] = ksetOffset;
     batch.index[at] = index;
-    batch.logicalOffset[at] = kset.keyOffsetBytes(index);
+    batch.logicalOffset[at] = key.offsetBytes;
     batch.segment[at] = segment;
     batch.segmentOffset[at] = segmentOffset;
     batch.bytes += length;

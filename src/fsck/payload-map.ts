@@ -3,7 +3,7 @@
  * append-only within a generation, so no two current keys can rightly claim the same one. Bounded: covers a
  * window of so many segments at a time, of which only those in use take memory (4 KiB each).
  */
-import type { KsetView } from '../engine/media/kset.js';
+import type { KeyFields } from '../engine/media/kset.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, type Geometry } from '../engine/media/geometry.js';
 
 /** Segments that one map covers: 64 MiB of bits at most, for 256 GiB of cache. */
@@ -70,23 +70,22 @@ export class LastClaim {
   private segment = -1;
   private segmentOffset = 0;
   private length = 0;
-  private offset = 0;
+  private offsetLow = 0;
+  private offsetHigh = 0;
 
   /** Whether this key is the last one again; it is the last one from now on. */
-  isRepeatedBy(kset: KsetView, index: number): boolean {
-    const segment = kset.keySegment(index);
-    const segmentOffset = kset.keySegmentOffsetBytes(index);
-    const length = kset.keyLengthBytes(index);
-    const offset = kset.keyOffsetBytes(index);
+  isRepeatedBy(key: KeyFields): boolean {
     const again =
-      segment === this.segment &&
-      segmentOffset === this.segmentOffset &&
-      length === this.length &&
-      offset === this.offset;
-    this.segment = segment;
-    this.segmentOffset = segmentOffset;
-    this.length = length;
-    this.offset = offset;
+      key.segment === this.segment &&
+      key.segmentOffset === this.segmentOffset &&
+      key.length === this.length &&
+      key.offsetLow === this.offsetLow &&
+      key.offsetHigh === this.offsetHigh;
+    this.segment = key.segment;
+    this.segmentOffset = key.segmentOffset;
+    this.length = key.length;
+    this.offsetLow = key.offsetLow;
+    this.offsetHigh = key.offsetHigh;
     return again;
   }
 }

@@ -10,7 +10,14 @@
  */
 import type { Position } from '../engine/media/codecs.js';
 import type { Geometry } from '../engine/media/geometry.js';
-import { KSET_BYTES_MAX, KSET_HEADER_BYTES, KSET_MAGIC_HIGH, KSET_MAGIC_LOW, KsetView } from '../engine/media/kset.js';
+import {
+  KeyFields,
+  KSET_BYTES_MAX,
+  KSET_HEADER_BYTES,
+  KSET_MAGIC_HIGH,
+  KSET_MAGIC_LOW,
+  KsetView,
+} from '../engine/media/kset.js';
 import { LogWalker } from '../engine/media/log.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
@@ -293,6 +300,7 @@ const NOTHING_LOST: LostRun = { first: { segment: 0, offsetBytes: 0 }, ksets: 0,
 class RunClaims {
   private readonly map: PayloadMap;
   private readonly last = new LastClaim();
+  private readonly key = new KeyFields();
 
   constructor(geometry: Geometry) {
     this.map = new PayloadMap(geometry, 0);
@@ -301,7 +309,7 @@ class RunClaims {
   isTaken(kset: KsetView, index: number): boolean {
     const segment = kset.keySegment(index);
     if (!this.map.covers(segment)) return false;
-    const again = this.last.isRepeatedBy(kset, index);
+    const again = this.last.isRepeatedBy(kset.readKey(index, this.key));
     const taken = this.map.claim(segment, kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index));
     return taken && !(again && index > 0);
   }

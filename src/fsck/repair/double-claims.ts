@@ -2,7 +2,7 @@
  * Keys whose payload is claimed twice: by another key, or by the log. Bounded as the check is: only so many
  * doubly claimed ranges are looked into at a time.
  */
-import type { KsetView } from '../../engine/media/kset.js';
+import { KeyFields, type KsetView } from '../../engine/media/kset.js';
 import type { FindingCode } from '../catalogue.js';
 import { MAX_OVERLAPS, overlap, type PayloadRange } from '../overlaps.js';
 import { LastClaim, PayloadMap } from '../payload-map.js';
@@ -17,11 +17,12 @@ export class DoubleClaims {
     if (log === undefined || !hasFinding(view, 'PAYLOAD_OVERLAP')) return;
     const map = new PayloadMap(context.geometry, 0);
     const last = new LastClaim();
+    const key = new KeyFields();
     walkLog(view, log.start, (kset) => {
       for (let index = 0; index < kset.keyCount; index++) {
         const segment = kset.keySegment(index);
         if (judgeKey(view, kset, index) !== 'current' || !map.covers(segment)) continue;
-        if (last.isRepeatedBy(kset, index)) continue;
+        if (last.isRepeatedBy(kset.readKey(index, key))) continue;
         const range = rangeOf(kset, index);
         const twice = map.claim(segment, range.offsetBytes, range.lengthBytes);
         if (twice && this.claimedTwice.length < MAX_OVERLAPS) this.claimedTwice.push(range);
