@@ -35,7 +35,7 @@ export function checkReferences(references, measure, report) {
 
 /** The median of a row's ratio over the rounds of one run. */
 function measureRow({ command, args }) {
-  const length = command === undefined ? ['--seconds', '1'] : ['--rounds', '5'];
+  const length = command === undefined ? ['--seconds', '1'] : ['--rounds', '15'];
   const run = [
     'bench',
     ...(command === undefined ? [] : [command]),

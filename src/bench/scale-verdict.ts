@@ -1,22 +1,30 @@
 /**
  * What the steps of an axis say: whether a cost stays as it is while its axis grows. A cost that grows because
  * what it needs has left the processor's caches is told from one that grows by itself: beside it stands what one
- * load from memory of the index's size takes, and a request or key takes a few of those.
+ * load from memory of the index's size takes, and a request, or a key at attach, takes a few of those.
  */
 import type { StepResult } from './scale-measure.js';
 import type { ScaleAxis } from './scale-steps.js';
 
-/** A cost that rises to so many times what it was before is flat: it is measured no better. */
-const FLAT_TIMES = 1.25;
-/** Loads that miss the caches in a request or a key: its subtree, its entry, and the neighbours that move. */
-const LOADS_EXPLAINED = 3;
+type Measure = 'read' | 'write' | 'attach' | 'fsck' | 'dump-keys';
+
+/** A cost that rises to so many times what it was before is flat: it is measured no better, and once where it is long. */
+const FLAT_TIMES: Record<Measure, number> = {
+  'read': 1.25,
+  'write': 1.25,
+  'attach': 1.5,
+  'fsck': 1.5,
+  'dump-keys': 1.5,
+};
+/** Loads of a request or a key that may miss the caches: its subtree, its entry, and the neighbours that move. */
+const LOADS: Record<Measure, number> = { 'read': 3, 'write': 3, 'attach': 3, 'fsck': 0, 'dump-keys': 0 };
 /** Below so many keys what a cache costs without any is more than they do. */
 const LINEAR_KEYS_MIN = 100_000;
 
 export type VerdictKind = 'flat' | 'cache-misses' | 'grows';
 
 export interface Verdict {
-  readonly measure: 'read' | 'write' | 'attach' | 'fsck' | 'dump-keys';
+  readonly measure: Measure;
   readonly kind: VerdictKind;
   /** Cost of a request or a key at the first and last step, ns. */
   readonly firstNs: number;
@@ -46,7 +54,7 @@ export function judgeAxis(axis: ScaleAxis, steps: readonly StepResult[]): Verdic
 
 function add(
   verdicts: Verdict[],
-  measure: Verdict['measure'],
+  measure: Measure,
   steps: readonly StepResult[],
   costOf: (step: StepResult) => number,
   limit?: readonly number[],
@@ -57,7 +65,7 @@ function add(
   const memoryLoadGrowthNs = Math.max(0, loads[loads.length - 1] - loads[0]);
   verdicts.push({
     measure,
-    kind: kindOf(costs, limit, memoryLoadGrowthNs),
+    kind: kindOf(measure, costs, limit, memoryLoadGrowthNs),
     firstNs: costs[0],
     lastNs: costs[costs.length - 1],
     times: riseOf(costs, (before, after) => after / before),
@@ -77,10 +85,16 @@ function riseOf(costs: readonly number[], measure: (before: number, after: numbe
   return most;
 }
 
-function kindOf(costs: readonly number[], limit: readonly number[] | undefined, loadGrowthNs: number): VerdictKind {
-  if (riseOf(costs, (before, after) => after / before) <= FLAT_TIMES) return 'flat';
+function kindOf(
+  measure: Measure,
+  costs: readonly number[],
+  limit: readonly number[] | undefined,
+  loadGrowthNs: number,
+): VerdictKind {
+  const flatTimes = FLAT_TIMES[measure];
+  if (riseOf(costs, (before, after) => after / before) <= flatTimes) return 'flat';
   const rise = (before: number, after: number) => after - before;
   const limitNs = limit ? Math.max(0, riseOf(limit, rise)) : 0;
-  const explainedNs = Math.min(...costs) * (FLAT_TIMES - 1) + limitNs + LOADS_EXPLAINED * loadGrowthNs;
+  const explainedNs = Math.min(...costs) * (flatTimes - 1) + limitNs + LOADS[measure] * loadGrowthNs;
   return riseOf(costs, rise) <= explainedNs ? 'cache-misses' : 'grows';
 }

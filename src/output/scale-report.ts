@@ -61,17 +61,18 @@ const NAMES: Record<Verdict['measure'], string> = {
   'fsck': 'fsck, a key',
   'dump-keys': 'dump-keys, a key',
 };
-const KINDS: Record<Verdict['kind'], string> = {
-  'flat': 'flat',
-  'cache-misses': 'flat but for cache misses',
-  'grows': 'grows',
+const KINDS: Record<Verdict['kind'], readonly [ofRequests: string, ofAllKeys: string]> = {
+  'flat': ['flat', 'linear'],
+  'cache-misses': ['flat but for cache misses', 'linear but for cache misses'],
+  'grows': ['grows', 'more than linear'],
 };
 
 /** `flat but for cache misses: 211 ns → 305 ns, rises 1.45 times (limit 1.02); a load from memory +98 ns` */
 export function verdictText({ kind, firstNs, lastNs, times, limitTimes, memoryLoadGrowthNs }: Verdict): string {
   const limit = limitTimes === undefined ? '' : ` (limit ${limitTimes.toFixed(2)})`;
-  const load = kind === 'flat' ? '' : `; a load from memory +${memoryLoadGrowthNs.toFixed(0)} ns`;
-  return `${KINDS[kind]}: ${firstNs.toFixed(0)} ns → ${lastNs.toFixed(0)} ns, rises ${times.toFixed(2)} times${limit}${load}`;
+  const load = kind === 'cache-misses' ? `; a load from memory +${memoryLoadGrowthNs.toFixed(0)} ns` : '';
+  const word = KINDS[kind][limitTimes === undefined ? 1 : 0];
+  return `${word}: ${firstNs.toFixed(0)} ns → ${lastNs.toFixed(0)} ns, rises ${times.toFixed(2)} times${limit}${load}`;
 }
 
 function axisReport({ axis, steps, skipped, verdicts }: AxisResult): ReportSection[] {

@@ -193,10 +193,17 @@ describe('verdicts', () => {
     expect(measures('keys', 1e5)).toEqual([]);
   });
 
+  it('fsck and dump-keys do not look into the index: its cache misses explain nothing', () => {
+    const far = { attach: linear(300), fsck: linear(300), dumpKeys: linear(300), memoryLoadNs: 200 };
+    const kinds = judgeAxis('keys', [step(1e5, 100), step(1e6, 100, far)]).map(({ kind }) => kind);
+    expect(kinds).toEqual(['flat', 'flat', 'cache-misses', 'grows', 'grows']);
+  });
+
   it('say their numbers', () => {
-    const [, write] = judgeAxis('keys', [step(1e5, 300), step(1e6, 600, { memoryLoadNs: 110 })]);
+    const [, write, attach] = judgeAxis('keys', [step(1e5, 300), step(1e6, 600, { memoryLoadNs: 110 })]);
     expect(verdictText(write)).toBe(
       'flat but for cache misses: 300 ns → 600 ns, rises 2.00 times (limit 1.00); a load from memory +100 ns',
     );
+    expect(verdictText({ ...attach, kind: 'flat' })).toBe('linear: 300 ns → 600 ns, rises 2.00 times');
   });
 });
