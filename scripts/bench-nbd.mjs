@@ -1,7 +1,8 @@
 /**
  * npm run bench:nbd [-- --seconds N --rounds N --data-crc]: fio over NBD, 4 KiB at depth 32, random writes and
  * random read hits, against `pcache attach` and against `nbdkit file` serving a file in the same memory filesystem.
- * The two take turns within one run; the medians and their ratio are printed. Needs fio and nbdkit.
+ * The two take turns within one run; printed are the medians, and the ratio of turns next to one another as
+ * median (min-max). Needs fio and nbdkit.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
@@ -46,9 +47,12 @@ async function main() {
       for (const [name, uri] of Object.entries(servers)) results[name].push(fio(uri, pattern, '4k', timed));
     }
     const [ours, theirs] = [median(results.pcache), median(results.nbdkit)];
+    const ratios = results.pcache.map((iops, round) => iops / results.nbdkit[round]);
+    const spread = `${Math.min(...ratios).toFixed(2)}-${Math.max(...ratios).toFixed(2)}`;
     const count = (iops) => Math.round(iops).toLocaleString('en-US').padStart(9);
     const label = pattern === 'randread' ? 'random read hit' : 'random write   ';
-    console.log(`${label}  pcache ${count(ours)}/s  nbdkit ${count(theirs)}/s  ratio ${(ours / theirs).toFixed(2)}`);
+    const ratio = `${median(ratios).toFixed(2)} (${spread})`;
+    console.log(`${label}  pcache ${count(ours)}/s  nbdkit ${count(theirs)}/s  ratio ${ratio}`);
   }
 }
 
