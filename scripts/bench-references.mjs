@@ -6,12 +6,12 @@
  */
 export const REFERENCES = [
   { name: '4 KiB random write, depth 1', args: ['--pattern', 'randwrite', '--depth', '1'], ratio: 0.42 },
-  { name: '4 KiB random write, depth 32', args: ['--pattern', 'randwrite'], ratio: 0.75 },
+  { name: '4 KiB random write, depth 32', args: ['--pattern', 'randwrite'], ratio: 0.7 },
   { name: '4 KiB random write, data_crc', args: ['--pattern', 'randwrite', '--data-crc'], ratio: 0.6 },
   { name: '4 KiB random read hit, depth 1', args: ['--pattern', 'randread', '--depth', '1'], ratio: 0.6 },
-  { name: '4 KiB random read hit, depth 32', args: ['--pattern', 'randread'], ratio: 0.93 },
+  { name: '4 KiB random read hit, depth 32', args: ['--pattern', 'randread'], ratio: 1 },
   { name: '64 KiB write', args: ['--pattern', 'write', '--bs', '64k'], ratio: 0.94 },
   { name: '64 KiB read', args: ['--pattern', 'read', '--bs', '64k'], ratio: 0.95 },
-  { name: 'recovery', command: 'recovery', args: ['--keys', '150000'], ratio: 0.75 },
-  { name: 'fsck of payload, 1 thread', command: 'fsck', args: ['--keys', '100000', '--threads', '1'], ratio: 0.48 },
+  { name: 'recovery', command: 'recovery', args: ['--keys', '150000'], ratio: 0.65 },
+  { name: 'fsck of payload, 1 thread', command: 'fsck', args: ['--keys', '100000', '--threads', '1'], ratio: 0.55 },
 ];
