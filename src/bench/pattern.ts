@@ -1,5 +1,6 @@
 /** What a benchmark asks for: operations and offsets, made beforehand so that making them is not measured. */
 import { assert } from '../engine/errors.js';
+import { SUBTREE_BYTES } from '../engine/media/geometry.js';
 import { Random } from '../engine/sim/random.js';
 
 export const PATTERNS = ['randwrite', 'randread', 'write', 'read', 'mixed', 'zipf'] as const;
@@ -100,6 +101,28 @@ function gcd(a: number, b: number): number {
   return b === 0 ? a : gcd(b, a % b);
 }
 
+/** Of some blocks those that one of several jobs works on: they lie in its subtrees, and none crosses into the next. */
+export class BlocksOfJob {
+  readonly blockBytes: number;
+  private readonly offsets: Float64Array;
+
+  constructor(blocks: Blocks, job: number, jobs: number) {
+    this.blockBytes = blocks.blockBytes;
+    const isOwn = (offset: number) => {
+      const subtree = Math.floor(offset / SUBTREE_BYTES);
+      return subtree % jobs === job && Math.floor((offset + this.blockBytes - 1) / SUBTREE_BYTES) === subtree;
+    };
+    this.offsets = Float64Array.from({ length: blocks.count }, (_, n) => blocks.offsetBytes(n)).filter(isOwn);
+  }
+
+  get count(): number {
+    return this.offsets.length;
+  }
+  offsetBytes(n: number): number {
+    return this.offsets[n];
+  }
+}
+
 /** Makes the rounds of one pattern. */
 export class PatternSource {
   private readonly random: Random;
@@ -109,7 +132,7 @@ export class PatternSource {
 
   constructor(
     private readonly pattern: Pattern,
-    blocks: Blocks,
+    blocks: Pick<Blocks, 'count' | 'offsetBytes'>,
     seed: number,
   ) {
     this.random = new Random(seed);

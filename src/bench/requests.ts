@@ -1,8 +1,10 @@
 /** `pcache bench`: requests of one pattern, measured against what memory itself allows. */
 import type { Durability } from '../engine/device/pmem.js';
+import type { Cache, ShardStatus } from '../engine/index.js';
 import type { BenchDevices } from './devices.js';
 import { Blocks, PatternSource, type Pattern } from './pattern.js';
-import { Rig } from './rig.js';
+import { Jobs } from './jobs.js';
+import { mappedOrThrow, Rig } from './rig.js';
 import { Rounds, type Round } from './rounds.js';
 import { medianOf, percentileOf, spreadOf, type Spread } from './spread.js';
 
@@ -21,6 +23,8 @@ export interface RequestBenchOptions {
   readonly blockBytes: number;
   readonly depth: number;
   readonly fuaEvery: number;
+  /** Threads that each have a shard of the cache, at once; 1 for the engine in this one. */
+  readonly jobs: number;
   /** How long the rounds take together, about. */
   readonly seconds: number;
   /** The range of the logical device that the blocks are scattered over, bytes. */
@@ -41,6 +45,7 @@ export interface RequestBenchResult {
   readonly pattern: Pattern;
   readonly blockBytes: number;
   readonly depth: number;
+  readonly jobs: number;
   readonly dataCrc: boolean;
   readonly fuaEvery: number;
   readonly cache: string;
@@ -62,13 +67,42 @@ export interface RequestBenchResult {
   readonly index: { readonly keys: number; readonly memoryBytes: number; readonly bytesPerKey: number };
 }
 
+/** What measures in rounds: one thread, or several. */
+interface Measuring {
+  readonly rounds: Round[];
+  readonly latenciesNs: readonly number[];
+  readonly cpuNs: number;
+  run(): Promise<void>;
+  /** Forgets what was measured so far: the machine has warmed up. */
+  forget(): void;
+}
+
+/** How large things are made for a cache. */
+interface Sizes {
+  readonly blocks: number;
+  /** Of one job. */
+  readonly requestsPerRound: number;
+}
+
+function sizesFor(cache: Pick<Cache, 'status' | 'segmentDataBytes'>, options: RequestBenchOptions): Sizes {
+  const { blockBytes, depth, jobs } = options;
+  const dataBytes = cache.status().cacheSegments * cache.segmentDataBytes;
+  const room = Math.floor((dataBytes * ROUND_SHARE) / blockBytes / jobs);
+  return {
+    blocks: Math.floor(Math.min(dataBytes * FILL_SHARE, options.spanBytes) / blockBytes),
+    requestsPerRound: Math.max(depth, Math.min(REQUESTS_PER_ROUND_MAX, room)),
+  };
+}
+
 /** Runs the rounds. The devices stay open; what was on them is overwritten. */
-export async function benchRequests(options: RequestBenchOptions): Promise<RequestBenchResult> {
+export function benchRequests(options: RequestBenchOptions): Promise<RequestBenchResult> {
+  return options.jobs === 1 ? benchOne(options) : benchJobs(options);
+}
+
+async function benchOne(options: RequestBenchOptions): Promise<RequestBenchResult> {
   const { devices, pattern, blockBytes, depth } = options;
   const rig = new Rig({ pmem: devices.pmem, backing: devices.backing, blockBytes, depth });
-  const { cacheSegments, cacheFlags } = rig.cache.status();
-  const dataBytes = cacheSegments * rig.cache.segmentDataBytes;
-  const count = Math.floor(Math.min(dataBytes * FILL_SHARE, options.spanBytes) / blockBytes);
+  const { blocks: count, requestsPerRound } = sizesFor(rig.cache, options);
   const blocks = new Blocks(blockBytes, count, options.spanBytes, pattern === 'read' || pattern === 'write');
   rig.cache.setGcPercent(GC_PERCENT);
   await rig.fill(blocks, (done) => options.onFill(done, blocks.count));
@@ -78,19 +112,41 @@ export async function benchRequests(options: RequestBenchOptions): Promise<Reque
     blockBytes,
     depth,
     fuaEvery: options.fuaEvery,
-    requestsPerRound: Math.max(
-      depth,
-      Math.min(REQUESTS_PER_ROUND_MAX, Math.floor((dataBytes * ROUND_SHARE) / blockBytes)),
-    ),
+    requestsPerRound,
     cpuNs: options.cpuNs,
   });
   await runFor(rounds, options);
-  const result = describe(rounds, rig, options, (cacheFlags & 1) !== 0);
+  const { indexEntries, indexMemoryBytes, cacheFlags } = rig.cache.status();
   await rig.close();
-  return result;
+  return describe(rounds, options, { keys: indexEntries, memoryBytes: indexMemoryBytes, cacheFlags });
 }
 
-async function runFor(rounds: Rounds, options: RequestBenchOptions): Promise<void> {
+async function benchJobs(options: RequestBenchOptions): Promise<RequestBenchResult> {
+  const { devices, pattern, blockBytes, depth, fuaEvery, spanBytes } = options;
+  const pmem = mappedOrThrow(devices.pmem);
+  const jobs = new Jobs(pmem, devices.backing, options.jobs, (cache) => {
+    cache.setGcPercent(GC_PERCENT);
+    return { pattern, blockBytes, depth, fuaEvery, spanBytes, ...sizesFor(cache, options) };
+  });
+  try {
+    const { blocks } = sizesFor(jobs.cache, options);
+    await jobs.fill((done) => options.onFill(done, blocks));
+    await runFor(jobs, options);
+    const shards = await jobs.cache.shardStatus();
+    const { cacheFlags } = jobs.cache.status();
+    await jobs.close();
+    const sum = (of: (shard: ShardStatus) => number) => shards.reduce((total, shard) => total + of(shard), 0);
+    return describe(jobs, options, {
+      keys: sum((shard) => shard.indexEntries),
+      memoryBytes: sum((shard) => shard.indexMemoryBytes),
+      cacheFlags,
+    });
+  } finally {
+    await jobs.stop();
+  }
+}
+
+async function runFor(rounds: Measuring, options: RequestBenchOptions): Promise<void> {
   for (let n = 0; n < WARM_UP_ROUNDS; n++) await rounds.run();
   rounds.forget();
   const started = performance.now();
@@ -102,20 +158,25 @@ async function runFor(rounds: Rounds, options: RequestBenchOptions): Promise<voi
   }
 }
 
-function describe(rounds: Rounds, rig: Rig, options: RequestBenchOptions, dataCrc: boolean): RequestBenchResult {
+function describe(
+  rounds: Measuring,
+  options: RequestBenchOptions,
+  { keys, memoryBytes, cacheFlags }: { keys: number; memoryBytes: number; cacheFlags: number },
+): RequestBenchResult {
+  const { pmem } = options.devices;
   const all = rounds.rounds;
   const requests = all.reduce((sum, round) => sum + round.requests, 0);
-  const { indexEntries, indexMemoryBytes } = rig.cache.status();
   const latencies = Float64Array.from(rounds.latenciesNs).sort();
   return {
     pattern: options.pattern,
     blockBytes: options.blockBytes,
     depth: options.depth,
-    dataCrc,
+    jobs: options.jobs,
+    dataCrc: (cacheFlags & 1) !== 0,
     fuaEvery: options.fuaEvery,
     cache: options.devices.cacheName,
-    cacheBytes: rig.pmem.sizeBytes,
-    durability: rig.pmem.durability,
+    cacheBytes: pmem.sizeBytes,
+    durability: pmem.durability,
     rounds: all.length,
     requests,
     engine: {
@@ -131,9 +192,9 @@ function describe(rounds: Rounds, rig: Rig, options: RequestBenchOptions, dataCr
     limitInGroups: rate(all, (round) => round.groupedNs, options.blockBytes),
     ratio: spreadOf(all.map((round) => round.limitNs / round.engineNs)),
     index: {
-      keys: indexEntries,
-      memoryBytes: indexMemoryBytes,
-      bytesPerKey: indexEntries === 0 ? 0 : indexMemoryBytes / indexEntries,
+      keys,
+      memoryBytes,
+      bytesPerKey: keys === 0 ? 0 : memoryBytes / keys,
     },
   };
 }

@@ -12,6 +12,7 @@ import { Cache, CacheDriver, Op, RequestGroup } from '../engine/index.js';
 import { Random } from '../engine/sim/random.js';
 import type { Pmem } from '../engine/device/pmem.js';
 import type { Blocks } from './pattern.js';
+import type { RoundsRig } from './rounds.js';
 
 /** Requests in a group when the cache is filled before the rounds. */
 const FILL_DEPTH = 32;
@@ -35,17 +36,11 @@ export class Rig {
   /** @throws PcacheError NATIVE_MISSING when the device is not mapped, and what opening the cache throws */
   constructor(readonly options: RigOptions) {
     const { pmem, backing, blockBytes, depth } = options;
-    if (!(pmem instanceof MappedPmem)) {
-      throw new PcacheError(
-        'NATIVE_MISSING',
-        `${pmem.path}: a benchmark needs the native helper; build it with: npm run setup`,
-      );
-    }
-    this.pmem = pmem;
+    this.pmem = mappedOrThrow(pmem);
     const clock = { nowMs: () => performance.now() };
     this.cache = new Cache({ pmem, backing, clock, crc: bestCrc32c() });
     this.driver = new CacheDriver(this.cache, clock);
-    const blocks = Math.max(depth, FILL_DEPTH);
+    const blocks = arenaBlocks(depth);
     this.arena = pmem.registerArena(sameBlocks(blocks, blockBytes));
     this.group = new RequestGroup(blocks, this.arena);
   }
@@ -57,23 +52,8 @@ export class Rig {
   }
 
   /** Writes all blocks once, in their order. */
-  async write(blocks: Blocks, onProgress: (blocks: number) => void): Promise<void> {
-    const { cache, driver, group } = this;
-    const { blockBytes } = this.options;
-    for (let n = 0, groups = 0; n < blocks.count; groups++) {
-      group.clear();
-      for (; group.count < FILL_DEPTH && n < blocks.count; n++) {
-        group.add(Op.write, blocks.offsetBytes(n), blockBytes, group.count * blockBytes);
-      }
-      if (cache.submit(group) > 0 || groups % FILL_GROUPS_PER_TURN === 0) {
-        do {
-          driver.kick();
-          await new Promise((resolve) => setImmediate(resolve));
-        } while (group.pending > 0);
-      }
-      if (group.errors[0]) throw group.errors[0];
-      onProgress(n);
-    }
+  write(blocks: Blocks, onProgress: (blocks: number) => void): Promise<void> {
+    return writeBlocks(this, blocks, onProgress);
   }
 
   async close(): Promise<void> {
@@ -82,8 +62,52 @@ export class Rig {
   }
 }
 
+/** @throws PcacheError NATIVE_MISSING when the device is not mapped */
+export function mappedOrThrow(pmem: Pmem): MappedPmem {
+  if (pmem instanceof MappedPmem) return pmem;
+  throw new PcacheError(
+    'NATIVE_MISSING',
+    `${pmem.path}: a benchmark needs the native helper; build it with: npm run setup`,
+  );
+}
+
+/** Blocks side by side or scattered, by their number. */
+export interface BlockList {
+  readonly count: number;
+  readonly blockBytes: number;
+  offsetBytes(n: number): number;
+}
+
+/** Writes all blocks once, in their order. */
+export async function writeBlocks(
+  { cache, driver, group }: RoundsRig,
+  blocks: BlockList,
+  onProgress: (blocks: number) => void,
+): Promise<void> {
+  const { blockBytes } = blocks;
+  for (let n = 0, groups = 0; n < blocks.count; groups++) {
+    group.clear();
+    for (; group.count < FILL_DEPTH && n < blocks.count; n++) {
+      group.add(Op.write, blocks.offsetBytes(n), blockBytes, group.count * blockBytes);
+    }
+    if (cache.submit(group) > 0 || groups % FILL_GROUPS_PER_TURN === 0) {
+      do {
+        driver.kick();
+        await new Promise((resolve) => setImmediate(resolve));
+      } while (group.pending > 0);
+    }
+    if (group.errors[0]) throw group.errors[0];
+    onProgress(n);
+  }
+}
+
+/** So many blocks have room in the arena that caches are filled from, at least. */
+export function arenaBlocks(depth: number): number {
+  return Math.max(depth, FILL_DEPTH);
+}
+
 /** Blocks of the same random bytes. */
-function sameBlocks(count: number, blockBytes: number): Uint8Array {
+export function sameBlocks(count: number, blockBytes: number): Uint8Array {
   const bytes = new Uint8Array(count * blockBytes);
   const random = new Random(1);
   for (let at = 0; at < blockBytes; at++) bytes[at] = random.below(256);

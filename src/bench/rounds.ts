@@ -10,11 +10,11 @@
  * bytes, so they change nothing.
  */
 import { performance } from 'node:perf_hooks';
-import { CopyKind, type CopyList } from '../engine/device/pmem.js';
+import type { MappedPmem } from '../engine/device/mapped.js';
+import { CopyKind, type Arena, type CopyList } from '../engine/device/pmem.js';
 import { assert, PcacheError } from '../engine/errors.js';
-import { Op, RequestFlag } from '../engine/index.js';
+import { Op, RequestFlag, type RequestGroup } from '../engine/index.js';
 import { Plan, type PatternSource } from './pattern.js';
-import type { Rig } from './rig.js';
 
 /** Of groups this many are timed one by one, for the latency. */
 const TIMED_GROUP_EVERY = 8;
@@ -28,8 +28,17 @@ export interface Round {
   readonly groupedNs: number;
 }
 
+/** What the rounds run on: a whole cache, or one thread's part of it. */
+export interface RoundsRig {
+  readonly pmem: MappedPmem;
+  readonly cache: { submit(group: RequestGroup): number; locate(offsetBytes: number): number; holdWriteback: boolean };
+  readonly driver: { drain(): Promise<void>; kick(): void };
+  readonly arena: Arena;
+  readonly group: RequestGroup;
+}
+
 export interface RoundsOptions {
-  readonly rig: Rig;
+  readonly rig: RoundsRig;
   readonly source: PatternSource;
   readonly blockBytes: number;
   readonly depth: number;
@@ -38,6 +47,8 @@ export interface RoundsOptions {
   readonly requestsPerRound: number;
   /** Processor time of this process so far, ns. */
   readonly cpuNs: () => number;
+  /** Where several threads measure at once: returns when all are here. */
+  readonly meet?: () => void;
 }
 
 export class Rounds {
@@ -71,14 +82,19 @@ export class Rounds {
     source.fill(this.plan, requestsPerRound, (offset) => cache.locate(offset) >= 0);
     this.listReads();
     cache.holdWriteback = true;
+    const meet = this.options.meet ?? (() => {});
+    meet();
     const cpuBefore = this.options.cpuNs();
     const started = performance.now();
     this.engine();
     const engineNs = (performance.now() - started) * 1e6;
+    meet();
     this.cpuNs += this.options.cpuNs() - cpuBefore;
     this.listWrites();
     const limit = (group: number) => rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group);
+    meet();
     const limitNs = limit(1);
+    meet();
     const groupedNs = depth === 1 ? limitNs : limit(depth);
     cache.holdWriteback = false;
     driver.kick();

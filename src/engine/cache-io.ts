@@ -3,12 +3,12 @@
  * with its own arena; whoever needs speed fills `RequestGroup`s.
  */
 import type { Pmem } from './device/pmem.js';
-import type { CacheDriver } from './driver.js';
+import type { CacheDriver, Driven } from './driver.js';
 import { Op, RequestFlag, RequestGroup, RequestState } from './request-group.js';
 
 export class CacheIo {
   constructor(
-    private readonly driver: CacheDriver,
+    private readonly driver: CacheDriver<Driven>,
     private readonly pmem: Pmem,
   ) {}
 

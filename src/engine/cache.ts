@@ -11,7 +11,6 @@ import { PcacheError } from './errors.js';
 import { GarbageCollector } from './gc.js';
 import type { ByteRange } from './kset-writer.js';
 import type { CacheMode } from './media/codecs.js';
-import { SECTOR_BYTES, SECTOR_SHIFT, sectorInSubtree, subtreeOf } from './media/geometry.js';
 import type { RequestGroup } from './request-group.js';
 import { Requests } from './requests.js';
 import { SegmentSurvey } from './segment-survey.js';
@@ -24,14 +23,14 @@ export const KSET_MAX_AGE_MS = 1000;
 /** Waiting requests fail once write-back has failed this often in a row. */
 const WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL = 5;
 /** Subtrees the cleaner looks at in one step. */
-const SWEEP_SUBTREES_PER_STEP = 512;
+export const SWEEP_SUBTREES_PER_STEP = 512;
 /** How often the cleaner goes through the index while as many segments are freed as the cache has. */
-const SWEEPS_PER_LAP = 2;
+export const SWEEPS_PER_LAP = 2;
 
 export class Cache {
-  private readonly core: Core;
+  protected readonly core: Core;
   private readonly requests: Requests;
-  private readonly writeback: Writeback;
+  protected readonly writeback: Writeback;
   private readonly gc: GarbageCollector;
   private sweepLeft = 0;
   /** `segmentsFreed` when the cleaner set out last. */
@@ -285,13 +284,7 @@ export class Cache {
    * and tests: any request may change it.
    */
   locate(offsetBytes: number): number {
-    const { index, segments } = this.core;
-    const subtree = subtreeOf(offsetBytes);
-    const sector = sectorInSubtree(offsetBytes, subtree);
-    index.seek(subtree, sector);
-    if (!index.valid || index.start > sector || index.isEmpty || index.isStale) return -1;
-    const inSegment = (index.offsetSectors + sector - index.start) << SECTOR_SHIFT;
-    return segments.dataOffsetBytes[index.segment] + inSegment + (offsetBytes % SECTOR_BYTES);
+    return this.core.locate(offsetBytes);
   }
 
   /** Asserts the invariants of the index; linear, for tests. */

@@ -20,12 +20,20 @@ import {
   type Position,
 } from './media/codecs.js';
 import { crc32cRaw, type Crc32c } from './media/crc32c.js';
-import { KERNEL_GEOMETRY, SECTOR_BYTES, type Geometry } from './media/geometry.js';
+import {
+  KERNEL_GEOMETRY,
+  SECTOR_BYTES,
+  SECTOR_SHIFT,
+  sectorInSubtree,
+  subtreeOf,
+  type Geometry,
+} from './media/geometry.js';
 import { KSET_HEADER_BYTES } from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
 import { PayloadCrcs } from './payload-crcs.js';
 import { loadCacheOrThrow, type LoadedCache } from './recovery.js';
 import type { SegmentTable } from './segments.js';
+import type { Sharing } from './shards/sharing.js';
 import { EngineStats } from './stats.js';
 import { repairBrokenTwins } from './twins.js';
 
@@ -51,6 +59,8 @@ export interface CacheOptions {
    * mismatch fails with BAD_MEDIA. Costs 12 bytes a key and the CRC of whole keys at each read.
    */
   readonly verifyReads?: boolean;
+  /** Where several threads share the cache; made by `shards/`. */
+  readonly sharing?: Sharing;
 }
 
 /**
@@ -134,7 +144,7 @@ export class Core {
     this.dataCrc = metadata.flags.dataCrc;
     this.mode = CACHE_MODES[metadata.flags.modeNumber];
     this.payloadCrcs = payloadCrcs;
-    this.log = new LogWriter(
+    const logArgs: ConstructorParameters<typeof LogWriter> = [
       pmem,
       this.segments,
       loaded.keyHead,
@@ -142,7 +152,8 @@ export class Core {
       this.crc,
       options.clock,
       payloadCrcs,
-    );
+    ];
+    this.log = options.sharing?.makeLog(...logArgs) ?? new LogWriter(...logArgs);
     this.heads = Array.from({ length: this.log.slotCount }, () => new DataHead(this.segments, payloadCrcs));
     this.stage = new CopyStage(pmem, this.log, this.dataCrc);
     this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);
@@ -189,6 +200,17 @@ export class Core {
     return this.log.closeDue();
   }
 
+  /** Where a byte of the logical device lies on the cache device, or −1 when it is not cached. */
+  locate(offsetBytes: number): number {
+    const { index, segments } = this;
+    const subtree = subtreeOf(offsetBytes);
+    const sector = sectorInSubtree(offsetBytes, subtree);
+    index.seek(subtree, sector);
+    if (!index.valid || index.start > sector || index.isEmpty || index.isStale) return -1;
+    const inSegment = (index.offsetSectors + sector - index.start) << SECTOR_SHIFT;
+    return segments.dataOffsetBytes[index.segment] + inSegment + (offsetBytes % SECTOR_BYTES);
+  }
+
   /** Everything in the log is on the backing device. Says nothing of open ksets. */
   get logIsClean(): boolean {
     return this.dirtyTail.isAt(this.log.headSegment, this.log.headOffsetBytes);
@@ -219,6 +241,7 @@ export function openCore(options: CacheOptions): { readonly core: Core; readonly
     checkPayload: options.checkPayload ?? true,
     ...(options.crc ? { crc: options.crc } : {}),
     ...(payloadCrcs ? { payloadCrcs } : {}),
+    ...(options.sharing ? { sharing: options.sharing } : {}),
   });
   const { modeNumber, dataCrc } = loaded.metadata.flags;
   if (modeNumber >= CACHE_MODES.length) {

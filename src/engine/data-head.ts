@@ -2,8 +2,9 @@
  * Payload allocation (seed: `cache_data_head_init`, `cache_data_alloc`): a head per slot walks through a
  * segment; an allocation never crosses the segment's end, it comes out shorter instead.
  *
- * References: the head holds one on its segment while it is open there, each allocation adds one for its
- * key. Sectors are of 512 bytes.
+ * References: the head takes its segment with as many as it can ever have keys, and one more for itself; each
+ * allocation leaves one to its key, and what is left the head drops when it goes on. So no allocation touches the
+ * segment table, which threads may share. Sectors are of 512 bytes.
  */
 import { SECTOR_BYTES } from './media/geometry.js';
 import type { PayloadCrcs } from './payload-crcs.js';
@@ -16,6 +17,8 @@ export class DataHead {
 
   private headSegment = -1;
   private headSectors = 0;
+  /** References on the segment that have gone to no key. */
+  private references = 0;
   private readonly segmentSectors: number;
 
   constructor(
@@ -31,10 +34,12 @@ export class DataHead {
    */
   allocate(sectors: number): number {
     if (this.headSegment < 0) {
-      const segment = this.segments.takeForData();
+      const references = this.segmentSectors + 1;
+      const segment = this.segments.takeForData(references);
       if (segment < 0) return 0;
       this.payloadCrcs?.clear(segment);
       this.headSegment = segment;
+      this.references = references;
       this.headSectors = 0;
     }
     const remaining = this.segmentSectors - this.headSectors;
@@ -42,7 +47,7 @@ export class DataHead {
     this.segment = this.headSegment;
     this.offsetSectors = this.headSectors;
     this.headSectors += allocated;
-    this.segments.get(this.segment);
+    this.references--;
     if (allocated === remaining) this.close();
     return allocated;
   }
@@ -50,7 +55,7 @@ export class DataHead {
   /** Lets go of the open segment, if there is one; the rest of it stays unused until it is freed. */
   close(): void {
     if (this.headSegment < 0) return;
-    this.segments.put(this.headSegment);
+    this.segments.put(this.headSegment, this.references);
     this.headSegment = -1;
   }
 }

@@ -7,6 +7,31 @@ import type { Cache } from './cache.js';
 import type { Clock } from './core.js';
 import { assert, PcacheError } from './errors.js';
 
+/** What can be driven: a cache, or one thread's part of it (`shards/shard.ts`). */
+export type Driven = Pick<
+  Cache,
+  | 'submit'
+  | 'step'
+  | 'nextDeadlineMs'
+  | 'onProgress'
+  | 'holdWriteback'
+  | 'hurryWriteback'
+  | 'failure'
+  | 'isClean'
+  | 'isThrough'
+  | 'isBackingBusy'
+  | 'isLogStuck'
+  | 'isWritebackHopeless'
+  | 'writebackError'
+  | 'hasUnsettledWrites'
+  | 'hasOpenKeys'
+  | 'hasPendingParts'
+  | 'hasWaitingRequests'
+  | 'requestClose'
+  | 'stopAccepting'
+  | 'dirtyInLog'
+>;
+
 /** Steps in one go before the event loop gets its turn. */
 const STEPS_PER_TURN = 32;
 
@@ -24,7 +49,7 @@ interface Waiter {
   readonly reject: (error: PcacheError) => void;
 }
 
-export class CacheDriver {
+export class CacheDriver<D extends Driven = Cache> {
   private immediate: NodeJS.Immediate | undefined;
   private timer: NodeJS.Timeout | undefined;
   /** When the timer comes, by `clock`; Infinity when none is set. */
@@ -36,7 +61,7 @@ export class CacheDriver {
   private isIdle = false;
 
   constructor(
-    readonly cache: Cache,
+    readonly cache: D,
     private readonly clock: Clock,
   ) {
     cache.onProgress = () => this.kick();
@@ -156,7 +181,7 @@ export class CacheDriver {
   }
 }
 
-function logStuckError(cache: Cache): PcacheError {
+function logStuckError(cache: Driven): PcacheError {
   const reason = cache.writebackError?.message ?? 'write-back has stopped';
   return new PcacheError(
     'CACHE_FULL',

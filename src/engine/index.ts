@@ -1,9 +1,12 @@
 /** The public engine API: open, read, write, flush, status, step, close. */
 export { Cache, KSET_MAX_AGE_MS } from './cache.js';
-export { CacheDriver, type CloseReport } from './driver.js';
+export { CacheDriver, type CloseReport, type Driven } from './driver.js';
 export { CacheIo } from './cache-io.js';
 export type { CacheOptions, Clock } from './core.js';
 export { Op, RequestFlag, RequestGroup, RequestState } from './request-group.js';
+export { openShard, type Shard, type ShardOptions, type ShardSeed } from './shards/shard.js';
+export { JOBS_MAX, ShardedCache, type ShardedOptions } from './shards/sharded-cache.js';
+export type { ShardStatus } from './shards/messages.js';
 export { SegmentSurvey, SegmentUse } from './segment-survey.js';
 export { EngineStats } from './stats.js';
 export { formatStatusLine, type CacheStatus, type DirtyInLog, type StatusFields } from './status.js';

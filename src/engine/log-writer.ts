@@ -45,7 +45,7 @@ const DATA_CRC_WORD = KeyField.dataCrc / 4;
 const RESERVED_WORD = KeyField.reserved / 4;
 
 /** An open kset: the image of what will be written. */
-class OpenKset {
+export class OpenKset {
   readonly bytes = new Uint8Array(KSET_BYTES_MAX);
   readonly view = new DataView(this.bytes.buffer);
   /** The same in words, as this machine orders their bytes. */
@@ -73,7 +73,7 @@ export class LogWriter {
 
   constructor(
     private readonly pmem: Pmem,
-    private readonly segments: SegmentTable,
+    protected readonly segments: SegmentTable,
     head: Position,
     slotCount: number,
     private readonly crc: Crc32c,
@@ -206,15 +206,25 @@ export class LogWriter {
   }
 
   private close(kset: OpenKset): boolean {
-    const lengthBytes = ksetBytes(kset.keyCount);
-    if (!this.makeRoom(lengthBytes + KSET_HEADER_BYTES)) return false;
     const { view, bytes } = kset;
+    const lengthBytes = ksetBytes(kset.keyCount);
     view.setUint32(KsetField.keyCount, kset.keyCount, true);
     view.setUint32(KsetField.magic, KSET_MAGIC_LOW, true);
     view.setUint32(KsetField.magic + 4, KSET_MAGIC_HIGH, true);
     view.setUint32(KsetField.flags, 0, true);
     view.setUint32(KsetField.flags + 4, 0, true);
     view.setUint32(KsetField.crc, this.crc(CRC_SEED, bytes, 4, lengthBytes), true);
+    if (!this.write(kset, lengthBytes)) return false;
+    kset.keyCount = 0;
+    this.openSlots--;
+    kset.closeDue = false;
+    this.dueSlots--;
+    return true;
+  }
+
+  /** Writes a kset at key_head. @returns false when the log needs a segment and none is free. */
+  protected write({ bytes, keyCount }: OpenKset, lengthBytes: number): boolean {
+    if (!this.makeRoom(lengthBytes + KSET_HEADER_BYTES)) return false;
     // Zeroes first: if a crash kept the kset and not them, an old kset behind it would be replayed after it.
     this.pmem.write(this.headAddress() + lengthBytes, ZEROES, 0, KSET_HEADER_BYTES);
     this.pmem.persist(); // payload, and the zeroes, before key
@@ -222,11 +232,7 @@ export class LogWriter {
     this.pmem.persist(); // kset before whoever is told of it
     this.headOffsetBytes += lengthBytes;
     this.ksetsClosed++;
-    this.keysLogged += kset.keyCount;
-    kset.keyCount = 0;
-    this.openSlots--;
-    kset.closeDue = false;
-    this.dueSlots--;
+    this.keysLogged += keyCount;
     return true;
   }
 

@@ -15,6 +15,7 @@ import type { MediaProblem } from './media/problem.js';
 import { ENTRY_CLEAN, ENTRY_WRITTEN_BACK, ExtentIndex } from './index/extent-index.js';
 import type { PayloadCrcs } from './payload-crcs.js';
 import { lowWord, SegmentTable } from './segments.js';
+import type { Sharing } from './shards/sharing.js';
 
 export interface LoadOptions {
   readonly geometry: Geometry;
@@ -25,6 +26,8 @@ export interface LoadOptions {
   readonly crc?: Crc32c;
   /** Takes the payload CRC of every current key. */
   readonly payloadCrcs?: PayloadCrcs;
+  /** Where several threads share the cache. */
+  readonly sharing?: Sharing;
 }
 
 /** What the log and the metadata say, in memory. */
@@ -71,7 +74,9 @@ export function loadCache(pmem: PmemReader, options: LoadOptions): LoadResult {
     ? options.backingBytes
     : reachOfKeys(pmem, metadata, options);
 
-  const segments = new SegmentTable(options.geometry, metadata.chain);
+  const segments =
+    options.sharing?.makeSegments(options.geometry, metadata.chain) ??
+    new SegmentTable(options.geometry, metadata.chain);
   const index = new ExtentIndex(logicalBytes, segments.generationLow, placeFinder());
   const walker = new LogWalker(pmem, options.geometry, metadata.chain, keyTail, options.crc);
   const replay = new Replay(pmem, metadata, segments, index, options);
@@ -223,10 +228,12 @@ class Replay {
         this.staleKeyCount++;
         continue;
       }
+      const subtree = Math.floor(offset / SUBTREE_BYTES);
+      if (options.sharing && !options.sharing.owns(subtree)) continue;
       // A generation from the future counts as the present one: it goes stale when the segment moves on.
       options.payloadCrcs?.add(segment, segmentOffset >>> SECTOR_SHIFT, length >>> SECTOR_SHIFT, kset.keyDataCrc(i));
       index.insert(
-        Math.floor(offset / SUBTREE_BYTES),
+        subtree,
         (offset % SUBTREE_BYTES) >>> SECTOR_SHIFT,
         length >>> SECTOR_SHIFT,
         segment,

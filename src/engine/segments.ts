@@ -16,6 +16,37 @@ import type { SegmentChain } from './media/metadata.js';
 /** Free segments that payload may not take. */
 export const LOG_RESERVE_SEGMENTS = 1;
 
+/** What a table keeps of its segments: in memory of its own, or in memory that threads share. */
+export interface SegmentColumns {
+  /** Low and high 32 bits of each generation. */
+  readonly generationLow: Int32Array;
+  readonly generationHigh: Int32Array;
+  readonly references: Uint32Array;
+  readonly used: Uint8Array;
+  /** Segments that the log runs through: they are in use without references, and end with the log's leaving. */
+  readonly inLog: Uint8Array;
+  /** By `SegmentCount`. */
+  readonly counts: Int32Array;
+}
+
+/** How many segments are in use, and where the search for a free one begins. */
+const SegmentCount = { used: 0, searchFrom: 1 } as const;
+
+/** @param makeBuffer where the columns are to lie; zeroes. */
+export function makeColumns(
+  segments: number,
+  makeBuffer: (bytes: number) => ArrayBufferLike = (bytes) => new ArrayBuffer(bytes),
+): SegmentColumns {
+  return {
+    generationLow: new Int32Array(makeBuffer(4 * segments)),
+    generationHigh: new Int32Array(makeBuffer(4 * segments)),
+    references: new Uint32Array(makeBuffer(4 * segments)),
+    used: new Uint8Array(makeBuffer(segments)),
+    inLog: new Uint8Array(makeBuffer(segments)),
+    counts: new Int32Array(makeBuffer(8)),
+  };
+}
+
 export class SegmentTable {
   readonly count: number;
   /** Byte offset on the device of each logical segment's data area. */
@@ -27,36 +58,36 @@ export class SegmentTable {
   readonly geometry: Geometry;
 
   private readonly generations: Float64Array;
-  private readonly references: Uint32Array;
+  protected readonly references: Uint32Array;
   private readonly used: Uint8Array;
-  /** Segments that the log runs through: they are in use without references, and end with the log's leaving. */
-  private readonly inLog: Uint8Array;
-  private usedTotal = 0;
-  private searchFrom = 0;
+  protected readonly inLog: Uint8Array;
+  private readonly counts: Int32Array;
   /** Segments whose last reference went, to be raised by `retire()`. */
-  private readonly dead: number[] = [];
+  protected readonly dead: number[] = [];
 
   constructor(
     geometry: Geometry,
     private readonly chain: SegmentChain,
+    columns: SegmentColumns = makeColumns(chain.length),
   ) {
     this.geometry = geometry;
     this.count = chain.length;
     this.dataOffsetBytes = chain.dataOffsetBytes;
     this.generations = chain.generation.slice();
-    this.generationLow = new Int32Array(this.count);
-    this.generationHigh = new Int32Array(this.count);
+    this.generationLow = columns.generationLow;
+    this.generationHigh = columns.generationHigh;
     for (let i = 0; i < this.count; i++) this.setGeneration(i, this.generations[i]);
-    this.references = new Uint32Array(this.count);
-    this.used = new Uint8Array(this.count);
-    this.inLog = new Uint8Array(this.count);
+    this.references = columns.references;
+    this.used = columns.used;
+    this.inLog = columns.inLog;
+    this.counts = columns.counts;
   }
 
   get usedCount(): number {
-    return this.usedTotal;
+    return this.counts[SegmentCount.used];
   }
   get freeCount(): number {
-    return this.count - this.usedTotal;
+    return this.count - this.usedCount;
   }
   /** Payload finds no segment. */
   get isFullForData(): boolean {
@@ -80,17 +111,19 @@ export class SegmentTable {
   }
 
   markUsed(segment: number): void {
-    if (this.used[segment] === 0) {
-      this.used[segment] = 1;
-      this.usedTotal++;
-    }
+    if (this.used[segment] === 0) this.use(segment);
   }
 
-  /** A segment for payload, or -1 when none is to be had. The data head holds one reference on it. */
-  takeForData(): number {
+  private use(segment: number): void {
+    this.used[segment] = 1;
+    this.counts[SegmentCount.used]++;
+  }
+
+  /** A segment for payload with so many references on it, or -1 when none is to be had. */
+  takeForData(references: number): number {
     if (this.isFullForData) return -1;
     const segment = this.take();
-    this.references[segment] = 1;
+    this.references[segment] = references;
     return segment;
   }
 
@@ -104,27 +137,28 @@ export class SegmentTable {
 
   /** The next free segment after the one taken last, as the kernel chooses. There must be one. */
   private take(): number {
-    let segment = this.used.indexOf(0, this.searchFrom);
+    let segment = this.used.indexOf(0, this.counts[SegmentCount.searchFrom]);
     if (segment < 0) segment = this.used.indexOf(0);
     assert(segment >= 0, 'the segment map has no free segment though it counts one');
     assert(this.references[segment] === 0, 'a free segment has references');
-    this.markUsed(segment);
-    this.searchFrom = segment;
+    this.use(segment);
+    this.counts[SegmentCount.searchFrom] = segment;
     return segment;
   }
 
-  /** Adds a reference of a key (or of a data head). */
+  /** Adds a reference of a key. */
   get(segment: number): void {
     this.references[segment]++;
   }
 
   /**
-   * Drops a reference. The segment is free only after `retire()`. One that the log runs through stays: the
+   * Drops references. The segment is free only after `retire()`. One that the log runs through stays: the
    * kernel may crash with keys in the log whose segment it has freed, and given to the log, already.
    */
-  put(segment: number): void {
-    assert(this.references[segment] > 0, 'a segment reference is dropped twice');
-    if (--this.references[segment] === 0 && this.inLog[segment] === 0) this.dead.push(segment);
+  put(segment: number, references = 1): void {
+    assert(this.references[segment] >= references, 'a segment reference is dropped twice');
+    this.references[segment] -= references;
+    if (this.references[segment] === 0 && this.inLog[segment] === 0) this.dead.push(segment);
   }
 
   /** Whether a `put` has dropped a last reference since the last `retire()`. */
@@ -181,10 +215,10 @@ export class SegmentTable {
     if (this.references[segment] === 0) this.free(segment);
   }
 
-  private free(segment: number): void {
+  protected free(segment: number): void {
     assert(this.used[segment] === 1, 'a segment is freed twice');
     this.used[segment] = 0;
-    this.usedTotal--;
+    this.counts[SegmentCount.used]--;
   }
 }
 

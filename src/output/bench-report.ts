@@ -29,13 +29,14 @@ function rateRow(name: string, rate: RateResult) {
 export function requestBenchReport(result: RequestBenchResult): ReportSection[] {
   const { engine, limit, limitInGroups, ratio, index } = result;
   const writes = result.fuaEvery > 0 ? `, every ${result.fuaEvery}th write FUA` : '';
+  const jobs = result.jobs > 1 ? `, ${result.jobs} jobs` : '';
   return [
     {
       title: 'Benchmark',
       rows: [
         {
           name: 'requests',
-          values: [text(`${result.pattern}, ${formatBytes(result.blockBytes)}, depth ${result.depth}${writes}`)],
+          values: [text(`${result.pattern}, ${formatBytes(result.blockBytes)}, depth ${result.depth}${jobs}${writes}`)],
         },
         {
           name: 'cache',

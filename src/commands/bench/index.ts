@@ -1,8 +1,10 @@
 /** `pcache bench`: how fast the engine is, beside what memory itself allows. */
+import { availableParallelism } from 'node:os';
 import { Args, Flags } from '@oclif/core';
 import { PATTERNS, type Pattern } from '../../bench/pattern.js';
 import { benchRequests, type RequestBenchResult } from '../../bench/requests.js';
 import { openBenchDevices } from '../../bench/devices.js';
+import { JOBS_MAX } from '../../engine/index.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { requestBenchReport } from '../../output/bench-report.js';
 import { sizeFlag } from '../../output/flags.js';
@@ -15,6 +17,9 @@ same addresses, in a native loop that does nothing else: the limit. A write is a
 fenced, at --depth 32 in groups with a fence each; the limit takes one request after the other, its writes with
 a fence each.
 Reads are of cached data. Write-back and collection happen between the rounds.
+With --jobs the requests go through so many threads at once, each with the 4 MiB ranges of the device that fall to
+it, an index, a data head and an open key set of its own, as the kernel has them per processor; the limit is taken
+by as many threads at once. A round takes as long as its slowest job.
 Without devices the cache is ephemeral and there is no backing device. With CACHE and BACKING both are overwritten.`;
 
   static override examples = [
@@ -22,6 +27,10 @@ Without devices the cache is ephemeral and there is no backing device. With CACH
     {
       description: 'Random reads one at a time, of a large cache.',
       command: '<%= config.bin %> <%= command.id %> --pattern randread --depth 1 --cache-size 8GiB',
+    },
+    {
+      description: 'Two threads at once.',
+      command: '<%= config.bin %> <%= command.id %> --jobs 2',
     },
     {
       description: 'The ratio alone, for a script.',
@@ -38,6 +47,13 @@ Without devices the cache is ephemeral and there is no backing device. With CACH
     'pattern': Flags.string({ description: 'what is asked for', options: PATTERNS, default: 'randwrite' }),
     'bs': sizeFlag({ description: 'size of a request', default: 4096, defaultHelp: () => Promise.resolve('4KiB') }),
     'depth': Flags.integer({ description: 'requests in a group', default: 32, min: 1, max: 1024, helpValue: 'N' }),
+    'jobs': Flags.integer({
+      description: 'threads that the requests go through, a shard of the cache each',
+      default: 1,
+      min: 1,
+      max: JOBS_MAX,
+      helpValue: 'N',
+    }),
     'data-crc': Flags.boolean({ description: 'the ephemeral cache keeps a CRC of every payload', default: false }),
     'fua': Flags.integer({ description: 'every Nth write is FUA', default: 0, min: 0, helpValue: 'N' }),
     'seconds': Flags.integer({ description: 'how long to measure, about', default: 5, min: 1, helpValue: 'N' }),
@@ -65,6 +81,9 @@ Without devices the cache is ephemeral and there is no backing device. With CACH
       blockBytes: flags.bs,
       force: flags.force ?? false,
     });
+    if (flags.jobs > availableParallelism()) {
+      this.note(`--jobs ${flags.jobs}: there are only ${availableParallelism()} processors, which the jobs share`);
+    }
     let stopped = false;
     const release = this.onInterrupt(() => {
       stopped = true;
@@ -78,6 +97,7 @@ Without devices the cache is ephemeral and there is no backing device. With CACH
         blockBytes: flags.bs,
         depth: flags.depth,
         fuaEvery: flags.fua,
+        jobs: flags.jobs,
         seconds: flags.seconds,
         spanBytes: devices.spanBytes,
         cpuNs: this.cpuNs,

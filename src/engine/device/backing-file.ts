@@ -2,7 +2,7 @@
  * The backing device: a regular file or block device, read and written asynchronously at offsets. A short
  * transfer is continued; an end of file inside the device's size is an error, never a short success.
  */
-import { closeSync, fdatasync, read, readSync, write } from 'node:fs';
+import { closeSync, constants as fileConstants, fdatasync, openSync, read, readSync, write } from 'node:fs';
 import { constants } from 'node:os';
 import { fromSystemError, PcacheError } from '../errors.js';
 import type { BackingDevice, BackingDone, PmemRanges, PmemRangesWriter } from './backing.js';
@@ -56,6 +56,24 @@ export function openBacking(path: string, options: OpenBackingOptions): BackingF
   return new BackingFile(path, file.fd, file.sizeBytes, options.readOnly, options.ephemeral ?? false);
 }
 
+/** What another thread of the process needs to use the same device. */
+export interface SharedBacking {
+  readonly path: string;
+  readonly fd: number;
+  readonly sizeBytes: number;
+  readonly ephemeral: boolean;
+}
+
+/** Opens a backing device once more, in another thread of the process that has it open, and its lock. */
+export function openBackingAgain({ path, fd, sizeBytes, ephemeral }: SharedBacking): BackingFile {
+  try {
+    const again = openSync(`/proc/self/fd/${fd}`, fileConstants.O_RDWR);
+    return new BackingFile(path, again, sizeBytes, false, ephemeral);
+  } catch (error) {
+    throw fromSystemError(error, path, 'opening it for another thread');
+  }
+}
+
 export class BackingFile implements BackingDevice {
   private open = true;
   /** With the native helper calls go together; without it, one by one. */
@@ -71,6 +89,12 @@ export class BackingFile implements BackingDevice {
   ) {
     const addon = nativeAddonIfAvailable();
     if (addon) this.queue = new TransferQueue(addon, fd);
+  }
+
+  /** For other threads, as long as this one stays open. */
+  get shared(): SharedBacking {
+    const { path, fd, sizeBytes, ephemeral } = this;
+    return { path, fd, sizeBytes, ephemeral };
   }
 
   read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void {

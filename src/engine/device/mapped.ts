@@ -17,13 +17,18 @@ export interface MapOptions {
   readonly sizeBytes: number;
 }
 
+/** What another thread of the process needs to map the same device (`mapAgain` in `open.ts`). */
+export interface MappedDevice extends MapOptions {
+  readonly ephemeral: boolean;
+}
+
 /** A read-only mapping. */
 export class MappedReader implements PmemReader {
   readonly path: string;
   readonly sizeBytes: number;
   readonly durability: Durability;
   protected readonly handle: number;
-  private readonly fd: number;
+  protected readonly fd: number;
   private open = true;
 
   constructor(
@@ -149,6 +154,12 @@ interface RegisteredList extends CopyList {
 export class MappedPmem extends MappedReader implements Pmem {
   private readonly arenas = new Set<number>();
   private readonly lists = new Set<number>();
+
+  /** For other threads, as long as this one stays open. */
+  get device(): MappedDevice {
+    const { path, fd, sizeBytes } = this;
+    return { path, fd, sizeBytes, ephemeral: this.durability === 'volatile' };
+  }
 
   /** @param ephemeral the caller wants no durability: `persist` is then a fence on any device. */
   constructor(addon: NativeAddon, options: MapOptions, ephemeral: boolean) {

@@ -2,11 +2,11 @@
  * Opens the cache device: mapped through the native helper, or for reading by plain reads without it. Every
  * failure is one PcacheError that names the path.
  */
-import { closeSync } from 'node:fs';
-import { PcacheError } from '../errors.js';
+import { closeSync, constants, openSync } from 'node:fs';
+import { fromSystemError, PcacheError } from '../errors.js';
 import { openDeviceFile, type OnBusy } from './device-file.js';
 import { FileReader } from './file-reader.js';
-import { MappedPmem, MappedReader } from './mapped.js';
+import { MappedPmem, MappedReader, type MappedDevice } from './mapped.js';
 import { nativeAddon, nativeAddonIfAvailable } from './native.js';
 import type { Pmem, PmemReader } from './pmem.js';
 
@@ -49,6 +49,27 @@ export function openPmem(path: string, options: OpenPmemOptions = {}): Pmem {
     return new MappedPmem(addon, file, options.ephemeral ?? false);
   } catch (error) {
     closeSync(file.fd);
+    throw error;
+  }
+}
+
+/**
+ * Maps a device once more, in another thread of the process that has it open, and its lock: handles of the native
+ * helper, and its guard against faults, belong to one thread each.
+ */
+export function mapAgain(device: MappedDevice): MappedPmem {
+  const { path, sizeBytes, ephemeral } = device;
+  let fd: number;
+  try {
+    // Not by its path, which may lead nowhere by now: ephemeral files have none.
+    fd = openSync(`/proc/self/fd/${device.fd}`, constants.O_RDWR);
+  } catch (error) {
+    throw fromSystemError(error, path, 'opening it for another thread');
+  }
+  try {
+    return new MappedPmem(nativeAddon(), { path, fd, sizeBytes }, ephemeral);
+  } catch (error) {
+    closeSync(fd);
     throw error;
   }
 }

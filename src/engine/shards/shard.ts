@@ -1,0 +1,406 @@
+/**
+ * One thread's part of a cache: the request path of its subtrees, with an index, a data head and an open kset of its
+ * own. Write-back and collection are the coordinator's (`sharded-cache.ts`); what both change is in shared memory.
+ *
+ * Everything that may read payload by what the index says runs between `enter` and `leave`. A FLUSH covers what any
+ * shard has acknowledged, as the kernel's closes the ksets of all processors: its group is held back until every
+ * shard has closed its ksets, and those behind it wait their turn.
+ */
+import type { MessagePort } from 'node:worker_threads';
+import type { BackingDevice } from '../device/backing.js';
+import type { Pmem } from '../device/pmem.js';
+import { KSET_MAX_AGE_MS, SWEEP_SUBTREES_PER_STEP, SWEEPS_PER_LAP } from '../cache.js';
+import { Core, type Clock } from '../core.js';
+import { CacheDriver, type Driven } from '../driver.js';
+import { assert, PcacheError } from '../errors.js';
+import type { LogWriter } from '../log-writer.js';
+import type { Crc32c } from '../media/crc32c.js';
+import { makeGeometry, subtreeOf, type Geometry } from '../media/geometry.js';
+import type { SegmentChain } from '../media/metadata.js';
+import { loadCacheOrThrow } from '../recovery.js';
+import { Op, RequestFlag, RequestState, type RequestGroup } from '../request-group.js';
+import { Requests } from '../requests.js';
+import type { DirtyInLog } from '../status.js';
+import { Writeback } from '../writeback.js';
+import { errorOf, noteOf, type FromShard, type ShardStatus, type ToShard } from './messages.js';
+import { SharedLog } from './shared-log.js';
+import { ShardSegments } from './shared-segments.js';
+import { SharedState, Word, type SharedMemory } from './shared-state.js';
+
+/** What a thread is given to become a shard; made by `ShardedCache`. To be sent with `port` transferred. */
+export interface ShardSeed {
+  readonly shard: number;
+  readonly memory: SharedMemory;
+  readonly port: MessagePort;
+  readonly segmentBytes: number;
+}
+
+export interface ShardOptions {
+  readonly seed: ShardSeed;
+  /** Mapped by this thread (`mapAgain`), and a backing device of its own; the caller's, to be closed by it. */
+  readonly pmem: Pmem;
+  readonly backing: BackingDevice;
+  readonly clock: Clock;
+  readonly crc?: Crc32c;
+}
+
+export class Shard implements Driven {
+  onProgress: () => void = () => {};
+  holdWriteback = false;
+  hurryWriteback = false;
+  readonly isThrough = false;
+  readonly hasUnsettledWrites = false;
+  readonly writebackError = undefined;
+
+  private readonly core: Core;
+  private readonly log: SharedLog;
+  private readonly requests: Requests;
+  private readonly state: SharedState;
+  private readonly shard: number;
+  private readonly jobs: number;
+  /** Groups behind a flush that others have not served. */
+  private readonly held: RequestGroup[] = [];
+  /** Number of the flush that the first of them waits for; 0 before it has been asked for. */
+  private heldFor = 0;
+  private flushServed = 0;
+  private closedSeen = 0;
+  private waitingSeen = 0;
+  /** Calls of `enter` that have not been left: who ends a request may submit the next at once. */
+  private depth = 0;
+  private sweptAtFreed = 0;
+  private sweepLeft = 0;
+  private toldFailure = false;
+
+  /** @throws PcacheError what loading a cache throws */
+  constructor({ seed, pmem, backing, clock, crc }: ShardOptions) {
+    const state = new SharedState(seed.memory);
+    const { shard } = seed;
+    const { jobs } = state;
+    let log: SharedLog | undefined;
+    const options = {
+      pmem,
+      backing,
+      clock,
+      geometry: makeGeometry(seed.segmentBytes),
+      ...(crc ? { crc } : {}),
+      sharing: {
+        makeSegments: (geometry: Geometry, chain: SegmentChain) => new ShardSegments(geometry, chain, state),
+        makeLog: (...args: ConstructorParameters<typeof LogWriter>) => (log = new SharedLog(state, ...args)),
+        owns: (subtree: number) => subtree % jobs === shard,
+      },
+    };
+    // The coordinator has checked the payload.
+    const loaded = loadCacheOrThrow(pmem, { ...options, backingBytes: backing.sizeBytes, checkPayload: false });
+    this.core = new Core(options, loaded, undefined);
+    this.log = log!;
+    this.state = state;
+    this.shard = shard;
+    this.jobs = jobs;
+    const progress = () => this.onProgress();
+    // Never stepped: in the modes that threads may share nobody waits for it.
+    this.requests = new Requests(this.core, new Writeback(this.core, 0, progress), progress);
+  }
+
+  get failure(): PcacheError | undefined {
+    return this.core.failure;
+  }
+  get isClean(): boolean {
+    return !this.log.hasOpenKeys;
+  }
+  get hasOpenKeys(): boolean {
+    return this.log.hasOpenKeys;
+  }
+  get isLogStuck(): boolean {
+    return this.log.isStuck;
+  }
+  get isBackingBusy(): boolean {
+    return this.requests.hasPendingParts;
+  }
+  get hasPendingParts(): boolean {
+    return this.requests.hasPendingParts;
+  }
+  get hasWaitingRequests(): boolean {
+    return this.requests.hasWaiting || this.held.length > 0;
+  }
+  get isWritebackHopeless(): boolean {
+    return this.state.get(Word.hopeless) === 1;
+  }
+  get nextDeadlineMs(): number {
+    return this.core.failure ? Infinity : this.log.nextDueMs(KSET_MAX_AGE_MS);
+  }
+  get status(): ShardStatus {
+    const { core, requests, log } = this;
+    return {
+      stats: core.stats,
+      openKeys: log.hasOpenKeys,
+      waitingRequests: requests.waitingCount,
+      pendingBackingReads: requests.pendingReads,
+      indexEntries: core.index.entryCount,
+      indexMemoryBytes: core.index.memoryBytes,
+    };
+  }
+
+  requestClose(): void {
+    this.log.markAllDue();
+  }
+  stopAccepting(): void {
+    this.requests.accepting = false;
+  }
+  /** What the log holds is the coordinator's to tell. */
+  dirtyInLog(): DirtyInLog {
+    return { keys: 0, bytes: 0 };
+  }
+  locate(offsetBytes: number): number {
+    return this.core.locate(offsetBytes);
+  }
+
+  /** As `Cache.submit`; all requests must be of the shard's subtrees. */
+  submit(group: RequestGroup): number {
+    const isFlush = this.lookThrough(group);
+    if ((isFlush && this.jobs > 1) || this.held.length > 0) {
+      this.hold(group);
+      return group.pending;
+    }
+    return this.run(group);
+  }
+
+  /** Asserts that the requests are this shard's. @returns whether one of them is to cover what others wrote */
+  private lookThrough(group: RequestGroup): boolean {
+    const { jobs, shard } = this;
+    let isFlush = false;
+    for (let i = 0; i < group.count; i++) {
+      if (group.op[i] === Op.flush || (group.flags[i] & RequestFlag.preflush) !== 0) isFlush = true;
+      if (group.op[i] === Op.flush || jobs === 1) continue;
+      const first = subtreeOf(group.offsetBytes[i]);
+      const last = subtreeOf(group.offsetBytes[i] + Math.max(0, group.lengthBytes[i] - 1));
+      assert(first === last && first % jobs === shard, 'a request is given to a shard that its subtree is not of');
+    }
+    return isFlush;
+  }
+
+  private run(group: RequestGroup): number {
+    this.heedOthers();
+    this.enter();
+    try {
+      return this.requests.submit(group);
+    } finally {
+      this.leave();
+      this.tellOthers();
+    }
+  }
+
+  private enter(): void {
+    if (this.depth++ === 0) this.state.enter(this.shard);
+  }
+  private leave(): void {
+    if (--this.depth === 0) this.state.leave(this.shard);
+  }
+
+  // ---- what others do ---------------------------------------------------------------------------------
+
+  /** What shall reach the coordinator. */
+  tell: (message: FromShard) => void = () => {};
+
+  private heedOthers(): void {
+    if (this.state.get(Word.failed) === 0) return;
+    const { path } = this.core.pmem;
+    this.core.failure ??= new PcacheError(
+      'IO',
+      `${path}: the cache stopped when its device failed under another thread`,
+    );
+  }
+
+  /** After each piece of work: says what others have to know. */
+  private tellOthers(): void {
+    const { state, shard, core, log } = this;
+    if (core.failure && !this.toldFailure) {
+      this.toldFailure = true;
+      state.set(Word.failed, 1);
+      this.tell({ kind: 'failed', error: noteOf(core.failure) });
+    }
+    if (log.closedHere !== this.closedSeen) {
+      this.closedSeen = log.closedHere;
+      this.kickIfIdle();
+    }
+    const waiting = this.requests.waitingCount + (log.isStuck ? 1 : 0);
+    if (waiting === this.waitingSeen) return;
+    const isNew = waiting > this.waitingSeen;
+    this.waitingSeen = waiting;
+    state.setWaiting(shard, waiting > 0);
+    if (!isNew) return;
+    this.onProgress(); // room may have come before anybody could know who waits for it
+    this.tell({ kind: 'kick' });
+  }
+
+  private kickIfIdle(): void {
+    if (this.state.exchange(Word.coordinatorIdle, 0) === 1) this.tell({ kind: 'kick' });
+  }
+
+  // ---- flushes ----------------------------------------------------------------------------------------
+
+  private hold(group: RequestGroup): void {
+    group.pending = group.count;
+    group.state.fill(RequestState.pending, 0, group.count);
+    this.held.push(group);
+    this.onProgress();
+  }
+
+  /** Goes on with groups that were held back. @returns whether any went. */
+  private runHeld(): boolean {
+    const { state, held } = this;
+    let worked = false;
+    while (held.length > 0) {
+      if (this.heldFor === 0 && !this.core.failure) {
+        this.heldFor = state.add(Word.flushAsked, 1);
+        this.tell({ kind: 'flush' });
+        return true; // this shard has to serve it, too
+      }
+      if (!this.core.failure && !state.isFlushServed(this.heldFor)) break;
+      this.heldFor = 0;
+      this.runLate(held.shift()!);
+      worked = true;
+    }
+    return worked;
+  }
+
+  private runLate(group: RequestGroup): void {
+    this.run(group);
+    for (let i = 0; i < group.count; i++) {
+      if (group.state[i] !== RequestState.pending) group.onRequestDone?.(group, i);
+    }
+  }
+
+  /** Closes the ksets for a flush that any shard has asked for. @returns whether there was one, and it is served */
+  private serveFlush(): boolean {
+    const { state, log, core } = this;
+    const asked = state.get(Word.flushAsked);
+    if (asked === this.flushServed) return false;
+    log.markAllDue();
+    if (!core.commit()) return false;
+    this.flushServed = asked;
+    state.setFlushServed(this.shard, asked);
+    this.tell({ kind: 'flush' });
+    return true;
+  }
+
+  // ---- background work --------------------------------------------------------------------------------
+
+  /** As `Cache.step`, without what is the coordinator's. */
+  step(): boolean {
+    const { core, requests } = this;
+    this.heedOthers();
+    if (core.failure) {
+      requests.failWaiting(core.failure);
+      this.runHeld();
+      this.tellOthers();
+      return false;
+    }
+    this.enter();
+    let worked = false;
+    try {
+      worked = this.closeKsets();
+      if (this.serveFlush()) worked = true;
+      if (requests.serveWaiting()) worked = true;
+      if (this.sweep()) worked = true;
+    } catch (error) {
+      requests.stopOn(error);
+    } finally {
+      this.leave();
+      this.tellOthers();
+    }
+    return this.runHeld() || worked;
+  }
+
+  private closeKsets(): boolean {
+    const { log, core } = this;
+    if (this.requests.needsRoom) log.markAllDue();
+    else log.markAgedDue(core.clock.nowMs(), KSET_MAX_AGE_MS);
+    if (!log.hasDue) return false;
+    const before = log.closedHere;
+    core.commit();
+    return log.closedHere > before;
+  }
+
+  private sweep(): boolean {
+    const { core } = this;
+    const freed = this.state.get(Word.freed);
+    if ((freed - this.sweptAtFreed) * SWEEPS_PER_LAP >= core.segments.count) {
+      this.sweptAtFreed = freed;
+      this.sweepLeft = core.index.subtreeCount;
+    }
+    if (this.sweepLeft <= 0) return false;
+    core.index.sweep(Math.min(this.sweepLeft, SWEEP_SUBTREES_PER_STEP));
+    this.sweepLeft -= SWEEP_SUBTREES_PER_STEP;
+    return true;
+  }
+
+  /** Lets go of the open segment: all is written back, and still nothing could be freed. */
+  letGo(): void {
+    for (const head of this.core.heads) head.close();
+    this.log.markAllDue();
+  }
+
+  failWaiting(error: PcacheError): void {
+    this.requests.failWaiting(error);
+    this.tellOthers();
+  }
+}
+
+/**
+ * Makes this thread a shard, and answers its coordinator until the cache is closed.
+ * @returns what drives it, and a promise of the end
+ */
+export function openShard(options: ShardOptions): {
+  readonly driver: CacheDriver<Shard>;
+  readonly closed: Promise<void>;
+} {
+  const { port } = options.seed;
+  const tell = (message: FromShard) => port.postMessage(message);
+  let shard: Shard;
+  try {
+    shard = new Shard(options);
+  } catch (error) {
+    tell({ kind: 'failed', error: noteOf(error) });
+    throw error;
+  }
+  shard.tell = tell;
+  const driver = new CacheDriver(shard, options.clock);
+  const closed = new Promise<void>((resolve, reject) => {
+    const act = async (message: ToShard): Promise<void> => {
+      switch (message.kind) {
+        case 'wake':
+          driver.kick();
+          break;
+        case 'drain':
+          await driver.drain().then(
+            () => tell({ kind: 'drained' }),
+            (error: unknown) => tell({ kind: 'drained', error: noteOf(error) }),
+          );
+          break;
+        case 'yield':
+          shard.letGo();
+          shard.step();
+          driver.kick();
+          tell({ kind: 'yielded' });
+          break;
+        case 'fail':
+          shard.failWaiting(errorOf(message.error));
+          driver.kick();
+          break;
+        case 'status':
+          tell({ kind: 'status', status: shard.status });
+          break;
+        case 'close':
+          await driver.close().then(
+            (report) => tell({ kind: 'closed', report }),
+            (error: unknown) => tell({ kind: 'closed', error: noteOf(error) }),
+          );
+          port.close();
+          resolve();
+      }
+    };
+    port.on('message', (message: ToShard) => void act(message).catch(reject));
+  });
+  tell({ kind: 'ready' });
+  return { driver, closed };
+}

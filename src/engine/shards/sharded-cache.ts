@@ -1,0 +1,301 @@
+/**
+ * A cache whose request path runs in several threads: its coordinator. The thread that opens it has the metadata, the
+ * two tails, write-back, collection and the freeing of segments; each shard (`shard.ts`), in a thread of its own, has
+ * the request path of the subtrees that fall to it, `subtree % jobs`, as the kernel's slots do.
+ *
+ * The coordinator sleeps when it finds nothing to do, and says so in a shared word; a shard that closes a kset, or
+ * that waits for room, wakes it. It wakes shards that wait when a segment is free. Both look once more after they
+ * have said that they are about to sleep.
+ */
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { Cache } from '../cache.js';
+import type { CacheOptions } from '../core.js';
+import { CacheDriver, type CloseReport } from '../driver.js';
+import { assert, PcacheError } from '../errors.js';
+import type { LogWriter } from '../log-writer.js';
+import { KERNEL_GEOMETRY, type Geometry } from '../media/geometry.js';
+import type { SegmentChain } from '../media/metadata.js';
+import { errorOf, noteOf, type FromShard, type ShardStatus, type ToShard } from './messages.js';
+import type { ShardSeed } from './shard.js';
+import { SharedLog } from './shared-log.js';
+import { SharedSegments } from './shared-segments.js';
+import { makeSharedMemory, SharedState, Word } from './shared-state.js';
+
+/** More would leave no segments of a small cache for anything but data heads. */
+export const JOBS_MAX = 64;
+
+export type ShardedOptions = Omit<CacheOptions, 'slots' | 'verifyReads' | 'sharing'> & { readonly jobs: number };
+
+/** The coordinator's cache: it takes no requests. */
+class CoordinatorCache extends Cache {
+  readonly state: SharedState;
+  /** Sends all shards a message, or one of them. */
+  broadcast: (message: ToShard, to?: number) => void = () => {};
+  /** Shards that have not answered the last `yield`; undefined when none was sent since something moved. */
+  yieldsLeft: number | undefined;
+  private readonly log: SharedLog;
+  private readonly shared: SharedSegments;
+
+  constructor(options: ShardedOptions) {
+    let state: SharedState | undefined;
+    super({
+      ...options,
+      sharing: {
+        makeSegments: (geometry: Geometry, chain: SegmentChain) => {
+          state = new SharedState(makeSharedMemory(options.jobs, chain.length));
+          return new SharedSegments(geometry, chain, state);
+        },
+        makeLog: (...args: ConstructorParameters<typeof LogWriter>) => new SharedLog(state!, ...args),
+        owns: () => false,
+      },
+    });
+    this.state = state!;
+    this.log = this.core.log as SharedLog;
+    this.shared = this.core.segments as SharedSegments;
+    this.log.publish();
+  }
+
+  /** Takes note of what the shards have done. */
+  refresh(): void {
+    this.log.refresh();
+    this.shared.takeOrphans();
+  }
+
+  override step(): boolean {
+    const { state, core } = this;
+    const wasIdle = state.get(Word.coordinatorIdle) === 1;
+    this.refresh();
+    const freedBefore = state.get(Word.freed);
+    const worked = super.step();
+    if (core.failure) state.set(Word.failed, 1);
+    state.set(Word.hopeless, this.isWritebackHopeless ? 1 : 0);
+    if (state.get(Word.freed) !== freedBefore) this.wakeWaiting();
+    if (worked) {
+      this.yieldsLeft = undefined;
+      state.set(Word.coordinatorIdle, 0);
+      return true;
+    }
+    if (this.judgeShards()) return true;
+    if (wasIdle) return false;
+    state.set(Word.coordinatorIdle, 1);
+    return true;
+  }
+
+  private get hasWaitingShards(): boolean {
+    const { state } = this;
+    for (let shard = 0; shard < state.jobs; shard++) if (state.isWaiting(shard)) return true;
+    return false;
+  }
+
+  /** Wakes the shards that wait for room. */
+  wakeWaiting(): void {
+    const { state } = this;
+    for (let shard = 0; shard < state.jobs; shard++)
+      if (state.isWaiting(shard)) this.broadcast({ kind: 'wake' }, shard);
+  }
+
+  /**
+   * Nothing moves: fails those who wait in the shards, if nothing will.
+   * @returns true when something was done about it.
+   */
+  private judgeShards(): boolean {
+    const { core, writeback } = this;
+    if (core.failure || this.isBackingBusy || !this.hasWaitingShards) return false;
+    if (this.isWritebackHopeless) {
+      const reason = writeback.lastError?.message ?? 'write-back has stopped';
+      this.failWaiting(`the cache is full and cannot be written back: ${reason}`);
+      return false;
+    }
+    if (writeback.failures > 0 || this.holdWriteback || !core.logIsClean) return false;
+    if (this.yieldsLeft === undefined) {
+      // All is written back and still nothing can be freed: data heads sit on the last segments.
+      this.yieldsLeft = this.state.jobs;
+      this.broadcast({ kind: 'yield' });
+    } else if (this.yieldsLeft === 0) {
+      this.yieldsLeft = undefined;
+      this.failWaiting(`its ${core.segments.count} segments are too few for this many jobs`);
+    }
+    return false;
+  }
+
+  private failWaiting(why: string): void {
+    const error = new PcacheError('CACHE_FULL', `${this.core.pmem.path}: ${why}`);
+    this.broadcast({ kind: 'fail', error: noteOf(error) });
+  }
+
+  /** The cache device failed under a shard. */
+  stopOn(error: PcacheError): void {
+    this.core.failure ??= error;
+    this.state.set(Word.failed, 1);
+  }
+}
+
+/** Waits for an answer of each shard. */
+class Answers<T> {
+  private left: number;
+  private readonly given: T[] = [];
+  private resolve!: (answers: readonly T[]) => void;
+  private reject!: (error: PcacheError) => void;
+  readonly all: Promise<readonly T[]>;
+
+  constructor(shards: number) {
+    this.left = shards;
+    this.all = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+  }
+  give(shard: number, answer: T): void {
+    this.given[shard] = answer;
+    if (--this.left === 0) this.resolve(this.given);
+  }
+  fail(error: PcacheError): void {
+    this.reject(error);
+  }
+}
+
+export class ShardedCache {
+  /** What the threads are to be given, one each; `openShard` takes it there. */
+  readonly seeds: readonly ShardSeed[];
+  private readonly cache: CoordinatorCache;
+  private readonly ports: readonly MessagePort[];
+  private readonly waits: { [Kind in FromShard['kind']]?: Answers<FromShard> } = {};
+  private driver: CacheDriver<CoordinatorCache> | undefined;
+  private held = false;
+
+  /**
+   * Opens the cache, as `Cache` does. The shards come to life when threads were started with their seeds.
+   * @throws PcacheError what `Cache` throws; UNSUPPORTED in the modes that write through; USAGE for too many jobs
+   */
+  constructor(private readonly options: ShardedOptions) {
+    const { jobs, pmem } = options;
+    if (!Number.isInteger(jobs) || jobs < 1 || jobs > JOBS_MAX) {
+      throw new PcacheError('USAGE', `${jobs} jobs: must be a whole number from 1 to ${JOBS_MAX}`);
+    }
+    this.cache = new CoordinatorCache(options);
+    if (this.cache.isThrough) {
+      throw new PcacheError(
+        'UNSUPPORTED',
+        `${pmem.path}: its mode is ${this.cache.mode}; several jobs work in the modes writeback and writeonly`,
+      );
+    }
+    const channels = Array.from({ length: jobs }, () => new MessageChannel());
+    this.ports = channels.map(({ port1 }) => port1);
+    this.seeds = channels.map(({ port2 }, shard) => ({
+      shard,
+      memory: this.cache.state.memory,
+      port: port2,
+      segmentBytes: (options.geometry ?? KERNEL_GEOMETRY).segmentBytes,
+    }));
+    this.ports.forEach((port, shard) => port.on('message', (message: FromShard) => this.heard(shard, message)));
+    this.cache.broadcast = (message, to) => {
+      if (to === undefined) this.tellAll(message);
+      else this.ports[to].postMessage(message);
+    };
+    this.waits.ready = new Answers(jobs);
+  }
+
+  /** Resolves when all shards have built their index: the log rests until then. Rejects when one cannot. */
+  async ready(): Promise<void> {
+    await this.waits.ready!.all;
+    this.driver = new CacheDriver(this.cache, this.options.clock);
+  }
+
+  private tellAll(message: ToShard): void {
+    for (const port of this.ports) port.postMessage(message);
+  }
+
+  private async ask<Kind extends FromShard['kind']>(
+    question: ToShard,
+    kind: Kind,
+  ): Promise<readonly Extract<FromShard, { kind: Kind }>[]> {
+    assert(this.waits[kind] === undefined, 'the shards are asked the same twice at once');
+    const answers = new Answers<FromShard>(this.ports.length);
+    this.waits[kind] = answers;
+    this.tellAll(question);
+    try {
+      return (await answers.all) as readonly Extract<FromShard, { kind: Kind }>[];
+    } finally {
+      delete this.waits[kind];
+    }
+  }
+
+  private heard(shard: number, message: FromShard): void {
+    switch (message.kind) {
+      case 'failed':
+        this.cache.stopOn(errorOf(message.error));
+        this.waits.ready?.fail(errorOf(message.error));
+        this.tellAll({ kind: 'wake' });
+        this.kick();
+        break;
+      case 'kick':
+        this.kick();
+        break;
+      case 'flush':
+        this.tellAll({ kind: 'wake' });
+        break;
+      case 'yielded':
+        if (this.cache.yieldsLeft !== undefined) this.cache.yieldsLeft--;
+        this.kick();
+        break;
+      default:
+        this.waits[message.kind]?.give(shard, message);
+    }
+  }
+
+  private kick(): void {
+    if (!this.held) this.driver?.kick();
+  }
+
+  /** While true nothing is written back or collected, and no shard wakes the coordinator. */
+  set hold(hold: boolean) {
+    this.held = hold;
+    this.cache.holdWriteback = hold;
+    this.cache.state.set(Word.coordinatorIdle, 0);
+    this.kick();
+  }
+
+  /** Why the cache has stopped, if it has. */
+  get failure(): PcacheError | undefined {
+    return this.cache.failure;
+  }
+  get segmentDataBytes(): number {
+    return this.cache.segmentDataBytes;
+  }
+  /** Counters of the background work; those of requests are the shards'. */
+  get stats(): Cache['stats'] {
+    return this.cache.stats;
+  }
+  status(): ReturnType<Cache['status']> {
+    this.cache.refresh();
+    return this.cache.status();
+  }
+  setGcPercent(gcPercent: number): void {
+    this.cache.setGcPercent(gcPercent);
+  }
+  /** How each shard stands. */
+  async shardStatus(): Promise<readonly ShardStatus[]> {
+    return (await this.ask({ kind: 'status' }, 'status')).map(({ status }) => status);
+  }
+
+  /**
+   * Writes everything back that was acknowledged before, and collects what there is to collect.
+   * @throws what keeps it from that
+   */
+  async drain(): Promise<void> {
+    for (const { error } of await this.ask({ kind: 'drain' }, 'drained')) if (error) throw errorOf(error);
+    this.cache.refresh();
+    await this.driver!.drain();
+    while (this.cache.step()) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** Closes in order, the shards first; see `CacheDriver.close`. The threads may end then. */
+  async close(): Promise<CloseReport> {
+    const answers = await this.ask({ kind: 'close' }, 'closed');
+    for (const port of this.ports) port.close();
+    this.cache.refresh();
+    const report = await this.driver!.close();
+    for (const { error } of answers) if (error) throw errorOf(error);
+    return report;
+  }
+}

@@ -1,0 +1,70 @@
+/**
+ * The log of a cache that threads share: open ksets are a thread's own; closing one takes the lock, goes on where the
+ * log ends by now, and leaves word of where it ends then. CRCs are taken before, and everything that orders the
+ * stores happens within: so a kset is persisted before the next one can be written behind it, by whomever.
+ */
+import type { Clock } from '../core.js';
+import type { Pmem } from '../device/pmem.js';
+import { LogWriter, type OpenKset } from '../log-writer.js';
+import type { Position } from '../media/codecs.js';
+import type { Crc32c } from '../media/crc32c.js';
+import type { PayloadCrcs } from '../payload-crcs.js';
+import type { SegmentTable } from '../segments.js';
+import { LogField, type SharedState } from './shared-state.js';
+
+export class SharedLog extends LogWriter {
+  /** Ksets that this thread has written. */
+  closedHere = 0;
+  private readonly state: SharedState;
+
+  constructor(
+    state: SharedState,
+    pmem: Pmem,
+    segments: SegmentTable,
+    head: Position,
+    slotCount: number,
+    crc: Crc32c,
+    clock: Clock,
+    payloadCrcs?: PayloadCrcs,
+  ) {
+    super(pmem, segments, head, slotCount, crc, clock, payloadCrcs);
+    this.state = state;
+  }
+
+  /** Says where the log ends; once, by whoever opened the cache. */
+  publish(): void {
+    this.state.lock.run(() => this.store());
+  }
+
+  /** Takes note of where the log ends by now. */
+  refresh(): void {
+    this.state.lock.run(() => this.load());
+  }
+
+  protected override write(kset: OpenKset, lengthBytes: number): boolean {
+    const written = this.state.lock.run(() => {
+      this.load();
+      const hasRoom = super.write(kset, lengthBytes);
+      this.store();
+      return hasRoom;
+    });
+    if (written) this.closedHere++;
+    return written;
+  }
+
+  private load(): void {
+    const { log } = this.state.memory;
+    this.headSegment = log[LogField.segment];
+    this.headOffsetBytes = log[LogField.offsetBytes];
+    this.ksetsClosed = log[LogField.ksetsClosed];
+    this.keysLogged = log[LogField.keysLogged];
+  }
+
+  private store(): void {
+    const { log } = this.state.memory;
+    log[LogField.segment] = this.headSegment;
+    log[LogField.offsetBytes] = this.headOffsetBytes;
+    log[LogField.ksetsClosed] = this.ksetsClosed;
+    log[LogField.keysLogged] = this.keysLogged;
+  }
+}

@@ -1,0 +1,68 @@
+/**
+ * The segment table over shared memory. The coordinator has one, which frees; each shard has one, which takes:
+ * `takeForData` takes the lock, `takeForLog` is called with it, by `SharedLog`.
+ *
+ * A segment that lost its last reference is first given a new generation; it is free only when every shard has been
+ * outside the request path since: one that looked at its index before may be reading the payload that it found.
+ */
+import { assert } from '../errors.js';
+import type { Geometry } from '../media/geometry.js';
+import type { SegmentChain } from '../media/metadata.js';
+import { SegmentTable } from '../segments.js';
+import { Word, type SharedState } from './shared-state.js';
+
+/** The coordinator's: it also counts what the log holds at the opening. */
+export class SharedSegments extends SegmentTable {
+  constructor(
+    geometry: Geometry,
+    chain: SegmentChain,
+    protected readonly state: SharedState,
+  ) {
+    super(geometry, chain, state.memory.columns);
+  }
+
+  override takeForData(references: number): number {
+    return this.state.lock.run(() => super.takeForData(references));
+  }
+
+  override put(segment: number, references = 1): void {
+    if (this.dropped(segment, references)) this.dead.push(segment);
+  }
+
+  /** Drops references. @returns whether the last one went, and the log does not need the segment */
+  protected dropped(segment: number, references: number): boolean {
+    const before = Atomics.sub(this.references, segment, references);
+    assert(before >= references, 'a segment reference is dropped twice');
+    return before === references && this.inLog[segment] === 0;
+  }
+
+  /** Takes over the segments that lost their last reference to a shard: `retire()` then frees them. */
+  takeOrphans(): void {
+    this.state.takeOrphans((segment) => this.dead.push(segment));
+  }
+
+  override freeLogSegment(segment: number): void {
+    this.state.lock.run(() => {
+      this.inLog[segment] = 0;
+      if (this.references[segment] === 0) super.free(segment);
+    });
+    this.state.add(Word.freed, 1);
+  }
+
+  protected override free(segment: number): void {
+    this.state.awaitOutside();
+    this.state.lock.run(() => super.free(segment));
+    this.state.add(Word.freed, 1);
+  }
+}
+
+/** A shard's. What the log holds at the opening has been counted when it is made. */
+export class ShardSegments extends SharedSegments {
+  override markUsed(): void {}
+  override markInLog(): void {}
+  override get(): void {}
+
+  override put(segment: number, references = 1): void {
+    if (this.dropped(segment, references)) this.state.addOrphan(segment);
+  }
+}
