@@ -1,0 +1,204 @@
+/** The rules by which the threads of one cache keep out of each other's way, one by one. */
+import { Worker } from 'node:worker_threads';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { NullBacking } from '../../src/bench/null-backing.js';
+import type { Clock } from '../../src/engine/core.js';
+import { openShard, ShardedCache } from '../../src/engine/index.js';
+import { KIB, SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
+import { readMetadata } from '../../src/engine/media/metadata.js';
+import { loadCacheOrThrow } from '../../src/engine/recovery.js';
+import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
+import { SegmentTable } from '../../src/engine/segments.js';
+import { SharedLog } from '../../src/engine/shards/shared-log.js';
+import { SharedSegments } from '../../src/engine/shards/shared-segments.js';
+import { makeSharedMemory, SharedState } from '../../src/engine/shards/shared-state.js';
+import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
+import { geometryOf, makeDevice } from '../support/sim-device.js';
+import { runnable } from '../support/run-ts.js';
+import type { SharedWork } from '../support/shared-worker.js';
+import { SMALL } from '../support/small-cache.js';
+
+const SHAPE = { ...SMALL, segmentBytes: 32 * KIB, aged: false, segments: 12, gcPercent: 0 };
+const geometry = geometryOf(SHAPE);
+const clock: Clock = { nowMs: () => performance.now() };
+
+afterEach(() => vi.restoreAllMocks());
+
+function shared(jobs = 2) {
+  const pmem = makeDevice(SHAPE);
+  const { chain } = readMetadata(pmem, geometry);
+  const memory = makeSharedMemory(jobs, chain.length);
+  const state = new SharedState(memory);
+  return { pmem, chain, memory, state, segments: new SharedSegments(geometry, chain, state) };
+}
+
+describe('the segment table that threads share', () => {
+  it('frees a segment when every shard has been outside since its generation rose', () => {
+    const { pmem, state, segments } = shared();
+    const segment = segments.takeForData(3);
+    segments.put(segment, 3);
+    state.enter(1);
+    const wait = vi.spyOn(Atomics, 'wait').mockImplementation(() => {
+      expect(segments.isUsed(segment)).toBe(true);
+      expect(segments.generationLow[segment]).toBe(1);
+      state.leave(1);
+      return 'timed-out';
+    });
+    expect(segments.retire(pmem)).toBe(1);
+    expect(wait).toHaveBeenCalledTimes(1);
+    expect(segments.isUsed(segment)).toBe(false);
+  });
+
+  it('takes and frees segments under the lock only', () => {
+    const { pmem, segments, memory } = shared();
+    const held: string[] = [];
+    const prototype = SegmentTable.prototype as unknown as Record<string, (...args: unknown[]) => unknown>;
+    for (const name of ['takeForData', 'free']) {
+      const original = prototype[name];
+      vi.spyOn(prototype, name).mockImplementation(function (this: unknown, ...args) {
+        held.push(`${name} ${memory.words[0] === 0 ? 'without' : 'with'} the lock`);
+        return original.apply(this, args);
+      });
+    }
+    const segment = segments.takeForData(1);
+    segments.put(segment);
+    segments.retire(pmem);
+    expect(held).toEqual(['takeForData with the lock', 'free with the lock']);
+  });
+});
+
+describe('the log that threads share', () => {
+  it('is written under the lock only, each time where it ends by then', () => {
+    const { pmem, state, segments, memory } = shared();
+    const crc = () => 0;
+    const make = () => new SharedLog(state, pmem, segments, { segment: 0, offsetBytes: 0 }, 1, crc, clock);
+    segments.markInLog(0);
+    const [first, second] = [make(), make()];
+    first.publish();
+    const places: number[] = [];
+    const write = pmem.write.bind(pmem);
+    vi.spyOn(pmem, 'write').mockImplementation((...args) => {
+      expect(memory.words[0]).not.toBe(0);
+      if (args[3] > 24) places.push(args[0] - segments.dataOffsetBytes[0]);
+      write(...args);
+    });
+    for (const log of [first, second, first]) {
+      log.append(0, 0, 0, 1, 0, 1, 0);
+      log.markAllDue();
+      expect(log.closeDue()).toBe(true);
+    }
+    expect(places).toEqual([0, 64, 128]);
+    second.refresh();
+    expect(second.ksetsClosed).toBe(3);
+  });
+});
+
+describe('several threads at once', { timeout: 60_000 }, () => {
+  async function both(does: SharedWork['does'], times: number) {
+    const { chain, memory, segments, state } = shared();
+    const segment = segments.takeForData(2 * times + 1);
+    const counter = new Int32Array(new SharedArrayBuffer(8));
+    const { length, dataOffsetBytes, generation } = chain;
+    const plain = { length, dataOffsetBytes: dataOffsetBytes.slice(), generation: generation.slice() };
+    const workerData: SharedWork = { memory, does, times, counter, geometry, chain: plain, segment };
+    await Promise.all(
+      [0, 1].map(
+        () =>
+          new Promise((resolve, reject) => {
+            const worker = new Worker(runnable('test/support/shared-worker.ts'), { workerData });
+            worker.once('exit', resolve);
+            worker.once('error', reject);
+          }),
+      ),
+    );
+    return { counter, segments, segment, memory, state };
+  }
+
+  it('are kept apart by the lock', async () => {
+    const { counter, memory } = await both('count', 100_000);
+    expect(counter[0]).toBe(200_000);
+    expect(memory.words[0]).toBe(0);
+  });
+
+  it('lose no reference', async () => {
+    const { memory, segment } = await both('put', 300_000);
+    expect(memory.columns.references[segment]).toBe(1);
+  });
+});
+
+/** A whole cache whose shards are in this thread, too. */
+async function open(jobs: number, pmem: SimPmem = makeDevice(SHAPE)) {
+  const backing = new NullBacking(16 * SUBTREE_BYTES);
+  const cache = new ShardedCache({ pmem, backing, clock, geometry, jobs });
+  const shards = cache.seeds.map((seed) => openShard({ seed, pmem, backing, clock }).driver);
+  await cache.ready();
+  const submit = (shard: number, op: number, subtree: number, flags = 0) => {
+    const bytes = op === Op.flush ? 0 : 4096;
+    const group = new RequestGroup(1, pmem.registerArena(new Uint8Array(4096)));
+    group.add(op, op === Op.flush ? 0 : subtree * SUBTREE_BYTES, bytes, 0, flags);
+    const done = new Promise<void>((resolve) => {
+      group.onRequestDone = () => resolve();
+      if (shards[shard].cache.submit(group) === 0) resolve();
+      shards[shard].kick();
+    });
+    return { group, done };
+  };
+  return { pmem, cache, submit };
+}
+
+/** Keys in the log as it is on the device. */
+function keysInLog(pmem: SimPmem): number {
+  return loadCacheOrThrow(pmem, { geometry, backingBytes: Infinity, checkPayload: false }).keyCount;
+}
+
+describe('a shard', () => {
+  it('flushes what others have acknowledged', async () => {
+    const { pmem, cache, submit } = await open(3);
+    const before = keysInLog(pmem);
+    await submit(1, Op.write, 1).done;
+    await submit(2, Op.write, 2).done;
+    const flush = submit(0, Op.flush, 0);
+    expect(flush.group.state[0]).toBe(RequestState.pending);
+    await flush.done;
+    expect(flush.group.state[0]).toBe(RequestState.done);
+    expect(keysInLog(pmem)).toBe(before + 2);
+    await cache.close();
+  });
+
+  it('wakes the coordinator when it closes a kset, and that writes it back', async () => {
+    const { cache, submit } = await open(2);
+    await new Promise((resolve) => setTimeout(resolve, 20)); // it sleeps
+    await submit(0, Op.write, 0, RequestFlag.fua).done;
+    await vi.waitFor(() => expect(cache.stats.writebackKsets).toBe(1));
+    await cache.close();
+  });
+
+  it('lets go of its open segment where others find none', async () => {
+    const jobs = 14; // more than there are segments
+    const { cache, submit } = await open(jobs);
+    const writes = Array.from({ length: jobs }, (_, shard) => submit(shard, Op.write, shard));
+    await Promise.all(writes.map(({ done }) => done));
+    expect(writes.map(({ group }) => group.state[0])).toEqual(new Array(jobs).fill(RequestState.done));
+    await cache.close();
+  });
+
+  it('refuses requests that are not its own', async () => {
+    const { cache, submit } = await open(2);
+    await expect(submit(0, Op.write, 1).done).rejects.toThrow(/not of/);
+    await expect(submit(1, Op.read, 0).done).rejects.toThrow(/not of/);
+    await cache.close();
+  });
+});
+
+describe('several jobs', () => {
+  it('are refused where the mode waits for the backing device, or where they are too many', () => {
+    const options = { backing: new NullBacking(SUBTREE_BYTES), clock, geometry };
+    const through = makeDevice({ ...SHAPE, mode: 'writethrough' });
+    expect(() => new ShardedCache({ ...options, pmem: through, jobs: 2 })).toThrow(/mode is writethrough/);
+    for (const jobs of [0, 1.5, 65]) {
+      expect(() => new ShardedCache({ ...options, pmem: makeDevice(SHAPE), jobs })).toThrow(
+        /whole number from 1 to 64/,
+      );
+    }
+  });
+});
