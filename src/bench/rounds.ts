@@ -82,23 +82,31 @@ export class Rounds {
     source.fill(this.plan, requestsPerRound, (offset) => cache.locate(offset) >= 0);
     this.listReads();
     cache.holdWriteback = true;
-    const meet = this.options.meet ?? (() => {});
-    meet();
+    this.options.meet?.();
     const cpuBefore = this.options.cpuNs();
-    const started = performance.now();
-    this.engine();
-    const engineNs = (performance.now() - started) * 1e6;
-    meet();
+    const engineNs = this.timed(() => this.engine());
     this.cpuNs += this.options.cpuNs() - cpuBefore;
     this.listWrites();
-    const limit = (group: number) => rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group);
-    meet();
+    const limit = (group: number) => {
+      this.options.meet?.();
+      return this.timed(() => rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group));
+    };
     const limitNs = limit(1);
-    meet();
     const groupedNs = depth === 1 ? limitNs : limit(depth);
     cache.holdWriteback = false;
     driver.kick();
     this.rounds.push({ requests: requestsPerRound, engineNs, limitNs, groupedNs });
+  }
+
+  /**
+   * Nanoseconds that `body` takes. Of several threads the first to begin waits for the last to end: the longest of
+   * their times is that of all.
+   */
+  private timed(body: () => void): number {
+    const started = performance.now();
+    body();
+    this.options.meet?.();
+    return (performance.now() - started) * 1e6;
   }
 
   private engine(): void {

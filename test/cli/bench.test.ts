@@ -1,6 +1,6 @@
 /** `pcache bench` as a user runs it. What it measures is not judged here: times are not for tests. */
 import { mkdtempSync, openSync, ftruncateSync, closeSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CheckBenchResult } from '../../src/bench/check.js';
@@ -55,6 +55,50 @@ describe('bench', { timeout: 60_000 }, () => {
     expect(result.engine.latencyNs.p99).toBeGreaterThanOrEqual(result.engine.latencyNs.p50);
     expect(result.index.keys).toBeGreaterThan(1000);
     expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it.each([
+    ['randwrite', '2', ['--fua', '8']],
+    ['mixed', '3', ['--data-crc', '--depth', '1']],
+    ['read', '2', ['--bs', '64k']],
+  ])('%s of %s jobs', async (pattern, jobs, more) => {
+    const run = await bench('--pattern', pattern, '--jobs', jobs, ...SMALL, ...more, '--json');
+    expect(run.status).toBe(0);
+    const note = /^pcache: note: --jobs \d: there are only \d processors, which the jobs share\n$/;
+    if (Number(jobs) > availableParallelism()) expect(run.stderr).toMatch(note);
+    else expect(run.stderr).toBe('');
+    const result = JSON.parse(run.stdout) as RequestBenchResult;
+    expect(result).toMatchObject({ pattern, jobs: Number(jobs), durability: 'volatile' });
+    expect(result.rounds).toBeGreaterThanOrEqual(5);
+    expect(result.requests % (result.rounds * Number(jobs))).toBe(0);
+    expect(result.engine.requestsPerSecond).toBeGreaterThan(1000);
+    expect(result.limit.requestsPerSecond).toBeGreaterThan(1000);
+    expect(result.ratio.min).toBeGreaterThan(0);
+    expect(result.engine.latencyNs.p50).toBeGreaterThan(0);
+    expect(result.index.keys).toBeGreaterThan(1000);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('of several jobs on the user’s devices leaves a cache like any other', async () => {
+    const cache = join(folder, 'cache.img');
+    const backing = join(folder, 'backing.img');
+    await runCli(['format', cache, '--size', '512MiB']);
+    const fd = openSync(backing, 'w');
+    ftruncateSync(fd, 256 * 2 ** 20);
+    closeSync(fd);
+    const result = await benchJson<RequestBenchResult>(cache, backing, '--jobs', '2', '--seconds', '1');
+    expect(result).toMatchObject({ cache, jobs: 2 });
+    expect((await runCli(['fsck', cache, backing])).status).toBe(0);
+    rmSync(cache);
+    rmSync(backing);
+  });
+
+  it('refuses more jobs than there is room for', async () => {
+    const tooFew = await bench('--jobs', '3', '--span', '8MiB', ...SMALL);
+    expect(tooFew.status).toBe(16);
+    expect(tooFew.stderr).toMatch(/--jobs 3: --span has no block for each/);
+    const tooMany = await bench('--jobs', '65');
+    expect(tooMany.status).toBe(16);
   });
 
   it('shows tables', async () => {
