@@ -82,7 +82,7 @@ Without devices the cache is ephemeral and there is no backing device. With CACH
       force: flags.force ?? false,
     });
     if (flags.jobs > availableParallelism()) {
-      this.note(`--jobs ${flags.jobs}: there are only ${availableParallelism()} processors, which the jobs share`);
+      this.note(`--jobs ${flags.jobs}: more than there are processors (${availableParallelism()}), which they share`);
     }
     let stopped = false;
     const release = this.onInterrupt(() => {
