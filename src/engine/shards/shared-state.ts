@@ -106,7 +106,8 @@ export class SharedState {
     const { shards } = this.memory;
     for (let shard = 0; shard < this.jobs; shard++) {
       const at = shard * SHARD_STRIDE + ShardWord.epoch;
-      const epoch = Atomics.load(shards, at);
+      // Not a load: that could overtake the caller's store of a new generation, and the shard then see the old one.
+      const epoch = Atomics.add(shards, at, 0);
       // The time limit is there because shards that leave do not stop to wake anybody.
       while ((epoch & 1) === 1 && Atomics.load(shards, at) === epoch) Atomics.wait(shards, at, epoch, LOOK_AGAIN_MS);
     }
