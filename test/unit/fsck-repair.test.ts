@@ -276,6 +276,7 @@ describe('damage that random runs found', () => {
     [85017678, 'wipes a kset, makes one behind it stale, and breaks the end of the log'],
     [85027323, 'breaks a kset that then says it is longer than what is left of the device'],
     [86003428, 'wipes a kset, and lets generations change places: of the two behind it one has stale keys'],
+    [87096188, 'leaves a gap that no ksets fill, before old ksets that it put there'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');

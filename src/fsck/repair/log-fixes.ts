@@ -21,15 +21,16 @@ import { placeText } from '../findings.js';
 import { findLostRun } from '../log-end.js';
 import { RunFinder, type LostRun } from '../runs.js';
 import { closeGap } from './fill.js';
+import { lossesBehind, lossesOfGap, lossesOfMisplaced, lossOf } from './gap-losses.js';
 import { widenOver } from './widen.js';
 import { checksPayload, coveredFrom, deviceOffset, isAt, isRepeatable, keyBeside, walkLog } from './log-walk.js';
 import { mendKset } from './mend.js';
-import { namedRanges, rangesIn } from './named-ranges.js';
-import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
+import { namedRanges } from './named-ranges.js';
+import { subtractRanges, type ByteRange } from './ranges.js';
 import { freeSegment } from './free-segment.js';
 import { hasRoomToLeave, leadTo, moveRest } from './relocate.js';
 import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
-import { hasFinding, type Change, type Fix, type Loss, type PlanView } from './types.js';
+import { hasFinding, type Change, type Fix, type PlanView } from './types.js';
 
 type Log = NonNullable<PlanView['log']>;
 
@@ -111,16 +112,6 @@ function blankEnd(view: PlanView, log: Log): Fix {
   };
 }
 
-function lossOf(place: Position, reason: string, ranges: ByteRange[]): Loss {
-  return {
-    kind: 'perhaps-lost',
-    where: `kset ${textOf(place)}`,
-    reason,
-    ranges: mergeRanges(ranges),
-    mayBeMore: true,
-  };
-}
-
 /** What is named at the beginning of segments that nobody uses: a LAST kset may have led there, and is lost. */
 function namedElsewhere(view: PlanView, log: Log): ByteRange[] {
   const { chain } = view;
@@ -157,45 +148,6 @@ function bridgeTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   };
 }
 
-/** What the ksets of a gap may have said, as far as they can be read, and what of it was kept. */
-function lossesOfGap(
-  view: PlanView,
-  log: Log,
-  gap: Uint8Array,
-  kept: readonly ByteRange[],
-  covered: readonly ByteRange[],
-): Loss[] {
-  const losses = [
-    lossOf(
-      log.facts.end,
-      'what the ksets there said cannot be relied on',
-      subtractRanges(subtractRanges(rangesIn(view, log.facts.payload, gap), kept), covered),
-    ),
-  ];
-  const keptReason = 'the key was kept, since its payload matches its CRC, but nothing proves the range that it is for';
-  const keptRanges = subtractRanges(kept, covered);
-  return keptRanges.length === 0
-    ? losses
-    : [...losses, { ...lossOf(log.facts.end, keptReason, keptRanges), mayBeMore: false }];
-}
-
-/**
- * What lies behind a run that goes into the log again, or behind a LAST kset in it that may be a left over one: where
- * the log is damaged in one place, blocks of it may have changed places.
- */
-function lossesBehind(view: PlanView, log: Log, run: LostRun, covered: readonly ByteRange[]): Loss[] {
-  let last: Position | undefined;
-  const { end } = walkLog(view, run.first, (kset, place) => {
-    if (kset.isLast) last ??= { segment: place.segment, offsetBytes: place.offsetBytes + kset.lengthBytes };
-  });
-  const named = [last, end].flatMap((place) =>
-    place === undefined ? [] : namedRanges(view, log.facts.payload, place),
-  );
-  const ranges = subtractRanges(named, covered);
-  const reason = 'keys lie behind the end of the log, and nothing tells whether they belong to it';
-  return ranges.length === 0 ? [] : [{ ...lossOf(end, reason, ranges), mayBeMore: false }];
-}
-
 /** A key of a broken kset whose payload shows that it is whole, but for the range that it is for. */
 function isProven(view: PlanView, log: Log, kset: KsetView, index: number): boolean {
   if (!checksPayload(view) || !isRepeatable(view, kset, index) || kset.keyReserved(index) !== 0) return false;
@@ -217,7 +169,12 @@ function relocate(view: PlanView, log: Log, run: LostRun): Fix | undefined {
     codes: codesOf(view),
     action: `move the ksets from ${textOf(run.first)} on to the free segment ${moved.segment}, and lead the log there from ${textOf(end)}`,
     consent: 'plain',
-    losses: [...lossesOfGap(view, log, gap, [], covered), ...lossesBehind(view, log, run, covered), ...moved.losses],
+    losses: [
+      ...lossesOfGap(view, log, gap, [], covered),
+      ...lossesOfMisplaced(run, gap.length, covered),
+      ...lossesBehind(view, log, run, covered),
+      ...moved.losses,
+    ],
     steps: moved.steps,
   };
 }
@@ -235,7 +192,11 @@ function widen(view: PlanView, log: Log, run: LostRun): Fix | undefined {
     codes: codesOf(view),
     action: `write the ksets from ${textOf(run.first)} on again so that they take the place of what is broken at ${textOf(end)} too`,
     consent: 'plain',
-    losses: [...lossesOfGap(view, log, gap, [], covered), ...lossesBehind(view, log, run, covered)],
+    losses: [
+      ...lossesOfGap(view, log, gap, [], covered),
+      ...lossesOfMisplaced(run, gap.length, covered),
+      ...lossesBehind(view, log, run, covered),
+    ],
     steps: [[{ offsetBytes: deviceOffset(view, end), bytes }]],
   };
 }
@@ -259,8 +220,11 @@ function giveUp(view: PlanView, log: Log, run: LostRun): Fix {
 function skipGap(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   if (!isAt(log.facts.end, log.start)) return undefined;
   const reason = 'what the ksets there said cannot be read';
-  const named = subtractRanges(namedRanges(view, log.facts.payload, log.start), coveredFrom(view, run.first));
-  return moveTail(view, 'key_tail', run.first, codesOf(view), { losses: [lossOf(log.start, reason, named)] });
+  const covered = coveredFrom(view, run.first);
+  const named = subtractRanges(namedRanges(view, log.facts.payload, log.start), covered);
+  const misplaced = lossesOfMisplaced(run, run.first.offsetBytes - log.start.offsetBytes, covered);
+  const losses = [lossOf(log.start, reason, named), ...misplaced];
+  return moveTail(view, 'key_tail', run.first, codesOf(view), { losses });
 }
 
 /** Sends the log to a run in another segment: what was there was a LAST kset, or ksets up to one. */
