@@ -176,6 +176,12 @@ export const CATALOGUE = {
     'stops after as many segments as cache_info counts',
     'end the chain there',
   ),
+  CHAIN_OUT_OF_ORDER: accepted(
+    'error',
+    'the chain of segments is whole, but not in the order of the segments, though most of it is: infos have changed places',
+    'attaches, and takes the payload of one segment for that of another',
+    'link each segment to the one after it: the kernel makes identity chains only; keys of segments that are others then are listed, where neither payload CRCs nor generations prove them',
+  ),
   GENERATION_LOST: accepted(
     'error',
     'both copies of the generation of a segment are broken',

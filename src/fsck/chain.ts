@@ -64,14 +64,17 @@ export function checkChain(
   };
   const taken = new Uint8Array(room);
   let next: number | undefined = firstSegmentId;
+  let isWhole = true;
   for (let logical = 0; logical < bound; logical++) {
     const guess = logical === 0 ? 0 : chain.physicalId[logical - 1] + 1;
     let physicalId: number = next ?? guess;
+    if (next === undefined) isWhole = false;
     const problem = physicalId >= room ? 'CHAIN_LEAVES_DEVICE' : taken[physicalId] === 1 ? 'CHAIN_CYCLE' : undefined;
     if (problem !== undefined) {
       const from = logical === 0 ? 'cache_info' : `segment ${logical - 1}`;
       const what = problem === 'CHAIN_CYCLE' ? 'which is in the chain already' : `the device has ${room}`;
       if (next !== undefined) findings.add(problem, from, `it leads to physical segment ${physicalId}, ${what}`);
+      isWhole = false;
       if (next === undefined || guess >= room || taken[guess] === 1) break;
       physicalId = guess;
     }
@@ -84,6 +87,11 @@ export function checkChain(
     context.examined.segments++;
     context.examined.metadataCopies += 4;
   }
+  if (isWhole && bound === segmentCount && isOutOfOrder(chain.physicalId)) {
+    const at = chain.physicalId.findIndex((id, logical) => id !== logical);
+    const detail = `it leads to physical segment ${chain.physicalId[at]}, where most lead to the one after them`;
+    findings.add('CHAIN_OUT_OF_ORDER', `segment ${at - 1}`, detail);
+  }
   if (chain.length === bound && bound < segmentCount && next !== undefined && next >= room) {
     findings.add(
       'CHAIN_LEAVES_DEVICE',
@@ -92,6 +100,19 @@ export function checkChain(
     );
   }
   return chain;
+}
+
+/**
+ * Is a whole chain not the identity, though it was made as one? Nobody makes another; where most segments lead to the
+ * one after them, infos have changed places. One that has no order at all is taken for what it says.
+ * @param path physical ids in the order of the chain
+ */
+export function isOutOfOrder(path: ArrayLike<number>): boolean {
+  if (path[0] !== 0) return false;
+  let inOrder = 0;
+  for (let at = 1; at < path.length; at++) if (path[at] === path[at - 1] + 1) inOrder++;
+  const links = path.length - 1;
+  return inOrder < links && 2 * inOrder >= links;
 }
 
 function describe(logical: number, physicalId: number): string {

@@ -3,9 +3,15 @@
  */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { structCrc } from '../../src/engine/media/crc32c.js';
-import { KERNEL_GEOMETRY, MIB, SUPERBLOCK_OFFSET_BYTES } from '../../src/engine/media/geometry.js';
+import {
+  KERNEL_GEOMETRY,
+  MIB,
+  SEGMENTS_OFFSET_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+} from '../../src/engine/media/geometry.js';
 import { KEY_BYTES, KSET_HEADER_BYTES, ksetBytes, KsetView } from '../../src/engine/media/kset.js';
 import { Random } from '../../src/engine/sim/random.js';
+import { isOutOfOrder } from '../../src/fsck/chain.js';
 import { checkCache, examine } from '../../src/fsck/check.js';
 import { closeGap, ksetSizesFor, sealKset } from '../../src/fsck/repair/fill.js';
 import { singleByteErrors } from '../../src/fsck/repair/mend.js';
@@ -14,8 +20,16 @@ import { repairCache, type Answer } from '../../src/fsck/repair/repair.js';
 import type { Fix } from '../../src/fsck/repair/types.js';
 import { widenOver } from '../../src/fsck/repair/widen.js';
 import { runDamage } from '../support/damage/damage-run.js';
-import { deviceOffset, flip, ksetImage, ksetsOf, writeKset } from '../support/damage/edit.js';
-import { UndoInMemory } from '../support/damage/oracle.js';
+import { deviceOffset, flip, ksetImage, ksetsOf, writeKset, writeSegmentInfo } from '../support/damage/edit.js';
+import {
+  codesOf,
+  listedRanges,
+  makeSubject,
+  repairOverlay,
+  UndoInMemory,
+  unexpected,
+  type Subject,
+} from '../support/damage/oracle.js';
 import { Overlay } from '../support/damage/overlay.js';
 import { liveSmall } from '../support/damage/small-life.js';
 import { unpackImage } from '../support/images.js';
@@ -23,9 +37,19 @@ import { SparseImage } from '../support/sparse-image.js';
 
 const shape = { geometry: KERNEL_GEOMETRY, backingBytes: 64 * MIB };
 const NO_OPTIONS = { data: false, relinkDoubtful: false, dirtyTailAssumed: false, logRelinked: false };
+const segmentAt = (offsetBytes: number): number =>
+  Math.floor((offsetBytes - SEGMENTS_OFFSET_BYTES) / KERNEL_GEOMETRY.segmentBytes);
 let base: Overlay;
+let gcWrap: Subject;
 
 beforeAll(async () => {
+  const wrapped = await unpackImage('gc-wrap');
+  gcWrap = makeSubject(
+    'gc-wrap',
+    new Overlay(SparseImage.fromFile(wrapped.cachePath)),
+    SparseImage.fromFile(wrapped.backingPath),
+    { geometry: KERNEL_GEOMETRY, backingBytes: 96 * MIB },
+  );
   base = new Overlay(SparseImage.fromFile((await unpackImage('dirty-crc')).cachePath));
 });
 
@@ -280,6 +304,67 @@ describe('damage that random runs found', () => {
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');
+  });
+
+  it.each([
+    [87046760, 'lets infos change places by two and two, and ends that chain early'],
+    [87092520, 'lets infos change places by two and two, so that dirty keys look stale, and breaks the log'],
+  ])('%i %s', async (seed) => {
+    const run = await runDamage(gcWrap, seed);
+    expect(run.failure).toBe('');
+  });
+});
+
+describe('a chain that is whole but out of order', () => {
+  const swap = (device: Overlay, [a, b, c, d]: readonly number[]): void => {
+    writeSegmentInfo(device, a, c + 1);
+    writeSegmentInfo(device, c, a + 1);
+    writeSegmentInfo(device, b, d + 1);
+    writeSegmentInfo(device, d, b + 1);
+  };
+  const put = (places: readonly number[]) => {
+    const device = gcWrap.device.clone();
+    swap(device, places);
+    return device;
+  };
+
+  it('is put in order, and what nothing proves is listed', async () => {
+    const device = put([8, 17, 28, 29]);
+    const { after, made } = await repairOverlay(device, gcWrap.shape, new UndoInMemory(), { dropCorrupt: false });
+    expect(after.clean).toBe(true);
+    // Without payload CRCs: all keys into segments 9 to 29, each of which was another one.
+    const listed = listedRanges(made);
+    const moved = gcWrap.keys.filter(({ payloadAt }) => segmentAt(payloadAt) > 8 && segmentAt(payloadAt) < 30);
+    expect(moved.length).toBeGreaterThan(1000);
+    expect(subtractRanges(moved, listed)).toEqual([]);
+    expect(subtractRanges(listed, moved)).toEqual([]);
+    expect(unexpected(gcWrap, device, [])).toBe('');
+  });
+
+  it('loses nothing where generations of dirty keys prove the order', async () => {
+    const device = put([1, 6, 22, 29]);
+    expect(codesOf(checkCache(device, { ...gcWrap.shape, data: true }))).toContain('KEY_STALE_DIRTY');
+    const { after, made } = await repairOverlay(device, gcWrap.shape, new UndoInMemory(), { dropCorrupt: false });
+    expect(after.clean).toBe(true);
+    expect(made.flatMap(({ losses }) => losses)).toEqual([]);
+    expect(unexpected(gcWrap, device, [])).toBe('');
+  });
+
+  it('loses nothing where payload matches its CRCs in order, and not as it was', async () => {
+    const device = base.clone();
+    swap(device, [0, 1, 2, 3]);
+    expect(codesOf(checkCache(device, { ...shape, data: true }))).toContain('PAYLOAD_CRC_CURRENT');
+    const { after, made } = await repairOverlay(device, shape, new UndoInMemory(), { dropCorrupt: false });
+    expect(after.clean).toBe(true);
+    expect(made.flatMap(({ losses }) => losses)).toEqual([]);
+  });
+
+  it('is left as it is where it has no order at all', () => {
+    expect(isOutOfOrder([0, 1, 2, 3, 4])).toBe(false);
+    expect(isOutOfOrder([0, 3, 4, 1, 2])).toBe(true);
+    expect(isOutOfOrder([0, 4, 3, 2, 1])).toBe(false);
+    expect(isOutOfOrder([2, 3, 4, 0, 1])).toBe(false);
+    expect(isOutOfOrder([0])).toBe(false);
   });
 });
 

@@ -1,8 +1,8 @@
 /**
  * Repairs of the chain of segments (format §1 "Segment"): infos that are lost or wrong, and the links between
  * them. The chain is what the infos say where that holds together; where it is broken it goes on with the next
- * segment, which is all that anybody ever makes; and when even that does not give a whole chain it is the
- * identity, if most of the infos agree with it.
+ * segment, which is all that anybody ever makes; and when even that does not give a whole chain, or one that is out
+ * of order, it is the identity, if most of the infos agree with it.
  */
 import {
   decodeSegmentInfo,
@@ -15,10 +15,11 @@ import {
 import { readDual, type Dual } from '../../engine/media/dual.js';
 import { segmentInfoCopies } from '../../engine/media/geometry.js';
 import type { FindingCode } from '../catalogue.js';
-import { leadApart } from '../chain.js';
+import { isOutOfOrder, leadApart } from '../chain.js';
 import { judgeDual } from '../twins.js';
+import { lossesOfReordering } from './chain-order.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
-import { hasFinding, type Fix, type PlanView } from './types.js';
+import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
 const SEGMENT_FLAGS_KNOWN = 0x1f;
 const CODES: readonly FindingCode[] = [
@@ -29,6 +30,7 @@ const CODES: readonly FindingCode[] = [
   'CHAIN_LEAVES_DEVICE',
   'CHAIN_CYCLE',
   'CHAIN_LAST_HAS_NEXT',
+  'CHAIN_OUT_OF_ORDER',
 ];
 const TWIN_CODES: readonly FindingCode[] = ['SEGMENT_INFO_COPY_LOST', 'SEGMENT_INFO_SEQ_SUSPECT'];
 const NONE = -1;
@@ -73,8 +75,11 @@ function repairTwins(view: PlanView): Fix[] {
 
 function repairChain(view: PlanView): Fix[] {
   const { header } = view;
-  const path = choosePath(view);
-  if (path === undefined) return [];
+  const chosen = choosePath(view);
+  if (chosen === undefined) return [];
+  const { path } = chosen;
+  // With the first repair: the others go with it.
+  let losses: Loss[] = chosen.instead === undefined ? [] : lossesOfReordering(view, chosen.instead, path);
   const fixes: Fix[] = [];
   path.forEach((id, logical) => {
     const next = logical + 1 < path.length ? path[logical + 1] : undefined;
@@ -87,9 +92,10 @@ function repairChain(view: PlanView): Fix[] {
       action: `write the info of segment ${logical} again, ${link}`,
       ...(dual.value === undefined ? { assumed: 'the chain goes on with the next segment there' } : {}),
       consent: 'plain',
-      losses: [],
+      losses,
       steps: rewriteBoth(dual, (seq) => encodeSegmentInfo(next, seq)),
     });
+    losses = [];
   });
   const { cacheInfo } = header.found;
   const info = cacheInfo.value;
@@ -113,8 +119,14 @@ function isSound(dual: Dual<SegmentInfo>, next: number | undefined): boolean {
   return next === undefined || info.nextSegmentId === next;
 }
 
-/** Physical ids in the order of the chain. */
-function choosePath(view: PlanView): number[] | undefined {
+interface ChosenPath {
+  /** Physical ids in the order of the chain. */
+  readonly path: number[];
+  /** A whole chain that the infos give, out of order, in whose place it goes. */
+  readonly instead?: number[];
+}
+
+function choosePath(view: PlanView): ChosenPath | undefined {
   const { header } = view;
   const { room, segmentCount, firstSegmentId } = header;
   const links = new Int32Array(room).fill(NONE);
@@ -141,11 +153,19 @@ function choosePath(view: PlanView): number[] | undefined {
   }
   const first = firstSegmentId < room ? firstSegmentId : 0;
   const recorded = follow(links, first, segmentCount);
-  if (recorded !== undefined) return recorded;
+  if (recorded !== undefined) return inOrder(recorded);
   for (let id = 0; id + 1 < room; id++) if (links[id] === NONE) links[id] = id + 1;
   const completed = follow(links, first, segmentCount);
-  if (completed !== undefined) return completed;
-  return agreeing * 2 >= good ? Array.from({ length: segmentCount }, (_, id) => id) : undefined;
+  if (completed !== undefined) return inOrder(completed);
+  return agreeing * 2 >= good ? { path: identity(segmentCount) } : undefined;
+}
+
+function inOrder(path: number[]): ChosenPath {
+  return isOutOfOrder(path) ? { path: identity(path.length), instead: path } : { path };
+}
+
+function identity(segmentCount: number): number[] {
+  return Array.from({ length: segmentCount }, (_, id) => id);
 }
 
 /** The chain from `first`, when it has `count` segments that are all different. */

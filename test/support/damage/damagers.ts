@@ -242,6 +242,14 @@ const cacheInfo: Damager[] = [
   },
 ];
 
+/** Infos of four segments change places, by two and two: the chain that comes of it is whole. */
+function changePlaces(image: DamageImage): void {
+  writeSegmentInfo(image, 8, 29);
+  writeSegmentInfo(image, 28, 9);
+  writeSegmentInfo(image, 17, 30);
+  writeSegmentInfo(image, 29, 18);
+}
+
 const segments: Damager[] = [
   { code: 'SEGMENT_INFO_LOST', base: 'dirty-crc', damage: wipeTwins('SEGMENT_INFO') },
   {
@@ -264,6 +272,28 @@ const segments: Damager[] = [
   },
   { code: 'CHAIN_CYCLE', base: 'dirty-crc', damage: (image) => writeSegmentInfo(image, 7, 5) },
   { code: 'CHAIN_LAST_HAS_NEXT', base: 'dirty-crc', damage: (image) => writeSegmentInfo(image, SEGMENT_LAST, 0) },
+  { code: 'CHAIN_OUT_OF_ORDER', base: 'fresh', damage: changePlaces },
+  {
+    code: 'CHAIN_OUT_OF_ORDER',
+    variant: 'under data without CRCs',
+    base: 'gc-wrap',
+    damage: changePlaces,
+  },
+  {
+    code: 'CHAIN_OUT_OF_ORDER',
+    variant: 'under data with CRCs',
+    base: 'dirty-crc',
+    also: ['PAYLOAD_CRC_CURRENT'],
+    damage: (image) => {
+      for (const [segment, next] of [
+        [0, 3],
+        [3, 2],
+        [2, 1],
+        [1, 4],
+      ])
+        writeSegmentInfo(image, segment, next);
+    },
+  },
   { code: 'GENERATION_LOST', base: 'dirty-crc', damage: wipeTwins('GENERATION') },
 ];
 
