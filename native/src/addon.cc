@@ -5,6 +5,7 @@
 #include <sys/file.h>
 
 #include "cpu.h"
+#include "errors.h"
 #include "guard.h"
 #include "io.h"
 #include "state.h"
@@ -16,12 +17,6 @@ constexpr const char* kCopyNames[] = {"portable", "sse2", "avx", "avx512"};
 constexpr const char* kWriteBackNames[] = {"none", "clflush", "clflushopt", "clwb"};
 constexpr const char* kCrcNames[] = {"table", "hardware", "vector"};
 constexpr const char* kDurabilityNames[] = {"dax", "page-cache", "volatile"};
-
-Napi::Error coded_error(Napi::Env env, const char* code, const char* message) {
-  Napi::Error error = Napi::Error::New(env, message);
-  error.Set("code", Napi::String::New(env, code));
-  return error;
-}
 
 Napi::Error errno_error(Napi::Env env, const char* doing, int number) {
   Napi::Error error = coded_error(env, "ERRNO", (std::string(doing) + ": " + strerror(number)).c_str());

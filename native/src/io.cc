@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "errors.h"
 #include "state.h"
 
 namespace pcache {
@@ -123,13 +124,7 @@ class WriteOut : public Napi::AsyncWorker {
   int error_ = 0;
 };
 
-Napi::Error coded(Napi::Env env, const char* code, const char* message) {
-  Napi::Error error = Napi::Error::New(env, message);
-  error.Set("code", Napi::String::New(env, code));
-  return error;
-}
-
-Napi::Error invalid(Napi::Env env, const char* message) { return coded(env, "INVALID", message); }
+Napi::Error invalid(Napi::Env env, const char* message) { return coded_error(env, "INVALID", message); }
 
 // A column of the batch: a typed array with an element for each transfer.
 template <typename Array>
@@ -186,7 +181,7 @@ void write_out(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const State& state = *static_cast<State*>(info.Data());
   auto mapping = state.mappings.share(info[0].As<Napi::Number>().Uint32Value());
-  if (!mapping) throw coded(env, "CLOSED", "the handle is not open");
+  if (!mapping) throw coded_error(env, "CLOSED", "the handle is not open");
   const int fd = info[1].As<Napi::Number>().Int32Value();
   const auto columns = info[2].As<Napi::Object>();
   const size_t count = info[3].As<Napi::Number>().Uint32Value();
@@ -199,7 +194,7 @@ void write_out(const Napi::CallbackInfo& info) {
     const bool sound = pmem_offset[i] >= 0 && pmem_offset[i] < kSafe && offset[i] >= 0 && offset[i] < kSafe &&
                        length[i] >= 1 && length[i] < kSafe &&
                        mapping->holds(static_cast<uint64_t>(pmem_offset[i]), static_cast<uint64_t>(length[i]));
-    if (!sound) throw coded(env, "OUT_OF_RANGE", "a range is not inside the mapping");
+    if (!sound) throw coded_error(env, "OUT_OF_RANGE", "a range is not inside the mapping");
     ranges[i] = {mapping->base() + static_cast<uint64_t>(pmem_offset[i]), static_cast<uint64_t>(offset[i]),
                  static_cast<uint64_t>(length[i])};
   }

@@ -4,7 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { openBackingAgain } from '../engine/device/backing-file.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import { mapAgain } from '../engine/device/open.js';
-import { assert, PcacheError } from '../engine/errors.js';
+import { assert, noteOf, PcacheError } from '../engine/errors.js';
 import { CRC_SEED } from '../engine/media/crc32c.js';
 import { MIB } from '../engine/media/geometry.js';
 import { openShard, RequestGroup } from '../engine/index.js';
@@ -91,8 +91,7 @@ async function round(): Promise<void> {
 
 port.on('message', ({ kind }: ToJob) => {
   void (kind === 'fill' ? fill() : round()).catch((error: unknown) => {
-    if (!(error instanceof PcacheError)) throw error;
-    tell({ kind: 'failed', error: { code: error.code, message: error.message } });
+    tell({ kind: 'failed', error: noteOf(error) });
   });
 });
 

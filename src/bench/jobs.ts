@@ -8,7 +8,7 @@ import { BackingFile, type SharedBacking } from '../engine/device/backing-file.j
 import type { BackingDevice } from '../engine/device/backing.js';
 import type { MappedDevice, MappedPmem } from '../engine/device/mapped.js';
 import { bestCrc32c } from '../engine/device/native.js';
-import { assert, PcacheError, type PcacheErrorCode } from '../engine/errors.js';
+import { assert, errorOf, type ErrorNote } from '../engine/errors.js';
 import { ShardedCache, type ShardSeed } from '../engine/index.js';
 import type { Pattern } from './pattern.js';
 import type { Round } from './rounds.js';
@@ -45,10 +45,11 @@ export type FromJob =
       readonly cpuNs: number;
       readonly latenciesNs: readonly number[];
     }
-  | { readonly kind: 'failed'; readonly error: { readonly code: PcacheErrorCode; readonly message: string } };
+  | { readonly kind: 'failed'; readonly error: ErrorNote };
 
 export class Jobs {
   readonly cache: ShardedCache;
+  readonly options: JobOptions;
   readonly rounds: Round[] = [];
   readonly latenciesNs: number[] = [];
   cpuNs = 0;
@@ -68,11 +69,11 @@ export class Jobs {
   ) {
     const clock = { nowMs: () => performance.now() };
     this.cache = new ShardedCache({ pmem, backing, clock, crc: bestCrc32c(), jobs });
-    const options = makeOptions(this.cache);
+    this.options = makeOptions(this.cache);
     const meeting = new Int32Array(new SharedArrayBuffer(8));
     this.workers = this.cache.seeds.map((seed) => {
       const workerData: JobData = {
-        ...options,
+        ...this.options,
         seed,
         jobs,
         device: pmem.device,
@@ -98,7 +99,7 @@ export class Jobs {
       return;
     }
     if (message.kind === 'failed') {
-      reject(new PcacheError(message.error.code, message.error.message));
+      reject(errorOf(message.error));
       return;
     }
     assert(waiting !== undefined, 'a job answers though nothing was asked');

@@ -129,8 +129,7 @@ async function benchJobs(options: RequestBenchOptions): Promise<RequestBenchResu
     return { pattern, blockBytes, depth, fuaEvery, spanBytes, ...sizesFor(cache, options) };
   });
   try {
-    const { blocks } = sizesFor(jobs.cache, options);
-    await jobs.fill((done) => options.onFill(done, blocks));
+    await jobs.fill((done) => options.onFill(done, jobs.options.blocks));
     await runFor(jobs, options);
     const shards = await jobs.cache.shardStatus();
     const { cacheFlags } = jobs.cache.status();

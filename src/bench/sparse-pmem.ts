@@ -5,8 +5,7 @@
  *
  * Invariant: nothing is collected while payload is dropped, so a segment that got payload holds no log.
  */
-import { closeSync } from 'node:fs';
-import { openDeviceFile } from '../engine/device/device-file.js';
+import { openDeviceFile, orClose } from '../engine/device/device-file.js';
 import { MappedPmem } from '../engine/device/mapped.js';
 import { nativeAddon } from '../engine/device/native.js';
 import type { Arena, CopyList } from '../engine/device/pmem.js';
@@ -25,12 +24,7 @@ export class SparsePmem extends MappedPmem {
   static open(this: void, path: string): SparsePmem {
     const addon = nativeAddon();
     const file = openDeviceFile(path, { writable: true });
-    try {
-      return new SparsePmem(addon, file, true);
-    } catch (error) {
-      closeSync(file.fd);
-      throw error;
-    }
+    return orClose(file.fd, () => new SparsePmem(addon, file, true));
   }
 
   override runCopies(list: CopyList, count: number, arena: Arena): void {

@@ -3,13 +3,13 @@
  * does an interrupt. Jobs hold nothing outside their thread, so they are ended in the middle of anything.
  */
 import { Worker } from 'node:worker_threads';
-import { PcacheError, type PcacheErrorCode } from '../engine/errors.js';
+import { errorOf, type ErrorNote } from '../engine/errors.js';
 
 /** What a worker says of its job. */
 export type WorkerMessage =
   | { readonly kind: 'progress'; readonly done: number }
   | { readonly kind: 'outcome'; readonly outcome: unknown }
-  | { readonly kind: 'failed'; readonly code: PcacheErrorCode; readonly message: string };
+  | { readonly kind: 'failed'; readonly error: ErrorNote };
 
 export interface PoolOptions {
   /** The module that each thread runs; it gets its job as `workerData` and says `WorkerMessage`s. */
@@ -71,7 +71,7 @@ async function runOne(data: unknown, job: number, options: PoolOptions, signal: 
       worker.on('message', (message: WorkerMessage) => {
         if (message.kind === 'progress') options.onProgress(job, message.done);
         else if (message.kind === 'outcome') resolve(message.outcome);
-        else reject(new PcacheError(message.code, message.message));
+        else reject(errorOf(message.error));
       });
       worker.on('error', (error: Error) => reject(error));
       worker.on('exit', (code) => {

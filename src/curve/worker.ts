@@ -1,6 +1,6 @@
 /** What a worker thread of a curve runs: the one job that it was started with. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { assert, PcacheError } from '../engine/errors.js';
+import { assert, noteOf } from '../engine/errors.js';
 import { runJob, type CurveJob } from './jobs.js';
 import type { WorkerMessage } from './pool.js';
 
@@ -21,7 +21,5 @@ try {
   });
   tell({ kind: 'outcome', outcome });
 } catch (error) {
-  // An error loses its class on the way; what is no PcacheError is a bug, and is told with its stack.
-  if (!(error instanceof PcacheError)) throw error;
-  tell({ kind: 'failed', code: error.code, message: error.message });
+  tell({ kind: 'failed', error: noteOf(error) });
 }

@@ -9,6 +9,7 @@
 import { openCore, type CacheOptions, type Core } from './core.js';
 import { PcacheError } from './errors.js';
 import { GarbageCollector } from './gc.js';
+import { IndexSweeper } from './index-sweeper.js';
 import type { ByteRange } from './kset-writer.js';
 import type { CacheMode } from './media/codecs.js';
 import type { RequestGroup } from './request-group.js';
@@ -22,19 +23,12 @@ import { Writeback } from './writeback.js';
 export const KSET_MAX_AGE_MS = 1000;
 /** Waiting requests fail once write-back has failed this often in a row. */
 const WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL = 5;
-/** Subtrees the cleaner looks at in one step. */
-export const SWEEP_SUBTREES_PER_STEP = 512;
-/** How often the cleaner goes through the index while as many segments are freed as the cache has. */
-export const SWEEPS_PER_LAP = 2;
-
 export class Cache {
   protected readonly core: Core;
   private readonly requests: Requests;
   protected readonly writeback: Writeback;
   private readonly gc: GarbageCollector;
-  private sweepLeft = 0;
-  /** `segmentsFreed` when the cleaner set out last. */
-  private sweptAtFreed = 0;
+  private readonly sweeper: IndexSweeper;
   private nowMs: number;
   /** While true no pass of write-back is started: for an orderly close, and for tests. */
   holdWriteback = false;
@@ -55,6 +49,7 @@ export class Cache {
     const progress = () => this.onProgress();
     this.writeback = new Writeback(core, dirtyKsets, progress);
     this.gc = new GarbageCollector(core);
+    this.sweeper = new IndexSweeper(core.index, core.segments.count);
     this.requests = new Requests(core, this.writeback, progress);
   }
 
@@ -158,14 +153,9 @@ export class Cache {
     try {
       let worked = this.closeKsets();
       if (this.gc.step()) worked = true;
-      // Only the freeing of segments makes entries stale; a look at the whole index for each would be too much.
-      if ((core.stats.segmentsFreed - this.sweptAtFreed) * SWEEPS_PER_LAP >= core.segments.count) {
-        this.sweptAtFreed = core.stats.segmentsFreed;
-        this.sweepLeft = core.index.subtreeCount;
-      }
       if (this.stepWriteback()) worked = true;
       if (this.requests.serveWaiting()) worked = true;
-      if (this.sweep()) worked = true;
+      if (this.sweeper.step(core.stats.segmentsFreed)) worked = true;
       return worked || this.judgeWaiting();
     } catch (error) {
       this.requests.stopOn(error);
@@ -200,14 +190,6 @@ export class Cache {
     const hurry = !core.isThrough || this.hurryWriteback || needsRoom || writeback.failures > 0;
     const worked = writeback.step({ nowMs, hold: this.holdWriteback, hurry });
     return requests.settleThrough() || worked;
-  }
-
-  private sweep(): boolean {
-    if (this.sweepLeft <= 0) return false;
-    const subtrees = Math.min(this.sweepLeft, SWEEP_SUBTREES_PER_STEP);
-    this.core.index.sweep(subtrees);
-    this.sweepLeft -= subtrees;
-    return true;
   }
 
   /**

@@ -67,6 +67,22 @@ export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new AssertionError(message);
 }
 
+/** A `PcacheError` as it goes from thread to thread: on the way an error loses its class. */
+export interface ErrorNote {
+  readonly code: PcacheErrorCode;
+  readonly message: string;
+}
+
+/** @throws what is no `PcacheError`: a bug, which is told with its stack */
+export function noteOf(error: unknown): ErrorNote {
+  if (!(error instanceof PcacheError)) throw error;
+  return { code: error.code, message: error.message };
+}
+
+export function errorOf({ code, message }: ErrorNote): PcacheError {
+  return new PcacheError(code, message);
+}
+
 /** Turns what Node's file calls throw into a `PcacheError` that names `path`. */
 export function fromSystemError(error: unknown, path: string, doing: string): PcacheError {
   if (error instanceof PcacheError) return error;

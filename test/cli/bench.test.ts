@@ -1,5 +1,5 @@
 /** `pcache bench` as a user runs it. What it measures is not judged here: times are not for tests. */
-import { mkdtempSync, openSync, ftruncateSync, closeSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -7,6 +7,7 @@ import type { CheckBenchResult } from '../../src/bench/check.js';
 import type { RecoveryBenchResult } from '../../src/bench/recovery.js';
 import type { RequestBenchResult } from '../../src/bench/requests.js';
 import type { WritebackBenchResult } from '../../src/bench/writeback.js';
+import { makeDevices } from '../nbd/attached.js';
 import { runCli } from '../support/cli.js';
 
 let folder: string;
@@ -79,12 +80,7 @@ describe('bench', { timeout: 60_000 }, () => {
   });
 
   it('of several jobs on the user’s devices leaves a cache like any other', async () => {
-    const cache = join(folder, 'cache.img');
-    const backing = join(folder, 'backing.img');
-    await runCli(['format', cache, '--size', '512MiB']);
-    const fd = openSync(backing, 'w');
-    ftruncateSync(fd, 256 * 2 ** 20);
-    closeSync(fd);
+    const { cache, backing } = await makeDevices(folder);
     const run = await bench(cache, backing, '--jobs', '2', '--seconds', '1', '--json');
     expect(JSON.parse(run.stdout)).toMatchObject({ cache, jobs: 2 });
     expect((await runCli(['fsck', cache, backing])).status).toBe(0);
@@ -107,12 +103,7 @@ describe('bench', { timeout: 60_000 }, () => {
   });
 
   it('uses the user’s devices', async () => {
-    const cache = join(folder, 'cache.img');
-    const backing = join(folder, 'backing.img');
-    await runCli(['format', cache, '--size', '512MiB']);
-    const fd = openSync(backing, 'w');
-    ftruncateSync(fd, 256 * 2 ** 20);
-    closeSync(fd);
+    const { cache, backing } = await makeDevices(folder);
     const result = await benchJson<RequestBenchResult>(cache, backing, '--seconds', '1');
     expect(result.cache).toBe(cache);
     expect((await runCli(['fsck', cache, backing])).status).toBe(0);

@@ -8,7 +8,7 @@ switch (does) {
     parentPort.postMessage({ kind: 'outcome', outcome: 2 * value });
     break;
   case 'fail':
-    parentPort.postMessage({ kind: 'failed', code: 'BAD_TRACE', message: `${value}: damaged` });
+    parentPort.postMessage({ kind: 'failed', error: { code: 'BAD_TRACE', message: `${value}: damaged` } });
     break;
   case 'throw':
     throw new TypeError(value);

@@ -2,11 +2,11 @@
  * The backing device: a regular file or block device, read and written asynchronously at offsets. A short
  * transfer is continued; an end of file inside the device's size is an error, never a short success.
  */
-import { closeSync, constants as fileConstants, fdatasync, openSync, read, readSync, write } from 'node:fs';
+import { closeSync, fdatasync, read, readSync, write } from 'node:fs';
 import { constants } from 'node:os';
 import { fromSystemError, PcacheError } from '../errors.js';
 import type { BackingDevice, BackingDone, PmemRanges, PmemRangesWriter } from './backing.js';
-import { openDeviceFile, type OnBusy } from './device-file.js';
+import { openDeviceFile, reopen, type OnBusy } from './device-file.js';
 import { MappedPmem } from './mapped.js';
 import { nativeAddonIfAvailable, systemError } from './native.js';
 import type { Pmem } from './pmem.js';
@@ -66,12 +66,7 @@ export interface SharedBacking {
 
 /** Opens a backing device once more, in another thread of the process that has it open, and its lock. */
 export function openBackingAgain({ path, fd, sizeBytes, ephemeral }: SharedBacking): BackingFile {
-  try {
-    const again = openSync(`/proc/self/fd/${fd}`, fileConstants.O_RDWR);
-    return new BackingFile(path, again, sizeBytes, false, ephemeral);
-  } catch (error) {
-    throw fromSystemError(error, path, 'opening it for another thread');
-  }
+  return new BackingFile(path, reopen(path, fd), sizeBytes, false, ephemeral);
 }
 
 export class BackingFile implements BackingDevice {

@@ -104,3 +104,25 @@ export function openDeviceFile(path: string, options: OpenDeviceOptions): Device
     throw error;
   }
 }
+
+/**
+ * Opens an open file once more, for another thread of this process, which then has a descriptor of its own. Not by
+ * its path, which may lead nowhere by now: ephemeral files have none.
+ */
+export function reopen(path: string, fd: number): number {
+  try {
+    return openSync(`/proc/self/fd/${fd}`, constants.O_RDWR);
+  } catch (error) {
+    throw fromSystemError(error, path, 'opening it for another thread');
+  }
+}
+
+/** Runs `make`, which takes over an open file; the file is closed if that fails. */
+export function orClose<T>(fd: number, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}

@@ -2,9 +2,8 @@
  * Opens the cache device: mapped through the native helper, or for reading by plain reads without it. Every
  * failure is one PcacheError that names the path.
  */
-import { closeSync, constants, openSync } from 'node:fs';
-import { fromSystemError, PcacheError } from '../errors.js';
-import { openDeviceFile, type OnBusy } from './device-file.js';
+import { PcacheError } from '../errors.js';
+import { openDeviceFile, orClose, reopen, type OnBusy } from './device-file.js';
 import { FileReader } from './file-reader.js';
 import { MappedPmem, MappedReader, type MappedDevice } from './mapped.js';
 import { nativeAddon, nativeAddonIfAvailable } from './native.js';
@@ -20,7 +19,7 @@ export interface OpenReaderOptions {
 /** Opens `path` for reading; nothing is changed. Takes a shared lock. */
 export function openPmemReader(path: string, options: OpenReaderOptions = {}): PmemReader {
   const file = openDeviceFile(path, { writable: false, onBusy: options.onBusy });
-  try {
+  return orClose(file.fd, () => {
     const addon = options.native === false ? undefined : nativeAddonIfAvailable();
     if (addon !== undefined) return new MappedReader(addon, file);
     if (file.kind === 'dax') {
@@ -30,10 +29,7 @@ export function openPmemReader(path: string, options: OpenReaderOptions = {}): P
       );
     }
     return new FileReader(path, file.fd, file.sizeBytes);
-  } catch (error) {
-    closeSync(file.fd);
-    throw error;
-  }
+  });
 }
 
 export interface OpenPmemOptions {
@@ -45,31 +41,14 @@ export interface OpenPmemOptions {
 export function openPmem(path: string, options: OpenPmemOptions = {}): Pmem {
   const addon = nativeAddon();
   const file = openDeviceFile(path, { writable: true });
-  try {
-    return new MappedPmem(addon, file, options.ephemeral ?? false);
-  } catch (error) {
-    closeSync(file.fd);
-    throw error;
-  }
+  return orClose(file.fd, () => new MappedPmem(addon, file, options.ephemeral ?? false));
 }
 
 /**
  * Maps a device once more, in another thread of the process that has it open, and its lock: handles of the native
  * helper, and its guard against faults, belong to one thread each.
  */
-export function mapAgain(device: MappedDevice): MappedPmem {
-  const { path, sizeBytes, ephemeral } = device;
-  let fd: number;
-  try {
-    // Not by its path, which may lead nowhere by now: ephemeral files have none.
-    fd = openSync(`/proc/self/fd/${device.fd}`, constants.O_RDWR);
-  } catch (error) {
-    throw fromSystemError(error, path, 'opening it for another thread');
-  }
-  try {
-    return new MappedPmem(nativeAddon(), { path, fd, sizeBytes }, ephemeral);
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+export function mapAgain({ path, fd, sizeBytes, ephemeral }: MappedDevice): MappedPmem {
+  const again = reopen(path, fd);
+  return orClose(again, () => new MappedPmem(nativeAddon(), { path, fd: again, sizeBytes }, ephemeral));
 }

@@ -1,13 +1,7 @@
 /** What the threads of one cache say to one another, over a port per shard. Everything else is in shared memory. */
 import type { CloseReport } from '../driver.js';
-import { PcacheError, type PcacheErrorCode } from '../errors.js';
+import type { ErrorNote } from '../errors.js';
 import type { EngineStats } from '../stats.js';
-
-/** An error as it goes from thread to thread. */
-export interface ErrorNote {
-  readonly code: PcacheErrorCode;
-  readonly message: string;
-}
 
 /** How a shard stands. */
 export interface ShardStatus {
@@ -44,11 +38,3 @@ export type FromShard =
   | { readonly kind: 'yielded' }
   | { readonly kind: 'status'; readonly status: ShardStatus }
   | { readonly kind: 'closed'; readonly report?: CloseReport; readonly error?: ErrorNote };
-
-export function noteOf(error: unknown): ErrorNote {
-  if (!(error instanceof PcacheError)) throw error;
-  return { code: error.code, message: error.message };
-}
-export function errorOf({ code, message }: ErrorNote): PcacheError {
-  return new PcacheError(code, message);
-}

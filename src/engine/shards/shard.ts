@@ -9,10 +9,11 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { BackingDevice } from '../device/backing.js';
 import type { Pmem } from '../device/pmem.js';
-import { KSET_MAX_AGE_MS, SWEEP_SUBTREES_PER_STEP, SWEEPS_PER_LAP } from '../cache.js';
+import { KSET_MAX_AGE_MS } from '../cache.js';
 import { Core, type Clock } from '../core.js';
 import { CacheDriver, type Driven } from '../driver.js';
-import { assert, PcacheError } from '../errors.js';
+import { assert, errorOf, noteOf, PcacheError } from '../errors.js';
+import { IndexSweeper } from '../index-sweeper.js';
 import type { LogWriter } from '../log-writer.js';
 import type { Crc32c } from '../media/crc32c.js';
 import { makeGeometry, subtreeOf, type Geometry } from '../media/geometry.js';
@@ -22,7 +23,7 @@ import { Op, RequestFlag, RequestState, type RequestGroup } from '../request-gro
 import { Requests } from '../requests.js';
 import type { DirtyInLog } from '../status.js';
 import { Writeback } from '../writeback.js';
-import { errorOf, noteOf, type FromShard, type ShardStatus, type ToShard } from './messages.js';
+import type { FromShard, ShardStatus, ToShard } from './messages.js';
 import { SharedLog } from './shared-log.js';
 import { ShardSegments } from './shared-segments.js';
 import { SharedState, Word, type SharedMemory } from './shared-state.js';
@@ -67,8 +68,7 @@ export class Shard implements Driven {
   private waitingSeen = 0;
   /** Calls of `enter` that have not been left: who ends a request may submit the next at once. */
   private depth = 0;
-  private sweptAtFreed = 0;
-  private sweepLeft = 0;
+  private readonly sweeper: IndexSweeper;
   private toldFailure = false;
 
   /** @throws PcacheError what loading a cache throws */
@@ -92,6 +92,7 @@ export class Shard implements Driven {
     // The coordinator has checked the payload.
     const loaded = loadCacheOrThrow(pmem, { ...options, backingBytes: backing.sizeBytes, checkPayload: false });
     this.core = new Core(options, loaded, undefined);
+    this.sweeper = new IndexSweeper(this.core.index, this.core.segments.count);
     this.log = log!;
     this.state = state;
     this.shard = shard;
@@ -301,7 +302,7 @@ export class Shard implements Driven {
       worked = this.closeKsets();
       if (this.serveFlush()) worked = true;
       if (requests.serveWaiting()) worked = true;
-      if (this.sweep()) worked = true;
+      if (this.sweeper.step(this.state.get(Word.freed))) worked = true;
     } catch (error) {
       requests.stopOn(error);
     } finally {
@@ -319,19 +320,6 @@ export class Shard implements Driven {
     const before = log.closedHere;
     core.commit();
     return log.closedHere > before;
-  }
-
-  private sweep(): boolean {
-    const { core } = this;
-    const freed = this.state.get(Word.freed);
-    if ((freed - this.sweptAtFreed) * SWEEPS_PER_LAP >= core.segments.count) {
-      this.sweptAtFreed = freed;
-      this.sweepLeft = core.index.subtreeCount;
-    }
-    if (this.sweepLeft <= 0) return false;
-    core.index.sweep(Math.min(this.sweepLeft, SWEEP_SUBTREES_PER_STEP));
-    this.sweepLeft -= SWEEP_SUBTREES_PER_STEP;
-    return true;
   }
 
   /** Lets go of the open segment: all is written back, and still nothing could be freed. */

@@ -11,11 +11,11 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Cache } from '../cache.js';
 import type { CacheOptions } from '../core.js';
 import { CacheDriver, type CloseReport } from '../driver.js';
-import { assert, PcacheError } from '../errors.js';
+import { assert, errorOf, noteOf, PcacheError } from '../errors.js';
 import type { LogWriter } from '../log-writer.js';
 import { KERNEL_GEOMETRY, type Geometry } from '../media/geometry.js';
 import type { SegmentChain } from '../media/metadata.js';
-import { errorOf, noteOf, type FromShard, type ShardStatus, type ToShard } from './messages.js';
+import type { FromShard, ShardStatus, ToShard } from './messages.js';
 import type { ShardSeed } from './shard.js';
 import { SharedLog } from './shared-log.js';
 import { SharedSegments } from './shared-segments.js';
@@ -75,7 +75,7 @@ class CoordinatorCache extends Cache {
       state.set(Word.coordinatorIdle, 0);
       return true;
     }
-    if (this.judgeShards()) return true;
+    this.judgeShards();
     if (wasIdle) return false;
     state.set(Word.coordinatorIdle, 1);
     return true;
@@ -94,19 +94,16 @@ class CoordinatorCache extends Cache {
       if (state.isWaiting(shard)) this.broadcast({ kind: 'wake' }, shard);
   }
 
-  /**
-   * Nothing moves: fails those who wait in the shards, if nothing will.
-   * @returns true when something was done about it.
-   */
-  private judgeShards(): boolean {
+  /** Nothing moves: fails those who wait in the shards, if nothing will. */
+  private judgeShards(): void {
     const { core, writeback } = this;
-    if (core.failure || this.isBackingBusy || !this.hasWaitingShards) return false;
+    if (core.failure || this.isBackingBusy || !this.hasWaitingShards) return;
     if (this.isWritebackHopeless) {
       const reason = writeback.lastError?.message ?? 'write-back has stopped';
       this.failWaiting(`the cache is full and cannot be written back: ${reason}`);
-      return false;
+      return;
     }
-    if (writeback.failures > 0 || this.holdWriteback || !core.logIsClean) return false;
+    if (writeback.failures > 0 || this.holdWriteback || !core.logIsClean) return;
     if (this.yieldsLeft === undefined) {
       // All is written back and still nothing can be freed: data heads sit on the last segments.
       this.yieldsLeft = this.state.jobs;
@@ -115,7 +112,6 @@ class CoordinatorCache extends Cache {
       this.yieldsLeft = undefined;
       this.failWaiting(`its ${core.segments.count} segments are too few for this many jobs`);
     }
-    return false;
   }
 
   private failWaiting(why: string): void {

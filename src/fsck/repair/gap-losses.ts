@@ -13,6 +13,8 @@ import type { Loss, PlanView } from './types.js';
 
 type Log = NonNullable<PlanView['log']>;
 
+export const NOTHING_TELLS = 'keys lie behind the end of the log, and nothing tells whether they belong to it';
+
 export function lossOf(place: Position, reason: string, ranges: ByteRange[]): Loss {
   return {
     kind: 'perhaps-lost',
@@ -58,8 +60,7 @@ export function lossesBehind(view: PlanView, log: Log, run: LostRun, covered: re
     place === undefined ? [] : namedRanges(view, log.facts.payload, place),
   );
   const ranges = subtractRanges(named, covered);
-  const reason = 'keys lie behind the end of the log, and nothing tells whether they belong to it';
-  return ranges.length === 0 ? [] : [{ ...lossOf(end, reason, ranges), mayBeMore: false }];
+  return ranges.length === 0 ? [] : [{ ...lossOf(end, NOTHING_TELLS, ranges), mayBeMore: false }];
 }
 
 /**

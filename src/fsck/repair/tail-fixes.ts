@@ -14,6 +14,7 @@ import { PayloadMap } from '../payload-map.js';
 import { RunFinder } from '../runs.js';
 import { judgeDual } from '../twins.js';
 import { copyOverTwin, rewriteBoth } from './dual.js';
+import { lossOf, NOTHING_TELLS } from './gap-losses.js';
 import { isGenerationInDoubt } from './generation-fixes.js';
 import { findLogStart } from './log-start.js';
 import { checksPayload, coveredFrom, deviceOffset, isAt, judgeKey, keyRange, walkLog } from './log-walk.js';
@@ -92,10 +93,7 @@ export function beginAtDirtyTail(view: PlanView, dirtyTail: Position, codes: rea
 /** Nothing but dirty_tail says that the log ended there: what keys behind it are for, if there are any. */
 function lossBehindEmpty(view: PlanView, dirtyTail: Position): Loss[] {
   const ranges = mergeRanges(namedRanges(view, view.log!.facts.payload, dirtyTail));
-  if (ranges.length === 0) return [];
-  const where = `kset ${placeText(dirtyTail.segment, dirtyTail.offsetBytes)}`;
-  const reason = 'keys lie behind the end of the log, and nothing tells whether they belong to it';
-  return [{ kind: 'perhaps-lost', where, reason, ranges, mayBeMore: true }];
+  return ranges.length === 0 ? [] : [lossOf(dirtyTail, NOTHING_TELLS, ranges)];
 }
 
 /**
