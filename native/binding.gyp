@@ -10,6 +10,7 @@
         'src/crc32c.cc',
         'src/guard.cc',
         'src/hot.cc',
+        'src/huge.cc',
         'src/io.cc',
         'src/mapping.cc',
         'src/places.cc',

@@ -33,9 +33,26 @@ export const MUTATIONS = [
   },
   {
     name: 'payload copied after the kset is closed',
-    file: 'src/engine/core.ts',
-    find: '    this.stage.run();\n    return this.log.closeDue();',
-    put: '    const closed = this.log.closeDue();\n    this.stage.run();\n    return closed;',
+    file: 'src/engine/write-path.ts',
+    find: `    copies.write(head.pmemOffsetBytes, arenaAt, sectors << SECTOR_SHIFT, subtree, first, hint);
+    hint = NO_PLACE;
+    log.append(slot, subtree, first, sectors, 0, head, copies.crc);`,
+    put: `    log.append(slot, subtree, first, sectors, 0, head, copies.crc);
+    core.commit();
+    copies.write(head.pmemOffsetBytes, arenaAt, sectors << SECTOR_SHIFT, subtree, first, hint);
+    hint = NO_PLACE;`,
+  },
+  {
+    name: 'a write acknowledged before its fence',
+    file: 'src/engine/payload-copies.ts',
+    find: '    this.pmem.fence();\n',
+    put: '',
+  },
+  {
+    name: 'a refilled group keeps what it said before',
+    file: 'src/engine/requests.ts',
+    find: 'if (group.blankFrom > 0) group.blank();',
+    put: '',
   },
   {
     name: 'dirty_tail moved before the backing flush',
@@ -131,14 +148,14 @@ export const MUTATIONS = [
   {
     name: 'FUA does not close the kset',
     file: 'src/engine/write-path.ts',
-    find: 'if (closesKset) log.markDue(slot);',
+    find: '      log.markDue(slot);\n',
     put: '',
   },
   {
     name: 'FLUSH acknowledged with ksets open',
     file: 'src/engine/requests.ts',
-    find: 'stats.flushes++;\n      core.log.markAllDue();',
-    put: 'stats.flushes++;',
+    find: '    stats.flushes++;\n    core.log.markAllDue();',
+    put: '    stats.flushes++;',
   },
   {
     name: 'FLUSH and FUA acknowledged though the log has no room',
@@ -186,8 +203,8 @@ export const MUTATIONS = [
   {
     name: 'the index keeps its old memory when it has grown',
     file: 'src/engine/index/extent-index.ts',
-    find: '    this.words = this.slab.words;\n',
-    put: '',
+    find: 'allocate(newClass);\n    this.words = this.slab.words;\n',
+    put: 'allocate(newClass);\n',
   },
   {
     name: 'tail of an overlapped placeholder kept',
@@ -443,8 +460,8 @@ export const MUTATIONS = [
   {
     name: 'reads checked before they were copied',
     file: 'src/engine/requests.ts',
-    find: '      const logged = core.commit();\n      this.checks?.run(group);',
-    put: '      this.checks?.run(group);\n      const logged = core.commit();',
+    find: '      const logged = core.commit();\n      if (needsMore) {',
+    put: '      this.checks?.run(group);\n      const logged = core.commit();\n      if (needsMore) {',
   },
   {
     name: 'CRCs of a segment kept over its lives',

@@ -7,6 +7,7 @@
 #include "cpu.h"
 #include "errors.h"
 #include "guard.h"
+#include "huge.h"
 #include "io.h"
 #include "state.h"
 
@@ -17,12 +18,6 @@ constexpr const char* kCopyNames[] = {"portable", "sse2", "avx", "avx512"};
 constexpr const char* kWriteBackNames[] = {"none", "clflush", "clflushopt", "clwb"};
 constexpr const char* kCrcNames[] = {"table", "hardware", "vector"};
 constexpr const char* kDurabilityNames[] = {"dax", "page-cache", "volatile"};
-
-Napi::Error errno_error(Napi::Env env, const char* doing, int number) {
-  Napi::Error error = coded_error(env, "ERRNO", (std::string(doing) + ": " + strerror(number)).c_str());
-  error.Set("errno", Napi::Number::New(env, number));
-  return error;
-}
 
 State& state_of(const Napi::CallbackInfo& info) { return *static_cast<State*>(info.Data()); }
 
@@ -88,26 +83,67 @@ Element* column(const Napi::Object& list, const char* name, napi_typedarray_type
   return reinterpret_cast<Element*>(static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset());
 }
 
+// What registering gives: the handle, and the function that runs what was registered.
+Napi::Object registered(Napi::Env env, uint32_t handle, napi_value run) {
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("handle", handle_value(env, handle));
+  result.Set("run", Napi::Value(env, run));
+  return result;
+}
+
+Napi::Object object_argument(const Napi::CallbackInfo& info, size_t index) {
+  if (!info[index].IsObject()) throw coded_error(info.Env(), "INVALID", "an object of columns is needed");
+  return info[index].As<Napi::Object>();
+}
+
 // registerList(mapping, list: CopyList) → { handle, run }
 Napi::Value register_list(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  if (!info[1].IsObject()) throw coded_error(env, "INVALID", "a copy list is needed");
-  const auto object = info[1].As<Napi::Object>();
+  const auto object = object_argument(info, 1);
   auto list = std::make_unique<CopyList>();
   list->mapping = handle_argument(info);
   list->capacity = object.Get("capacity").As<Napi::Number>().Uint32Value();
   list->call = column<uint32_t>(object, "call", napi_uint32_array, kCallWords);
-  list->kind = column<uint8_t>(object, "kind", napi_uint8_array, list->capacity);
   list->pmem_offset = column<double>(object, "pmemOffsetBytes", napi_float64_array, list->capacity);
   list->arena_offset = column<uint32_t>(object, "arenaOffsetBytes", napi_uint32_array, list->capacity);
   list->length = column<uint32_t>(object, "lengthBytes", napi_uint32_array, list->capacity);
-  list->crc = column<uint32_t>(object, "crc", napi_uint32_array, list->capacity);
   list->list = Napi::Persistent(object);
   const uint32_t handle = state_of(info).lists.add(std::move(list));
-  Napi::Object result = Napi::Object::New(env);
-  result.Set("handle", handle_value(env, handle));
-  result.Set("run", Napi::Value(env, make_copy_run(env, &state_of(info), handle)));
-  return result;
+  return registered(env, handle, make_read_run(env, &state_of(info), handle));
+}
+
+// registerJob(mapping, job: PayloadJob, withCrc) → { handle, run }
+Napi::Value register_job(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const auto object = object_argument(info, 1);
+  auto job = std::make_unique<PayloadJob>();
+  job->mapping = handle_argument(info);
+  job->with_crc = info[2].ToBoolean();
+  job->pmem_offset = column<double>(object, "pmemOffsetBytes", napi_float64_array, 1);
+  job->words = column<int32_t>(object, "words", napi_int32_array, kJobWords);
+  job->job = Napi::Persistent(object);
+  const uint32_t handle = state_of(info).jobs.add(std::move(job));
+  return registered(env, handle, make_job_run(env, &state_of(info), handle));
+}
+
+// searchIn(job, words: Int32Array, subtrees: Int32Array)
+void search_in(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  PayloadJob* job = state_of(info).jobs.find(handle_argument(info));
+  if (job == nullptr) throw coded_error(env, "CLOSED", "the handle is not open");
+  for (size_t i = 1; i <= 2; i++) {
+    if (!info[i].IsTypedArray() || info[i].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
+      throw coded_error(env, "INVALID", "an Int32Array is needed");
+    }
+  }
+  const auto words = info[1].As<Napi::Int32Array>(), subtrees = info[2].As<Napi::Int32Array>();
+  job->index = {words.Data(), words.ElementLength(), subtrees.Data(), subtrees.ElementLength() / 2};
+  job->index_words = Napi::Persistent(words.As<Napi::Object>());
+  job->index_subtrees = Napi::Persistent(subtrees.As<Napi::Object>());
+}
+
+void unregister_job(const Napi::CallbackInfo& info) {
+  if (!state_of(info).jobs.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
 }
 
 void unregister_list(const Napi::CallbackInfo& info) {
@@ -167,7 +203,11 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("registerArena", register_arena);
   add("unregisterArena", unregister_arena);
   add("registerList", register_list);
+  add("registerJob", register_job);
+  add("searchIn", search_in);
+  add("unregisterJob", unregister_job);
   add("unregisterList", unregister_list);
+  add("allocateHuge", allocate_huge);
   add("flock", lock_file);
   add("transfer", transfer);
   add("writeOut", write_out);

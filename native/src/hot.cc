@@ -18,6 +18,8 @@ namespace {
 constexpr double kSafeIntegers = 9007199254740992.0;  // 2^53
 constexpr uint32_t kCrcRangesMax = 1 << 20;
 constexpr uint32_t kCrcThreadsMax = 64;
+// How far ahead of its turn a read is asked for.
+constexpr uint32_t kReadAhead = 2;
 
 napi_value fail(napi_env env, const char* code, const char* message) {
   napi_throw_error(env, code, message);
@@ -296,58 +298,39 @@ napi_value crc_bytes(napi_env env, napi_callback_info info) {
   return napi_create_uint32(env, crc, &result) == napi_ok ? result : nullptr;
 }
 
-enum CopyKind : uint8_t { kRead = 0, kWrite = 1, kWriteCrc = 2 };
-
-// One run over a copy list. The entries are JavaScript memory: each field is fetched once, then checked.
-class CopyRun {
+// One run over a list of reads. The entries are JavaScript memory: each field is fetched once, then checked.
+class ReadRun {
  public:
-  CopyRun(Mapping& mapping, const CopyList& list, const Arena& arena, uint32_t count)
+  ReadRun(Mapping& mapping, const CopyList& list, const Arena& arena, uint32_t count)
       : mapping_(mapping), list_(list), arena_(arena), count_(count) {}
 
   // False if an entry was wrong; those before it are done.
-  bool run() {
-    for (uint32_t i = 0; i < kReadAhead && i < count_; i++) prefetch_entry(i);
-    bool wrote = false;
+  bool run() const {
+    for (uint32_t i = 0; i < kReadAhead && i < count_; i++) ask_for(i);
     bool good = true;
     for (uint32_t i = 0; i < count_ && good; i++) {
-      if (i + kReadAhead < count_) prefetch_entry(i + kReadAhead);
-      good = copy(i, &wrote);
+      if (i + kReadAhead < count_) ask_for(i + kReadAhead);
+      good = copy(i);
     }
-    if (wrote) fence();
     return good;
   }
 
  private:
-  static constexpr uint32_t kReadAhead = 2;
-
-  bool copy(uint32_t i, bool* wrote) {
-    const uint8_t kind = list_.kind[i];
+  bool copy(uint32_t i) const {
     const uint64_t arena_offset = list_.arena_offset[i];
     const uint64_t length = list_.length[i];
     uint64_t offset;
     if (!Arguments<1>::to_integer(list_.pmem_offset[i], &offset) || !mapping_.holds(offset, length) ||
-        !inside(arena_offset, length, arena_.length) || kind > kWriteCrc) {
+        !inside(arena_offset, length, arena_.length)) {
       return false;
     }
-    uint8_t* const pmem = mapping_.base() + offset;
-    uint8_t* const bytes = arena_.bytes + arena_offset;
-    if (kind == kRead) {
-      kernels().read(bytes, pmem, length);
-      return true;
-    }
-    if (!mapping_.writable()) return false;
-    *wrote = true;
-    if (kind == kWrite) {
-      persisting_copy(pmem, bytes, length);
-    } else {
-      list_.crc[i] = persisting_copy_crc(kFormatSeed, pmem, bytes, length);
-    }
+    kernels().read(arena_.bytes + arena_offset, mapping_.base() + offset, length);
     return true;
   }
 
-  void prefetch_entry(uint32_t i) const {
+  void ask_for(uint32_t i) const {
     uint64_t offset;
-    if (list_.kind[i] != kRead || !Arguments<1>::to_integer(list_.pmem_offset[i], &offset)) return;
+    if (!Arguments<1>::to_integer(list_.pmem_offset[i], &offset)) return;
     const uint64_t length = list_.length[i];
     if (mapping_.holds(offset, length)) prefetch(mapping_.base() + offset, length);
   }
@@ -358,18 +341,22 @@ class CopyRun {
   const uint32_t count_;
 };
 
-// What the function of a copy list is bound to.
-struct BoundList {
+// What a function that takes no arguments is bound to: they cost more than the rest of the way in.
+struct Bound {
   State* state;
   uint32_t handle;
+
+  static const Bound* of(napi_env env, napi_callback_info info) {
+    void* data = nullptr;
+    size_t no_arguments = 0;
+    napi_get_cb_info(env, info, &no_arguments, nullptr, nullptr, &data);
+    return static_cast<Bound*>(data);
+  }
 };
 
-// () → nothing: what to run is in the list's `call`, because arguments cost more than the rest of the way in.
-napi_value run_copies(napi_env env, napi_callback_info info) {
-  void* data = nullptr;
-  size_t no_arguments = 0;
-  if (napi_get_cb_info(env, info, &no_arguments, nullptr, nullptr, &data) != napi_ok) return nullptr;
-  const BoundList& bound = *static_cast<BoundList*>(data);
+// () → nothing: what to run is in the list's `call`.
+napi_value run_reads(napi_env env, napi_callback_info info) {
+  const Bound& bound = *Bound::of(env, info);
   const CopyList* list = bound.state->lists.find(bound.handle);
   if (list == nullptr) return fail_closed(env);
   Mapping* mapping = bound.state->mappings.find(list->mapping);
@@ -378,29 +365,72 @@ napi_value run_copies(napi_env env, napi_callback_info info) {
   if (mapping == nullptr || arena == nullptr) return fail_closed(env);
   if (count > list->capacity) return fail_range(env);
 
-  CopyRun run(*mapping, *list, *arena, count);
+  const ReadRun run(*mapping, *list, *arena, count);
   bool good = false;
   FaultGuard guard;
   auto body = [&] { good = run.run(); };
-  if (!guarded(guard, mapping->base(), mapping->size_bytes(), body)) {
-    fence();
-    return fail_fault(env, *mapping, guard);
-  }
+  if (!guarded(guard, mapping->base(), mapping->size_bytes(), body)) return fail_fault(env, *mapping, guard);
   return good ? nullptr : fail_range(env);
 }
 
+// Copies payload into the mapping, and looks meanwhile for where the index keeps it: the stores take their time to
+// reach the memory, and so do the loads of the search.
+void copy_payload(PayloadJob& job, uint8_t* pmem, const uint8_t* bytes, size_t length) {
+  constexpr size_t kFirstPartMax = 2048;  // copied before the search goes on
+  int32_t* const words = job.words;
+  uint32_t crc = kFormatSeed;
+  const auto part = [&](size_t from, size_t to) {
+    if (job.with_crc) {
+      crc = persisting_copy_crc(crc, pmem + from, bytes + from, to - from);
+    } else {
+      persisting_copy(pmem + from, bytes + from, to - from);
+    }
+  };
+  if (words[kJobSubtree] < 0) {
+    part(0, length);
+  } else {
+    PlaceSearch search(job.index, words[kJobSubtree], words[kJobSector]);
+    const size_t half = std::min<size_t>(length / 2, kFirstPartMax) & ~(kLineBytes - 1);
+    part(0, half);
+    search.guess();
+    part(half, length);
+    search.correct();
+    words[kJobPlace] = search.finish();
+  }
+  if (job.with_crc) words[kJobCrc] = static_cast<int32_t>(crc);
+}
+
+// () → nothing: what to copy is in the job's words, each of which is fetched once, then checked.
+napi_value run_job(napi_env env, napi_callback_info info) {
+  const Bound& bound = *Bound::of(env, info);
+  PayloadJob* job = bound.state->jobs.find(bound.handle);
+  if (job == nullptr) return fail_closed(env);
+  Mapping* mapping = bound.state->mappings.find(job->mapping);
+  const Arena* arena = bound.state->arenas.find(static_cast<uint32_t>(job->words[kJobArena]));
+  if (mapping == nullptr || arena == nullptr) return fail_closed(env);
+  if (!check_writable(env, *mapping)) return nullptr;
+  const uint64_t arena_offset = static_cast<uint32_t>(job->words[kJobArenaOffset]);
+  const uint64_t length = static_cast<uint32_t>(job->words[kJobLength]);
+  uint64_t offset;
+  if (!Arguments<1>::to_integer(*job->pmem_offset, &offset) || !mapping->holds(offset, length) ||
+      !inside(arena_offset, length, arena->length)) {
+    return fail_range(env);
+  }
+  return access(env, *mapping, [&] { copy_payload(*job, mapping->base() + offset, arena->bytes + arena_offset, length); });
+}
+
 // What memory itself allows: the copies of a list and nothing else, in groups that share a fence and in which
-// reads are asked for ahead, as `runCopies` does it. Bounds are checked before the clock starts.
+// reads are asked for ahead, as `runReads` does it. Bounds are checked before the clock starts.
 class LimitRun {
  public:
-  LimitRun(Mapping& mapping, const CopyList& list, const Arena& arena, uint32_t count, uint32_t group)
-      : mapping_(mapping), list_(list), arena_(arena), count_(count), group_(group) {}
+  LimitRun(Mapping& mapping, const CopyList& list, const Arena& arena, const uint8_t* is_read, uint32_t count, uint32_t group)
+      : mapping_(mapping), list_(list), arena_(arena), is_read_(is_read), count_(count), group_(group) {}
 
   bool check() const {
     for (uint32_t i = 0; i < count_; i++) {
       uint64_t offset;
       if (!Arguments<1>::to_integer(list_.pmem_offset[i], &offset) || !mapping_.holds(offset, list_.length[i]) ||
-          !inside(list_.arena_offset[i], list_.length[i], arena_.length) || list_.kind[i] > kWrite) {
+          !inside(list_.arena_offset[i], list_.length[i], arena_.length)) {
         return false;
       }
     }
@@ -416,7 +446,7 @@ class LimitRun {
         if (i + kReadAhead < end) ask_for(i + kReadAhead);
         uint8_t* const pmem = mapping_.base() + static_cast<uint64_t>(list_.pmem_offset[i]);
         uint8_t* const bytes = arena_.bytes + list_.arena_offset[i];
-        if (list_.kind[i] == kRead) {
+        if (is_read_[i]) {
           kernels().read(bytes, pmem, list_.length[i]);
         } else {
           persisting_copy(pmem, bytes, list_.length[i]);
@@ -428,22 +458,22 @@ class LimitRun {
   }
 
  private:
-  static constexpr uint32_t kReadAhead = 2;
-
   void ask_for(uint32_t i) const {
-    if (list_.kind[i] == kRead) prefetch(mapping_.base() + static_cast<uint64_t>(list_.pmem_offset[i]), list_.length[i]);
+    if (is_read_[i]) prefetch(mapping_.base() + static_cast<uint64_t>(list_.pmem_offset[i]), list_.length[i]);
   }
 
   Mapping& mapping_;
   const CopyList& list_;
   const Arena& arena_;
+  const uint8_t* const is_read_;
   const uint32_t count_;
   const uint32_t group_;
 };
 
-// (mapping, list, count, arena, group) → nanoseconds
+// (mapping, list, count, arena, group, isRead) → nanoseconds
 napi_value limit_copies(napi_env env, napi_callback_info info) {
-  const Arguments<5> args(env, info);
+  const Arguments<6> args(env, info);
+  const uint8_t* is_read;
   uint32_t list_handle, arena_handle, count, group;
   Mapping* mapping = args.mapping(0);
   CopyList* list = args.word(1, &list_handle) ? args.state().lists.find(list_handle) : nullptr;
@@ -451,7 +481,8 @@ napi_value limit_copies(napi_env env, napi_callback_info info) {
   if (mapping == nullptr || list == nullptr || arena == nullptr) return fail_closed(env);
   if (!check_writable(env, *mapping)) return nullptr;
   if (!args.word(2, &count) || count > list->capacity || !args.word(4, &group) || group == 0) return fail_range(env);
-  const LimitRun run(*mapping, *list, *arena, count, group);
+  if (!args.items(5, napi_uint8_array, count, &is_read)) return fail(env, "INVALID", "a column for so many copies is needed");
+  const LimitRun run(*mapping, *list, *arena, is_read, count, group);
   if (!run.check()) return fail_range(env);
   FaultGuard guard;
   const auto started = std::chrono::steady_clock::now();
@@ -475,16 +506,28 @@ constexpr HotCall kHotCalls[] = {
 
 }  // namespace
 
-napi_value make_copy_run(napi_env env, State* state, uint32_t list_handle) {
-  auto* const bound = new BoundList{state, list_handle};
-  const auto release = [](napi_env, void* data, void*) { delete static_cast<BoundList*>(data); };
+namespace {
+
+napi_value make_run(napi_env env, const char* name, napi_callback callback, State* state, uint32_t handle) {
+  auto* const bound = new Bound{state, handle};
+  const auto release = [](napi_env, void* data, void*) { delete static_cast<Bound*>(data); };
   napi_value function;
-  if (napi_create_function(env, "runCopies", NAPI_AUTO_LENGTH, run_copies, bound, &function) != napi_ok ||
+  if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, bound, &function) != napi_ok ||
       napi_add_finalizer(env, function, bound, release, nullptr, nullptr) != napi_ok) {
     delete bound;
     return nullptr;
   }
   return function;
+}
+
+}  // namespace
+
+napi_value make_read_run(napi_env env, State* state, uint32_t list_handle) {
+  return make_run(env, "runReads", run_reads, state, list_handle);
+}
+
+napi_value make_job_run(napi_env env, State* state, uint32_t job_handle) {
+  return make_run(env, "runJob", run_job, state, job_handle);
 }
 
 void export_hot_calls(napi_env env, napi_value exports, State* state) {

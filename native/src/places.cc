@@ -17,71 +17,56 @@ constexpr size_t kAbreast = 64;
 // Entries looked at one by one around the last guess.
 constexpr int kSteps = 24;
 
-struct Search {
-  const int32_t* entries;
-  int32_t count;
-  int32_t sector;
-  int32_t at;
-
-  int32_t start(int32_t i) const {
-    return static_cast<int32_t>(static_cast<uint32_t>(entries[i * kEntryWords]) >> kStartShift);
-  }
-  void prefetch() const { __builtin_prefetch(entries + at * kEntryWords); }
-};
-
-Search begin(const IndexMemory& index, int32_t subtree, uint16_t sector) {
-  Search search{index.words, 0, sector, 0};
-  if (subtree < 0 || static_cast<size_t>(subtree) >= index.subtree_count) return search;
-  const size_t base = static_cast<uint32_t>(index.subtrees[subtree * 2]) * kChunkWords;
-  const size_t count = static_cast<uint32_t>(index.subtrees[subtree * 2 + 1]) & kCountMask;
-  if (base + count * kEntryWords > index.word_count) return search;
-  search.entries += base;
-  search.count = static_cast<int32_t>(count);
-  search.at = static_cast<int32_t>((static_cast<uint32_t>(sector) * count) >> kSubtreeSectorsShift);
-  search.at = std::min(search.at, std::max(search.count - 1, 0));
-  return search;
-}
-
-// From what is found at the first guess, and how far off that is, the second.
-void correct(Search& search) {
-  const int32_t off = ((search.sector - search.start(search.at)) * search.count) >> kSubtreeSectorsShift;
-  search.at = std::clamp(search.at + off, 0, search.count - 1);
-}
-
-void finish(Search& search) {
-  int32_t at = search.at;
-  int steps = kSteps;
-  if (search.start(at) <= search.sector) {
-    for (at++; at < search.count && search.start(at) <= search.sector && steps > 0; steps--) at++;
-  } else {
-    for (; at > 0 && search.start(at - 1) > search.sector && steps > 0; steps--) at--;
-  }
-  search.at = at;
-}
-
 }  // namespace
 
+PlaceSearch::PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector) : index_(&index), sector_(sector) {
+  if (subtree < 0 || static_cast<size_t>(subtree) >= index.subtree_count) return;
+  subtree_ = index.subtrees + static_cast<size_t>(subtree) * 2;
+  __builtin_prefetch(subtree_);
+}
+
+inline int32_t PlaceSearch::start(int32_t i) const {
+  return static_cast<int32_t>(static_cast<uint32_t>(entries_[i * kEntryWords]) >> kStartShift);
+}
+
+void PlaceSearch::guess() {
+  if (subtree_ == nullptr) return;
+  const size_t base = static_cast<uint32_t>(subtree_[0]) * kChunkWords;
+  const size_t count = static_cast<uint32_t>(subtree_[1]) & kCountMask;
+  if (count == 0 || base + count * kEntryWords > index_->word_count) return;
+  entries_ = index_->words + base;
+  count_ = static_cast<int32_t>(count);
+  at_ = std::min(static_cast<int32_t>((static_cast<uint32_t>(sector_) * count) >> kSubtreeSectorsShift), count_ - 1);
+  __builtin_prefetch(entries_ + at_ * kEntryWords);
+}
+
+void PlaceSearch::correct() {
+  if (count_ == 0) return;
+  const int32_t off = ((sector_ - start(at_)) * count_) >> kSubtreeSectorsShift;
+  at_ = std::clamp(at_ + off, 0, count_ - 1);
+  __builtin_prefetch(entries_ + at_ * kEntryWords);
+}
+
+int32_t PlaceSearch::finish() {
+  if (count_ == 0) return 0;
+  int32_t at = at_;
+  int steps = kSteps;
+  if (start(at) <= sector_) {
+    for (at++; at < count_ && start(at) <= sector_ && steps > 0; steps--) at++;
+  } else {
+    for (; at > 0 && start(at - 1) > sector_ && steps > 0; steps--) at--;
+  }
+  return at;
+}
+
 void find_places(const IndexMemory& index, const int32_t* subtrees, const uint16_t* sectors, size_t count, int32_t* places) {
-  Search searches[kAbreast];
+  PlaceSearch searches[kAbreast];
   for (size_t from = 0; from < count; from += kAbreast) {
     const size_t some = std::min(count - from, kAbreast);
-    for (size_t i = 0; i < some; i++) {
-      const int32_t subtree = subtrees[from + i];
-      if (subtree >= 0 && static_cast<size_t>(subtree) < index.subtree_count) __builtin_prefetch(index.subtrees + subtree * 2);
-    }
-    for (size_t i = 0; i < some; i++) {
-      searches[i] = begin(index, subtrees[from + i], sectors[from + i]);
-      searches[i].prefetch();
-    }
-    for (size_t i = 0; i < some; i++) {
-      if (searches[i].count == 0) continue;
-      correct(searches[i]);
-      searches[i].prefetch();
-    }
-    for (size_t i = 0; i < some; i++) {
-      if (searches[i].count > 0) finish(searches[i]);
-      places[from + i] = searches[i].at;
-    }
+    for (size_t i = 0; i < some; i++) searches[i] = PlaceSearch(index, subtrees[from + i], sectors[from + i]);
+    for (size_t i = 0; i < some; i++) searches[i].guess();
+    for (size_t i = 0; i < some; i++) searches[i].correct();
+    for (size_t i = 0; i < some; i++) places[from + i] = searches[i].finish();
   }
 }
 

@@ -6,6 +6,7 @@
 #include "crc_run.h"
 #include "handles.h"
 #include "mapping.h"
+#include "places.h"
 
 namespace pcache {
 
@@ -16,30 +17,46 @@ struct Arena {
   Napi::ObjectReference memory;
 };
 
-// The columns of a copy list; their addresses may be kept because the reference keeps the list object alive.
+// The columns of a list of reads; their addresses may be kept because the reference keeps the list object alive.
 // `call` is what a run is told: how many entries, and the handle of the arena.
 struct CopyList {
   uint32_t capacity;
   uint32_t mapping;
   const uint32_t* call;
-  const uint8_t* kind;
   const double* pmem_offset;
   const uint32_t* arena_offset;
   const uint32_t* length;
-  uint32_t* crc;
   Napi::ObjectReference list;
+};
+
+// Where a payload job's words say what: `JobWord` in src/engine/device/pmem.ts.
+enum JobWord { kJobArena, kJobArenaOffset, kJobLength, kJobSubtree, kJobSector, kJobPlace, kJobCrc, kJobWords };
+
+// One write at a time, and the search beside it; kept alive as a copy list is.
+struct PayloadJob {
+  uint32_t mapping;
+  bool with_crc;
+  const double* pmem_offset;
+  int32_t* words;
+  Napi::ObjectReference job;
+  // What it looks into, if anything.
+  IndexMemory index;
+  Napi::ObjectReference index_words;
+  Napi::ObjectReference index_subtrees;
 };
 
 struct State {
   HandleTable<Mapping> mappings;
   HandleTable<Arena> arenas;
   HandleTable<CopyList> lists;
+  HandleTable<PayloadJob> jobs;
   // Begun and not ended; declared after the mappings, so that it ends before they do.
   CrcQueue crcs;
 };
 
-// The function that runs the list of that handle on its mapping. It outlives the list harmlessly.
-napi_value make_copy_run(napi_env env, State* state, uint32_t list_handle);
+// The functions that run the list, and the job, of that handle on its mapping. They outlive it harmlessly.
+napi_value make_read_run(napi_env env, State* state, uint32_t list_handle);
+napi_value make_job_run(napi_env env, State* state, uint32_t job_handle);
 
 // Adds the calls of the data plane to `exports`; they use `state` until the environment ends.
 void export_hot_calls(napi_env env, napi_value exports, State* state);

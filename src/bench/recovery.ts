@@ -2,7 +2,7 @@
  * `pcache bench recovery`: how fast an attach brings the log into memory, beside how fast the index alone
  * takes the same keys.
  */
-import { bestCrc32c } from '../engine/device/native.js';
+import { bestCrc32c, indexAid } from '../engine/device/native.js';
 import type { PmemReader } from '../engine/device/pmem.js';
 import { ExtentIndex } from '../engine/index/extent-index.js';
 import { loadCacheOrThrow } from '../engine/index.js';
@@ -66,7 +66,7 @@ export async function benchRecovery(
         memoryBytes = index.memoryBytes;
       }),
     );
-    insertNs.push(timed(() => insertAll(keys, new ExtentIndex(backingBytes, generations))));
+    insertNs.push(timed(() => insertAll(keys, new ExtentIndex(backingBytes, generations, indexAid()))));
     await onRound(round + 1);
   }
   return {

@@ -11,13 +11,13 @@
  */
 import { performance } from 'node:perf_hooks';
 import type { MappedPmem } from '../engine/device/mapped.js';
-import { CopyKind, type Arena, type CopyList } from '../engine/device/pmem.js';
+import type { Arena, CopyList } from '../engine/device/pmem.js';
 import { assert, PcacheError } from '../engine/errors.js';
 import { Op, RequestFlag, type RequestGroup } from '../engine/index.js';
 import { Plan, type PatternSource } from './pattern.js';
 
-/** Of groups this many are timed one by one, for the latency. */
-const TIMED_GROUP_EVERY = 8;
+/** One request of so many, with its group, is timed for the latency: the clock must not count in the rate. */
+const TIMED_EVERY = 64;
 const LATENCIES_MAX = 1_000_000;
 
 export interface Round {
@@ -89,7 +89,7 @@ export class Rounds {
     this.listWrites();
     const limit = (group: number) => {
       this.options.meet?.();
-      return this.timed(() => rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group));
+      return this.timed(() => rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group, this.plan.isRead));
     };
     const limitNs = limit(1);
     const groupedNs = depth === 1 ? limitNs : limit(depth);
@@ -113,6 +113,7 @@ export class Rounds {
     const { rig, blockBytes, depth, fuaEvery } = this.options;
     const { group } = rig;
     const { plan } = this;
+    const timedEvery = Math.max(1, Math.floor(TIMED_EVERY / depth));
     for (let i = 0, groups = 0; i < plan.count; groups++) {
       group.clear();
       for (let k = 0; k < depth && i < plan.count; k++, i++) {
@@ -120,7 +121,7 @@ export class Rounds {
         if (plan.isRead[i] === 0 && fuaEvery > 0 && ++this.writes % fuaEvery === 0) flags = RequestFlag.fua;
         group.add(plan.isRead[i] ? Op.read : Op.write, plan.offsetBytes[i], blockBytes, k * blockBytes, flags);
       }
-      if (groups % TIMED_GROUP_EVERY === 0 && this.latenciesNs.length < LATENCIES_MAX) {
+      if (groups % timedEvery === 0 && this.latenciesNs.length < LATENCIES_MAX) {
         const started = performance.now();
         this.submit();
         this.latenciesNs.push((performance.now() - started) * 1e6);
@@ -147,7 +148,6 @@ export class Rounds {
     const { plan, list } = this;
     const { blockBytes, depth } = this.options;
     for (let i = 0; i < plan.count; i++) {
-      list.kind[i] = plan.isRead[i] ? CopyKind.read : CopyKind.write;
       list.arenaOffsetBytes[i] = (i % depth) * blockBytes;
       list.lengthBytes[i] = blockBytes;
       if (plan.isRead[i]) list.pmemOffsetBytes[i] = this.placeOf(plan.offsetBytes[i]);

@@ -8,7 +8,7 @@
 import { openDeviceFile, orClose } from '../engine/device/device-file.js';
 import { MappedPmem } from '../engine/device/mapped.js';
 import { nativeAddon } from '../engine/device/native.js';
-import type { Arena, CopyList } from '../engine/device/pmem.js';
+import type { Arena, CopyList, PayloadJob } from '../engine/device/pmem.js';
 import {
   KERNEL_GEOMETRY,
   segmentCountFor,
@@ -27,12 +27,13 @@ export class SparsePmem extends MappedPmem {
     return orClose(file.fd, () => new SparsePmem(addon, file, true));
   }
 
-  override runCopies(list: CopyList, count: number, arena: Arena): void {
-    if (!this.dropsPayload) {
-      super.runCopies(list, count, arena);
-      return;
-    }
-    for (let i = 0; i < count; i++) this.holdsPayload[segmentAt(list.pmemOffsetBytes[i])] = 1;
+  override runReads(list: CopyList, count: number, arena: Arena): void {
+    if (!this.dropsPayload) super.runReads(list, count, arena);
+  }
+
+  override writePayload(job: PayloadJob, arena: Arena): void {
+    if (this.dropsPayload) this.holdsPayload[segmentAt(job.pmemOffsetBytes[0])] = 1;
+    else super.writePayload(job, arena);
   }
 
   override read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {

@@ -3,7 +3,6 @@
  * write-back, GC) hold no state of one another.
  */
 import { PcacheError } from './errors.js';
-import { CopyStage } from './copy-stage.js';
 import { DataHead } from './data-head.js';
 import type { BackingDevice } from './device/backing.js';
 import type { Pmem } from './device/pmem.js';
@@ -30,6 +29,7 @@ import {
 } from './media/geometry.js';
 import { KSET_HEADER_BYTES } from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
+import { PayloadCopies } from './payload-copies.js';
 import { PayloadCrcs } from './payload-crcs.js';
 import { loadCacheOrThrow, type LoadedCache } from './recovery.js';
 import type { SegmentTable } from './segments.js';
@@ -114,7 +114,7 @@ export class Core {
   readonly index: ExtentIndex;
   readonly log: LogWriter;
   readonly heads: readonly DataHead[];
-  readonly stage: CopyStage;
+  readonly copies: PayloadCopies;
   readonly keyTail: Tail;
   readonly dirtyTail: Tail;
   readonly crc: Crc32c;
@@ -155,7 +155,7 @@ export class Core {
     ];
     this.log = options.sharing?.makeLog(...logArgs) ?? new LogWriter(...logArgs);
     this.heads = Array.from({ length: this.log.slotCount }, () => new DataHead(this.segments, payloadCrcs));
-    this.stage = new CopyStage(pmem, this.log, this.dataCrc);
+    this.copies = new PayloadCopies(pmem, this.index, this.dataCrc);
     this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);
     const tail = (dual: CacheMetadata['keyTail'], at: Position) =>
       new Tail(DualWriter.over(pmem, dual), at.segment, at.offsetBytes, samePlaceTwice(dual));
@@ -192,11 +192,11 @@ export class Core {
   }
 
   /**
-   * Runs what is staged, then closes the ksets that are due.
+   * Ends the copies that were begun, then closes the ksets that are due.
    * @returns false when the log has no segment to go on in; the ksets stay due.
    */
   commit(): boolean {
-    this.stage.run();
+    this.copies.run();
     return this.log.closeDue();
   }
 

@@ -6,17 +6,21 @@
  * allocation leaves one to its key, and what is left the head drops when it goes on. So no allocation touches the
  * segment table, which threads may share. Sectors are of 512 bytes.
  */
-import { SECTOR_BYTES } from './media/geometry.js';
+import { SECTOR_BYTES, SECTOR_SHIFT } from './media/geometry.js';
 import type { PayloadCrcs } from './payload-crcs.js';
 import type { SegmentTable } from './segments.js';
 
 export class DataHead {
-  /** Result of the last successful `allocate`: where the payload goes. */
+  /** Result of the last successful `allocate`: where the payload goes, and under which generation. */
   segment = -1;
   offsetSectors = 0;
+  pmemOffsetBytes = 0;
+  generationLow = 0;
+  generationHigh = 0;
 
   private headSegment = -1;
   private headSectors = 0;
+  private headOffsetBytes = 0;
   /** References on the segment that have gone to no key. */
   private references = 0;
   private readonly segmentSectors: number;
@@ -39,6 +43,10 @@ export class DataHead {
       if (segment < 0) return 0;
       this.payloadCrcs?.clear(segment);
       this.headSegment = segment;
+      this.headOffsetBytes = this.segments.dataOffsetBytes[segment];
+      // It does not change as long as the head has its reference.
+      this.generationLow = this.segments.generationLow[segment];
+      this.generationHigh = this.segments.generationHigh[segment];
       this.references = references;
       this.headSectors = 0;
     }
@@ -46,6 +54,7 @@ export class DataHead {
     const allocated = sectors < remaining ? sectors : remaining;
     this.segment = this.headSegment;
     this.offsetSectors = this.headSectors;
+    this.pmemOffsetBytes = this.headOffsetBytes + (this.headSectors << SECTOR_SHIFT);
     this.headSectors += allocated;
     this.references--;
     if (allocated === remaining) this.close();

@@ -6,15 +6,14 @@
  * Order rules kept here: all payload, and the zeroes behind the kset, are persisted before the kset (the
  * kernel sends the zeroes out with it, so a crash may keep one without the other); a kset is persisted before
  * anything that relies on it; the LAST kset is written only after the next segment's
- * first bytes were zeroed and persisted. A kset is never closed while CRCs of its keys are outstanding: the
- * caller commits its copies first.
+ * first bytes were zeroed and persisted.
  */
 import type { Clock } from './core.js';
 import { assert } from './errors.js';
 import type { Pmem } from './device/pmem.js';
 import type { Position } from './media/codecs.js';
 import { CRC_SEED, type Crc32c } from './media/crc32c.js';
-import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SHIFT } from './media/geometry.js';
+import { SECTOR_SHIFT, SUBTREE_SHIFT } from './media/geometry.js';
 import {
   encodeLastKset,
   KEY_BYTES,
@@ -43,6 +42,14 @@ const SEGMENT_OFFSET_WORD = KeyField.segmentOffset / 4;
 const GENERATION_WORD = KeyField.generation / 4;
 const DATA_CRC_WORD = KeyField.dataCrc / 4;
 const RESERVED_WORD = KeyField.reserved / 4;
+
+/** Where the payload of a key lies: logical segment, sectors into its data area, and the segment's generation. */
+export interface KeyPayload {
+  readonly segment: number;
+  readonly offsetSectors: number;
+  readonly generationLow: number;
+  readonly generationHigh: number;
+}
 
 /** An open kset: the image of what will be written. */
 export class OpenKset {
@@ -93,7 +100,7 @@ export class LogWriter {
 
   /** The slot that all keys of the subtree go through, so that log order is write order. */
   slotOf(subtree: number): number {
-    return subtree % this.slotCount;
+    return this.slotCount === 1 ? 0 : subtree % this.slotCount;
   }
 
   /** True when the slot's kset takes no further key before it is closed. */
@@ -116,7 +123,7 @@ export class LogWriter {
 
   /**
    * Appends a key to its slot's open kset, which must not be full.
-   * @returns the key's index in the kset, for `setDataCrc`.
+   * @param dataCrc of its payload; meaningless without data_crc
    */
   append(
     slot: number,
@@ -124,9 +131,10 @@ export class LogWriter {
     startSector: number,
     sectors: number,
     flags: number,
-    segment: number,
-    offsetSectors: number,
-  ): number {
+    payload: KeyPayload,
+    dataCrc: number,
+  ): void {
+    const { segment, offsetSectors } = payload;
     const kset = this.slots[slot];
     const index = kset.keyCount;
     assert(index < KSET_KEYS_MAX, 'a key is appended to a full kset');
@@ -143,28 +151,13 @@ export class LogWriter {
     words[at + FLAGS_WORD] = flags;
     words[at + SEGMENT_WORD] = segment;
     words[at + SEGMENT_OFFSET_WORD] = offsetSectors << SECTOR_SHIFT;
-    words[at + GENERATION_WORD] = this.segments.generationLow[segment];
-    words[at + GENERATION_WORD + 1] = this.segments.generationHigh[segment];
-    words[at + DATA_CRC_WORD] = 0;
+    words[at + GENERATION_WORD] = payload.generationLow;
+    words[at + GENERATION_WORD + 1] = payload.generationHigh;
+    words[at + DATA_CRC_WORD] = dataCrc;
     words[at + RESERVED_WORD] = 0;
     kset.keyCount = index + 1;
     if (kset.keyCount === KSET_KEYS_MAX) this.markDue(slot);
-    return index;
-  }
-
-  /** Sets the payload CRC of a key of the open kset. */
-  setDataCrc(slot: number, index: number, crc: number): void {
-    const kset = this.slots[slot];
-    assert(index < kset.keyCount, 'the kset of a CRC was closed before the CRC was known');
-    const at = KSET_HEADER_BYTES + index * KEY_BYTES;
-    const { view } = kset;
-    view.setUint32(at + KeyField.dataCrc, crc, true);
-    this.payloadCrcs?.add(
-      view.getUint32(at + KeyField.segment, true),
-      view.getUint32(at + KeyField.segmentOffset, true) / SECTOR_BYTES,
-      view.getUint32(at + KeyField.length, true) / SECTOR_BYTES,
-      crc,
-    );
+    this.payloadCrcs?.add(segment, offsetSectors, sectors, dataCrc >>> 0);
   }
 
   /** Asks for the slot's kset to be closed at the next commit. */

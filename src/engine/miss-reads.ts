@@ -139,7 +139,7 @@ export class MissReads {
   /** Turns the placeholder into a CLEAN key, or drops it. */
   private settlePlaceholder(read: MissRead, arrived: boolean): void {
     const { core } = this;
-    const { index, log, segments, stage, stats } = core;
+    const { copies, index, log, stats } = core;
     const slot = log.slotOf(read.subtree);
     const room = arrived && this.mayFill() && (!log.isFull(slot) || core.commit());
     index.seek(read.subtree, read.startSector);
@@ -156,19 +156,12 @@ export class MissReads {
       return;
     }
     if (sectors < wanted) index.truncate(sectors);
-    const { segment, offsetSectors } = head;
     const bytes = sectors << SECTOR_SHIFT;
-    index.fill(segment, offsetSectors, ENTRY_CLEAN);
     const { subtree, startSector } = read;
-    const keyIndex = log.append(slot, subtree, startSector, sectors, KEY_FLAG_CLEAN, segment, offsetSectors);
-    stage.begin(read.group!.arena);
-    stage.write(
-      segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT),
-      read.arenaOffsetBytes,
-      bytes,
-      slot,
-      keyIndex,
-    );
+    copies.begin(read.group!.arena);
+    copies.write(head.pmemOffsetBytes, read.arenaOffsetBytes, bytes, subtree, startSector);
+    log.append(slot, subtree, startSector, sectors, KEY_FLAG_CLEAN, head, copies.crc);
+    index.fill(head.segment, head.offsetSectors, ENTRY_CLEAN);
     core.commit();
     stats.fills++;
     stats.fillBytes += bytes;

@@ -6,7 +6,7 @@
  * covers the current sector (tail, contain, contained, head), and a hole up to the next entry (before).
  */
 import type { Core } from './core.js';
-import { NO_PLACE } from './index/extent-index.js';
+import { NO_PLACE } from './device/pmem.js';
 import { SECTOR_SHIFT, sectorInSubtree, SUBTREE_SECTORS, subtreeOf } from './media/geometry.js';
 import type { MissReads } from './miss-reads.js';
 import type { ReadChecks } from './read-checks.js';
@@ -23,7 +23,7 @@ export function stageRead(
   group: RequestGroup,
   i: number,
 ): void {
-  const { index, segments, stage, stats } = core;
+  const { copies, index, segments, stats } = core;
   const offset = group.offsetBytes[i];
   const length = group.lengthBytes[i];
   const arenaOffset = group.arenaOffsetBytes[i];
@@ -50,7 +50,7 @@ export function stageRead(
         } else {
           const startSector = index.offsetSectors + (sector - index.start);
           const { segment } = index;
-          stage.read(segments.dataOffsetBytes[segment] + (startSector << SECTOR_SHIFT), arenaAt, bytes);
+          copies.read(segments.dataOffsetBytes[segment] + (startSector << SECTOR_SHIFT), arenaAt, bytes);
           if (checks) {
             const offsetBytes = offset + (arenaAt - arenaOffset);
             checks.add({ request: i, segment, startSector, sectors: until - sector, offsetBytes });

@@ -3,7 +3,7 @@
  * extent index. Read-only: the engine starts from it, and so do `cat`, `dump-keys --live` and `info`.
  */
 import { PcacheError } from './errors.js';
-import { placeFinder } from './device/native.js';
+import { indexAid } from './device/native.js';
 import type { PmemReader } from './device/pmem.js';
 import type { Position } from './media/codecs.js';
 import { CRC_SEED, type Crc32c } from './media/crc32c.js';
@@ -77,7 +77,7 @@ export function loadCache(pmem: PmemReader, options: LoadOptions): LoadResult {
   const segments =
     options.sharing?.makeSegments(options.geometry, metadata.chain) ??
     new SegmentTable(options.geometry, metadata.chain);
-  const index = new ExtentIndex(logicalBytes, segments.generationLow, placeFinder());
+  const index = new ExtentIndex(logicalBytes, segments.generationLow, indexAid());
   const walker = new LogWalker(pmem, options.geometry, metadata.chain, keyTail, options.crc);
   const replay = new Replay(pmem, metadata, segments, index, options);
   let behindDirtyTail = true;

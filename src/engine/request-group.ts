@@ -52,6 +52,8 @@ export class RequestGroup {
   /** Engine's: parts of request i that are still under way, and bytes of it that are finished. */
   readonly parts: Uint32Array;
   readonly doneBytes: Uint32Array;
+  /** Engine's: `errors`, `missBytes`, `hasKeys` and `flush` are empty from here on; few groups need any of them. */
+  blankFrom = 0;
   /** Engine's: 1 when a key of write i went into the log; the flush of the backing device it waits for, or 0. */
   readonly hasKeys: Uint8Array;
   readonly flush: Float64Array;
@@ -81,6 +83,16 @@ export class RequestGroup {
   clear(): void {
     assert(this.pending === 0, 'a group is refilled while requests of it are pending');
     this.count = 0;
+  }
+
+  /** Empties the columns that `blankFrom` is about. */
+  blank(): void {
+    const { blankFrom } = this;
+    this.errors.fill(undefined, 0, blankFrom);
+    this.missBytes.fill(0, 0, blankFrom);
+    this.hasKeys.fill(0, 0, blankFrom);
+    this.flush.fill(0, 0, blankFrom);
+    this.blankFrom = 0;
   }
 
   /** Adds a request and returns its index. The group must have room. */

@@ -7,9 +7,9 @@
  * modes that write through, the backing device has to have it as well (`through-waits.ts`).
  */
 import type { Core } from './core.js';
+import { NO_PLACE } from './device/pmem.js';
 import { DirectWrites } from './direct-writes.js';
 import { assert, PcacheError } from './errors.js';
-import { NO_PLACE } from './index/extent-index.js';
 import { sectorInSubtree, subtreeOf } from './media/geometry.js';
 import { MissReads } from './miss-reads.js';
 import { ReadChecks } from './read-checks.js';
@@ -107,6 +107,7 @@ export class Requests {
     const { core } = this;
     const refusal = core.failure ?? (this.accepting ? undefined : closedError(core.pmem.path));
     if (refusal) {
+      group.blankFrom = count;
       for (let i = 0; i < count; i++) this.partDone(group, i, refusal);
       return;
     }
@@ -114,23 +115,34 @@ export class Requests {
     if (count > 1) core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
     else group.hint[0] = NO_PLACE;
     try {
-      core.stage.begin(group.arena);
-      for (let i = 0; i < count; i++) this.start(group, i);
+      core.copies.begin(group.arena);
+      let needsMore = this.through !== undefined || this.checks !== undefined;
+      for (let i = 0; i < count; i++) if (!this.start(group, i)) needsMore = true;
+      if (needsMore) group.blankFrom = count;
       const logged = core.commit();
-      this.checks?.run(group);
-      for (let i = 0; i < count; i++) this.settle(group, i, logged);
+      if (needsMore) {
+        this.checks?.run(group);
+        for (let i = 0; i < count; i++) this.settle(group, i, logged);
+      } else {
+        for (let i = 0; i < count; i++) group.state[i] = RequestState.done;
+        group.pending = 0;
+      }
     } catch (error) {
+      group.blankFrom = count;
       this.stopOn(error, group);
     }
   }
 
-  /** Starts request `i`: stages what can be staged; what finds no room is left with `doneBytes` short. */
-  private start(group: RequestGroup, i: number): void {
+  /**
+   * Starts request `i`: begins the copies that can be begun; what finds no room is left with `doneBytes` short.
+   * @returns whether it asks for nothing beyond the copies that are begun.
+   */
+  private start(group: RequestGroup, i: number): boolean {
     const { core } = this;
-    const wrong = whyRefused(group, i, this.core.backing.sizeBytes);
+    const wrong = whyRefused(group, i, core.backing.sizeBytes);
     if (wrong) {
       this.partDone(group, i, wrong);
-      return;
+      return false;
     }
     const { stats } = core;
     const bytes = group.lengthBytes[i];
@@ -139,23 +151,31 @@ export class Requests {
       stats.reads++;
       stats.readBytes += bytes;
       stageRead(core, this.misses, this.checks, group, i);
-      if (group.missBytes[i] === 0) stats.readHits++;
-      else stats.readMissBytes += group.missBytes[i];
-    } else if (op === Op.write) {
+      if (group.missBytes[i] === 0) {
+        stats.readHits++;
+        return true;
+      }
+      stats.readMissBytes += group.missBytes[i];
+      return false;
+    }
+    if (op === Op.write) {
       stats.writes++;
       stats.writeBytes += bytes;
-      if ((group.flags[i] & RequestFlag.fua) !== 0) stats.fuaWrites++;
-      if (this.waiting.length === 0) this.advanceWrite(group, i);
-    } else {
-      stats.flushes++;
-      core.log.markAllDue();
+      const flags = group.flags[i];
+      if ((flags & RequestFlag.fua) !== 0) stats.fuaWrites++;
+      return this.waiting.length === 0 && this.advanceWrite(group, i) && flags === 0;
     }
+    stats.flushes++;
+    core.log.markAllDue();
+    return false;
   }
 
   /** @returns whether the whole write is staged. */
   private advanceWrite(group: RequestGroup, i: number): boolean {
-    const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
-    if ((group.flags[i] & RequestFlag.preflush) !== 0 && !isBegun && !this.preflush(group, i)) return false;
+    if ((group.flags[i] & RequestFlag.preflush) !== 0) {
+      const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
+      if (!isBegun && !this.preflush(group, i)) return false;
+    }
     return stageWrite(this.core, this.direct, group, i);
   }
 
@@ -248,7 +268,7 @@ export class Requests {
       const group = this.waiting.firstGroup;
       const i = this.waiting.firstRequest;
       const before = group.doneBytes[i];
-      core.stage.begin(group.arena);
+      core.copies.begin(group.arena);
       if (group.op[i] === Op.write) this.advanceWrite(group, i);
       const logged = core.commit();
       if (!this.isServed(group, i, logged)) return worked || group.doneBytes[i] > before;
@@ -272,7 +292,8 @@ export class Requests {
 
 /** Makes every request of the group pending. */
 function begin(group: RequestGroup, count: number): void {
-  const { offsetBytes, subtree, startSector, state, parts, doneBytes, missBytes, hasKeys, flush, errors } = group;
+  const { offsetBytes, subtree, startSector, state, parts, doneBytes } = group;
+  if (group.blankFrom > 0) group.blank();
   group.pending = count;
   for (let i = 0; i < count; i++) {
     subtree[i] = subtreeOf(offsetBytes[i]);
@@ -280,10 +301,6 @@ function begin(group: RequestGroup, count: number): void {
     state[i] = RequestState.pending;
     parts[i] = 1;
     doneBytes[i] = 0;
-    missBytes[i] = 0;
-    hasKeys[i] = 0;
-    flush[i] = 0;
-    errors[i] = undefined;
   }
 }
 

@@ -1,11 +1,11 @@
 /**
- * Writes (seed: `cache_write`): allocate, stage the payload, index it, append the key; piece by piece where
+ * Writes (seed: `cache_write`): allocate, copy the payload, append the key, index it; piece by piece where
  * the request crosses a subtree or the allocation a segment's end. With writearound only what the cache
  * holds already is written so, since no later key could say that it is gone; the rest goes past it.
  */
 import type { Core } from './core.js';
+import { NO_PLACE } from './device/pmem.js';
 import type { DirectWrites } from './direct-writes.js';
-import { NO_PLACE } from './index/extent-index.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SECTORS } from './media/geometry.js';
 import { RequestFlag, type RequestGroup } from './request-group.js';
 
@@ -16,7 +16,7 @@ import { RequestFlag, type RequestGroup } from './request-group.js';
  *   and it can be called again.
  */
 export function stageWrite(core: Core, direct: DirectWrites | undefined, group: RequestGroup, i: number): boolean {
-  const { log, segments, stage, index } = core;
+  const { copies, log, index } = core;
   const closesKset = core.isThrough || (group.flags[i] & RequestFlag.fua) !== 0;
   const length = group.lengthBytes[i] >>> SECTOR_SHIFT;
   let done = group.doneBytes[i] >>> SECTOR_SHIFT; // in sectors, as all that follows
@@ -26,13 +26,12 @@ export function stageWrite(core: Core, direct: DirectWrites | undefined, group: 
   while (done < length) {
     for (; first >= SUBTREE_SECTORS; first -= SUBTREE_SECTORS) subtree++;
     let sectors = Math.min(length - done, SUBTREE_SECTORS - first);
-    const arenaAt = group.arenaOffsetBytes[i] + done * SECTOR_BYTES;
     const piece = direct ? nextPiece(core, subtree, first, sectors) : sectors;
     if (direct && piece < 0) {
       const at = group.offsetBytes[i] + done * SECTOR_BYTES;
       const bytes = -piece * SECTOR_BYTES;
       if (direct.isUnderWay(at, at + bytes)) break;
-      direct.write(group, i, at, bytes, arenaAt);
+      direct.write(group, i, at, bytes, group.arenaOffsetBytes[i] + done * SECTOR_BYTES);
       done -= piece;
       first -= piece;
       continue;
@@ -42,14 +41,15 @@ export function stageWrite(core: Core, direct: DirectWrites | undefined, group: 
     const head = core.heads[slot];
     sectors = head.allocate(piece);
     if (sectors === 0) break;
-    const { segment, offsetSectors } = head;
-    const keyIndex = log.append(slot, subtree, first, sectors, 0, segment, offsetSectors);
-    const pmemAt = segments.dataOffsetBytes[segment] + (offsetSectors << SECTOR_SHIFT);
-    stage.write(pmemAt, arenaAt, sectors << SECTOR_SHIFT, slot, keyIndex);
-    index.insert(subtree, first, sectors, segment, offsetSectors, segments.generationLow[segment], 0, hint);
+    const arenaAt = (group.arenaOffsetBytes[i] + (done << SECTOR_SHIFT)) | 0;
+    copies.write(head.pmemOffsetBytes, arenaAt, sectors << SECTOR_SHIFT, subtree, first, hint);
     hint = NO_PLACE;
-    group.hasKeys[i] = 1;
-    if (closesKset) log.markDue(slot);
+    log.append(slot, subtree, first, sectors, 0, head, copies.crc);
+    index.insert(subtree, first, sectors, head.segment, head.offsetSectors, head.generationLow, 0, copies.place);
+    if (closesKset) {
+      group.hasKeys[i] = 1;
+      log.markDue(slot);
+    }
     done += sectors;
     first += sectors;
   }

@@ -10,7 +10,15 @@
  * only these are kept.
  */
 import { PcacheError } from '../engine/errors.js';
-import { plainCopyList, type Arena, type CopyList, type Durability, type Pmem } from '../engine/device/pmem.js';
+import {
+  plainCopyList,
+  plainPayloadJob,
+  type Arena,
+  type CopyList,
+  type Durability,
+  type PayloadJob,
+  type Pmem,
+} from '../engine/device/pmem.js';
 import {
   DATA_OFFSET_IN_SEGMENT_BYTES,
   GENERATION_OFFSET_IN_SEGMENT_BYTES,
@@ -212,11 +220,14 @@ export class LogPmem implements Pmem {
     return plainCopyList(capacity);
   }
 
-  runCopies(list: CopyList, count: number): void {
-    for (let i = 0; i < count; i++) {
-      const at = list.pmemOffsetBytes[i];
-      if (at < this.payloadStart || at >= this.payloadEnd) this.payloadAt(at);
-    }
+  runReads(): void {}
+
+  createPayloadJob(withCrc: boolean): PayloadJob {
+    return plainPayloadJob(withCrc);
+  }
+
+  writePayload({ pmemOffsetBytes: [at] }: PayloadJob): void {
+    if (at < this.payloadStart || at >= this.payloadEnd) this.payloadAt(at);
   }
 
   private payloadAt(offsetBytes: number): void {

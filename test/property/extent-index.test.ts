@@ -1,8 +1,9 @@
 /** The extent index against the plainest model there is: one slot per sector. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { placeFinder } from '../../src/engine/device/native.js';
-import { ENTRY_CLEAN, ENTRY_EMPTY, ExtentIndex, NO_PLACE } from '../../src/engine/index/extent-index.js';
+import { indexAid } from '../../src/engine/device/native.js';
+import { NO_PLACE } from '../../src/engine/device/pmem.js';
+import { ENTRY_CLEAN, ENTRY_EMPTY, ExtentIndex } from '../../src/engine/index/extent-index.js';
 
 const SUBTREE_SECTORS = 8192;
 const SUBTREES = 3;
@@ -128,27 +129,24 @@ describe('extent index', () => {
     }
   });
 
-  it.each([placeFinder(), undefined])(
-    'looks ahead for many sectors at once, and for none that there are not',
-    (finder) => {
-      const index = new ExtentIndex(SUBTREES * SUBTREE_SECTORS * 512, new Int32Array(1), finder);
-      for (let sector = 3; sector < 8000; sector += 1 + (sector % 7)) index.insert(1, sector, 1, 0, 0, 0, 0);
-      index.insert(2, 4000, 100, 0, 0, 0, 0);
-      const subtree = Int32Array.from({ length: 200 }, (_, i) => (i % 5) - 1); // some before and behind all there are
-      const sector = Uint16Array.from({ length: 200 }, (_, i) => (i * 41) % SUBTREE_SECTORS);
-      const hints = new Int32Array(200).fill(99);
-      index.lookAhead(subtree, sector, 200, hints);
-      for (let i = 0; i < 200; i++) {
-        if (finder === undefined || subtree[i] < 0 || subtree[i] >= SUBTREES) {
-          expect(hints[i]).toBe(finder ? 0 : NO_PLACE);
-          continue;
-        }
-        let place = 0;
-        for (index.seek(subtree[i], 0); index.valid && index.start <= sector[i]; index.advance()) place++;
-        expect(hints[i]).toBe(place);
+  it.each([indexAid(), undefined])('looks ahead for many sectors at once, and for none that there are not', (aid) => {
+    const index = new ExtentIndex(SUBTREES * SUBTREE_SECTORS * 512, new Int32Array(1), aid);
+    for (let sector = 3; sector < 8000; sector += 1 + (sector % 7)) index.insert(1, sector, 1, 0, 0, 0, 0);
+    index.insert(2, 4000, 100, 0, 0, 0, 0);
+    const subtree = Int32Array.from({ length: 200 }, (_, i) => (i % 5) - 1); // some before and behind all there are
+    const sector = Uint16Array.from({ length: 200 }, (_, i) => (i * 41) % SUBTREE_SECTORS);
+    const hints = new Int32Array(200).fill(99);
+    index.lookAhead(subtree, sector, 200, hints);
+    for (let i = 0; i < 200; i++) {
+      if (aid === undefined || subtree[i] < 0 || subtree[i] >= SUBTREES) {
+        expect(hints[i]).toBe(aid ? 0 : NO_PLACE);
+        continue;
       }
-    },
-  );
+      let place = 0;
+      for (index.seek(subtree[i], 0); index.valid && index.start <= sector[i]; index.advance()) place++;
+      expect(hints[i]).toBe(place);
+    }
+  });
 
   it('keeps a placeholder only up to the write that overtakes it', () => {
     const index = new ExtentIndex(SUBTREE_SECTORS * 512, new Int32Array(4));

@@ -4,14 +4,16 @@
  */
 import { PcacheError } from '../../src/engine/errors.js';
 import {
-  CopyKind,
+  plainCopyList,
+  plainPayloadJob,
+  writePlainly,
   type Arena,
   type CopyList,
   type Durability,
+  type PayloadJob,
   type Pmem,
-  plainCopyList,
 } from '../../src/engine/device/pmem.js';
-import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
+import { crc32cRaw } from '../../src/engine/media/crc32c.js';
 
 /** Memory is allocated in pages of this size when first written, so that a device may be large and sparse. */
 const PAGE_BYTES = 64 * 1024;
@@ -105,15 +107,18 @@ export class MemoryPmem implements Pmem {
     return plainCopyList(capacity);
   }
 
-  runCopies(list: CopyList, count: number, arena: Arena): void {
+  runReads(list: CopyList, count: number, arena: Arena): void {
     for (let i = 0; i < count; i++) {
-      const [pmemAt, arenaAt, length] = [list.pmemOffsetBytes[i], list.arenaOffsetBytes[i], list.lengthBytes[i]];
-      if (list.kind[i] === CopyKind.read) this.read(pmemAt, arena.memory, arenaAt, length);
-      else this.write(pmemAt, arena.memory, arenaAt, length);
-      if (list.kind[i] === CopyKind.writeCrc)
-        list.crc[i] = crc32cRaw(CRC_SEED, arena.memory, arenaAt, arenaAt + length);
+      this.read(list.pmemOffsetBytes[i], arena.memory, list.arenaOffsetBytes[i], list.lengthBytes[i]);
     }
-    if (list.kind.subarray(0, count).some((kind) => kind !== CopyKind.read)) this.fence();
+  }
+
+  createPayloadJob(withCrc: boolean): PayloadJob {
+    return plainPayloadJob(withCrc);
+  }
+
+  writePayload(job: PayloadJob, arena: Arena): void {
+    writePlainly(this, job, arena, crc32cRaw);
   }
 
   close(): void {

@@ -19,7 +19,8 @@ import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { nativeAddon, setNativeEnabled } from '../../src/engine/device/native.js';
 import { openPmem, openPmemReader } from '../../src/engine/device/open.js';
-import { CopyKind, type Arena, type CopyList, type Pmem } from '../../src/engine/device/pmem.js';
+import { JobWord, NO_PLACE, NO_SUBTREE, type Arena, type CopyList, type Pmem } from '../../src/engine/device/pmem.js';
+import { ExtentIndex } from '../../src/engine/index/extent-index.js';
 import { PcacheError } from '../../src/engine/errors.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
 
@@ -240,20 +241,22 @@ describe('a writable mapping', () => {
 
   test('cannot be used once closed', () => {
     const list = pmem.createCopyList(1);
+    const job = pmem.createPayloadJob(false);
     const arena = pmem.registerArena(new Uint8Array(512));
     pmem.close();
     for (const call of [
       () => pmem.write(0, pattern(1), 0, 1),
       () => pmem.zero(0, 1),
       () => pmem.persist(),
-      () => pmem.runCopies(list, 0, arena),
+      () => pmem.runReads(list, 0, arena),
+      () => pmem.writePayload(job, arena),
     ]) {
       expect(errorOf(call)).toMatchObject({ code: 'CLOSED' });
     }
   });
 });
 
-describe('batches of copies', () => {
+describe('copies of payload', () => {
   const ARENA_BYTES = 64 * 1024;
   let pmem: Pmem;
   let list: CopyList;
@@ -266,71 +269,113 @@ describe('batches of copies', () => {
   });
   afterEach(() => pmem.close());
 
-  function set(i: number, kind: number, pmemOffset: number, arenaOffset: number, length: number): void {
-    list.kind[i] = kind;
+  function set(i: number, pmemOffset: number, arenaOffset: number, length: number): void {
     list.pmemOffsetBytes[i] = pmemOffset;
     list.arenaOffsetBytes[i] = arenaOffset;
     list.lengthBytes[i] = length;
   }
 
-  test('run in order: a read sees the write before it, and not the one after', () => {
+  function write(pmemOffset: number, arenaOffset: number, length: number, job = pmem.createPayloadJob(false)): void {
+    job.pmemOffsetBytes[0] = pmemOffset;
+    job.words[JobWord.arenaOffset] = arenaOffset;
+    job.words[JobWord.length] = length;
+    job.words[JobWord.subtree] = NO_SUBTREE;
+    pmem.writePayload(job, arena);
+  }
+
+  test('a read sees the write before it', () => {
     const [first, second] = [arena.memory.slice(0, 4096), arena.memory.slice(4096, 8192)];
-    set(0, CopyKind.write, 8192, 0, 4096);
-    set(1, CopyKind.read, 8192, 20_000, 4096);
-    set(2, CopyKind.write, 8192, 4096, 4096);
-    set(3, CopyKind.read, 8192, 30_000, 4096);
-    pmem.runCopies(list, 4, arena);
+    write(8192, 0, 4096);
+    set(0, 8192, 20_000, 4096);
+    set(1, 4096, 40_000, 4096);
+    pmem.runReads(list, 2, arena);
+    write(8192, 4096, 4096);
+    set(0, 8192, 30_000, 4096);
+    pmem.runReads(list, 1, arena);
     expect(Buffer.compare(arena.memory.subarray(20_000, 24_096), first)).toBe(0);
     expect(Buffer.compare(arena.memory.subarray(30_000, 34_096), second)).toBe(0);
+    expect(Buffer.compare(arena.memory.subarray(40_000, 44_096), pattern(SIZE_BYTES).subarray(4096, 8192))).toBe(0);
     expect(Buffer.compare(readFileSync(path).subarray(8192, 12_288), second)).toBe(0);
   });
 
   test('the CRC comes with the copy, at any length', () => {
-    const lengths = [0, 24, 512, 4096, 4097, 12_800, 50_000];
-    lengths.forEach((length, i) => set(i, CopyKind.writeCrc, 1000 + i, 3 * i, length));
-    for (const [i, length] of lengths.entries()) {
-      list.crc[i] = 0xdead;
-      pmem.runCopies(list, i + 1, arena);
-      expect(list.crc[i]).toBe(crc32cRaw(CRC_SEED, arena.memory, 3 * i, 3 * i + length));
-      expect(pmem.crc32c(1000 + i, length, CRC_SEED)).toBe(list.crc[i]);
+    const job = pmem.createPayloadJob(true);
+    for (const [i, length] of [0, 24, 512, 4096, 4097, 12_800, 50_000].entries()) {
+      job.words[JobWord.crc] = 0xdead;
+      write(1000 + i, 3 * i, length, job);
+      const crc = job.words[JobWord.crc] >>> 0;
+      expect(crc).toBe(crc32cRaw(CRC_SEED, arena.memory, 3 * i, 3 * i + length));
+      expect(pmem.crc32c(1000 + i, length, CRC_SEED)).toBe(crc);
+    }
+  });
+
+  test('a write looks into the index meanwhile, at any length', () => {
+    const index = new ExtentIndex(64 * 2 ** 20, new Int32Array(4));
+    for (let sector = 8; sector < 8000; sector += 16) index.insert(3, sector, 8, 0, 0, 0, 0);
+    for (const withCrc of [false, true]) {
+      const job = pmem.createPayloadJob(withCrc);
+      pmem.searchIn!(job, index);
+      const look = (subtree: number, sector: number, length: number): number => {
+        job.pmemOffsetBytes[0] = 4096;
+        job.words.set([512, length, subtree, sector], JobWord.arenaOffset);
+        pmem.writePayload(job, arena);
+        expect(
+          Buffer.compare(readFileSync(path).subarray(4096, 4096 + length), arena.memory.subarray(512, 512 + length)),
+        ).toBe(0);
+        return job.words[JobWord.place];
+      };
+      for (const length of [512, 1024, 4096, 5120, 50_176]) {
+        expect(look(3, 0, length)).toBe(0);
+        expect(look(3, 8, length)).toBe(1);
+        expect(look(3, 4007, length)).toBe(250);
+        expect(look(3, 8191, length)).toBe(500);
+        for (const subtree of [0, 15, 16, 2 ** 31 - 1]) expect(look(subtree, 4007, length)).toBe(0);
+      }
+      job.words[JobWord.place] = NO_PLACE;
+      expect(look(NO_SUBTREE, 8, 512)).toBe(NO_PLACE);
     }
   });
 
   test('only as many entries as asked for', () => {
-    set(0, CopyKind.write, 0, 0, 512);
-    set(1, CopyKind.write, 4096, 0, 512);
-    pmem.runCopies(list, 1, arena);
-    expect(Buffer.compare(readFileSync(path).subarray(4096, 4608), pattern(SIZE_BYTES).subarray(4096, 4608))).toBe(0);
+    const before = arena.memory.slice(4096, 4608);
+    set(0, 0, 0, 512);
+    set(1, 4096, 4096, 512);
+    pmem.runReads(list, 1, arena);
+    expect(Buffer.compare(arena.memory.subarray(4096, 4608), before)).toBe(0);
+    expect(Buffer.compare(arena.memory.subarray(0, 512), pattern(SIZE_BYTES).subarray(0, 512))).toBe(0);
   });
 
   test.each([
-    ['beyond the device', CopyKind.write, SIZE_BYTES - 511, 0, 512],
-    ['beyond the arena', CopyKind.write, 0, ARENA_BYTES - 511, 512],
-    ['longer than both', CopyKind.read, 0, 0, 0xffffffff],
-    ['at a fraction', CopyKind.read, 0.5, 0, 1],
-    ['at a negative offset', CopyKind.read, -512, 0, 512],
-    ['at no number', CopyKind.writeCrc, NaN, 0, 512],
-    ['of an unknown kind', 3, 0, 0, 512],
-  ])('an entry %s is not done, those before it are', (_, kind, pmemOffset, arenaOffset, length) => {
-    set(0, CopyKind.write, 4096, 0, 512);
-    set(1, kind, pmemOffset, arenaOffset, length);
-    set(2, CopyKind.write, 8192, 0, 512);
+    ['beyond the device', SIZE_BYTES - 511, 0, 512],
+    ['beyond the arena', 0, ARENA_BYTES - 511, 512],
+    ['longer than both', 0, 0, 0xffffffff],
+    ['at a fraction', 0.5, 0, 1],
+    ['at a negative offset', -512, 0, 512],
+    ['at no number', NaN, 0, 512],
+  ])('a copy %s is not done; of reads those before it are', (_, pmemOffset, arenaOffset, length) => {
     const before = arena.memory.slice();
-    expect(errorOf(() => pmem.runCopies(list, 3, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
-    const expected = pattern(SIZE_BYTES);
-    expected.set(before.subarray(0, 512), 4096);
-    expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+    for (const withCrc of [false, true]) {
+      const job = pmem.createPayloadJob(withCrc);
+      expect(errorOf(() => write(pmemOffset, arenaOffset, length, job))).toMatchObject({ code: 'OUT_OF_RANGE' });
+    }
+    expect(Buffer.compare(readFileSync(path), pattern(SIZE_BYTES))).toBe(0);
+    set(0, 4096, 0, 512);
+    set(1, pmemOffset, arenaOffset, length);
+    set(2, 8192, 1024, 512);
+    expect(errorOf(() => pmem.runReads(list, 3, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
+    before.set(pattern(SIZE_BYTES).subarray(4096, 4608), 0);
     expect(Buffer.compare(arena.memory, before)).toBe(0);
   });
 
   test('more entries than the list has room for are refused', () => {
-    expect(errorOf(() => pmem.runCopies(list, 9, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
-    expect(errorOf(() => pmem.runCopies(list, -1, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
+    expect(errorOf(() => pmem.runReads(list, 9, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
+    expect(errorOf(() => pmem.runReads(list, -1, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
   });
 
   test('an arena is refused once it is unregistered', () => {
     pmem.unregisterArena(arena);
-    expect(errorOf(() => pmem.runCopies(list, 0, arena))).toMatchObject({ code: 'CLOSED' });
+    expect(errorOf(() => pmem.runReads(list, 0, arena))).toMatchObject({ code: 'CLOSED' });
+    expect(errorOf(() => write(0, 0, 512))).toMatchObject({ code: 'CLOSED' });
     expect(errorOf(() => pmem.unregisterArena(arena))).toMatchObject({ code: 'CLOSED' });
   });
 
@@ -341,15 +386,17 @@ describe('batches of copies', () => {
 
   test('an arena whose memory was detached is refused', () => {
     structuredClone(arena.memory.buffer, { transfer: [arena.memory.buffer as ArrayBuffer] });
-    expect(() => pmem.runCopies(list, 0, arena)).toThrow('detached');
+    expect(() => pmem.runReads(list, 0, arena)).toThrow('detached');
+    expect(() => write(0, 0, 0)).toThrow('detached');
   });
 
-  test('a batch that meets the end of a truncated file is an error', () => {
+  test('a copy that meets the end of a truncated file is an error', () => {
     truncateSync(path, 8192);
-    set(0, CopyKind.write, 0, 0, 512);
-    set(1, CopyKind.read, 50_000, 0, 512);
-    expect(errorOf(() => pmem.runCopies(list, 2, arena))).toMatchObject({ code: 'TRUNCATED' });
+    set(0, 0, 0, 512);
+    set(1, 50_000, 512, 512);
+    expect(errorOf(() => pmem.runReads(list, 2, arena))).toMatchObject({ code: 'TRUNCATED' });
     expect(Buffer.compare(readFileSync(path).subarray(0, 512), arena.memory.subarray(0, 512))).toBe(0);
+    expect(errorOf(() => write(50_000, 0, 512))).toMatchObject({ code: 'TRUNCATED' });
   });
 
   test('registered memory lives exactly as long as its registration', async () => {

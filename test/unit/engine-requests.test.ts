@@ -7,7 +7,7 @@ import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.j
 import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SmallCache, type Request } from '../support/small-cache.js';
-import { readStamp, wordsOf } from '../support/stamps.js';
+import { readStamp, stamp, wordsOf } from '../support/stamps.js';
 
 const KIB = 1024;
 
@@ -47,6 +47,53 @@ it('refuses a gc_percent that the format has no room for', () => {
 });
 
 describe('a group', () => {
+  it('shares one fence, which comes before any of it is acknowledged', () => {
+    const small = new SmallCache();
+    const requests = group(small, 3);
+    const words = wordsOf(requests.arena.memory);
+    for (let n = 0; n < 3; n++) {
+      stamp(words, (n * SECTOR_BYTES) / 4, 10 * n, 7);
+      requests.add(Op.write, 10 * n * SECTOR_BYTES, SECTOR_BYTES, n * SECTOR_BYTES);
+    }
+    const barriers: string[] = [];
+    small.pmem.onBarrier = (kind) => barriers.push(kind);
+    expect(small.cache.submit(requests)).toBe(0);
+    expect(barriers).toEqual(['fence']);
+    const durable = wordsOf(small.pmem.durableImage());
+    for (let n = 0; n < 3; n++) {
+      const at = small.cache.locate(10 * n * SECTOR_BYTES);
+      expect(readStamp(durable, at / 4, 10 * n)).toBe(7);
+    }
+  });
+
+  it('has its requests in order: a read sees what was written before it, and not what is behind it', () => {
+    const small = new SmallCache();
+    small.write(0, 1, 7);
+    const requests = group(small, 3);
+    const words = wordsOf(requests.arena.memory);
+    stamp(words, SECTOR_BYTES / 4, 0, 8);
+    requests.add(Op.read, 0, SECTOR_BYTES, 0);
+    requests.add(Op.write, 0, SECTOR_BYTES, SECTOR_BYTES);
+    requests.add(Op.read, 0, SECTOR_BYTES, 2 * SECTOR_BYTES);
+    expect(small.cache.submit(requests)).toBe(0);
+    expect([0, 2].map((n) => readStamp(words, (n * SECTOR_BYTES) / 4, 0))).toEqual([7, 8]);
+  });
+
+  it('that was refilled says nothing of what was in it before', () => {
+    const small = new SmallCache();
+    const requests = group(small, 2);
+    requests.add(Op.read, 0, 512, 0);
+    requests.add(Op.write, 0, 100, 0);
+    small.cache.submit(requests);
+    small.settle();
+    expect(requests.missBytes[0]).toBe(512);
+    expect(requests.errors[1]).toMatchObject({ code: 'MISALIGNED' });
+    requests.clear();
+    for (let n = 0; n < 2; n++) requests.add(Op.read, 0, 512, 0);
+    expect(small.cache.submit(requests)).toBe(0);
+    expect([...requests.missBytes, ...requests.errors]).toEqual([0, 0, undefined, undefined]);
+  });
+
   it('larger than what is staged at once is served whole', () => {
     const small = new SmallCache();
     const count = 1100; // more copies than the stage holds

@@ -83,7 +83,7 @@ describe('the log that threads share', () => {
       write(...args);
     });
     for (const log of [first, second, first]) {
-      log.append(0, 0, 0, 1, 0, 1, 0);
+      log.append(0, 0, 0, 1, 0, { segment: 1, offsetSectors: 0, generationLow: 0, generationHigh: 0 }, 0);
       log.markAllDue();
       expect(log.closeDue()).toBe(true);
     }

@@ -8,7 +8,17 @@ import { closeSync, fstatSync, statfsSync } from 'node:fs';
 import { assert, fromSystemError, PcacheError } from '../errors.js';
 import type { PmemRanges } from './backing.js';
 import { asSystemError, type NativeAddon, type NativeError } from './native.js';
-import type { Arena, CopyList, CrcRanges, Durability, Pmem, PmemReader } from './pmem.js';
+import {
+  JobWord,
+  type Arena,
+  type CopyList,
+  type CrcRanges,
+  type Durability,
+  type IndexMemory,
+  type PayloadJob,
+  type Pmem,
+  type PmemReader,
+} from './pmem.js';
 
 export interface MapOptions {
   readonly path: string;
@@ -143,6 +153,19 @@ interface RegisteredArena extends Arena {
   readonly registeredBytes: number;
 }
 
+/** Detached memory would leave the helper with a dangling address. */
+function assertAttached(arena: Arena): void {
+  assert(
+    arena.memory.length === (arena as RegisteredArena).registeredBytes,
+    'a registered arena was detached or resized',
+  );
+}
+
+interface RegisteredJob extends PayloadJob {
+  handle: number;
+  run: () => void;
+}
+
 interface RegisteredList extends CopyList {
   /** Entries to run, and the arena. */
   readonly call: Uint32Array;
@@ -154,6 +177,7 @@ interface RegisteredList extends CopyList {
 export class MappedPmem extends MappedReader implements Pmem {
   private readonly arenas = new Set<number>();
   private readonly lists = new Set<number>();
+  private readonly jobs = new Set<number>();
 
   /** For other threads, as long as this one stays open. */
   get device(): MappedDevice {
@@ -209,15 +233,13 @@ export class MappedPmem extends MappedReader implements Pmem {
   createCopyList(capacity: number): CopyList {
     assert(Number.isInteger(capacity) && capacity > 0 && capacity <= 2 ** 20, 'copy list capacity out of range');
     // One buffer for all columns: their addresses then never move, whatever their size.
-    const buffer = new ArrayBuffer(capacity * 24 + 8);
+    const buffer = new ArrayBuffer(capacity * 16 + 8);
     const list: RegisteredList = {
       capacity,
       pmemOffsetBytes: new Float64Array(buffer, 0, capacity),
       arenaOffsetBytes: new Uint32Array(buffer, capacity * 8, capacity),
       lengthBytes: new Uint32Array(buffer, capacity * 12, capacity),
-      crc: new Uint32Array(buffer, capacity * 16, capacity),
-      kind: new Uint8Array(buffer, capacity * 20, capacity),
-      call: new Uint32Array(buffer, capacity * 24, 2),
+      call: new Uint32Array(buffer, capacity * 16, 2),
       handle: 0,
       run: () => {},
     };
@@ -226,12 +248,8 @@ export class MappedPmem extends MappedReader implements Pmem {
     return Object.freeze(list);
   }
 
-  runCopies(list: CopyList, count: number, arena: Arena): void {
-    // Detached memory would leave the helper with a dangling address.
-    assert(
-      arena.memory.length === (arena as RegisteredArena).registeredBytes,
-      'a registered arena was detached or resized',
-    );
+  runReads(list: CopyList, count: number, arena: Arena): void {
+    assertAttached(arena);
     const { call, run } = list as RegisteredList;
     call[0] = count;
     call[1] = arena.id;
@@ -239,6 +257,39 @@ export class MappedPmem extends MappedReader implements Pmem {
       run();
     } catch (error) {
       throw this.explain(error, 'copying a batch');
+    }
+  }
+
+  createPayloadJob(withCrc: boolean): PayloadJob {
+    const buffer = new ArrayBuffer(64);
+    const job: RegisteredJob = {
+      withCrc,
+      pmemOffsetBytes: new Float64Array(buffer, 0, 1),
+      words: new Int32Array(buffer, 8),
+      handle: 0,
+      run: () => {},
+    };
+    Object.assign(job, this.addon.registerJob(this.handle, job, withCrc));
+    this.jobs.add(job.handle);
+    return Object.freeze(job);
+  }
+
+  searchIn(job: PayloadJob, { words, subtrees }: IndexMemory): void {
+    try {
+      this.addon.searchIn((job as RegisteredJob).handle, words, subtrees);
+    } catch (error) {
+      throw this.explain(error, 'looking into an index');
+    }
+  }
+
+  writePayload(job: PayloadJob, arena: Arena): void {
+    assertAttached(arena);
+    const { words, run } = job as RegisteredJob;
+    words[JobWord.arena] = arena.id;
+    try {
+      run();
+    } catch (error) {
+      throw this.explain(error, 'writing payload');
     }
   }
 
@@ -256,12 +307,13 @@ export class MappedPmem extends MappedReader implements Pmem {
 
   /**
    * What the memory itself allows, for benchmarks: the copies of `list[0, count)` in one native loop, `group`
-   * of them to a fence, and nothing else. Kinds `read` and `write` only.
+   * of them to a fence, and nothing else.
+   * @param isRead 1 for a copy out, 0 for one into the device
    * @returns nanoseconds
    */
-  limitCopies(list: CopyList, count: number, arena: Arena, group: number): number {
+  limitCopies(list: CopyList, count: number, arena: Arena, group: number, isRead: Uint8Array): number {
     try {
-      return this.addon.limitCopies(this.handle, (list as RegisteredList).handle, count, arena.id, group);
+      return this.addon.limitCopies(this.handle, (list as RegisteredList).handle, count, arena.id, group, isRead);
     } catch (error) {
       throw this.explain(error, 'copying without the engine');
     }
@@ -270,8 +322,10 @@ export class MappedPmem extends MappedReader implements Pmem {
   override close(): void {
     for (const id of this.arenas) this.addon.unregisterArena(id);
     for (const handle of this.lists) this.addon.unregisterList(handle);
+    for (const handle of this.jobs) this.addon.unregisterJob(handle);
     this.arenas.clear();
     this.lists.clear();
+    this.jobs.clear();
     super.close();
   }
 }

@@ -8,7 +8,7 @@ import { getSystemErrorName } from 'node:util';
 import { PcacheError } from '../errors.js';
 import { crc32cRaw, type Crc32c } from '../media/crc32c.js';
 import type { PmemRanges } from './backing.js';
-import type { CopyList, Durability } from './pmem.js';
+import type { CopyList, Durability, PayloadJob } from './pmem.js';
 
 /** Instructions in use for copies, from least to best. */
 export type CopyInstructions = 'portable' | 'sse2' | 'avx' | 'avx512';
@@ -62,6 +62,11 @@ export interface NativeAddon {
   /** `run` runs the list as `list.call` says: how many entries, and which arena. */
   registerList(mapping: number, list: CopyList & { readonly call: Uint32Array }): { handle: number; run: () => void };
   unregisterList(list: number): void;
+  /** `run` does what the job's columns say. */
+  registerJob(mapping: number, job: PayloadJob, withCrc: boolean): { handle: number; run: () => void };
+  /** The job looks into the memory of that extent index from here on; it is kept alive. */
+  searchIn(job: number, words: Int32Array, subtrees: Int32Array): void;
+  unregisterJob(job: number): void;
   /** False when somebody else's lock is in the way. */
   flock(fd: number, mode: 'shared' | 'exclusive' | 'release'): boolean;
   /**
@@ -109,10 +114,12 @@ export interface NativeAddon {
   ): void;
   endCrcs(): void;
   crcBytes: Crc32c;
+  /** Memory of zeroes in large pages, where the system has them. Throws ERRNO. */
+  allocateHuge(bytes: number): ArrayBuffer;
   /** See `PlaceFinder`. */
   findPlaces: PlaceFinder;
-  /** For benchmarks: the reads and writes of a list and nothing else, a fence per `group`; nanoseconds. */
-  limitCopies(mapping: number, list: number, count: number, arena: number, group: number): number;
+  /** For benchmarks: the copies of a list, out or in, and nothing else, a fence per `group`; nanoseconds. */
+  limitCopies(mapping: number, list: number, count: number, arena: number, group: number, isRead: Uint8Array): number;
 }
 
 const ADDON_PATH = fileURLToPath(new URL('../../../native/build/Release/pcache_native.node', import.meta.url));
@@ -157,9 +164,23 @@ export function nativeAddonIfAvailable(): NativeAddon | undefined {
   return loaded instanceof PcacheError ? undefined : loaded;
 }
 
-/** What searches an index for many places at once, where there is such a thing. */
-export function placeFinder(): PlaceFinder | undefined {
-  return nativeAddonIfAvailable()?.findPlaces;
+/** What makes an extent index fast, where there is such a thing. */
+export interface IndexAid {
+  readonly findPlaces: PlaceFinder;
+  /** Memory of zeroes for a large table. */
+  readonly allocate: (bytes: number) => ArrayBuffer;
+}
+
+/** Below this, large pages would mostly lie empty. */
+const HUGE_FROM_BYTES = 2 ** 20;
+
+export function indexAid(): IndexAid | undefined {
+  const addon = nativeAddonIfAvailable();
+  if (!addon) return undefined;
+  return {
+    findPlaces: addon.findPlaces,
+    allocate: (bytes) => (bytes < HUGE_FROM_BYTES ? new ArrayBuffer(bytes) : addon.allocateHuge(bytes)),
+  };
 }
 
 /** The fastest raw CRC-32C there is here: the native one, or else the tables. */

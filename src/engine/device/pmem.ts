@@ -6,6 +6,8 @@
  * `close()`, throws a PcacheError (OUT_OF_RANGE, CLOSED); a failing medium throws IO, never a signal.
  */
 
+import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
+
 /** Where a store has to go before it is as durable as the mapping can make it. */
 export type Durability =
   /** DAX with MAP_SYNC: cache-line write-back and a store fence. */
@@ -64,15 +66,25 @@ export interface Pmem extends PmemReader {
    */
   registerArena(memory: Uint8Array): Arena;
   unregisterArena(arena: Arena): void;
-  /** Makes a list for `runCopies`. */
+  /** Makes a list for `runReads`. */
   createCopyList(capacity: number): CopyList;
   /**
-   * Runs `list[0, count)` in order against `arena`, in one native call; with any write among them one
-   * `fence()` follows the last. A later entry sees what an earlier one wrote. For WRITE_CRC entries
-   * `list.crc[i]` receives the raw CRC-32C of the payload, seeded with the format's seed.
+   * Copies `list[0, count)` out of the device into `arena`, in order, in one native call.
    * If an entry is out of bounds nothing of it is done and OUT_OF_RANGE is thrown; earlier ones stand.
    */
-  runCopies(list: CopyList, count: number, arena: Arena): void;
+  runReads(list: CopyList, count: number, arena: Arena): void;
+  /** Makes a job for `writePayload`. */
+  createPayloadJob(withCrc: boolean): PayloadJob;
+  /**
+   * Persisting copy of what the job names, from an arena; its CRC with it if the job was made so. Unordered until the
+   * next `fence()` or `persist()`. If it is out of bounds nothing is done and OUT_OF_RANGE is thrown.
+   */
+  writePayload(job: PayloadJob, arena: Arena): void;
+  /**
+   * From here on `writePayload` of the job also looks into an extent index while what it writes is on its way. Absent
+   * where that gains nothing.
+   */
+  searchIn?(job: PayloadJob, index: IndexMemory): void;
 }
 
 /** A handle of registered memory. */
@@ -81,34 +93,71 @@ export interface Arena {
   readonly memory: Uint8Array;
 }
 
-export const CopyKind = {
-  /** pmem → arena */
-  read: 0,
-  /** arena → pmem, persisting */
-  write: 1,
-  /** arena → pmem, persisting, and its CRC into `crc` */
-  writeCrc: 2,
-} as const;
-
 /** A batch of copies as a struct of arrays; filled in place by the request path, reused for ever. */
 export interface CopyList {
   readonly capacity: number;
-  /** `CopyKind` values. */
-  readonly kind: Uint8Array;
   readonly pmemOffsetBytes: Float64Array;
   readonly arenaOffsetBytes: Uint32Array;
   readonly lengthBytes: Uint32Array;
-  readonly crc: Uint32Array;
 }
 
 /** A list in ordinary memory, for devices that need no registering. */
 export function plainCopyList(capacity: number): CopyList {
   return {
     capacity,
-    kind: new Uint8Array(capacity),
     pmemOffsetBytes: new Float64Array(capacity),
     arenaOffsetBytes: new Uint32Array(capacity),
     lengthBytes: new Uint32Array(capacity),
-    crc: new Uint32Array(capacity),
   };
+}
+
+/** The memory of an extent index (`index/extent-index.ts`), which replaces `words` when it grows. */
+export interface IndexMemory {
+  readonly words: Int32Array;
+  readonly subtrees: Int32Array;
+}
+
+/** A place in an index that nobody has looked for. */
+export const NO_PLACE = -1;
+
+/** Where the words of a payload job say what. */
+export const JobWord = {
+  /** The arena's id. */
+  arena: 0,
+  /** Bytes, unsigned. */
+  arenaOffset: 1,
+  length: 2,
+  /** What is looked for: a subtree, or NO_SUBTREE for nothing, and a sector of it. */
+  subtree: 3,
+  sector: 4,
+  /** Result of that: how many entries of the subtree start at the sector or before, or nearly. */
+  place: 5,
+  /** Result: raw CRC-32C of the payload, seeded with the format's seed. */
+  crc: 6,
+} as const;
+const JOB_WORDS = 7;
+export const NO_SUBTREE = -1;
+
+/** One write of payload, told in as few columns as can be: it is filled in for every request. */
+export interface PayloadJob {
+  readonly withCrc: boolean;
+  /** Where it goes; one element, bytes. */
+  readonly pmemOffsetBytes: Float64Array;
+  /** By `JobWord`. */
+  readonly words: Int32Array;
+}
+
+/** A job in ordinary memory. */
+export function plainPayloadJob(withCrc: boolean): PayloadJob {
+  const words = new Int32Array(JOB_WORDS);
+  words[JobWord.place] = NO_PLACE;
+  return { withCrc, pmemOffsetBytes: new Float64Array(1), words };
+}
+
+/** `writePayload` by the device's own `write`, for devices that have nothing faster. */
+export function writePlainly(pmem: Pick<Pmem, 'write'>, job: PayloadJob, { memory }: Arena, crc: Crc32c): void {
+  const at = job.words[JobWord.arenaOffset] >>> 0;
+  const length = job.words[JobWord.length] >>> 0;
+  pmem.write(job.pmemOffsetBytes[0], memory, at, length);
+  if (job.withCrc) job.words[JobWord.crc] = crc(CRC_SEED, memory, at, at + length);
 }

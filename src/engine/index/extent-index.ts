@@ -15,7 +15,8 @@
  *
  * Sectors are of 512 bytes. Nothing here allocates per call.
  */
-import type { PlaceFinder } from '../device/native.js';
+import type { IndexAid, PlaceFinder } from '../device/native.js';
+import { NO_PLACE } from '../device/pmem.js';
 import { assert } from '../errors.js';
 import { SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.js';
 import { CHUNK_WORDS, classFor, ENTRY_WORDS, Slab } from './slab.js';
@@ -61,9 +62,6 @@ function packWord1(segment: number, offsetSectors: number): number {
   return ((segment & SEGMENT_LOW_MASK) << SEGMENT_LOW_SHIFT) | offsetSectors;
 }
 
-/** A place that nobody has looked for. */
-export const NO_PLACE = -1;
-
 export class ExtentIndex {
   /** Entries in all subtrees, placeholders and stale ones included. */
   entryCount = 0;
@@ -75,25 +73,29 @@ export class ExtentIndex {
   private count = 0;
   private at = 0;
 
-  private readonly slab = new Slab();
+  private readonly slab: Slab;
   /** The slab's, which replaces them when it grows. */
-  private words = this.slab.words;
+  words: Int32Array;
   /** Two words a subtree, side by side in one cache line: its chunk, and its entries | chunk's class << 16. */
-  private readonly subtrees: Int32Array;
+  readonly subtrees: Int32Array;
   private sweepNext = 0;
+  private readonly findPlaces: PlaceFinder;
 
   /**
    * @param backingBytes size of the backing device.
    * @param generations low 32 bits of every logical segment's generation; owned by the segment table.
-   * @param findPlaces for `lookAhead`; without one it only loads what the searches will probably touch.
+   * @param aid without it `lookAhead` only loads what the searches will probably touch, and memory is ordinary.
    */
   constructor(
     backingBytes: number,
     private readonly generations: Int32Array,
-    private readonly findPlaces: PlaceFinder = touch,
+    aid: IndexAid = UNAIDED,
   ) {
+    this.findPlaces = aid.findPlaces;
+    this.slab = new Slab(aid.allocate);
+    this.words = this.slab.words;
     this.subtreeCount = Math.ceil(backingBytes / SUBTREE_BYTES);
-    this.subtrees = new Int32Array(this.subtreeCount * 2);
+    this.subtrees = new Int32Array(aid.allocate(this.subtreeCount * 2 * Int32Array.BYTES_PER_ELEMENT));
   }
 
   /** Bytes of memory the index takes. */
@@ -127,6 +129,13 @@ export class ExtentIndex {
    */
   seek(subtree: number, sector: number, hint = NO_PLACE): void {
     this.select(subtree);
+    if (hint > 0 && hint <= this.count) {
+      const word0 = this.words[this.base + (hint - 1) * ENTRY_WORDS];
+      if (startOf(word0) <= sector && endOf(word0) > sector) {
+        this.at = hint - 1;
+        return;
+      }
+    }
     const i = this.isPlaceOf(sector, hint) ? hint : this.countStartingAtOrBefore(sector);
     this.at = i > 0 && endOf(this.words[this.base + (i - 1) * ENTRY_WORDS]) > sector ? i - 1 : i;
   }
@@ -276,21 +285,43 @@ export class ExtentIndex {
     flags: number,
     hint = NO_PLACE,
   ): void {
-    const end = start + sectors;
-    this.seek(subtree, start, hint);
-    const first = this.at;
     const word0 = packWord0(start, sectors, segment, flags);
     const word1 = packWord1(segment, offsetSectors);
+    this.select(subtree);
     // Most often exactly one entry of the same range is in the way: the same word 0 but for segment and flags.
-    if (first < this.count && (this.words[this.base + first * ENTRY_WORDS] ^ word0) >>> LENGTH_SHIFT === 0) {
-      this.store(first, word0, word1, generation);
+    if (hint > 0 && hint <= this.count && this.isSameRange(hint - 1, word0)) {
+      this.store(hint - 1, word0, word1, generation);
       return;
     }
+    this.seek(subtree, start, hint);
+    if (this.at < this.count && this.isSameRange(this.at, word0)) {
+      this.store(this.at, word0, word1, generation);
+      return;
+    }
+    this.resolve(subtree, start, sectors, word0, word1, generation);
+  }
+
+  private isSameRange(at: number, word0: number): boolean {
+    return (this.words[this.base + at * ENTRY_WORDS] ^ word0) >>> LENGTH_SHIFT === 0;
+  }
+
+  /** Inserts an extent before the cursor's entry, which is the first that overlaps it, if one does. */
+  private resolve(
+    subtree: number,
+    start: number,
+    sectors: number,
+    word0: number,
+    word1: number,
+    generation: number,
+  ): void {
+    const first = this.at;
+    const end = start + sectors;
     let last = first;
     while (last < this.count && startOf(this.words[this.base + last * ENTRY_WORDS]) < end) last++;
     // Before the chunk has to grow, what is stale goes; the second time there is nothing. At most two are added.
     if (this.count + 2 > 1 << this.classOf(subtree) && this.dropStale(subtree) > 0) {
-      this.insert(subtree, start, sectors, segment, offsetSectors, generation, flags);
+      this.seek(subtree, start);
+      this.resolve(subtree, start, sectors, word0, word1, generation);
       return;
     }
     if (last === first) {
@@ -448,3 +479,5 @@ function touch(...[words, subtrees, subtree, sector, count, places]: Parameters<
   }
   for (let i = 0; i < count; i++) places[i] = words[places[i]] | NO_PLACE;
 }
+
+const UNAIDED: IndexAid = { findPlaces: touch, allocate: (bytes) => new ArrayBuffer(bytes) };

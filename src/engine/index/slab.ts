@@ -26,11 +26,20 @@ export function classFor(count: number): number {
 
 export class Slab {
   /** All entries; chunk `ref` begins at `ref * CHUNK_WORDS`. Replaced by `allocate` when it grows. */
-  words = new Int32Array(ENTRY_WORDS << FIRST_PAGE_CLASSES[0]);
+  words: Int32Array;
   private readonly free: number[][] = Array.from({ length: PAGE_CLASS + 1 }, () => []);
   private pages = 0;
   /** Chunks that the pages made so far have. */
   private chunks = 0;
+
+  /** @param allocateBytes memory of zeroes */
+  constructor(private readonly allocateBytes: (bytes: number) => ArrayBuffer) {
+    this.words = this.makeWords(ENTRY_WORDS << FIRST_PAGE_CLASSES[0]);
+  }
+
+  private makeWords(count: number): Int32Array {
+    return new Int32Array(this.allocateBytes(count * Int32Array.BYTES_PER_ELEMENT));
+  }
 
   /** Bytes taken from the system. */
   get bytes(): number {
@@ -63,7 +72,7 @@ export class Slab {
     const needed = this.chunks * CHUNK_WORDS;
     if (needed > this.words.length) {
       const old = this.words;
-      this.words = new Int32Array(Math.max(needed, Math.min(old.length * 2, CHUNKS_MAX * CHUNK_WORDS)));
+      this.words = this.makeWords(Math.max(needed, Math.min(old.length * 2, CHUNKS_MAX * CHUNK_WORDS)));
       this.words.set(old);
     }
     return ref;

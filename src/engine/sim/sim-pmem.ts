@@ -15,15 +15,17 @@
  */
 import { PcacheError } from '../errors.js';
 import {
-  CopyKind,
+  plainCopyList,
+  plainPayloadJob,
+  writePlainly,
   type Arena,
   type CopyList,
   type Durability,
+  type PayloadJob,
   type Pmem,
   type PmemReader,
-  plainCopyList,
 } from '../device/pmem.js';
-import { CRC_SEED, crc32cRaw, type Crc32c } from '../media/crc32c.js';
+import { crc32cRaw, type Crc32c } from '../media/crc32c.js';
 import type { Random } from './random.js';
 
 export const LINE_BYTES = 64;
@@ -152,21 +154,18 @@ export class SimPmem implements Pmem {
     return plainCopyList(capacity);
   }
 
-  runCopies(list: CopyList, count: number, arena: Arena): void {
-    let wrote = false;
+  runReads(list: CopyList, count: number, arena: Arena): void {
     for (let i = 0; i < count; i++) {
-      const kind = list.kind[i];
-      const at = list.arenaOffsetBytes[i];
-      const length = list.lengthBytes[i];
-      if (kind === CopyKind.read) {
-        this.read(list.pmemOffsetBytes[i], arena.memory, at, length);
-        continue;
-      }
-      wrote = true;
-      this.write(list.pmemOffsetBytes[i], arena.memory, at, length);
-      if (kind === CopyKind.writeCrc) list.crc[i] = this.crc(CRC_SEED, arena.memory, at, at + length);
+      this.read(list.pmemOffsetBytes[i], arena.memory, list.arenaOffsetBytes[i], list.lengthBytes[i]);
     }
-    if (wrote) this.fence();
+  }
+
+  createPayloadJob(withCrc: boolean): PayloadJob {
+    return plainPayloadJob(withCrc);
+  }
+
+  writePayload(job: PayloadJob, arena: Arena): void {
+    writePlainly(this, job, arena, this.crc);
   }
 
   close(): void {

@@ -3,8 +3,15 @@
  * that is never changed. What the base's payload CRCs are is remembered, so a check of it costs next to nothing.
  */
 import { bestCrc32c } from '../../../src/engine/device/native.js';
-import { CopyKind, plainCopyList, type Arena, type CopyList, type Pmem } from '../../../src/engine/device/pmem.js';
-import { CRC_SEED } from '../../../src/engine/media/crc32c.js';
+import {
+  plainCopyList,
+  plainPayloadJob,
+  writePlainly,
+  type Arena,
+  type CopyList,
+  type PayloadJob,
+  type Pmem,
+} from '../../../src/engine/device/pmem.js';
 import type { DamageImage } from './edit.js';
 
 const PAGE_SHIFT = 12;
@@ -108,13 +115,18 @@ export class Overlay implements Pmem, DamageImage {
     return plainCopyList(capacity);
   }
 
-  runCopies(list: CopyList, count: number, { memory }: Arena): void {
+  runReads(list: CopyList, count: number, { memory }: Arena): void {
     for (let i = 0; i < count; i++) {
-      const [at, from, length] = [list.pmemOffsetBytes[i], list.arenaOffsetBytes[i], list.lengthBytes[i]];
-      if (list.kind[i] === CopyKind.read) this.read(at, memory, from, length);
-      else this.write(at, memory, from, length);
-      if (list.kind[i] === CopyKind.writeCrc) list.crc[i] = this.crc(CRC_SEED, memory, from, from + length);
+      this.read(list.pmemOffsetBytes[i], memory, list.arenaOffsetBytes[i], list.lengthBytes[i]);
     }
+  }
+
+  createPayloadJob(withCrc: boolean): PayloadJob {
+    return plainPayloadJob(withCrc);
+  }
+
+  writePayload(job: PayloadJob, arena: Arena): void {
+    writePlainly(this, job, arena, this.crc);
   }
 
   close(): void {

@@ -1,0 +1,46 @@
+#include "huge.h"
+
+#include <cerrno>
+#include <sys/mman.h>
+
+#include "errors.h"
+
+namespace pcache {
+namespace {
+
+constexpr size_t kHugeBytes = 2 << 20;
+constexpr int64_t kBytesMax = int64_t{1} << 40;
+
+size_t round_up(size_t bytes) { return (bytes + kHugeBytes - 1) & ~(kHugeBytes - 1); }
+
+// Null and errno when the system refuses. Begins at a large page.
+uint8_t* map_aligned(size_t bytes) {
+  const size_t reserved = bytes + kHugeBytes;
+  void* const got = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (got == MAP_FAILED) return nullptr;
+  uint8_t* const begin = static_cast<uint8_t*>(got);
+  const size_t before = round_up(reinterpret_cast<uintptr_t>(begin)) - reinterpret_cast<uintptr_t>(begin);
+  if (before > 0) munmap(begin, before);
+  munmap(begin + before + bytes, kHugeBytes - before);
+  return begin + before;
+}
+
+}  // namespace
+
+Napi::Value allocate_huge(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const int64_t wanted = info[0].As<Napi::Number>().Int64Value();
+  if (wanted <= 0 || wanted > kBytesMax) throw coded_error(env, "OUT_OF_RANGE", "no such size");
+  const size_t bytes = round_up(static_cast<size_t>(wanted));
+  uint8_t* const memory = map_aligned(bytes);
+  if (memory == nullptr) throw errno_error(env, "allocating memory", errno);
+  // Where there are none, small ones do.
+  madvise(memory, bytes, MADV_HUGEPAGE);
+  const auto release = [](Napi::Env, void* data, size_t* size) {
+    munmap(data, *size);
+    delete size;
+  };
+  return Napi::ArrayBuffer::New(env, memory, static_cast<size_t>(wanted), release, new size_t(bytes));
+}
+
+}  // namespace pcache
