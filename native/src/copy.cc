@@ -197,9 +197,19 @@ void persisting_zero(uint8_t* target, size_t length) {
 }
 
 uint32_t persisting_copy_crc(uint32_t seed, uint8_t* target, const uint8_t* source, size_t length) {
+  uint32_t crc = seed;
+  if (kernels().stream_lines_crc != nullptr) {
+    const size_t head = head_bytes(target, length);
+    const size_t body = (length - head) & ~(kLineBytes - 1);
+    crc = kernels().crc32c(crc, source, head);
+    edge_copy(target, source, head);
+    crc = kernels().stream_lines_crc(crc, target + head, source + head, body);
+    crc = kernels().crc32c(crc, source + head + body, length - head - body);
+    edge_copy(target + head + body, source + head + body, length - head - body);
+    return crc;
+  }
   // A block is read from memory once, by the CRC, and copied while it is in the first-level cache.
   constexpr size_t kBlockBytes = 4096;
-  uint32_t crc = seed;
   for (size_t at = 0; at < length; at += kBlockBytes) {
     const size_t block = std::min(kBlockBytes, length - at);
     crc = kernels().crc32c(crc, source + at, block);

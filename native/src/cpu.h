@@ -32,6 +32,8 @@ struct Kernels {
   void (*flush)(const uint8_t* begin, size_t length);
   // Raw CRC-32C continued from `seed`.
   uint32_t (*crc32c)(uint32_t seed, const uint8_t* bytes, size_t length);
+  // `stream_lines` and the CRC of what it copies, in one loop; null where two do as well.
+  uint32_t (*stream_lines_crc)(uint32_t seed, uint8_t* target, const uint8_t* source, size_t length);
 };
 
 const Cpu& cpu();

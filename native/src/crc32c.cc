@@ -124,25 +124,46 @@ __attribute__((target("sse4.2,pclmul"))) uint32_t crc_hardware(uint32_t seed, co
 // next 256 bytes: the range shrinks to 256 bytes with the same CRC.
 constexpr size_t kFoldedBytes = 256;
 
-__attribute__((target("avx512f,vpclmulqdq,sse4.2,pclmul"))) uint32_t crc_vector(uint32_t seed, const uint8_t* bytes, size_t length) {
-  if (length < 2 * kFoldedBytes) return crc_hardware(seed, bytes, length);
+// At least two times that. Where it streams it copies all whole 256 bytes to `target` on the way.
+template <bool kStreams>
+__attribute__((target("avx512f,vpclmulqdq,sse4.2,pclmul"))) uint32_t crc_folded(uint32_t seed, const uint8_t* bytes, size_t length,
+                                                                              uint8_t* target) {
   // The first eight of sixteen bytes stand 64 bits higher than the other eight.
   constexpr auto kFirstKey = static_cast<long long>(shift_key(8 * kFoldedBytes + 64));
   constexpr auto kSecondKey = static_cast<long long>(shift_key(8 * kFoldedBytes));
   const __m512i keys = _mm512_set4_epi64(kSecondKey, kFirstKey, kSecondKey, kFirstKey);
   __m512i rest[4];
-  for (int i = 0; i < 4; i++) rest[i] = _mm512_loadu_si512(bytes + 64 * i);
+  for (int i = 0; i < 4; i++) {
+    rest[i] = _mm512_loadu_si512(bytes + 64 * i);
+    if (kStreams) _mm512_stream_si512(reinterpret_cast<__m512i*>(target + 64 * i), rest[i]);
+  }
   rest[0] = _mm512_xor_si512(rest[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128(static_cast<int>(seed))));
   for (bytes += kFoldedBytes, length -= kFoldedBytes; length >= kFoldedBytes; bytes += kFoldedBytes, length -= kFoldedBytes) {
+    target += kStreams ? kFoldedBytes : 0;
     for (int i = 0; i < 4; i++) {
+      const __m512i next = _mm512_loadu_si512(bytes + 64 * i);
+      if (kStreams) _mm512_stream_si512(reinterpret_cast<__m512i*>(target + 64 * i), next);
       const __m512i first = _mm512_clmulepi64_epi128(rest[i], keys, 0x00);
       const __m512i second = _mm512_clmulepi64_epi128(rest[i], keys, 0x11);
-      rest[i] = _mm512_xor_si512(_mm512_xor_si512(first, second), _mm512_loadu_si512(bytes + 64 * i));
+      rest[i] = _mm512_xor_si512(_mm512_xor_si512(first, second), next);
     }
   }
   uint8_t folded[kFoldedBytes];
   for (int i = 0; i < 4; i++) _mm512_storeu_si512(folded + 64 * i, rest[i]);
   return crc_hardware(crc_hardware(0, folded, kFoldedBytes), bytes, length);
+}
+
+uint32_t crc_vector(uint32_t seed, const uint8_t* bytes, size_t length) {
+  if (length < 2 * kFoldedBytes) return crc_hardware(seed, bytes, length);
+  return crc_folded<false>(seed, bytes, length, nullptr);
+}
+
+// The stores take longer than the folding, which costs nothing beside them.
+uint32_t stream_lines_crc_vector(uint32_t seed, uint8_t* target, const uint8_t* source, size_t length) {
+  const size_t folded = length < 2 * kFoldedBytes ? 0 : length - length % kFoldedBytes;
+  kernels().stream_lines(target + folded, source + folded, length - folded);
+  if (folded == 0) return crc_hardware(seed, source, length);
+  return crc_folded<true>(seed, source, length, target);
 }
 
 #endif  // __x86_64__
@@ -154,6 +175,7 @@ void set_crc_kernel(Kernels& k) {
 #if defined(__x86_64__)
   if (k.crc == Crc::hardware) k.crc32c = crc_hardware;
   if (k.crc == Crc::vector) k.crc32c = crc_vector;
+  if (k.crc == Crc::vector && k.copy == Copy::avx512) k.stream_lines_crc = stream_lines_crc_vector;
 #endif
 }
 

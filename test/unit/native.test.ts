@@ -22,7 +22,8 @@ import {
   type CrcMethod,
   type WriteBackInstruction,
 } from '../../src/engine/device/native.js';
-import { crc32cRaw } from '../../src/engine/media/crc32c.js';
+import { JobWord, NO_SUBTREE } from '../../src/engine/device/pmem.js';
+import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
 
 const addon = nativeAddon();
 const best = addon.features();
@@ -232,6 +233,34 @@ describe.each(usable(COPIES, best.copy))('copies by %s', (copy) => {
     expect(Buffer.compare(file.subarray(4091, 13_091), source)).toBe(0);
     expect(file.subarray(0, 4091).every((byte) => byte === 0)).toBe(true);
     expect(file.subarray(13_091).every((byte) => byte === 0)).toBe(true);
+  });
+});
+
+describe.each(usable(COPIES, best.copy))('payload copied by %s', (copy) => {
+  test.each(usable(CRCS, best.crc))('with its CRC by %s, is moved whole, at every length and alignment', (method) => {
+    expect(addon.select(copy, best.writeBack, method)).toBe(true);
+    const memory = pattern(12_288);
+    const arena = addon.registerArena(memory);
+    const job = { withCrc: true, pmemOffsetBytes: new Float64Array(1), words: new Int32Array(8) };
+    const { handle: id, run } = addon.registerJob(handle, job, true);
+    const base = new Uint8Array(16_384).fill(0xee);
+    const image = new Uint8Array(16_384);
+    for (const length of [0, 1, 63, 64, 511, 512, 575, 576, 768, 1000, 1024, 1536, 4096, 4608, 5000, 8192]) {
+      for (const offset of [0, 1, 16, 63, 64, 65]) {
+        const from = (offset * 37) % 101;
+        addon.write(handle, 0, base, 0, base.length);
+        job.pmemOffsetBytes[0] = offset;
+        job.words.set([arena, from, length, NO_SUBTREE]);
+        run();
+        addon.read(handle, 0, image, 0, image.length);
+        const expected = base.slice();
+        expected.set(memory.subarray(from, from + length), offset);
+        if (Buffer.compare(image, expected) !== 0) expect.fail(`offset ${offset}, length ${length}`);
+        expect(job.words[JobWord.crc] >>> 0).toBe(crc32cRaw(CRC_SEED, memory, from, from + length));
+      }
+    }
+    addon.unregisterJob(id);
+    addon.unregisterArena(arena);
   });
 });
 
