@@ -9,7 +9,7 @@ import {
   SEGMENTS_OFFSET_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../src/engine/media/geometry.js';
-import { KEY_BYTES, KSET_HEADER_BYTES, ksetBytes, KsetView } from '../../src/engine/media/kset.js';
+import { KEY_BYTES, KeyField, KSET_HEADER_BYTES, ksetBytes, KsetView } from '../../src/engine/media/kset.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { isOutOfOrder } from '../../src/fsck/chain.js';
 import { checkCache, examine } from '../../src/fsck/check.js';
@@ -20,7 +20,15 @@ import { repairCache, type Answer } from '../../src/fsck/repair/repair.js';
 import type { Fix } from '../../src/fsck/repair/types.js';
 import { widenOver } from '../../src/fsck/repair/widen.js';
 import { runDamage } from '../support/damage/damage-run.js';
-import { deviceOffset, flip, ksetImage, ksetsOf, writeKset, writeSegmentInfo } from '../support/damage/edit.js';
+import {
+  deviceOffset,
+  flip,
+  ksetImage,
+  ksetsOf,
+  writeKset,
+  writeSegmentInfo,
+  writeTail,
+} from '../support/damage/edit.js';
 import {
   codesOf,
   listedRanges,
@@ -143,6 +151,24 @@ describe('a repair', () => {
     expect(loss.ranges).toEqual(mergeRanges(named));
     expect(after.clean).toBe(true);
     expect(device.bytes(deviceOffset(places[2]), KSET_HEADER_BYTES).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('ends an empty log also where a dead kset lies over its beginning, whole where that is blank', async () => {
+    const device = base.clone();
+    device.zero(deviceOffset({ segment: 0, offsetBytes: 0 }), 64 * 1024);
+    const dead = new Uint8Array(ksetBytes(1));
+    new DataView(dead.buffer).setUint32(KSET_HEADER_BYTES + KeyField.length, 512, true); // all else is 0
+    sealKset(dead, 1);
+    const tail = { segment: 0, offsetBytes: 4096 };
+    writeKset(device, { segment: 0, offsetBytes: tail.offsetBytes - KEY_BYTES }, dead);
+    for (const name of ['KEY_TAIL', 'DIRTY_TAIL'] as const) writeTail(device, name, tail);
+    for (const fill of [0, 0xff]) {
+      const damaged = device.clone();
+      damaged.write(deviceOffset(tail), new Uint8Array(KEY_BYTES).fill(fill));
+      const { after } = await repair(damaged, () => 'yes');
+      expect(after.clean, codesOf(after).join()).toBe(true);
+      expect(after.examined.ksets).toBe(0);
+    }
   });
 
   it('drops corrupt data only when that is asked for, and lists it before', async () => {
@@ -301,6 +327,7 @@ describe('damage that random runs found', () => {
     [85027323, 'breaks a kset that then says it is longer than what is left of the device'],
     [86003428, 'wipes a kset, and lets generations change places: of the two behind it one has stale keys'],
     [87096188, 'leaves a gap that no ksets fill, before old ksets that it put there'],
+    [96015603, 'overwrites the whole log, after it put an old kset there that is whole once the log is blank'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');

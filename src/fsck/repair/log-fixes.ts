@@ -31,6 +31,7 @@ import { freeSegment } from './free-segment.js';
 import { hasRoomToLeave, leadTo, moveRest } from './relocate.js';
 import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
 import { hasFinding, type Change, type Fix, type PlanView } from './types.js';
+import { uncover } from './uncover.js';
 
 type Log = NonNullable<PlanView['log']>;
 
@@ -101,14 +102,13 @@ function blankEnd(view: PlanView, log: Log): Fix {
   const { end } = log.facts;
   const named = [...namedRanges(view, log.facts.payload, end), ...namedElsewhere(view, log)];
   const reason = 'it is not whole: either a crash tore it, and nothing in it was acknowledged, or it was damaged';
-  const length = Math.min(KSET_HEADER_BYTES, view.context.geometry.segmentDataBytes - end.offsetBytes);
   return {
     id: `blank ${textOf(end)}`,
     codes: codesOf(view),
     action: `blank the torn kset ${textOf(end)}`,
     consent: 'plain',
     losses: [lossOf(end, reason, named)],
-    steps: [[{ offsetBytes: deviceOffset(view, end), bytes: BLANK.subarray(0, length) }]],
+    steps: [endingAt(view, log)],
   };
 }
 
@@ -212,7 +212,7 @@ function giveUp(view: PlanView, log: Log, run: LostRun): Fix {
     action: `end the log at ${textOf(end)}, and give up the ${run.ksets} ksets from ${textOf(run.first)} on`,
     consent: 'drop-corrupt',
     losses: [lossOf(end, reason, named)],
-    steps: [forgetting(view, end, run.first)],
+    steps: [forgetting(view, log, run.first)],
   };
 }
 
@@ -261,14 +261,14 @@ function redirect(view: PlanView, log: Log): Fix[] {
       action: `end the log at ${textOf(end)}, before a LAST kset that leads nowhere`,
       consent: 'plain',
       losses,
-      steps: [[{ offsetBytes: deviceOffset(view, end), bytes: BLANK }]],
+      steps: [endingAt(view, log)],
     },
   ];
 }
 
 /** Takes the ksets behind the end of the log for those of an earlier cache. */
 function forgetRun(view: PlanView, log: Log, run: LostRun): Fix {
-  const changes = forgetting(view, log.facts.end, run.first);
+  const changes = forgetting(view, log, run.first);
   const ranges = [...namedRanges(view, log.facts.payload, log.facts.end), ...coveredFrom(view, run.first)];
   const reason = 'nothing tells whether ksets there belong to the log or are left from an earlier cache';
   return {
@@ -299,9 +299,18 @@ function forgetBroken(view: PlanView, log: Log): Fix {
   };
 }
 
+/** Blanks the end of the log, so that it is one. */
+function endingAt(view: PlanView, log: Log): Change[] {
+  const { end } = log.facts;
+  const length = Math.min(KSET_HEADER_BYTES, view.context.geometry.segmentDataBytes - end.offsetBytes);
+  const blank = { offsetBytes: deviceOffset(view, end), bytes: BLANK.subarray(0, length) };
+  // Behind a kset of the log nothing can lie over its end.
+  return isAt(end, log.start) ? [...uncover(view, end), blank] : [blank];
+}
+
 /** Blanks the end of the log, and the ksets of a run that lie in its first segment. */
-function forgetting(view: PlanView, end: Position, first: Position): Change[] {
-  const changes: Change[] = [{ offsetBytes: deviceOffset(view, end), bytes: BLANK }];
+function forgetting(view: PlanView, log: Log, first: Position): Change[] {
+  const changes = endingAt(view, log);
   walkLog(view, first, (_kset, place) => {
     if (place.segment === first.segment) changes.push({ offsetBytes: deviceOffset(view, place), bytes: BLANK });
   });

@@ -21,6 +21,7 @@ import { checksPayload, coveredFrom, deviceOffset, isAt, judgeKey, keyRange, wal
 import { namedRanges } from './named-ranges.js';
 import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
+import { uncover } from './uncover.js';
 
 const KEY_TAIL_GONE: readonly FindingCode[] = ['KEY_TAIL_LOST', 'KEY_TAIL_OUT_OF_RANGE'];
 const DIRTY_TAIL_GONE: readonly FindingCode[] = [
@@ -104,15 +105,14 @@ function breakAt(view: PlanView, place: Position): Fix {
   const left = view.context.geometry.segmentDataBytes - place.offsetBytes;
   const where = placeText(place.segment, place.offsetBytes);
   const reason = 'the log began there, and something else lies over it';
+  const bytes = new Uint8Array(Math.min(KSET_HEADER_BYTES, left)).fill(0xff);
   return {
     id: `break ${where}`,
     codes: TAIL_CODES.filter((code) => hasFinding(view, code)),
     action: `take ${where}, where the log goes on, for the beginning of a broken kset`,
     consent: 'plain',
     losses: [{ kind: 'perhaps-lost', where: `kset ${where}`, reason, ranges: [], mayBeMore: true }],
-    steps: [
-      [{ offsetBytes: deviceOffset(view, place), bytes: new Uint8Array(Math.min(KSET_HEADER_BYTES, left)).fill(0xff) }],
-    ],
+    steps: [[...uncover(view, place), { offsetBytes: deviceOffset(view, place), bytes }]],
   };
 }
 
