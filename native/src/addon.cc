@@ -211,6 +211,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("flock", lock_file);
   add("transfer", transfer);
   add("writeOut", write_out);
+  add("giveWay", give_way_to_writers);
   add("features", features);
   add("select", select_kernels);
   export_hot_calls(env, exports, state);

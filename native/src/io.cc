@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <optional>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <vector>
 
 #include "errors.h"
 #include "state.h"
+#include "turns.h"
 
 namespace pcache {
 namespace {
@@ -46,7 +48,13 @@ class Batch : public Napi::AsyncWorker {
 
  protected:
   void Execute() override {
-    for (Transfer& transfer : transfers_) transfer.run(fd_);
+    std::optional<WritersTurns> turns;
+    for (Transfer& transfer : transfers_) {
+      transfer.run(fd_);
+      if (!transfer.is_write) continue; // somebody waits for what is read
+      if (!turns) turns.emplace();
+      turns->wrote(transfer.moved);
+    }
   }
 
   void OnOK() override {
@@ -82,7 +90,8 @@ class WriteOut : public Napi::AsyncWorker {
 
  protected:
   void Execute() override {
-    for (next_ = 0; next_ < ranges_.size() && error_ == 0;) write_some();
+    WritersTurns turns;
+    while (next_ < ranges_.size() && error_ == 0) turns.wrote(write_some());
   }
 
   void OnOK() override {
@@ -93,8 +102,8 @@ class WriteOut : public Napi::AsyncWorker {
  private:
   static constexpr size_t kPieces = 64;
 
-  // One call of the system, for the next range and those that follow one another in the file.
-  void write_some() {
+  // One call of the system, for the next range and those that follow one another in the file. Returns what it wrote.
+  size_t write_some() {
     iovec pieces[kPieces];
     size_t count = 0;
     for (size_t i = next_; i < ranges_.size() && count < kPieces; i++) {
@@ -102,10 +111,10 @@ class WriteOut : public Napi::AsyncWorker {
       pieces[count++] = {ranges_[i].bytes, static_cast<size_t>(ranges_[i].length)};
     }
     const ssize_t written = pwritev(fd_, pieces, static_cast<int>(count), static_cast<off_t>(ranges_[next_].offset));
-    if (written < 0 && errno == EINTR) return;
+    if (written < 0 && errno == EINTR) return 0;
     if (written <= 0) {
       error_ = written < 0 ? errno : EIO;
-      return;
+      return 0;
     }
     auto left = static_cast<uint64_t>(written);
     while (left > 0 && left >= ranges_[next_].length) left -= ranges_[next_++].length;
@@ -114,6 +123,7 @@ class WriteOut : public Napi::AsyncWorker {
       ranges_[next_].offset += left;
       ranges_[next_].length -= left;
     }
+    return static_cast<size_t>(written);
   }
 
   const int fd_;
@@ -200,6 +210,11 @@ void write_out(const Napi::CallbackInfo& info) {
   }
   auto* const worker = new WriteOut(info[4].As<Napi::Function>(), fd, std::move(mapping), std::move(ranges));
   worker->Queue();  // deletes itself when it is done
+}
+
+// giveWay(): lets a thread of this process that writes a file have this processor, if one waits for it.
+void give_way_to_writers(const Napi::CallbackInfo&) {
+  if (writers_at_work.load(std::memory_order_relaxed) > 0) give_way();
 }
 
 }  // namespace pcache

@@ -7,5 +7,6 @@ namespace pcache {
 
 void transfer(const Napi::CallbackInfo& info);
 void write_out(const Napi::CallbackInfo& info);
+void give_way_to_writers(const Napi::CallbackInfo& info);
 
 }  // namespace pcache

@@ -60,9 +60,11 @@ export class CacheDriver<D extends Driven = Cache> {
   /** The last step found nothing to do. */
   private isIdle = false;
 
+  /** @param giveWay called after each turn of background work, when what it began may wait for this processor. */
   constructor(
     readonly cache: D,
     private readonly clock: Clock,
+    private readonly giveWay = () => {},
   ) {
     cache.onProgress = () => this.kick();
     this.kick();
@@ -85,6 +87,7 @@ export class CacheDriver<D extends Driven = Cache> {
     if (this.closed) return;
     if (worked) this.kick();
     else this.sleep();
+    this.giveWay();
   }
 
   /** Until the next deadline; a timer that comes before it stays, and leads here again. */

@@ -157,7 +157,7 @@ function openCache(options: AttachOptions): Served {
     const clock = { nowMs: () => performance.now() };
     const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads });
     if (gcPercent !== undefined) cache.setGcPercent(gcPercent);
-    const driver = new CacheDriver(cache, clock);
+    const driver = new CacheDriver(cache, clock, () => backing.giveWay());
     return { store: new CacheStore(driver, pmem), driver, durability: pmem.durability, closeDevices };
   } catch (error) {
     closeDevices();

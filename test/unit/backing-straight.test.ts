@@ -71,6 +71,21 @@ describe('write-back straight out of the mapping', () => {
     ).toBe(true);
   });
 
+  test('all arrives while another thread asks for its turns', async () => {
+    const triples = Array.from({ length: 128 }, (_, n): Triple => [512 * n, 512 * ((n * 5) % 128), 512]);
+    backing.giveWay(); // to nobody
+    let isOver = false;
+    const written = write(...triples).finally(() => (isOver = true));
+    while (!isOver) {
+      backing.giveWay();
+      await new Promise(setImmediate);
+    }
+    expect(await written).toBeNull();
+    const expected = new Uint8Array(BACKING_BYTES);
+    for (const [from, to, length] of triples) expected.set(payload.subarray(from, from + length), to);
+    expect(readFileSync(backingPath).equals(expected)).toBe(true);
+  });
+
   test('is not to be had for a device that is not mapped', () => {
     expect(backing.writerFrom(new SimPmem(new Uint8Array(4096), { model: 'dax' }))).toBeUndefined();
   });

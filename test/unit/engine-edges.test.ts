@@ -162,6 +162,18 @@ it('what is left dirty counts no clean keys', () => {
 });
 
 describe('the driver', () => {
+  it('gives way after each turn of background work', async () => {
+    const small = new SmallCache();
+    const done: string[] = [];
+    small.cache.step = () => done.push('step') < 3;
+    const driver = new CacheDriver(small.cache, small.clock, () => done.push('way'));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(done).toEqual(['step', 'step', 'step', 'way']);
+    driver.kick();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(done.slice(4)).toEqual(['step', 'way']);
+  });
+
   it('is not woken when it has been closed in its turn', async () => {
     const small = new SmallCache();
     const driver = new CacheDriver(small.cache, small.clock);

@@ -71,6 +71,7 @@ export function openBackingAgain({ path, fd, sizeBytes, ephemeral }: SharedBacki
 
 export class BackingFile implements BackingDevice {
   private open = true;
+  private readonly addon = nativeAddonIfAvailable();
   /** With the native helper calls go together; without it, one by one. */
   private readonly queue: TransferQueue | undefined;
 
@@ -82,8 +83,7 @@ export class BackingFile implements BackingDevice {
     readonly readOnly: boolean,
     private readonly ephemeral = false,
   ) {
-    const addon = nativeAddonIfAvailable();
-    if (addon) this.queue = new TransferQueue(addon, fd);
+    if (this.addon) this.queue = new TransferQueue(this.addon, fd);
   }
 
   /** For other threads, as long as this one stays open. */
@@ -119,6 +119,11 @@ export class BackingFile implements BackingDevice {
       return;
     }
     fdatasync(this.fd, (error) => done(error && fromSystemError(error, this.path, 'making it durable')));
+  }
+
+  /** Lets the thread that writes, if there is one, have this processor, if it waits for it. */
+  giveWay(): void {
+    this.addon?.giveWay();
   }
 
   /** Like `read`, at once; for commands that stream through the whole device. Throws what `read` would pass on. */
@@ -209,13 +214,8 @@ export class BackingFile implements BackingDevice {
     bytesOffset = 0,
   ): PcacheError | null {
     if (!this.open) return this.closedError();
-    const inside = (offset: number, size: number): boolean =>
-      Number.isSafeInteger(offset) &&
-      offset >= 0 &&
-      Number.isSafeInteger(lengthBytes) &&
-      lengthBytes >= 0 &&
-      lengthBytes <= size - offset;
-    if (inside(offsetBytes, this.sizeBytes) && (!bytes || inside(bytesOffset, bytes.length))) return null;
+    const isInside = isWithin(offsetBytes, lengthBytes, this.sizeBytes);
+    if (isInside && (!bytes || isWithin(bytesOffset, lengthBytes, bytes.length))) return null;
     return new PcacheError(
       'OUT_OF_RANGE',
       `${this.path}: ${doingRange(doing, offsetBytes, lengthBytes)} beyond its ${this.sizeBytes} bytes or the buffer`,
@@ -255,6 +255,16 @@ function transferByNode(
     else done(error, moved);
   };
   next();
+}
+
+function isWithin(offset: number, length: number, size: number): boolean {
+  return (
+    Number.isSafeInteger(offset) &&
+    offset >= 0 &&
+    Number.isSafeInteger(length) &&
+    length >= 0 &&
+    length <= size - offset
+  );
 }
 
 function doingRange(doing: string, offsetBytes: number, lengthBytes: number): string {

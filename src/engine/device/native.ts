@@ -86,6 +86,8 @@ export interface NativeAddon {
     count: number,
     done: (errno: number, written: number) => void,
   ): void;
+  /** Lets a thread of this process that is writing a file have this processor, if one waits for it. */
+  giveWay(): void;
   features(): NativeFeatures;
   /** For tests: chooses lesser instructions; false when this processor lacks them. */
   select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;
