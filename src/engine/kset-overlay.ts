@@ -1,12 +1,14 @@
 /**
- * The newest version of every byte that one kset holds (format §3 "Write-back": the kernel's private tree):
- * a small sorted set of non-overlapping extents, where a later key wins over an earlier one. Offsets and
+ * The newest version of every byte that a few ksets hold (format §3 "Write-back": the kernel's private tree, of
+ * one): a small sorted set of non-overlapping extents, where a later key wins over an earlier one. Offsets and
  * lengths in bytes.
  */
 import { KSET_KEYS_MAX } from './media/kset.js';
 
+const KSETS = 8;
 /** Each insertion adds at most two extents: itself and the tail of one it splits. */
-export const OVERLAY_CAPACITY = 2 * KSET_KEYS_MAX + 1;
+const EXTENTS_A_KSET = 2 * KSET_KEYS_MAX;
+export const OVERLAY_CAPACITY = KSETS * EXTENTS_A_KSET + 1;
 
 export class KsetOverlay {
   count = 0;
@@ -16,11 +18,16 @@ export class KsetOverlay {
   readonly endBytes = new Float64Array(OVERLAY_CAPACITY);
   /** Where the extent's payload starts on the cache device. */
   readonly pmemOffsetBytes = new Float64Array(OVERLAY_CAPACITY);
-  /** Which key of the kset it is of. */
+  /** Which key of its kset it is of. */
   readonly key = new Uint8Array(OVERLAY_CAPACITY);
   readonly clean = new Uint8Array(OVERLAY_CAPACITY);
   /** Places taken; those of extents that were overwritten are not used again. */
   private taken = 0;
+
+  /** There is room for another kset, whatever it holds. */
+  get takesKset(): boolean {
+    return this.taken + EXTENTS_A_KSET <= OVERLAY_CAPACITY;
+  }
 
   clear(): void {
     this.count = 0;
@@ -30,8 +37,7 @@ export class KsetOverlay {
   insert(start: number, length: number, pmemOffset: number, key: number, isClean: boolean): void {
     const { at, startBytes, endBytes } = this;
     const end = start + length;
-    let first = this.count;
-    while (first > 0 && endBytes[at[first - 1]] > start) first--;
+    let first = this.firstEndingAfter(start);
     let last = first;
     while (last < this.count && startBytes[at[last]] < end) last++;
     const place = this.take(start, end, pmemOffset, key, isClean ? 1 : 0);
@@ -54,6 +60,18 @@ export class KsetOverlay {
     if (keepsTail) at[first + 1] = tail;
   }
 
+  private firstEndingAfter(start: number): number {
+    const { at, endBytes } = this;
+    let low = 0;
+    let high = this.count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (endBytes[at[middle]] > start) high = middle;
+      else low = middle + 1;
+    }
+    return low;
+  }
+
   private take(start: number, end: number, pmemOffset: number, key: number, clean: number): number {
     const place = this.taken++;
     this.startBytes[place] = start;
@@ -74,8 +92,7 @@ export class KsetOverlay {
   private replace(from: number, to: number, inserted: number): void {
     const { at, count } = this;
     const shift = inserted - (to - from);
-    if (shift > 0) for (let n = count - 1; n >= to; n--) at[n + shift] = at[n];
-    else if (shift < 0) for (let n = to; n < count; n++) at[n + shift] = at[n];
+    if (shift !== 0 && to < count) at.copyWithin(to + shift, to, count);
     this.count = count + shift;
   }
 }

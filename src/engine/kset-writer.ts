@@ -1,11 +1,12 @@
 /**
- * Writes what one kset of the log holds to the backing device: the newest version of every byte of it, CLEAN
- * keys left out, and payload that does not match its CRC left out too (older versions that the kset has of it
- * are not written in its place). What adjoins on the backing device shares a write.
+ * Writes what ksets of the log hold to the backing device: the newest version of every byte of them, CLEAN keys
+ * left out, and payload that does not match its CRC left out too (older versions of it are not written in its
+ * place). What adjoins on the backing device shares a write.
  *
  * Where payload has a CRC it is copied into a few staging buffers, and checked after that, so that what goes
- * bad later does no harm. Where it has none the backing device takes it straight from the cache device if it
- * can. Nothing in [dirty_tail, key_head) can be collected, so payload stays put while writes are under way.
+ * bad later does no harm; that is done kset by kset, since what is left out holds up its kset. Where it has none
+ * the backing device takes it straight from the cache device if it can, a few ksets in one go. Nothing in
+ * [dirty_tail, key_head) can be collected, so payload stays put while writes are under way.
  */
 import type { Core } from './core.js';
 import type { PmemRanges, PmemRangesWriter } from './device/backing.js';
@@ -16,6 +17,8 @@ import type { KsetView } from './media/kset.js';
 
 const STAGING_BYTES_MAX = 1024 * 1024;
 const STAGING_BUFFERS = 4;
+/** Ksets that go together hold no more, but for the last. */
+const TOGETHER_BYTES_MAX = 4 * 1024 * 1024;
 
 class Staging {
   readonly bytes: Uint8Array;
@@ -43,7 +46,9 @@ export class KsetWriter {
     lengthBytes: new Float64Array(OVERLAY_CAPACITY),
   };
   private readonly freeStaging: Staging[] = [];
+  /** What was added last; and all that was added, bytes. */
   private kset: KsetView | undefined;
+  addedBytes = 0;
   private error: Error | null = null;
   private writtenBytes = 0;
   private corrupt: ByteRange[] = [];
@@ -53,7 +58,7 @@ export class KsetWriter {
 
   /**
    * @param onEnd called when the last write has been answered, with the first error, the bytes written, and
-   *   the ranges of keys that were left out because their payload does not match its CRC; from within `write`
+   *   the ranges of keys that were left out because their payload does not match its CRC; from within `start`
    *   if there was nothing to write.
    */
   constructor(
@@ -67,25 +72,42 @@ export class KsetWriter {
     for (let i = 0; i < STAGING_BUFFERS; i++) this.freeStaging.push(new Staging(this, sizeBytes));
   }
 
-  /** Writes a kset, which must stay as it is until `onEnd`. */
-  write(kset: KsetView): void {
+  /** Whether another kset can be added before `start`. */
+  get takesMore(): boolean {
+    if (this.kset === undefined) return true;
+    return this.straight !== undefined && this.overlay.takesKset && this.addedBytes < TOGETHER_BYTES_MAX;
+  }
+
+  /** Takes a kset to be written, the next one of the log; the last must stay as it is until `onEnd`. */
+  add(kset: KsetView): void {
     const { core, overlay } = this;
-    overlay.clear();
+    this.kset = kset;
     for (let i = 0; i < kset.keyCount; i++) {
       const at = core.segments.dataOffsetBytes[kset.keySegment(i)] + kset.keySegmentOffsetBytes(i);
       overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));
+      this.addedBytes += kset.keyLengthBytes(i);
     }
+  }
+
+  /** Writes what was added. */
+  start(): void {
     if (this.straight) {
       this.writeStraight(this.straight);
       return;
     }
-    this.kset = kset;
     this.error = null;
     this.writtenBytes = 0;
     this.corrupt = [];
     this.extent = 0;
     this.extentDone = 0;
     this.pump();
+  }
+
+  private end(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
+    this.kset = undefined;
+    this.addedBytes = 0;
+    this.overlay.clear();
+    this.onEnd(error, writtenBytes, corrupt);
   }
 
   private writeStraight(straight: PmemRangesWriter): void {
@@ -114,12 +136,12 @@ export class KsetWriter {
       bytes += length;
     }
     if (count === 0) {
-      this.onEnd(null, 0, []);
+      this.end(null, 0, []);
       return;
     }
     core.stats.writebackBytes += bytes;
     straight(this.ranges, count, (error) => {
-      this.onEnd(error, bytes, []);
+      this.end(error, bytes, []);
       this.onProgress();
     });
   }
@@ -136,7 +158,7 @@ export class KsetWriter {
       }
       if (staging.pending === 0) this.freeStaging.push(staging);
     }
-    if (this.freeStaging.length === STAGING_BUFFERS) this.onEnd(this.error, this.writtenBytes, this.corrupt);
+    if (this.freeStaging.length === STAGING_BUFFERS) this.end(this.error, this.writtenBytes, this.corrupt);
   }
 
   /** Goes to the next extent that has to be written. False when there is none. */

@@ -1,7 +1,7 @@
 /**
- * Write-back (format §3): goes through the log from dirty_tail, one kset at a time and in order, and writes
- * its newest versions to the backing device; after some ksets the device is flushed, and only then does
- * dirty_tail move.
+ * Write-back (format §3): goes through the log from dirty_tail, kset by kset and in order, and writes
+ * its newest versions to the backing device, a few ksets in one go; after some ksets the device is flushed, and
+ * only then does dirty_tail move.
  *
  * Three places, in the order of the log: dirty_tail, `flushedAt` (all before it is durable on the backing
  * device) and `cursor` (all before it has been written there). dirty_tail is at `flushedAt` unless a kset
@@ -68,7 +68,9 @@ export class Writeback {
   private corruptUpTo = -Infinity;
   private busy = false;
   private retryAtMs = 0;
-  private advanceBytes = 0;
+  // What is being written: where it ends, and how many ksets it is.
+  private writingUpTo: Position;
+  private writingKsets = 0;
   private unflushedBytes = 0;
   private unflushedSinceMs = 0;
   private flushesStarted = 0;
@@ -85,8 +87,8 @@ export class Writeback {
     private readonly onProgress: () => void,
   ) {
     this.reader = new KsetReader(core);
-    this.writer = new KsetWriter(core, (...end) => this.ksetEnded(...end), onProgress);
-    this.cursor = core.dirtyTail.position;
+    this.writer = new KsetWriter(core, (...end) => this.ksetsEnded(...end), onProgress);
+    this.cursor = this.writingUpTo = core.dirtyTail.position;
     this.flushedAt = core.dirtyTail.position;
     this.written = -dirtyKsets;
     this.flushed = -dirtyKsets;
@@ -142,8 +144,7 @@ export class Writeback {
   }
 
   private get isAtHead(): boolean {
-    const { log } = this.core;
-    return samePlace(this.cursor, log.head);
+    return samePlace(this.cursor, this.core.log.head);
   }
   private get hasUnflushed(): boolean {
     return !samePlace(this.cursor, this.flushedAt);
@@ -161,38 +162,63 @@ export class Writeback {
       return true;
     }
     if (wish.hold || this.isAtHead) return false;
-    this.startKset(wish.nowMs);
+    this.startKsets(wish.nowMs);
     return !this.stopped;
   }
 
   private isFlushDue({ nowMs, hold, hurry }: WritebackWish): boolean {
     if (this.isFlushWanted && this.written >= this.wantedKset) return true;
     if (!this.hasUnflushed) return false;
-    if (this.written - this.flushed >= UNFLUSHED_KSETS_MAX || this.unflushedBytes >= UNFLUSHED_BYTES_MAX) return true;
+    if (this.isUnflushedFull(0, 0)) return true;
     if (!hold && !this.isAtHead) return false;
     return hurry || hold || nowMs >= this.unflushedSinceMs + UNFLUSHED_MAX_AGE_MS;
   }
 
-  // ---- one kset ---------------------------------------------------------------------------------------
+  /** So much is unflushed, with what is about to be written, that no more may be. */
+  private isUnflushedFull(ksets: number, bytes: number): boolean {
+    return (
+      this.written + ksets - this.flushed >= UNFLUSHED_KSETS_MAX || this.unflushedBytes + bytes >= UNFLUSHED_BYTES_MAX
+    );
+  }
 
-  private startKset(nowMs: number): void {
-    const { core, cursor } = this;
+  // ---- some ksets -------------------------------------------------------------------------------------
+
+  /** Begins to write the next ksets: as many as go together, and not more than may stay unflushed. */
+  private startKsets(nowMs: number): void {
+    const { core, writer } = this;
     if (!this.hasUnflushed) this.unflushedSinceMs = nowMs;
-    let kset: KsetView;
-    try {
-      kset = this.reader.readAt(cursor.segment, cursor.offsetBytes);
-    } catch (error) {
-      this.stop(error);
-      return;
-    }
-    if (kset.isLast) {
-      this.cursor = { segment: kset.nextSegment, offsetBytes: 0 };
-      return;
-    }
-    this.advanceBytes = kset.lengthBytes;
+    const { head } = core.log;
+    let place = this.cursor;
+    let ksets = 0;
+    do {
+      const kset = this.readAt(place, ksets);
+      if (kset === undefined) break;
+      if (kset.isLast) {
+        place = { segment: kset.nextSegment, offsetBytes: 0 };
+        if (ksets > 0) continue;
+        this.cursor = place;
+        return;
+      }
+      place = { segment: place.segment, offsetBytes: place.offsetBytes + kset.lengthBytes };
+      ksets++;
+      core.stats.writebackKeys += kset.keyCount;
+      writer.add(kset);
+    } while (writer.takesMore && !samePlace(place, head) && !this.isUnflushedFull(ksets, writer.addedBytes));
+    if (ksets === 0) return;
+    this.writingUpTo = place;
+    this.writingKsets = ksets;
     this.busy = true;
-    core.stats.writebackKeys += kset.keyCount;
-    this.writer.write(kset);
+    writer.start();
+  }
+
+  /** The kset at `place`, behind `ksets` that are about to be written; undefined, and the end, when it went bad. */
+  private readAt(place: Position, ksets: number): KsetView | undefined {
+    try {
+      return this.reader.readAt(place.segment, place.offsetBytes);
+    } catch (error) {
+      if (ksets === 0) this.stop(error); // else when these are written
+      return undefined;
+    }
   }
 
   /** Takes note of what the kset at the cursor has that cannot be written. */
@@ -210,7 +236,7 @@ export class Writeback {
     this.onChange(this.corruptError());
   }
 
-  private ksetEnded(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
+  private ksetsEnded(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
     this.busy = false;
     this.unflushedBytes += writtenBytes;
     if (error) {
@@ -218,9 +244,9 @@ export class Writeback {
       return;
     }
     this.noteCorrupt(corrupt);
-    this.cursor = { segment: this.cursor.segment, offsetBytes: this.cursor.offsetBytes + this.advanceBytes };
-    this.written++;
-    this.core.stats.writebackKsets++;
+    this.cursor = this.writingUpTo;
+    this.written += this.writingKsets;
+    this.core.stats.writebackKsets += this.writingKsets;
     this.onChange(undefined);
   }
 

@@ -57,10 +57,45 @@ describe('write-back', () => {
     for (let id = 1; id <= 10; id++) small.writeFua(10, 2, id);
     small.cache.holdWriteback = false;
     small.settle();
-    expect(small.backing.writes).toBe(10);
     expect(small.backing.flushes).toBe(1);
     expect(small.cache.isClean).toBe(true);
     expect(small.durableIds(10, 2)).toEqual([10, 10]);
+  });
+
+  it('writes a few ksets in one go, only the newest of what they hold twice, and in order of offset', () => {
+    const small = new SmallCache();
+    small.cache.holdWriteback = true;
+    small.writeFua(14, 2, 1);
+    small.writeFua(10, 3, 2);
+    small.writeFua(12, 3, 3);
+    small.cache.holdWriteback = false;
+    small.settle();
+    expect(small.backing.writes).toBe(1);
+    expect(small.durableIds(10, 6)).toEqual([2, 2, 3, 3, 3, 1]);
+    expect(small.cache.stats).toMatchObject({ writebackKsets: 3, writebackKeys: 3 });
+  });
+
+  it('with data_crc takes one kset at a time, since what is left out of it holds it up', () => {
+    const small = new SmallCache({ dataCrc: true });
+    small.cache.holdWriteback = true;
+    small.writeFua(10, 2, 1);
+    small.writeFua(12, 2, 2);
+    small.cache.holdWriteback = false;
+    small.settle();
+    expect(small.backing.writes).toBe(2);
+    expect(small.durableIds(10, 4)).toEqual([1, 1, 2, 2]);
+  });
+
+  it('begins no more ksets than may stay unflushed', () => {
+    const small = new SmallCache();
+    small.cache.holdWriteback = true;
+    for (let id = 1; id <= 70; id++) small.writeFua(id, 1, id);
+    small.cache.holdWriteback = false;
+    small.step();
+    small.backing.finish(0);
+    expect(small.cache.stats.writebackKsets).toBe(64);
+    small.step();
+    expect(small.backing.kindOf(0)).toBe('flush');
   });
 
   it('goes on from the next kset in order: what is newer is written later', () => {
@@ -76,8 +111,8 @@ describe('write-back', () => {
   it('that is put on hold ends what it wrote with a flush, and begins nothing', () => {
     const small = new SmallCache();
     small.writeFua(10, 1, 1);
-    small.writeFua(11, 1, 2);
     small.step();
+    small.writeFua(11, 1, 2);
     small.cache.holdWriteback = true;
     small.settle();
     expect(small.backing.writes).toBe(1);
