@@ -51,7 +51,7 @@ class Batch : public Napi::AsyncWorker {
     std::optional<WritersTurns> turns;
     for (Transfer& transfer : transfers_) {
       transfer.run(fd_);
-      if (!transfer.is_write) continue; // somebody waits for what is read
+      if (!transfer.is_write) continue;  // somebody waits for what is read
       if (!turns) turns.emplace();
       turns->wrote(transfer.moved);
     }
