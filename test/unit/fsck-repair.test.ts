@@ -327,6 +327,7 @@ describe('damage that random runs found', () => {
     [85027323, 'breaks a kset that then says it is longer than what is left of the device'],
     [86003428, 'wipes a kset, and lets generations change places: of the two behind it one has stale keys'],
     [87096188, 'leaves a gap that no ksets fill, before old ksets that it put there'],
+    [110074257, 'puts dead ksets over the log, as many segments of which look stale as not: no evidence against these'],
     [96015603, 'overwrites the whole log, after it put an old kset there that is whole once the log is blank'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);

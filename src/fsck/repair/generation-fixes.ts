@@ -99,7 +99,7 @@ export function planGenerations(view: PlanView): Fix[] {
   const fixes: Fix[] = [];
   const isMostlyStale = staleShare(view, witnesses) > 1 / 2;
   // Keys of dead ksets that are in the log again have earlier generations rightly, unless their payload is there.
-  const trustsLog = checksPayload(view) || !view.options.logRelinked;
+  const trustsLog = checksPayload(view) || !(view.options.logRelinked || holdsDead(witnesses));
   const trustsKeys = trustsLog && !isMostlyStale && !view.options.dirtyTailAssumed;
   let highestKnown = 0;
   for (let logical = 0; logical < chain.length; logical++) {
@@ -115,6 +115,14 @@ export function planGenerations(view: PlanView): Fix[] {
     if (fix !== undefined) fixes.push(fix);
   }
   return fixes;
+}
+
+/**
+ * Are there dead ksets in the log from dirty_tail on? Keys of one segment have one generation there, which is the present
+ * one, whatever is written for it; blocks that changed places bring in others.
+ */
+function holdsDead(witnesses: ReadonlyMap<number, Witness>): boolean {
+  return [...witnesses.values()].some((witness) => witness.dirtyKeys > 0 && witness.dirtyLowest < witness.dirtyHighest);
 }
 
 function assume(logical: number, dual: Dual<Generation>, witness: Witness | undefined, highestKnown: number): Fix {
