@@ -7,17 +7,19 @@ set -eu
 HOST=/mnt/host
 mkdir -p "$HOST"
 mount --bind / "$HOST"
-sectors=$(blockdev --getsz /dev/vda)
+# What is attached; a script may take others.
+CACHE=/dev/pmem0 BACKING=/dev/vda
+sectors=$(blockdev --getsz "$BACKING")
 
 # attach true|false [MILLISECONDS]: attaches the cache as /dev/mapper/pc with or without data_crc and prints
 # its status. With MILLISECONDS every write to the backing device takes that much longer, so data stay dirty.
 attach() {
-  local backing=/dev/vda
+  local backing=$BACKING
   if [ $# -gt 1 ]; then
-    dmsetup create slow --table "0 $sectors delay /dev/vda 0 0 /dev/vda 0 $2"
+    dmsetup create slow --table "0 $sectors delay $BACKING 0 0 $BACKING 0 $2"
     backing=/dev/mapper/slow
   fi
-  dmsetup create pc --table "0 $sectors pcache /dev/pmem0 $backing 4 cache_mode writeback data_crc $1" ||
+  dmsetup create pc --table "0 $sectors pcache $CACHE $backing 4 cache_mode writeback data_crc $1" ||
     { dmesg | tail -n 20; return 1; }
   status
 }
