@@ -123,7 +123,7 @@ export class LogWriter {
 
   /**
    * Appends a key to its slot's open kset, which must not be full.
-   * @param dataCrc of its payload; meaningless without data_crc
+   * @param dataCrc of its payload, as a signed word
    */
   append(
     slot: number,

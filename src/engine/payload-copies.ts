@@ -13,8 +13,9 @@ import type { ExtentIndex } from './index/extent-index.js';
 const CAPACITY = 1024;
 
 export class PayloadCopies {
-  /** Of the last write: where the index keeps it, as far as that is known, and its CRC with data_crc, as a signed word. */
+  /** Of the last write: where the index keeps it, as far as that is known. */
   place = 0;
+  /** Of the last write: its CRC as a signed word; 0 without data_crc. */
   crc = 0;
 
   private readonly reads: CopyList;
@@ -57,7 +58,9 @@ export class PayloadCopies {
   }
 
   /**
-   * Copies into the cache, from bytes of the arena given as 32 bits with or without a sign, what belongs at a sector of a subtree; see `place` and `crc`. Throws what the device throws.
+   * Copies into the cache what belongs at a sector of a subtree; see `place` and `crc`. Throws what the device throws.
+   * @param arenaOffsetBytes 32 bits, with or without a sign
+   * @param hint where the index keeps it, if that has been looked for
    */
   write(
     pmemOffsetBytes: number,
@@ -85,7 +88,7 @@ export class PayloadCopies {
     this.pmem.searchIn?.(this.job, this.index);
   }
 
-  /** Runs what is staged. At return all copies are done, and those into the cache fenced. Throws what the device throws. */
+  /** Runs what is staged. At return all copies are done, those into the cache fenced. Throws what the device throws. */
   run(): void {
     if (this.readCount > 0) this.runReads();
     if (!this.needsFence) return;
