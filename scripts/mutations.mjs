@@ -34,13 +34,13 @@ export const MUTATIONS = [
   {
     name: 'payload copied after the kset is closed',
     file: 'src/engine/write-path.ts',
-    find: `    copies.write(head.pmemOffsetBytes, arenaAt, sectors << SECTOR_SHIFT, subtree, first, hint);
-    hint = NO_PLACE;
-    log.append(slot, subtree, first, sectors, 0, head, copies.crc);`,
-    put: `    log.append(slot, subtree, first, sectors, 0, head, copies.crc);
-    core.commit();
-    copies.write(head.pmemOffsetBytes, arenaAt, sectors << SECTOR_SHIFT, subtree, first, hint);
-    hint = NO_PLACE;`,
+    find: `        core.copies.write(pieces);
+        core.log.append(pieces, 0);
+`,
+    put: `        core.log.append(pieces, 0);
+        core.commit();
+        core.copies.write(pieces);
+`,
   },
   {
     name: 'a write acknowledged before its fence',
@@ -148,7 +148,7 @@ export const MUTATIONS = [
   {
     name: 'FUA does not close the kset',
     file: 'src/engine/write-path.ts',
-    find: '      log.markDue(slot);\n',
+    find: '      log.markDue(pieces.slot);\n',
     put: '',
   },
   {
@@ -178,8 +178,26 @@ export const MUTATIONS = [
   {
     name: 'a write that found no room acknowledged',
     file: 'src/engine/requests.ts',
-    find: 'if (op === Op.write && group.doneBytes[i] < group.lengthBytes[i]) return false;',
+    find: 'if (op === WRITE && group.doneBytes[i] < group.lengthBytes[i]) return false;',
     put: '',
+  },
+  {
+    name: 'writes of a group not looked at beyond the end of the device',
+    file: 'src/engine/requests.ts',
+    find: 'group.isPlain && group.endBytes <= this.core.backing.sizeBytes',
+    put: 'group.isPlain',
+  },
+  {
+    name: 'writes that are not made of sectors taken',
+    file: 'src/engine/request-group.ts',
+    find: 'op === WRITE && flags <= FUA && isInOrder(this, i)',
+    put: 'op === WRITE && flags <= FUA',
+  },
+  {
+    name: 'a write goes on behind its group of pieces from its beginning',
+    file: 'src/engine/write-path.ts',
+    find: '      doneBytes[i] = done << SECTOR_SHIFT;\n      if (done < length) break;',
+    put: '      if (done < length) break;',
   },
   // ---- index and log
   {
@@ -191,8 +209,8 @@ export const MUTATIONS = [
   {
     name: 'an entry of the same start counts as one of the same range',
     file: 'src/engine/index/extent-index.ts',
-    find: '^ word0) >>> LENGTH_SHIFT === 0',
-    put: '^ word0) >>> START_SHIFT === 0',
+    find: '^ other) >>> LENGTH_SHIFT === 0',
+    put: '^ other) >>> START_SHIFT === 0',
   },
   {
     name: 'a hint where to look in the index believed',
@@ -239,8 +257,14 @@ export const MUTATIONS = [
   {
     name: 'slots by 4 KiB instead of by subtree',
     file: 'src/engine/write-path.ts',
-    find: 'const slot = log.slotOf(subtree);',
-    put: 'const slot = log.slotOf(first >>> 3);',
+    find: 'if (n === room || log.slotOf(subtree) !== slot) {\n          slot = log.slotOf(subtree);',
+    put: 'if (n === room || log.slotOf(first >>> 3) !== slot) {\n          slot = log.slotOf(first >>> 3);',
+  },
+  {
+    name: 'pieces of other slots join the list',
+    file: 'src/engine/write-path.ts',
+    find: 'if (n === room || log.slotOf(subtree) !== slot) {',
+    put: 'if (n === room) {',
   },
   {
     name: 'references of stale keys not counted at replay',
@@ -400,7 +424,7 @@ export const MUTATIONS = [
   {
     name: 'the flush of a FUA begins before its parts past the cache have ended',
     file: 'src/engine/through-waits.ts',
-    find: ' || group.parts[request] > 1) return false;',
+    find: ' || group.parts[request] > 0) return false;',
     put: ') return false;',
   },
   {
@@ -412,8 +436,8 @@ export const MUTATIONS = [
   {
     name: 'ksets of writes through left open',
     file: 'src/engine/write-path.ts',
-    find: 'const closesKset = core.isThrough || ',
-    put: 'const closesKset = ',
+    find: 'if (!isThrough && (',
+    put: 'if ((',
   },
   {
     name: 'writearound writes past what the cache holds',
@@ -430,8 +454,8 @@ export const MUTATIONS = [
   {
     name: 'overlapping writes past the cache at the same time',
     file: 'src/engine/write-path.ts',
-    find: 'if (direct.isUnderWay(at, at + bytes)) break;',
-    put: '',
+    find: 'if (direct.isUnderWay(at, at + bytes)) {',
+    put: 'if (bytes < 0) {',
   },
   {
     name: 'a miss filled with what the backing device may still lose',
@@ -466,7 +490,7 @@ export const MUTATIONS = [
   {
     name: 'CRCs of a segment kept over its lives',
     file: 'src/engine/data-head.ts',
-    find: '      this.payloadCrcs?.clear(segment);\n',
+    find: '    this.payloadCrcs?.clear(segment);\n',
     put: '',
   },
 ];

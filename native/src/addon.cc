@@ -70,6 +70,7 @@ void unregister_arena(const Napi::CallbackInfo& info) {
 
 // Words of a list's `call`.
 constexpr uint32_t kCallWords = 2;
+constexpr uint32_t kPiecesMax = 1 << 20;
 
 // A column of a copy list: a typed array of the right type with an element for every entry.
 template <typename Element>
@@ -77,7 +78,7 @@ Element* column(const Napi::Object& list, const char* name, napi_typedarray_type
   const Napi::Value value = list.Get(name);
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != type ||
       value.As<Napi::TypedArray>().ElementLength() < capacity) {
-    throw coded_error(list.Env(), "INVALID", "a column of the copy list has the wrong type or length");
+    throw coded_error(list.Env(), "INVALID", "a column of the list has the wrong type or length");
   }
   const auto array = value.As<Napi::TypedArray>();
   return reinterpret_cast<Element*>(static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset());
@@ -112,38 +113,42 @@ Napi::Value register_list(const Napi::CallbackInfo& info) {
   return registered(env, handle, make_read_run(env, &state_of(info), handle));
 }
 
-// registerJob(mapping, job: PayloadJob, withCrc) → { handle, run }
-Napi::Value register_job(const Napi::CallbackInfo& info) {
+// registerPieces(mapping, list: PieceList) → { handle, run }
+Napi::Value register_pieces(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto object = object_argument(info, 1);
-  auto job = std::make_unique<PayloadJob>();
-  job->mapping = handle_argument(info);
-  job->with_crc = info[2].ToBoolean();
-  job->pmem_offset = column<double>(object, "pmemOffsetBytes", napi_float64_array, 1);
-  job->words = column<int32_t>(object, "words", napi_int32_array, kJobWords);
-  job->job = Napi::Persistent(object);
-  const uint32_t handle = state_of(info).jobs.add(std::move(job));
-  return registered(env, handle, make_job_run(env, &state_of(info), handle));
+  auto list = std::make_unique<PieceList>();
+  list->mapping = handle_argument(info);
+  list->capacity = object.Get("capacity").As<Napi::Number>().Uint32Value();
+  if (list->capacity > kPiecesMax) throw coded_error(env, "INVALID", "too many pieces");
+  list->with_crc = object.Get("withCrc").ToBoolean();
+  list->call = column<uint32_t>(object, "call", napi_uint32_array, kCallWords);
+  list->pmem_offset = column<double>(object, "pmemOffsetBytes", napi_float64_array, 1);
+  constexpr uint32_t kPieceWords = sizeof(Piece) / sizeof(int32_t);
+  list->pieces = reinterpret_cast<Piece*>(column<int32_t>(object, "words", napi_int32_array, list->capacity * kPieceWords));
+  list->list = Napi::Persistent(object);
+  const uint32_t handle = state_of(info).pieces.add(std::move(list));
+  return registered(env, handle, make_piece_run(env, &state_of(info), handle));
 }
 
-// searchIn(job, words: Int32Array, subtrees: Int32Array)
+// searchIn(pieces, words: Int32Array, subtrees: Int32Array)
 void search_in(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  PayloadJob* job = state_of(info).jobs.find(handle_argument(info));
-  if (job == nullptr) throw coded_error(env, "CLOSED", "the handle is not open");
+  PieceList* list = state_of(info).pieces.find(handle_argument(info));
+  if (list == nullptr) throw coded_error(env, "CLOSED", "the handle is not open");
   for (size_t i = 1; i <= 2; i++) {
     if (!info[i].IsTypedArray() || info[i].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
       throw coded_error(env, "INVALID", "an Int32Array is needed");
     }
   }
   const auto words = info[1].As<Napi::Int32Array>(), subtrees = info[2].As<Napi::Int32Array>();
-  job->index = {words.Data(), words.ElementLength(), subtrees.Data(), subtrees.ElementLength() / 2};
-  job->index_words = Napi::Persistent(words.As<Napi::Object>());
-  job->index_subtrees = Napi::Persistent(subtrees.As<Napi::Object>());
+  list->index = {words.Data(), words.ElementLength(), subtrees.Data(), subtrees.ElementLength() / 2};
+  list->index_words = Napi::Persistent(words.As<Napi::Object>());
+  list->index_subtrees = Napi::Persistent(subtrees.As<Napi::Object>());
 }
 
-void unregister_job(const Napi::CallbackInfo& info) {
-  if (!state_of(info).jobs.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
+void unregister_pieces(const Napi::CallbackInfo& info) {
+  if (!state_of(info).pieces.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
 }
 
 void unregister_list(const Napi::CallbackInfo& info) {
@@ -203,9 +208,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("registerArena", register_arena);
   add("unregisterArena", unregister_arena);
   add("registerList", register_list);
-  add("registerJob", register_job);
+  add("registerPieces", register_pieces);
   add("searchIn", search_in);
-  add("unregisterJob", unregister_job);
+  add("unregisterPieces", unregister_pieces);
   add("unregisterList", unregister_list);
   add("allocateHuge", allocate_huge);
   add("flock", lock_file);

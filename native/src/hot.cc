@@ -18,6 +18,7 @@ namespace {
 constexpr double kSafeIntegers = 9007199254740992.0;  // 2^53
 constexpr uint32_t kCrcRangesMax = 1 << 20;
 constexpr uint32_t kCrcThreadsMax = 64;
+constexpr uint64_t kSectorBytes = 512;
 // How far ahead of its turn a read is asked for.
 constexpr uint32_t kReadAhead = 2;
 
@@ -354,69 +355,102 @@ struct Bound {
   }
 };
 
+// One run over a list of pieces. They are JavaScript memory: each field is fetched once, then checked.
+//
+// Where the index keeps them is looked for meanwhile: what the searches need first is on its way while the first piece
+// is copied.
+class PieceRun {
+ public:
+  PieceRun(Mapping& mapping, const PieceList& list, const Arena& arena, uint32_t count)
+      : mapping_(mapping), list_(list), arena_(arena), count_(count), pmem_offset_(*list.pmem_offset) {}
+
+  // False if a piece was wrong; those before it are done.
+  bool run() const {
+    constexpr uint32_t kAbreast = 64;
+    PlaceSearch searches[kAbreast];
+    for (uint32_t from = 0; from < count_; from += kAbreast) {
+      Piece* const pieces = list_.pieces + from;
+      const uint32_t some = std::min(count_ - from, kAbreast);
+      for (uint32_t i = 0; i < some; i++) searches[i] = PlaceSearch(list_.index, pieces[i].subtree, pieces[i].sector);
+      for (uint32_t i = 0; i < some; i++) searches[i].guess();
+      if (!copy(pieces[0])) return false;
+      for (uint32_t i = 0; i < some; i++) searches[i].correct();
+      for (uint32_t i = 0; i < some; i++) pieces[i].place = searches[i].finish();
+      for (uint32_t i = 1; i < some; i++) {
+        if (!copy(pieces[i])) return false;
+      }
+    }
+    return true;
+  }
+
+ private:
+  bool copy(Piece& piece) const {
+    const size_t arena_offset = piece.arena_offset, length = piece.length;
+    const uint64_t beyond = uint64_t{piece.offset_sectors} * kSectorBytes;
+    uint64_t offset;
+    if (!Arguments<1>::to_integer(pmem_offset_, &offset) || !mapping_.holds(offset + beyond, length) ||
+        !inside(arena_offset, length, arena_.length)) {
+      return false;
+    }
+    uint8_t* const target = mapping_.base() + offset + beyond;
+    const uint8_t* const source = arena_.bytes + arena_offset;
+    if (list_.with_crc) {
+      piece.crc = persisting_copy_crc(kFormatSeed, target, source, length);
+    } else {
+      persisting_copy(target, source, length);
+    }
+    return true;
+  }
+
+  Mapping& mapping_;
+  const PieceList& list_;
+  const Arena& arena_;
+  const uint32_t count_;
+  const double pmem_offset_;
+};
+
+// What a list's `call` says to run it on, checked; false with an exception pending.
+template <typename List>
+bool parse_call(napi_env env, State& state, const List* list, Mapping** mapping, Arena** arena, uint32_t* count) {
+  if (list == nullptr) return fail_closed(env), false;
+  *mapping = state.mappings.find(list->mapping);
+  *count = list->call[0];
+  *arena = state.arenas.find(list->call[1]);
+  if (*mapping == nullptr || *arena == nullptr) return fail_closed(env), false;
+  if (*count > list->capacity) return fail_range(env), false;
+  return true;
+}
+
+template <typename Run>
+napi_value run_guarded(napi_env env, const Mapping& mapping, Run run) {
+  bool good = false;
+  FaultGuard guard;
+  auto body = [&] { good = run.run(); };
+  if (!guarded(guard, mapping.base(), mapping.size_bytes(), body)) return fail_fault(env, mapping, guard);
+  return good ? nullptr : fail_range(env);
+}
+
 // () → nothing: what to run is in the list's `call`.
 napi_value run_reads(napi_env env, napi_callback_info info) {
   const Bound& bound = *Bound::of(env, info);
   const CopyList* list = bound.state->lists.find(bound.handle);
-  if (list == nullptr) return fail_closed(env);
-  Mapping* mapping = bound.state->mappings.find(list->mapping);
-  const uint32_t count = list->call[0];
-  Arena* arena = bound.state->arenas.find(list->call[1]);
-  if (mapping == nullptr || arena == nullptr) return fail_closed(env);
-  if (count > list->capacity) return fail_range(env);
-
-  const ReadRun run(*mapping, *list, *arena, count);
-  bool good = false;
-  FaultGuard guard;
-  auto body = [&] { good = run.run(); };
-  if (!guarded(guard, mapping->base(), mapping->size_bytes(), body)) return fail_fault(env, *mapping, guard);
-  return good ? nullptr : fail_range(env);
+  Mapping* mapping;
+  Arena* arena;
+  uint32_t count;
+  if (!parse_call(env, *bound.state, list, &mapping, &arena, &count)) return nullptr;
+  return run_guarded(env, *mapping, ReadRun(*mapping, *list, *arena, count));
 }
 
-// Copies payload into the mapping, and looks meanwhile for where the index keeps it: the stores take their time to
-// reach the memory, and so do the loads of the search.
-void copy_payload(PayloadJob& job, uint8_t* pmem, const uint8_t* bytes, size_t length) {
-  constexpr size_t kFirstPartMax = 2048;  // copied before the search goes on
-  int32_t* const words = job.words;
-  uint32_t crc = kFormatSeed;
-  const auto part = [&](size_t from, size_t to) {
-    if (job.with_crc) {
-      crc = persisting_copy_crc(crc, pmem + from, bytes + from, to - from);
-    } else {
-      persisting_copy(pmem + from, bytes + from, to - from);
-    }
-  };
-  if (words[kJobSubtree] < 0) {
-    part(0, length);
-  } else {
-    PlaceSearch search(job.index, words[kJobSubtree], words[kJobSector]);
-    const size_t half = std::min<size_t>(length / 2, kFirstPartMax) & ~(kLineBytes - 1);
-    part(0, half);
-    search.guess();
-    part(half, length);
-    search.correct();
-    words[kJobPlace] = search.finish();
-  }
-  if (job.with_crc) words[kJobCrc] = static_cast<int32_t>(crc);
-}
-
-// () → nothing: what to copy is in the job's words, each of which is fetched once, then checked.
-napi_value run_job(napi_env env, napi_callback_info info) {
+// () → nothing, as `run_reads`.
+napi_value run_pieces(napi_env env, napi_callback_info info) {
   const Bound& bound = *Bound::of(env, info);
-  PayloadJob* job = bound.state->jobs.find(bound.handle);
-  if (job == nullptr) return fail_closed(env);
-  Mapping* mapping = bound.state->mappings.find(job->mapping);
-  const Arena* arena = bound.state->arenas.find(static_cast<uint32_t>(job->words[kJobArena]));
-  if (mapping == nullptr || arena == nullptr) return fail_closed(env);
+  const PieceList* list = bound.state->pieces.find(bound.handle);
+  Mapping* mapping;
+  Arena* arena;
+  uint32_t count;
+  if (!parse_call(env, *bound.state, list, &mapping, &arena, &count)) return nullptr;
   if (!check_writable(env, *mapping)) return nullptr;
-  const uint64_t arena_offset = static_cast<uint32_t>(job->words[kJobArenaOffset]);
-  const uint64_t length = static_cast<uint32_t>(job->words[kJobLength]);
-  uint64_t offset;
-  if (!Arguments<1>::to_integer(*job->pmem_offset, &offset) || !mapping->holds(offset, length) ||
-      !inside(arena_offset, length, arena->length)) {
-    return fail_range(env);
-  }
-  return access(env, *mapping, [&] { copy_payload(*job, mapping->base() + offset, arena->bytes + arena_offset, length); });
+  return run_guarded(env, *mapping, PieceRun(*mapping, *list, *arena, count));
 }
 
 // What memory itself allows: the copies of a list and nothing else, in groups that share a fence and in which
@@ -526,8 +560,8 @@ napi_value make_read_run(napi_env env, State* state, uint32_t list_handle) {
   return make_run(env, "runReads", run_reads, state, list_handle);
 }
 
-napi_value make_job_run(napi_env env, State* state, uint32_t job_handle) {
-  return make_run(env, "runJob", run_job, state, job_handle);
+napi_value make_piece_run(napi_env env, State* state, uint32_t pieces_handle) {
+  return make_run(env, "runPieces", run_pieces, state, pieces_handle);
 }
 
 void export_hot_calls(napi_env env, napi_value exports, State* state) {

@@ -1,6 +1,7 @@
 // Searches of sorted arrays in the memory of an extent index (src/engine/index/extent-index.ts).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -20,7 +21,7 @@ struct IndexMemory {
 // more: whoever uses it checks it. Outside the index it is 0.
 class PlaceSearch {
  public:
-  PlaceSearch() = default;
+  PlaceSearch() {}  // says nothing, and costs nothing
   PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector);
 
   // First where it would be if the entries were spread evenly,
@@ -31,16 +32,67 @@ class PlaceSearch {
   int32_t finish();
 
  private:
+  // As in slab.ts and extent-index.ts.
+  static constexpr size_t kEntryWords = 3;
+  static constexpr size_t kChunkWords = 6;
+  static constexpr int kLineWords = 16;
+  static constexpr int kStartShift = 19;
+  static constexpr int kSubtreeSectorsShift = 13;
+  static constexpr uint32_t kCountMask = 0xffff;
+  // Entries looked at one by one around the last guess.
+  static constexpr int kSteps = 24;
+
   int32_t start(int32_t i) const;
 
-  const IndexMemory* index_ = nullptr;
+  const IndexMemory* index_;
   // Two words of `index_->subtrees`; null outside.
-  const int32_t* subtree_ = nullptr;
-  const int32_t* entries_ = nullptr;
-  int32_t sector_ = 0;
-  int32_t count_ = 0;
-  int32_t at_ = 0;
+  const int32_t* subtree_;
+  const int32_t* entries_;
+  int32_t sector_;
+  int32_t count_;
+  int32_t at_;
 };
+
+inline PlaceSearch::PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector) : index_(&index), subtree_(nullptr), sector_(sector), count_(0) {
+  if (subtree < 0 || static_cast<size_t>(subtree) >= index.subtree_count) return;
+  subtree_ = index.subtrees + static_cast<size_t>(subtree) * 2;
+  __builtin_prefetch(subtree_);
+}
+
+inline int32_t PlaceSearch::start(int32_t i) const {
+  return static_cast<int32_t>(static_cast<uint32_t>(entries_[i * kEntryWords]) >> kStartShift);
+}
+
+inline void PlaceSearch::guess() {
+  if (subtree_ == nullptr) return;
+  const size_t base = static_cast<uint32_t>(subtree_[0]) * kChunkWords;
+  const size_t count = static_cast<uint32_t>(subtree_[1]) & kCountMask;
+  if (count == 0 || base + count * kEntryWords > index_->word_count) return;
+  entries_ = index_->words + base;
+  count_ = static_cast<int32_t>(count);
+  at_ = std::min(static_cast<int32_t>((static_cast<uint32_t>(sector_) * count) >> kSubtreeSectorsShift), count_ - 1);
+  // The guess is off by some entries: they may lie in the lines before or behind.
+  for (int line = -1; line <= 1; line++) __builtin_prefetch(entries_ + at_ * kEntryWords + line * kLineWords);
+}
+
+inline void PlaceSearch::correct() {
+  if (count_ == 0) return;
+  const int32_t off = ((sector_ - start(at_)) * count_) >> kSubtreeSectorsShift;
+  at_ = std::clamp(at_ + off, 0, count_ - 1);
+  __builtin_prefetch(entries_ + at_ * kEntryWords);
+}
+
+inline int32_t PlaceSearch::finish() {
+  if (count_ == 0) return 0;
+  int32_t at = at_;
+  int steps = kSteps;
+  if (start(at) <= sector_) {
+    for (at++; at < count_ && start(at) <= sector_ && steps > 0; steps--) at++;
+  } else {
+    for (; at > 0 && start(at - 1) > sector_ && steps > 0; steps--) at--;
+  }
+  return at;
+}
 
 // Many searches side by side, into `places`.
 void find_places(const IndexMemory& index, const int32_t* subtrees, const uint16_t* sectors, size_t count, int32_t* places);

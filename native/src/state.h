@@ -29,16 +29,28 @@ struct CopyList {
   Napi::ObjectReference list;
 };
 
-// Where a payload job's words say what: `JobWord` in src/engine/device/pmem.ts.
-enum JobWord { kJobArena, kJobArenaOffset, kJobLength, kJobSubtree, kJobSector, kJobPlace, kJobCrc, kJobWords };
+// One piece of payload as JavaScript lays it out: `PieceWord` in src/engine/device/pmem.ts.
+struct Piece {
+  uint32_t arena_offset;
+  uint32_t length;
+  uint32_t offset_sectors;
+  int32_t subtree;
+  int32_t sector;
+  int32_t place;
+  uint32_t crc;
+  int32_t request;
+};
+static_assert(sizeof(Piece) == 32);
 
-// One write at a time, and the search beside it; kept alive as a copy list is.
-struct PayloadJob {
+// Pieces that are written together, and the searches beside that; kept alive as a copy list is.
+struct PieceList {
+  uint32_t capacity;
   uint32_t mapping;
   bool with_crc;
-  const double* pmem_offset;
-  int32_t* words;
-  Napi::ObjectReference job;
+  const uint32_t* call;
+  const double* pmem_offset;  // where they go, beyond which each has its own
+  Piece* pieces;
+  Napi::ObjectReference list;
   // What it looks into, if anything.
   IndexMemory index;
   Napi::ObjectReference index_words;
@@ -49,14 +61,14 @@ struct State {
   HandleTable<Mapping> mappings;
   HandleTable<Arena> arenas;
   HandleTable<CopyList> lists;
-  HandleTable<PayloadJob> jobs;
+  HandleTable<PieceList> pieces;
   // Begun and not ended; declared after the mappings, so that it ends before they do.
   CrcQueue crcs;
 };
 
-// The functions that run the list, and the job, of that handle on its mapping. They outlive it harmlessly.
+// The functions that run the list of that handle on its mapping. They outlive it harmlessly.
 napi_value make_read_run(napi_env env, State* state, uint32_t list_handle);
-napi_value make_job_run(napi_env env, State* state, uint32_t job_handle);
+napi_value make_piece_run(napi_env env, State* state, uint32_t pieces_handle);
 
 // Adds the calls of the data plane to `exports`; they use `state` until the environment ends.
 void export_hot_calls(napi_env env, napi_value exports, State* state);

@@ -8,7 +8,7 @@
 import { openDeviceFile, orClose } from '../engine/device/device-file.js';
 import { MappedPmem } from '../engine/device/mapped.js';
 import { nativeAddon } from '../engine/device/native.js';
-import type { Arena, CopyList, PayloadJob } from '../engine/device/pmem.js';
+import type { Arena, CopyList, PieceList } from '../engine/device/pmem.js';
 import {
   KERNEL_GEOMETRY,
   segmentCountFor,
@@ -31,9 +31,9 @@ export class SparsePmem extends MappedPmem {
     if (!this.dropsPayload) super.runReads(list, count, arena);
   }
 
-  override writePayload(job: PayloadJob, arena: Arena): void {
-    if (this.dropsPayload) this.holdsPayload[segmentAt(job.pmemOffsetBytes[0])] = 1;
-    else super.writePayload(job, arena);
+  override writePieces(list: PieceList, count: number, pmemOffsetBytes: number, arena: Arena): void {
+    if (this.dropsPayload) this.holdsPayload[segmentAt(pmemOffsetBytes)] = 1;
+    else super.writePieces(list, count, pmemOffsetBytes, arena);
   }
 
   override read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {

@@ -31,6 +31,7 @@ import { KSET_HEADER_BYTES } from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
 import { PayloadCopies } from './payload-copies.js';
 import { PayloadCrcs } from './payload-crcs.js';
+import { Pieces } from './pieces.js';
 import { loadCacheOrThrow, type LoadedCache } from './recovery.js';
 import type { SegmentTable } from './segments.js';
 import type { Sharing } from './shards/sharing.js';
@@ -115,6 +116,8 @@ export class Core {
   readonly log: LogWriter;
   readonly heads: readonly DataHead[];
   readonly copies: PayloadCopies;
+  /** What is being written; empty between one piece of work and the next. */
+  readonly pieces: Pieces;
   readonly keyTail: Tail;
   readonly dirtyTail: Tail;
   readonly crc: Crc32c;
@@ -155,7 +158,8 @@ export class Core {
     ];
     this.log = options.sharing?.makeLog(...logArgs) ?? new LogWriter(...logArgs);
     this.heads = Array.from({ length: this.log.slotCount }, () => new DataHead(this.segments, payloadCrcs));
-    this.copies = new PayloadCopies(pmem, this.index, this.dataCrc);
+    this.copies = new PayloadCopies(pmem, this.index);
+    this.pieces = new Pieces(pmem, this.dataCrc);
     this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);
     const tail = (dual: CacheMetadata['keyTail'], at: Position) =>
       new Tail(DualWriter.over(pmem, dual), at.segment, at.offsetBytes, samePlaceTwice(dual));

@@ -6,21 +6,21 @@
  * allocation leaves one to its key, and what is left the head drops when it goes on. So no allocation touches the
  * segment table, which threads may share. Sectors are of 512 bytes.
  */
-import { SECTOR_BYTES, SECTOR_SHIFT } from './media/geometry.js';
+import { assert } from './errors.js';
+import { SECTOR_BYTES } from './media/geometry.js';
 import type { PayloadCrcs } from './payload-crcs.js';
 import type { SegmentTable } from './segments.js';
 
 export class DataHead {
-  /** Result of the last successful `allocate`: where the payload goes, and under which generation. */
+  /** Logical segment that it is in, or -1; where its data area begins on the device, and its generation. */
   segment = -1;
-  offsetSectors = 0;
-  pmemOffsetBytes = 0;
+  dataOffsetBytes = 0;
   generationLow = 0;
   generationHigh = 0;
+  /** What is allocated next, in the segment's data area, and how much is left there. */
+  offsetSectors = 0;
+  leftSectors = 0;
 
-  private headSegment = -1;
-  private headSectors = 0;
-  private headOffsetBytes = 0;
   /** References on the segment that have gone to no key. */
   private references = 0;
   private readonly segmentSectors: number;
@@ -32,39 +32,40 @@ export class DataHead {
     this.segmentSectors = segments.geometry.segmentDataBytes / SECTOR_BYTES;
   }
 
-  /**
-   * Allocates up to `sectors` (≥ 1).
-   * @returns how many sectors were allocated at `segment`/`offsetSectors`, or 0 when no segment is to be had.
-   */
-  allocate(sectors: number): number {
-    if (this.headSegment < 0) {
-      const references = this.segmentSectors + 1;
-      const segment = this.segments.takeForData(references);
-      if (segment < 0) return 0;
-      this.payloadCrcs?.clear(segment);
-      this.headSegment = segment;
-      this.headOffsetBytes = this.segments.dataOffsetBytes[segment];
-      // It does not change as long as the head has its reference.
-      this.generationLow = this.segments.generationLow[segment];
-      this.generationHigh = this.segments.generationHigh[segment];
-      this.references = references;
-      this.headSectors = 0;
-    }
-    const remaining = this.segmentSectors - this.headSectors;
-    const allocated = sectors < remaining ? sectors : remaining;
-    this.segment = this.headSegment;
-    this.offsetSectors = this.headSectors;
-    this.pmemOffsetBytes = this.headOffsetBytes + (this.headSectors << SECTOR_SHIFT);
-    this.headSectors += allocated;
-    this.references--;
-    if (allocated === remaining) this.close();
-    return allocated;
+  /** Takes a segment if it has none. @returns false when none is to be had; else `leftSectors` is at least 1 */
+  open(): boolean {
+    return this.segment >= 0 || this.takeSegment();
+  }
+
+  private takeSegment(): boolean {
+    const references = this.segmentSectors + 1;
+    const segment = this.segments.takeForData(references);
+    if (segment < 0) return false;
+    this.payloadCrcs?.clear(segment);
+    this.segment = segment;
+    this.dataOffsetBytes = this.segments.dataOffsetBytes[segment];
+    // It does not change as long as the head has its reference.
+    this.generationLow = this.segments.generationLow[segment];
+    this.generationHigh = this.segments.generationHigh[segment];
+    this.references = references;
+    this.offsetSectors = 0;
+    this.leftSectors = this.segmentSectors;
+    return true;
+  }
+
+  /** Allocates the next `sectors` of the segment to so many keys. */
+  take(sectors: number, keys: number): void {
+    assert(sectors <= this.leftSectors, 'more is allocated than the segment has left');
+    this.offsetSectors += sectors;
+    this.leftSectors -= sectors;
+    this.references -= keys;
+    if (this.leftSectors === 0) this.close();
   }
 
   /** Lets go of the open segment, if there is one; the rest of it stays unused until it is freed. */
   close(): void {
-    if (this.headSegment < 0) return;
-    this.segments.put(this.headSegment, this.references);
-    this.headSegment = -1;
+    if (this.segment < 0) return;
+    this.segments.put(this.segment, this.references);
+    this.segment = -1;
   }
 }

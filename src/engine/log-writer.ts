@@ -10,24 +10,31 @@
  */
 import type { Clock } from './core.js';
 import { assert } from './errors.js';
-import type { Pmem } from './device/pmem.js';
+import * as device from './device/pmem.js';
 import type { Position } from './media/codecs.js';
 import { CRC_SEED, type Crc32c } from './media/crc32c.js';
-import { SECTOR_SHIFT, SUBTREE_SHIFT } from './media/geometry.js';
+import * as geometry from './media/geometry.js';
 import {
   encodeLastKset,
   KEY_BYTES,
   KeyField,
   KSET_BYTES_MAX,
   KSET_HEADER_BYTES,
-  KSET_KEYS_MAX,
+  KSET_KEYS_MAX as KEYS_MAX,
   KSET_MAGIC_HIGH,
   KSET_MAGIC_LOW,
   ksetBytes,
   KsetField,
 } from './media/kset.js';
 import type { PayloadCrcs } from './payload-crcs.js';
+import type { Pieces } from './pieces.js';
 import type { SegmentTable } from './segments.js';
+
+// See `pieces.ts` about imported constants.
+const { PIECE_WORDS } = device;
+const { SECTOR_SHIFT, SUBTREE_SHIFT } = geometry;
+const KSET_KEYS_MAX = KEYS_MAX;
+const { length: LENGTH, subtree: SUBTREE, sector: SECTOR, crc: CRC, offsetSectors: OFFSET_SECTORS } = device.PieceWord;
 
 const ZEROES = new Uint8Array(KSET_HEADER_BYTES);
 
@@ -42,14 +49,6 @@ const SEGMENT_OFFSET_WORD = KeyField.segmentOffset / 4;
 const GENERATION_WORD = KeyField.generation / 4;
 const DATA_CRC_WORD = KeyField.dataCrc / 4;
 const RESERVED_WORD = KeyField.reserved / 4;
-
-/** Where the payload of a key lies: logical segment, sectors into its data area, and the segment's generation. */
-export interface KeyPayload {
-  readonly segment: number;
-  readonly offsetSectors: number;
-  readonly generationLow: number;
-  readonly generationHigh: number;
-}
 
 /** An open kset: the image of what will be written. */
 export class OpenKset {
@@ -79,7 +78,7 @@ export class LogWriter {
   private dueSlots = 0;
 
   constructor(
-    private readonly pmem: Pmem,
+    private readonly pmem: device.Pmem,
     protected readonly segments: SegmentTable,
     head: Position,
     slotCount: number,
@@ -103,9 +102,9 @@ export class LogWriter {
     return this.slotCount === 1 ? 0 : subtree % this.slotCount;
   }
 
-  /** True when the slot's kset takes no further key before it is closed. */
-  isFull(slot: number): boolean {
-    return this.slots[slot].keyCount === KSET_KEYS_MAX;
+  /** Keys that the slot's kset takes before it is closed. */
+  roomOf(slot: number): number {
+    return KSET_KEYS_MAX - this.slots[slot].keyCount;
   }
 
   /** The ksets that take keys, as far as they are filled; for looks from outside, until the next append. */
@@ -122,42 +121,39 @@ export class LogWriter {
   }
 
   /**
-   * Appends a key to its slot's open kset, which must not be full.
-   * @param dataCrc of its payload, as a signed word
+   * Appends the keys of pieces to the open kset of their slot, which must have room for them.
+   * @param flags of all these keys
    */
-  append(
-    slot: number,
-    subtree: number,
-    startSector: number,
-    sectors: number,
-    flags: number,
-    payload: KeyPayload,
-    dataCrc: number,
-  ): void {
-    const { segment, offsetSectors } = payload;
-    const kset = this.slots[slot];
-    const index = kset.keyCount;
-    assert(index < KSET_KEYS_MAX, 'a key is appended to a full kset');
-    if (index === 0) {
-      kset.openedAtMs = this.clock.nowMs();
-      this.openSlots++;
+  append(pieces: Pieces, flags: number): void {
+    const { words: from, count, segment, generationLow, generationHigh } = pieces;
+    const kset = this.slots[pieces.slot];
+    const { words, keyCount } = kset;
+    assert(keyCount + count <= KSET_KEYS_MAX, 'keys are appended that have no room in their kset');
+    if (keyCount === 0) this.open(kset);
+    for (let i = 0; i < count; i++) {
+      const piece = i * PIECE_WORDS;
+      const at = FIRST_KEY_WORD + (keyCount + i) * KEY_WORDS;
+      const subtree = from[piece | SUBTREE];
+      // The offset is `subtree` × 4 MiB + the sector × 512, in two words.
+      words[at + OFF_WORD] = (subtree << SUBTREE_SHIFT) | (from[piece | SECTOR] << SECTOR_SHIFT);
+      words[at + OFF_WORD + 1] = subtree >>> (32 - SUBTREE_SHIFT);
+      words[at + LENGTH_WORD] = from[piece | LENGTH];
+      words[at + FLAGS_WORD] = flags;
+      words[at + SEGMENT_WORD] = segment;
+      words[at + SEGMENT_OFFSET_WORD] = from[piece | OFFSET_SECTORS] << SECTOR_SHIFT;
+      words[at + GENERATION_WORD] = generationLow;
+      words[at + GENERATION_WORD + 1] = generationHigh;
+      words[at + DATA_CRC_WORD] = from[piece | CRC];
+      words[at + RESERVED_WORD] = 0;
     }
-    const { words } = kset;
-    const at = FIRST_KEY_WORD + index * KEY_WORDS;
-    // The offset is `subtree` × 4 MiB + `startSector` × 512, in two words.
-    words[at + OFF_WORD] = (subtree << SUBTREE_SHIFT) | (startSector << SECTOR_SHIFT);
-    words[at + OFF_WORD + 1] = subtree >>> (32 - SUBTREE_SHIFT);
-    words[at + LENGTH_WORD] = sectors << SECTOR_SHIFT;
-    words[at + FLAGS_WORD] = flags;
-    words[at + SEGMENT_WORD] = segment;
-    words[at + SEGMENT_OFFSET_WORD] = offsetSectors << SECTOR_SHIFT;
-    words[at + GENERATION_WORD] = payload.generationLow;
-    words[at + GENERATION_WORD + 1] = payload.generationHigh;
-    words[at + DATA_CRC_WORD] = dataCrc;
-    words[at + RESERVED_WORD] = 0;
-    kset.keyCount = index + 1;
-    if (kset.keyCount === KSET_KEYS_MAX) this.markDue(slot);
-    this.payloadCrcs?.add(segment, offsetSectors, sectors, dataCrc >>> 0);
+    kset.keyCount = keyCount + count;
+    if (kset.keyCount === KSET_KEYS_MAX) this.markDue(pieces.slot);
+    if (this.payloadCrcs) addCrcs(this.payloadCrcs, pieces);
+  }
+
+  private open(kset: OpenKset): void {
+    kset.openedAtMs = this.clock.nowMs();
+    this.openSlots++;
   }
 
   /** Asks for the slot's kset to be closed at the next commit. */
@@ -247,5 +243,12 @@ export class LogWriter {
 
   private headAddress(): number {
     return this.segments.dataOffsetBytes[this.headSegment] + this.headOffsetBytes;
+  }
+}
+
+function addCrcs(crcs: PayloadCrcs, { words, count, segment }: Pieces): void {
+  for (let i = 0; i < count; i++) {
+    const piece = i * PIECE_WORDS;
+    crcs.add(segment, words[piece | OFFSET_SECTORS], words[piece | LENGTH] >>> SECTOR_SHIFT, words[piece | CRC] >>> 0);
   }
 }

@@ -139,29 +139,34 @@ export class MissReads {
   /** Turns the placeholder into a CLEAN key, or drops it. */
   private settlePlaceholder(read: MissRead, arrived: boolean): void {
     const { core } = this;
-    const { copies, index, log, stats } = core;
+    const { copies, index, log, pieces, stats } = core;
     const slot = log.slotOf(read.subtree);
-    const room = arrived && this.mayFill() && (!log.isFull(slot) || core.commit());
+    const room = arrived && this.mayFill() && (log.roomOf(slot) > 0 || core.commit());
     index.seek(read.subtree, read.startSector);
     if (!index.valid || index.start !== read.startSector || !index.isPlaceholderOf(read.slot, read.serial)) {
       stats.fillsDropped++;
       return;
     }
     const head = core.heads[slot];
-    const wanted = index.end - index.start;
-    const sectors = room ? head.allocate(wanted) : 0;
-    if (sectors === 0) {
+    if (!room || !head.open()) {
       index.remove();
       stats.fillsDropped++;
       return;
     }
+    const wanted = index.end - index.start;
+    const sectors = Math.min(wanted, head.leftSectors);
     if (sectors < wanted) index.truncate(sectors);
     const bytes = sectors << SECTOR_SHIFT;
-    const { subtree, startSector } = read;
+    const { offsetSectors } = head;
+    pieces.begin(slot, head);
+    pieces.set(0, offsetSectors, sectors, read.subtree, read.startSector, read.arenaOffsetBytes, read.request);
+    pieces.count = 1;
+    head.take(sectors, 1);
     copies.begin(read.group!.arena);
-    copies.write(head.pmemOffsetBytes, read.arenaOffsetBytes, bytes, subtree, startSector);
-    log.append(slot, subtree, startSector, sectors, KEY_FLAG_CLEAN, head, copies.crc);
-    index.fill(head.segment, head.offsetSectors, ENTRY_CLEAN);
+    copies.write(pieces);
+    log.append(pieces, KEY_FLAG_CLEAN);
+    index.fill(pieces.segment, offsetSectors, ENTRY_CLEAN);
+    pieces.count = 0;
     core.commit();
     stats.fills++;
     stats.fillBytes += bytes;

@@ -5,7 +5,7 @@
  */
 import { assert, PcacheError } from './errors.js';
 import type { Arena } from './device/pmem.js';
-import { SECTOR_BYTES } from './media/geometry.js';
+import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_BYTES } from './media/geometry.js';
 
 export const Op = { read: 0, write: 1, flush: 2 } as const;
 
@@ -17,6 +17,16 @@ export const RequestFlag = {
 } as const;
 
 export const RequestState = { done: 0, pending: 1, failed: 2 } as const;
+
+// See `pieces.ts` about constants of the hot path; and the processor multiplies faster than it divides.
+const { read: READ, write: WRITE } = Op;
+const FUA = RequestFlag.fua;
+const PENDING = RequestState.pending;
+const SHIFT = SECTOR_SHIFT;
+const BYTES_OF_SECTOR = SECTOR_BYTES;
+const BYTES_OF_SUBTREE = SUBTREE_BYTES;
+const SECTORS_OF_BYTE = 1 / SECTOR_BYTES;
+const SUBTREES_OF_BYTE = 1 / SUBTREE_BYTES;
 
 export class RequestGroup {
   /** How many requests are in the group; set by `add`. */
@@ -32,7 +42,7 @@ export class RequestGroup {
   /** Where the payload lies in the arena, bytes. */
   readonly arenaOffsetBytes: Uint32Array;
 
-  /** `RequestState` values, set by the engine. */
+  /** `RequestState` values: pending from `add` on, and then set by the engine. */
   readonly state: Uint8Array;
   /** Why request i failed, when its state says so. */
   readonly errors: (PcacheError | undefined)[];
@@ -44,12 +54,22 @@ export class RequestGroup {
   /** Called for each request that ends after `submit` returned. */
   onRequestDone: ((group: RequestGroup, index: number) => void) | undefined;
 
+  /**
+   * Engine's: all are writes that can be begun together, if they are inside the device: in order, and without
+   * preflushes. How far they reach, how long they are together, bytes, and how many are FUA. And whether there are reads.
+   */
+  isPlain = true;
+  endBytes = 0;
+  totalBytes = 0;
+  fuaWrites = 0;
+  hasReads = false;
+  readonly arenaBytes: number;
   /** Engine's: where request i begins. */
   readonly subtree: Int32Array;
   readonly startSector: Uint16Array;
   /** Engine's: where in the index request i begins, as far as that is known. */
   readonly hint: Int32Array;
-  /** Engine's: parts of request i that are still under way, and bytes of it that are finished. */
+  /** Engine's: parts of request i under way at the backing device, and bytes of it that are finished. */
   readonly parts: Uint32Array;
   readonly doneBytes: Uint32Array;
   /** Engine's: `errors`, `missBytes`, `hasKeys` and `flush` are empty from here on; few groups need any of them. */
@@ -62,6 +82,7 @@ export class RequestGroup {
     readonly capacity: number,
     readonly arena: Arena,
   ) {
+    this.arenaBytes = arena.memory.length;
     this.op = new Uint8Array(capacity);
     this.flags = new Uint8Array(capacity);
     this.offsetBytes = new Float64Array(capacity);
@@ -83,6 +104,11 @@ export class RequestGroup {
   clear(): void {
     assert(this.pending === 0, 'a group is refilled while requests of it are pending');
     this.count = 0;
+    this.isPlain = true;
+    this.endBytes = 0;
+    this.totalBytes = 0;
+    this.fuaWrites = 0;
+    this.hasReads = false;
   }
 
   /** Empties the columns that `blankFrom` is about. */
@@ -104,9 +130,35 @@ export class RequestGroup {
     this.offsetBytes[i] = offsetBytes;
     this.lengthBytes[i] = lengthBytes;
     this.arenaOffsetBytes[i] = arenaOffsetBytes;
+    this.state[i] = PENDING;
+    this.doneBytes[i] = 0;
     this.count = i + 1;
+    this.locate(i, offsetBytes);
+    const endBytes = offsetBytes + lengthBytes;
+    if (endBytes > this.endBytes) this.endBytes = endBytes;
+    this.totalBytes += lengthBytes;
+    if (op === WRITE && flags <= FUA && isInOrder(this, i)) {
+      this.fuaWrites += flags;
+    } else {
+      this.isPlain = false;
+      if (op === READ) this.hasReads = true;
+    }
     return i;
   }
+
+  private locate(i: number, offsetBytes: number): void {
+    const subtree = (offsetBytes * SUBTREES_OF_BYTE) | 0;
+    this.subtree[i] = subtree;
+    this.startSector[i] = (offsetBytes - subtree * BYTES_OF_SUBTREE) * SECTORS_OF_BYTE;
+  }
+}
+
+/** Whether read or write `i` is made of sectors and inside its arena. */
+export function isInOrder(group: RequestGroup, i: number): boolean {
+  const length = group.lengthBytes[i];
+  const firstByte = group.subtree[i] * BYTES_OF_SUBTREE + (group.startSector[i] << SHIFT);
+  const isOfSectors = firstByte === group.offsetBytes[i] && (length & (BYTES_OF_SECTOR - 1)) === 0;
+  return isOfSectors && group.arenaOffsetBytes[i] + length <= group.arenaBytes;
 }
 
 /** Why request `i` cannot be taken by a device of `deviceBytes`, or undefined when it can. */
@@ -114,17 +166,15 @@ export function whyRefused(group: RequestGroup, i: number, deviceBytes: number):
   if (group.op[i] === Op.flush) return undefined;
   const offset = group.offsetBytes[i];
   const length = group.lengthBytes[i];
-  const sector = offset / SECTOR_BYTES;
-  if (sector !== Math.floor(sector) || (length & (SECTOR_BYTES - 1)) !== 0) {
+  const isInside = offset >= 0 && offset + length <= deviceBytes;
+  if (isInside && isInOrder(group, i)) return undefined;
+  if (offset / SECTOR_BYTES !== Math.floor(offset / SECTOR_BYTES) || length % SECTOR_BYTES !== 0) {
     return new PcacheError('MISALIGNED', `${describe(group, i)}: both must be multiples of ${SECTOR_BYTES}`);
   }
-  if (!(offset >= 0 && offset + length <= deviceBytes)) {
+  if (!isInside) {
     return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: the device has ${deviceBytes}`);
   }
-  if (group.arenaOffsetBytes[i] + length > group.arena.memory.length) {
-    return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: its buffer ends beyond its arena`);
-  }
-  return undefined;
+  return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: its buffer ends beyond its arena`);
 }
 
 function describe(group: RequestGroup, i: number): string {

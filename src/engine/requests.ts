@@ -10,15 +10,20 @@ import type { Core } from './core.js';
 import { NO_PLACE } from './device/pmem.js';
 import { DirectWrites } from './direct-writes.js';
 import { assert, PcacheError } from './errors.js';
-import { sectorInSubtree, subtreeOf } from './media/geometry.js';
 import { MissReads } from './miss-reads.js';
 import { ReadChecks } from './read-checks.js';
 import { stageRead } from './read-path.js';
 import { Op, RequestFlag, RequestState, whyRefused, type RequestGroup } from './request-group.js';
 import { ThroughWaits } from './through-waits.js';
 import { WaitQueue } from './wait-queue.js';
-import { stageWrite } from './write-path.js';
+import { WritePath } from './write-path.js';
 import type { Writeback } from './writeback.js';
+
+// See `pieces.ts` about constants of the hot path.
+const { read: READ, write: WRITE, flush: FLUSH } = Op;
+const { fua: FUA, preflush: PREFLUSH } = RequestFlag;
+const { done: DONE, pending: PENDING, failed: FAILED } = RequestState;
+const UNKNOWN_PLACE = NO_PLACE;
 
 export class Requests {
   /** False when no further requests are taken. */
@@ -26,6 +31,7 @@ export class Requests {
 
   private readonly misses: MissReads;
   private readonly checks: ReadChecks | undefined;
+  private readonly writes: WritePath;
   /** Those who wait for room, or in the modes that write through for their preflush or for one another. */
   private readonly waiting = new WaitQueue();
   /** In the modes that write through: who waits for the backing device; and with writearound what goes there. */
@@ -44,6 +50,7 @@ export class Requests {
     if (core.payloadCrcs) this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, core.stats);
     if (core.isThrough) this.through = new ThroughWaits(writeback, (...end) => this.partDone(...end));
     if (core.mode === 'writearound') this.direct = new DirectWrites(core, writeback, partDone);
+    this.writes = new WritePath(core, this.direct);
     writeback.onChange = (error) => {
       if (error) this.through?.fail(error);
       else this.direct?.forgetFlushed();
@@ -92,7 +99,8 @@ export class Requests {
    */
   submit(group: RequestGroup): number {
     const { count } = group;
-    begin(group, count);
+    if (group.blankFrom > 0) group.blank();
+    group.pending = count;
     const silent = group.onRequestDone;
     group.onRequestDone = undefined; // whoever submits sees what ended at once by `state`
     try {
@@ -112,19 +120,18 @@ export class Requests {
       return;
     }
     // Side by side, before they are needed one by one; one alone gains nothing.
-    if (count > 1) core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
-    else group.hint[0] = NO_PLACE;
+    if (!group.hasReads || count === 1) group.hint[0] = UNKNOWN_PLACE;
+    else core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
     try {
       core.copies.begin(group.arena);
-      let needsMore = this.through !== undefined || this.checks !== undefined;
-      for (let i = 0; i < count; i++) if (!this.start(group, i)) needsMore = true;
+      const needsMore = this.start(group, count);
       if (needsMore) group.blankFrom = count;
       const logged = core.commit();
       if (needsMore) {
         this.checks?.run(group);
         for (let i = 0; i < count; i++) this.settle(group, i, logged);
       } else {
-        for (let i = 0; i < count; i++) group.state[i] = RequestState.done;
+        for (let i = 0; i < count; i++) group.state[i] = DONE;
         group.pending = 0;
       }
     } catch (error) {
@@ -134,49 +141,96 @@ export class Requests {
   }
 
   /**
-   * Starts request `i`: begins the copies that can be begun; what finds no room is left with `doneBytes` short.
-   * @returns whether it asks for nothing beyond the copies that are begun.
+   * Starts the requests of a group in their order: begins the copies that can be begun; what finds no room is left with
+   * `doneBytes` short.
+   * @returns whether any asks for more than those copies
    */
-  private start(group: RequestGroup, i: number): boolean {
+  private start(group: RequestGroup, count: number): boolean {
+    if (group.isPlain && group.endBytes <= this.core.backing.sizeBytes) {
+      return this.startWrites(group, 0, count, group.totalBytes, group.fuaWrites);
+    }
+    let needsMore = this.through !== undefined || this.checks !== undefined;
+    for (let i = 0; i < count;) {
+      const end = this.endOfWrites(group, i, count);
+      if (end === i) {
+        if (this.startOther(group, i)) needsMore = true;
+        i++;
+      } else {
+        let bytes = 0;
+        let fuaWrites = 0;
+        for (let k = i; k < end; k++) {
+          bytes += group.lengthBytes[k];
+          fuaWrites += group.flags[k];
+        }
+        if (this.startWrites(group, i, end, bytes, fuaWrites)) needsMore = true;
+        i = end;
+      }
+    }
+    return needsMore;
+  }
+
+  /** Where the writes end that begin at request `i` and can be begun together. */
+  private endOfWrites(group: RequestGroup, i: number, count: number): number {
+    const { backing } = this.core;
+    let end = i;
+    while (end < count && group.op[end] === WRITE && group.flags[end] <= FUA) {
+      if (whyRefused(group, end, backing.sizeBytes)) break;
+      end++;
+    }
+    return end;
+  }
+
+  /**
+   * Starts writes [from, to), of so many bytes, so many of them FUA.
+   * @returns whether any asks for more than the copies that are begun
+   */
+  private startWrites(group: RequestGroup, from: number, to: number, bytes: number, fuaWrites: number): boolean {
+    const { stats } = this.core;
+    stats.writes += to - from;
+    stats.writeBytes += bytes;
+    stats.fuaWrites += fuaWrites;
+    if (this.waiting.length > 0) return true;
+    const isForced = fuaWrites > 0 || this.through !== undefined;
+    return this.writes.begin(group, from, to, isForced) < to || isForced;
+  }
+
+  /** As `startWrites`, of any single request. */
+  private startOther(group: RequestGroup, i: number): boolean {
     const { core } = this;
     const wrong = whyRefused(group, i, core.backing.sizeBytes);
     if (wrong) {
       this.partDone(group, i, wrong);
-      return false;
+      return true;
     }
     const { stats } = core;
-    const bytes = group.lengthBytes[i];
-    const op = group.op[i];
-    if (op === Op.read) {
+    if (group.op[i] === READ) {
       stats.reads++;
-      stats.readBytes += bytes;
+      stats.readBytes += group.lengthBytes[i];
       stageRead(core, this.misses, this.checks, group, i);
-      if (group.missBytes[i] === 0) {
-        stats.readHits++;
-        return true;
-      }
       stats.readMissBytes += group.missBytes[i];
+      if (group.missBytes[i] > 0) return true;
+      stats.readHits++;
       return false;
     }
-    if (op === Op.write) {
+    if (group.op[i] === WRITE) {
       stats.writes++;
-      stats.writeBytes += bytes;
-      const flags = group.flags[i];
-      if ((flags & RequestFlag.fua) !== 0) stats.fuaWrites++;
-      return this.waiting.length === 0 && this.advanceWrite(group, i) && flags === 0;
+      stats.writeBytes += group.lengthBytes[i];
+      if ((group.flags[i] & FUA) !== 0) stats.fuaWrites++;
+      if (this.waiting.length === 0) this.advanceWrite(group, i);
+      return true;
     }
     stats.flushes++;
     core.log.markAllDue();
-    return false;
+    return true;
   }
 
-  /** @returns whether the whole write is staged. */
-  private advanceWrite(group: RequestGroup, i: number): boolean {
-    if ((group.flags[i] & RequestFlag.preflush) !== 0) {
+  /** Goes on with write `i` from its `doneBytes` on, as far as it can. */
+  private advanceWrite(group: RequestGroup, i: number): void {
+    if ((group.flags[i] & PREFLUSH) !== 0) {
       const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
-      if (!isBegun && !this.preflush(group, i)) return false;
+      if (!isBegun && !this.preflush(group, i)) return;
     }
-    return stageWrite(this.core, this.direct, group, i);
+    this.writes.begin(group, i, i + 1, true);
   }
 
   /** @returns whether all that was acknowledged before write `i` is durable. */
@@ -193,7 +247,7 @@ export class Requests {
 
   /** After the commit: acknowledges request `i`, or makes it wait. */
   private settle(group: RequestGroup, i: number, logged: boolean): void {
-    if (group.state[i] !== RequestState.pending) return;
+    if (group.state[i] !== PENDING) return;
     if (this.isServed(group, i, logged)) {
       this.served(group, i);
     } else {
@@ -205,31 +259,34 @@ export class Requests {
   /** The cache device has all of request `i`; in the modes that write through the backing device has to. */
   private served(group: RequestGroup, i: number): void {
     const { through } = this;
-    if (through && group.op[i] !== Op.read && through.add(group, i, this.core.log.ksetsClosed)) return;
+    if (through && group.op[i] !== READ && through.add(group, i, this.core.log.ksetsClosed)) return;
     this.partDone(group, i, undefined);
   }
 
   /** Whether all that request `i` asks of the cache device is done, given that the log is closed or not. */
   private isServed(group: RequestGroup, i: number, logged: boolean): boolean {
     const op = group.op[i];
-    if (op === Op.read) return true;
-    if (op === Op.write && group.doneBytes[i] < group.lengthBytes[i]) return false;
+    if (op === READ) return true;
+    if (op === WRITE && group.doneBytes[i] < group.lengthBytes[i]) return false;
     // A write with something to write did its preflush before it took room.
-    const forced = group.lengthBytes[i] === 0 ? RequestFlag.fua | RequestFlag.preflush : RequestFlag.fua;
-    const needsLog = op === Op.flush || (group.flags[i] & forced) !== 0 || this.through !== undefined;
+    const forced = group.lengthBytes[i] === 0 ? FUA | PREFLUSH : FUA;
+    const needsLog = op === FLUSH || (group.flags[i] & forced) !== 0 || this.through !== undefined;
     return logged || !needsLog;
   }
 
   /** A part of a request has ended; the last part ends the request. */
   private partDone(group: RequestGroup, i: number, error: PcacheError | undefined): void {
     if (error) group.errors[i] ??= error;
-    assert(group.parts[i] > 0, 'a request ends twice');
-    if (--group.parts[i] > 0) return;
+    assert(group.state[i] === PENDING, 'a request ends twice');
+    if (group.parts[i] > 0) {
+      group.parts[i]--;
+      return;
+    }
     if (group.errors[i]) {
-      group.state[i] = RequestState.failed;
+      group.state[i] = FAILED;
       this.core.stats.failedRequests++;
     } else {
-      group.state[i] = RequestState.done;
+      group.state[i] = DONE;
     }
     group.pending--;
     group.onRequestDone?.(group, i);
@@ -241,7 +298,7 @@ export class Requests {
     this.core.failure ??= error;
     if (group) {
       for (let i = 0; i < group.count; i++) {
-        if (group.state[i] === RequestState.pending && !this.waits(group, i)) this.partDone(group, i, error);
+        if (group.state[i] === PENDING && !this.waits(group, i)) this.partDone(group, i, error);
       }
     }
     this.failWaiting(error);
@@ -269,7 +326,7 @@ export class Requests {
       const i = this.waiting.firstRequest;
       const before = group.doneBytes[i];
       core.copies.begin(group.arena);
-      if (group.op[i] === Op.write) this.advanceWrite(group, i);
+      if (group.op[i] === WRITE) this.advanceWrite(group, i);
       const logged = core.commit();
       if (!this.isServed(group, i, logged)) return worked || group.doneBytes[i] > before;
       this.waiting.shift();
@@ -287,20 +344,6 @@ export class Requests {
     const { through, writeback } = this;
     if (writeback.stopped) through?.fail(writeback.lastError!);
     return through?.settle() ?? false;
-  }
-}
-
-/** Makes every request of the group pending. */
-function begin(group: RequestGroup, count: number): void {
-  const { offsetBytes, subtree, startSector, state, parts, doneBytes } = group;
-  if (group.blankFrom > 0) group.blank();
-  group.pending = count;
-  for (let i = 0; i < count; i++) {
-    subtree[i] = subtreeOf(offsetBytes[i]);
-    startSector[i] = sectorInSubtree(offsetBytes[i], subtree[i]);
-    state[i] = RequestState.pending;
-    parts[i] = 1;
-    doneBytes[i] = 0;
   }
 }
 

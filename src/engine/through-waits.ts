@@ -80,7 +80,7 @@ export class ThroughWaits {
 
   /** A flush has to begin after the parts of the request that go past the cache have ended. */
   private askForFlush({ group, request, kset, needsFlush }: Wait): boolean {
-    if (!needsFlush || group.flush[request] !== 0 || group.parts[request] > 1) return false;
+    if (!needsFlush || group.flush[request] !== 0 || group.parts[request] > 0) return false;
     group.flush[request] = this.writeback.requestFlush(kset);
     return true;
   }

@@ -1,60 +1,170 @@
 /**
- * Writes (seed: `cache_write`): allocate, copy the payload, append the key, index it; piece by piece where
- * the request crosses a subtree or the allocation a segment's end. With writearound only what the cache
- * holds already is written so, since no later key could say that it is gone; the rest goes past it.
+ * Writes (seed: `cache_write`): allocate, copy the payload, append the key, index it; piece by piece where a request
+ * crosses a subtree or the allocation a segment's end. Each of the four steps is done for the pieces of all requests
+ * that come together before the next step (`pieces.ts`). With writearound only what the cache holds already is written
+ * so, since no later key could say that it is gone; the rest goes past it.
  */
 import type { Core } from './core.js';
-import { NO_PLACE } from './device/pmem.js';
 import type { DirectWrites } from './direct-writes.js';
-import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SECTORS } from './media/geometry.js';
-import { RequestFlag, type RequestGroup } from './request-group.js';
+import { assert } from './errors.js';
+import * as device from './device/pmem.js';
+import * as geometry from './media/geometry.js';
+import { PIECES_MAX } from './pieces.js';
+import * as requests from './request-group.js';
+import type { RequestGroup } from './request-group.js';
 
-/**
- * Stages request `i` of the group from `doneBytes` on.
- * @param direct where the parts go that the cache does not hold; if not given, all goes into the cache.
- * @returns false when no segment is free, or a direct write is in the way: `doneBytes` says how far it came,
- *   and it can be called again.
- */
-export function stageWrite(core: Core, direct: DirectWrites | undefined, group: RequestGroup, i: number): boolean {
-  const { copies, log, index } = core;
-  const closesKset = core.isThrough || (group.flags[i] & RequestFlag.fua) !== 0;
-  const length = group.lengthBytes[i] >>> SECTOR_SHIFT;
-  let done = group.doneBytes[i] >>> SECTOR_SHIFT; // in sectors, as all that follows
-  let subtree = group.subtree[i];
-  let first = group.startSector[i] + done;
-  let hint = done === 0 ? group.hint[i] : NO_PLACE;
-  while (done < length) {
-    for (; first >= SUBTREE_SECTORS; first -= SUBTREE_SECTORS) subtree++;
-    let sectors = Math.min(length - done, SUBTREE_SECTORS - first);
-    const piece = direct ? nextPiece(core, subtree, first, sectors) : sectors;
-    if (direct && piece < 0) {
-      const at = group.offsetBytes[i] + done * SECTOR_BYTES;
-      const bytes = -piece * SECTOR_BYTES;
-      if (direct.isUnderWay(at, at + bytes)) break;
-      direct.write(group, i, at, bytes, group.arenaOffsetBytes[i] + done * SECTOR_BYTES);
-      done -= piece;
-      first -= piece;
-      continue;
-    }
-    const slot = log.slotOf(subtree);
-    if (log.isFull(slot) && !core.commit()) break;
-    const head = core.heads[slot];
-    sectors = head.allocate(piece);
-    if (sectors === 0) break;
-    const arenaAt = (group.arenaOffsetBytes[i] + (done << SECTOR_SHIFT)) | 0;
-    copies.write(head.pmemOffsetBytes, arenaAt, sectors << SECTOR_SHIFT, subtree, first, hint);
-    hint = NO_PLACE;
-    log.append(slot, subtree, first, sectors, 0, head, copies.crc);
-    index.insert(subtree, first, sectors, head.segment, head.offsetSectors, head.generationLow, 0, copies.place);
-    if (closesKset) {
-      group.hasKeys[i] = 1;
-      log.markDue(slot);
-    }
-    done += sectors;
-    first += sectors;
+// See `pieces.ts` about imported constants.
+const { PIECE_WORDS } = device;
+const { request: REQUEST } = device.PieceWord;
+const { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SECTORS } = geometry;
+
+/** Why no list of pieces can be begun: their kset is full, or they have to wait. */
+const Stop = { none: 0, ksetFull: 1, mustWait: 2 } as const;
+
+export class WritePath {
+  /** Pieces that get places before they are copied: what goes past the cache depends on what the index says. */
+  private readonly most: number;
+  private stop: number = Stop.none;
+
+  /** @param direct where the parts go that the cache does not hold; if not given, all goes into the cache. */
+  constructor(
+    private readonly core: Core,
+    private readonly direct: DirectWrites | undefined,
+  ) {
+    this.most = direct ? 1 : PIECES_MAX;
   }
-  group.doneBytes[i] = done * SECTOR_BYTES;
-  return done === length;
+
+  /**
+   * Begins the writes [from, to) of a group, each from its `doneBytes` on.
+   * @param isForced some of them are acknowledged only when their keys are in the log
+   * @returns the first that could not be begun whole, or `to`: no segment is free, or a direct write is in the way. Its
+   *   `doneBytes` says how far it came, and it can be begun again.
+   */
+  begin(group: RequestGroup, from: number, to: number, isForced: boolean): number {
+    const { core } = this;
+    const { pieces } = core;
+    assert(pieces.count === 0, 'pieces of other writes are under way');
+    for (let i = from; i < to;) {
+      i = this.place(group, i, to);
+      if (pieces.count > 0) {
+        core.copies.write(pieces);
+        core.log.append(pieces, 0);
+        core.index.insertPieces(pieces);
+        if (isForced) this.markDue(group);
+        pieces.count = 0;
+      }
+      if (this.stop === Stop.mustWait) return i;
+      if (this.stop === Stop.ksetFull && !core.commit()) return i;
+    }
+    return to;
+  }
+
+  /**
+   * Gives places to the pieces of writes [from, to), as many as go to one segment and have their keys in one kset.
+   * @returns the first write that is left with a piece without; or `to`, and then `stop` is none
+   */
+  private place(group: RequestGroup, from: number, to: number): number {
+    const { direct } = this;
+    const { heads, log, pieces } = this.core;
+    const { arenaOffsetBytes, doneBytes, lengthBytes } = group;
+    let slot = -1;
+    let room = 0; // for so many pieces,
+    let left = 0; // and so many sectors
+    let at = 0;
+    let n = 0;
+    let i = from;
+    this.stop = Stop.none;
+    for (; i < to; i++) {
+      const length = lengthBytes[i] >>> SECTOR_SHIFT;
+      let done = doneBytes[i] >>> SECTOR_SHIFT; // in sectors, as all that follows
+      let subtree = group.subtree[i];
+      let first = (group.startSector[i] + done) | 0;
+      while (done < length) {
+        for (; first >= SUBTREE_SECTORS; first -= SUBTREE_SECTORS) subtree++;
+        let sectors = least(length - done, SUBTREE_SECTORS - first);
+        if (direct && n === 0) {
+          const piece = nextPiece(this.core, subtree, first, sectors);
+          if (piece < 0) {
+            if (!this.writePast(direct, group, i, done, -piece)) break;
+            done = (done - piece) | 0;
+            first = (first - piece) | 0;
+            continue;
+          }
+          sectors = piece;
+        }
+        if (n === room || log.slotOf(subtree) !== slot) {
+          slot = log.slotOf(subtree);
+          room = n > 0 ? 0 : this.openList(slot);
+          if (room === 0) break;
+          at = heads[slot].offsetSectors;
+          left = heads[slot].leftSectors;
+        }
+        if (sectors > left) sectors = left;
+        pieces.set(n, at, sectors, subtree, first, (arenaOffsetBytes[i] + (done << SECTOR_SHIFT)) | 0, i);
+        n = (n + 1) | 0;
+        at = (at + sectors) | 0;
+        left = (left - sectors) | 0;
+        if (left === 0) room = n;
+        done = (done + sectors) | 0;
+        first = (first + sectors) | 0;
+      }
+      doneBytes[i] = done << SECTOR_SHIFT;
+      if (done < length) break;
+    }
+    if (n > 0) this.closeList(n, at);
+    return i;
+  }
+
+  /** @returns how many pieces it has room for; or 0, and then `stop` says why */
+  private openList(slot: number): number {
+    const { heads, log, pieces } = this.core;
+    const keys = log.roomOf(slot);
+    if (keys === 0) {
+      this.stop = Stop.ksetFull;
+      return 0;
+    }
+    if (!heads[slot].open()) {
+      this.stop = Stop.mustWait;
+      return 0;
+    }
+    pieces.begin(slot, heads[slot]);
+    return least(keys, this.most);
+  }
+
+  private closeList(count: number, endSectors: number): void {
+    const { heads, pieces } = this.core;
+    const head = heads[pieces.slot];
+    pieces.count = count;
+    head.take(endSectors - head.offsetSectors, count);
+  }
+
+  /** @returns false when a direct write is in the way */
+  private writePast(direct: DirectWrites, group: RequestGroup, i: number, done: number, sectors: number): boolean {
+    const at = group.offsetBytes[i] + done * SECTOR_BYTES;
+    const bytes = sectors * SECTOR_BYTES;
+    if (direct.isUnderWay(at, at + bytes)) {
+      this.stop = Stop.mustWait;
+      return false;
+    }
+    direct.write(group, i, at, bytes, group.arenaOffsetBytes[i] + done * SECTOR_BYTES);
+    return true;
+  }
+
+  /** Asks for the ksets of those pieces to be closed whose writes are acknowledged only then. */
+  private markDue(group: RequestGroup): void {
+    const { isThrough, log, pieces } = this.core;
+    for (let n = 0; n < pieces.count; n++) {
+      const request = pieces.words[n * PIECE_WORDS + REQUEST];
+      if (!isThrough && (group.flags[request] & requests.RequestFlag.fua) === 0) continue;
+      group.hasKeys[request] = 1;
+      log.markDue(pieces.slot);
+    }
+  }
+}
+
+/** `Math.min` is for numbers of any kind, and slower. */
+function least(a: number, b: number): number {
+  return (a < b ? a : b) | 0;
 }
 
 /**

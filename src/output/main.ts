@@ -3,12 +3,21 @@
  * status. The only place that ends the process.
  */
 import { fileURLToPath } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import { Config, run } from '@oclif/core';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { describeError, errorJson, errorLines } from './error-report.js';
 import { nearestName } from './nearest-name.js';
 import { theSession } from './session.js';
 import { OutputClosedError } from './terminal.js';
+
+/**
+ * The way of a request is a chain of small functions. With what V8 allows for inlining by itself (920) it is compiled in
+ * several pieces that call one another, which costs 2 to 8 % of the request.
+ */
+const INLINING_FLAG = '--max-inlined-bytecode-size-cumulative=2000';
+/** V8 complains about flags that it does not have; this one is known up to here. */
+const INLINING_V8_MAX = 13;
 
 export interface MainOptions {
   /** Prints the stack of every error, with source maps. */
@@ -21,6 +30,7 @@ export interface MainOptions {
  */
 export async function main(entryUrl: string, options: MainOptions = {}): Promise<void> {
   const args = helpWordAsFlag(process.argv.slice(2));
+  if (parseInt(process.versions.v8, 10) <= INLINING_V8_MAX) setFlagsFromString(INLINING_FLAG);
   takeOverStreams();
   if (options.development === true) process.setSourceMapsEnabled(true);
   let helpCommand = 'pcache --help';

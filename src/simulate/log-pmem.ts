@@ -12,11 +12,11 @@
 import { PcacheError } from '../engine/errors.js';
 import {
   plainCopyList,
-  plainPayloadJob,
+  plainPieceList,
   type Arena,
   type CopyList,
   type Durability,
-  type PayloadJob,
+  type PieceList,
   type Pmem,
 } from '../engine/device/pmem.js';
 import {
@@ -222,12 +222,12 @@ export class LogPmem implements Pmem {
 
   runReads(): void {}
 
-  createPayloadJob(withCrc: boolean): PayloadJob {
-    return plainPayloadJob(withCrc);
+  createPieceList(capacity: number, withCrc: boolean): PieceList {
+    return plainPieceList(capacity, withCrc);
   }
 
-  writePayload({ pmemOffsetBytes: [at] }: PayloadJob): void {
-    if (at < this.payloadStart || at >= this.payloadEnd) this.payloadAt(at);
+  writePieces(_list: PieceList, _count: number, pmemOffsetBytes: number): void {
+    if (pmemOffsetBytes < this.payloadStart || pmemOffsetBytes >= this.payloadEnd) this.payloadAt(pmemOffsetBytes);
   }
 
   private payloadAt(offsetBytes: number): void {

@@ -5,12 +5,12 @@
 import { PcacheError } from '../../src/engine/errors.js';
 import {
   plainCopyList,
-  plainPayloadJob,
+  plainPieceList,
   writePlainly,
   type Arena,
   type CopyList,
   type Durability,
-  type PayloadJob,
+  type PieceList,
   type Pmem,
 } from '../../src/engine/device/pmem.js';
 import { crc32cRaw } from '../../src/engine/media/crc32c.js';
@@ -113,12 +113,12 @@ export class MemoryPmem implements Pmem {
     }
   }
 
-  createPayloadJob(withCrc: boolean): PayloadJob {
-    return plainPayloadJob(withCrc);
+  createPieceList(capacity: number, withCrc: boolean): PieceList {
+    return plainPieceList(capacity, withCrc);
   }
 
-  writePayload(job: PayloadJob, arena: Arena): void {
-    writePlainly(this, job, arena, crc32cRaw);
+  writePieces(list: PieceList, count: number, pmemOffsetBytes: number, arena: Arena): void {
+    writePlainly(this, list, count, pmemOffsetBytes, arena, crc32cRaw);
   }
 
   close(): void {

@@ -19,7 +19,14 @@ import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { nativeAddon, setNativeEnabled } from '../../src/engine/device/native.js';
 import { openPmem, openPmemReader } from '../../src/engine/device/open.js';
-import { JobWord, NO_PLACE, NO_SUBTREE, type Arena, type CopyList, type Pmem } from '../../src/engine/device/pmem.js';
+import {
+  PIECE_WORDS,
+  PieceWord,
+  type Arena,
+  type CopyList,
+  type PieceList,
+  type Pmem,
+} from '../../src/engine/device/pmem.js';
 import { ExtentIndex } from '../../src/engine/index/extent-index.js';
 import { PcacheError } from '../../src/engine/errors.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
@@ -241,7 +248,7 @@ describe('a writable mapping', () => {
 
   test('cannot be used once closed', () => {
     const list = pmem.createCopyList(1);
-    const job = pmem.createPayloadJob(false);
+    const pieces = pmem.createPieceList(1, false);
     const arena = pmem.registerArena(new Uint8Array(512));
     pmem.close();
     for (const call of [
@@ -249,7 +256,7 @@ describe('a writable mapping', () => {
       () => pmem.zero(0, 1),
       () => pmem.persist(),
       () => pmem.runReads(list, 0, arena),
-      () => pmem.writePayload(job, arena),
+      () => pmem.writePieces(pieces, 0, 0, arena),
     ]) {
       expect(errorOf(call)).toMatchObject({ code: 'CLOSED' });
     }
@@ -275,12 +282,18 @@ describe('copies of payload', () => {
     list.lengthBytes[i] = length;
   }
 
-  function write(pmemOffset: number, arenaOffset: number, length: number, job = pmem.createPayloadJob(false)): void {
-    job.pmemOffsetBytes[0] = pmemOffset;
-    job.words[JobWord.arenaOffset] = arenaOffset;
-    job.words[JobWord.length] = length;
-    job.words[JobWord.subtree] = NO_SUBTREE;
-    pmem.writePayload(job, arena);
+  function setPiece({ words }: PieceList, i: number, sectorsBeyond: number, arenaOffset: number, length: number): void {
+    words.set([arenaOffset, length, sectorsBeyond], i * PIECE_WORDS);
+  }
+
+  function write(
+    pmemOffset: number,
+    arenaOffset: number,
+    length: number,
+    pieces = pmem.createPieceList(1, false),
+  ): void {
+    setPiece(pieces, 0, 0, arenaOffset, length);
+    pmem.writePieces(pieces, 1, pmemOffset, arena);
   }
 
   test('a read sees the write before it', () => {
@@ -299,41 +312,81 @@ describe('copies of payload', () => {
   });
 
   test('the CRC comes with the copy, at any length', () => {
-    const job = pmem.createPayloadJob(true);
+    const pieces = pmem.createPieceList(1, true);
     for (const [i, length] of [0, 24, 512, 4096, 4097, 12_800, 50_000].entries()) {
-      job.words[JobWord.crc] = 0xdead;
-      write(1000 + i, 3 * i, length, job);
-      const crc = job.words[JobWord.crc] >>> 0;
+      pieces.words[PieceWord.crc] = 0xdead;
+      write(1000 + i, 3 * i, length, pieces);
+      const crc = pieces.words[PieceWord.crc] >>> 0;
       expect(crc).toBe(crc32cRaw(CRC_SEED, arena.memory, 3 * i, 3 * i + length));
       expect(pmem.crc32c(1000 + i, length, CRC_SEED)).toBe(crc);
     }
   });
 
-  test('a write looks into the index meanwhile, at any length', () => {
+  test('pieces go where each of them belongs, with their CRCs, however many', () => {
+    for (const count of [1, 2, 7, 64, 65, 130]) {
+      const pieces = pmem.createPieceList(130, true);
+      for (let i = 0; i < count; i++) setPiece(pieces, i, (i * 77) % 131, 128 * i, 512);
+      const expected = readFileSync(path);
+      for (let i = 0; i < count; i++) {
+        expected.set(arena.memory.subarray(128 * i, 128 * i + 512), 4096 + ((i * 77) % 131) * 512);
+      }
+      pmem.writePieces(pieces, count, 4096, arena);
+      expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+      for (let i = 0; i < count; i++) {
+        const crc = crc32cRaw(CRC_SEED, arena.memory, 128 * i, 128 * i + 512);
+        expect(pieces.words[i * PIECE_WORDS + PieceWord.crc] >>> 0).toBe(crc);
+      }
+    }
+  });
+
+  test('pieces are looked for in the index meanwhile', () => {
     const index = new ExtentIndex(64 * 2 ** 20, new Int32Array(4));
     for (let sector = 8; sector < 8000; sector += 16) index.insert(3, sector, 8, 0, 0, 0, 0);
+    const searches: [subtree: number, sector: number, place: number][] = [
+      [3, 0, 0],
+      [3, 8, 1],
+      [3, 4007, 250],
+      [3, 8191, 500],
+    ];
+    for (const subtree of [-1, 0, 15, 16, 2 ** 31 - 1]) searches.push([subtree, 4007, 0]);
     for (const withCrc of [false, true]) {
-      const job = pmem.createPayloadJob(withCrc);
-      pmem.searchIn!(job, index);
-      const look = (subtree: number, sector: number, length: number): number => {
-        job.pmemOffsetBytes[0] = 4096;
-        job.words.set([512, length, subtree, sector], JobWord.arenaOffset);
-        pmem.writePayload(job, arena);
-        expect(
-          Buffer.compare(readFileSync(path).subarray(4096, 4096 + length), arena.memory.subarray(512, 512 + length)),
-        ).toBe(0);
-        return job.words[JobWord.place];
-      };
-      for (const length of [512, 1024, 4096, 5120, 50_176]) {
-        expect(look(3, 0, length)).toBe(0);
-        expect(look(3, 8, length)).toBe(1);
-        expect(look(3, 4007, length)).toBe(250);
-        expect(look(3, 8191, length)).toBe(500);
-        for (const subtree of [0, 15, 16, 2 ** 31 - 1]) expect(look(subtree, 4007, length)).toBe(0);
+      for (const copies of [1, 12]) {
+        const wanted = Array.from({ length: copies }, () => searches).flat();
+        const pieces = pmem.createPieceList(wanted.length, withCrc);
+        pmem.searchIn!(pieces, index);
+        for (const [i, [subtree, sector]] of wanted.entries()) {
+          setPiece(pieces, i, i, 512, 512);
+          pieces.words[i * PIECE_WORDS + PieceWord.subtree] = subtree;
+          pieces.words[i * PIECE_WORDS + PieceWord.sector] = sector;
+        }
+        pmem.writePieces(pieces, wanted.length, 4096, arena);
+        const places = wanted.map((_, i) => pieces.words[i * PIECE_WORDS + PieceWord.place]);
+        expect(places).toEqual(wanted.map(([, , place]) => place));
       }
-      job.words[JobWord.place] = NO_PLACE;
-      expect(look(NO_SUBTREE, 8, 512)).toBe(NO_PLACE);
     }
+  });
+
+  test('a piece that is out of bounds is not done, those before it are', () => {
+    for (const [sectorsBeyond, arenaOffset, length] of [
+      [200, 0, 512],
+      [-1, 0, 512],
+      [1, ARENA_BYTES - 511, 512],
+      [1, 0, -512],
+    ]) {
+      const pieces = pmem.createPieceList(3, false);
+      setPiece(pieces, 0, 0, 8192, 512);
+      setPiece(pieces, 1, sectorsBeyond, arenaOffset, length);
+      setPiece(pieces, 2, 2, 0, 512);
+      const expected = readFileSync(path);
+      expected.set(arena.memory.subarray(8192, 8704), 4096);
+      expect(errorOf(() => pmem.writePieces(pieces, 3, 4096, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
+      expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+    }
+    const pieces = pmem.createPieceList(1, false);
+    for (const offset of [0.5, -512, NaN, 2 ** 60, Infinity]) {
+      expect(errorOf(() => pmem.writePieces(pieces, 1, offset, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
+    }
+    expect(errorOf(() => pmem.writePieces(pieces, 2, 4096, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
   });
 
   test('only as many entries as asked for', () => {
@@ -355,8 +408,8 @@ describe('copies of payload', () => {
   ])('a copy %s is not done; of reads those before it are', (_, pmemOffset, arenaOffset, length) => {
     const before = arena.memory.slice();
     for (const withCrc of [false, true]) {
-      const job = pmem.createPayloadJob(withCrc);
-      expect(errorOf(() => write(pmemOffset, arenaOffset, length, job))).toMatchObject({ code: 'OUT_OF_RANGE' });
+      const pieces = pmem.createPieceList(1, withCrc);
+      expect(errorOf(() => write(pmemOffset, arenaOffset, length, pieces))).toMatchObject({ code: 'OUT_OF_RANGE' });
     }
     expect(Buffer.compare(readFileSync(path), pattern(SIZE_BYTES))).toBe(0);
     set(0, 4096, 0, 512);

@@ -9,6 +9,7 @@ import { readMetadata } from '../../src/engine/media/metadata.js';
 import { loadCacheOrThrow } from '../../src/engine/recovery.js';
 import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
 import { SegmentTable } from '../../src/engine/segments.js';
+import { Pieces } from '../../src/engine/pieces.js';
 import { SharedLog } from '../../src/engine/shards/shared-log.js';
 import { SharedSegments } from '../../src/engine/shards/shared-segments.js';
 import { makeSharedMemory, SharedState } from '../../src/engine/shards/shared-state.js';
@@ -83,7 +84,11 @@ describe('the log that threads share', () => {
       write(...args);
     });
     for (const log of [first, second, first]) {
-      log.append(0, 0, 0, 1, 0, { segment: 1, offsetSectors: 0, generationLow: 0, generationHigh: 0 }, 0);
+      const pieces = new Pieces(pmem, false);
+      pieces.segment = 1;
+      pieces.set(0, 0, 1, 0, 0, 0, 0);
+      pieces.count = 1;
+      log.append(pieces, 0);
       log.markAllDue();
       expect(log.closeDue()).toBe(true);
     }

@@ -22,7 +22,7 @@ import {
   type CrcMethod,
   type WriteBackInstruction,
 } from '../../src/engine/device/native.js';
-import { JobWord, NO_SUBTREE } from '../../src/engine/device/pmem.js';
+import { PIECE_WORDS, PieceWord } from '../../src/engine/device/pmem.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
 
 const addon = nativeAddon();
@@ -241,25 +241,31 @@ describe.each(usable(COPIES, best.copy))('payload copied by %s', (copy) => {
     expect(addon.select(copy, best.writeBack, method)).toBe(true);
     const memory = pattern(12_288);
     const arena = addon.registerArena(memory);
-    const job = { withCrc: true, pmemOffsetBytes: new Float64Array(1), words: new Int32Array(8) };
-    const { handle: id, run } = addon.registerJob(handle, job, true);
+    const list = {
+      capacity: 1,
+      withCrc: true,
+      words: new Int32Array(PIECE_WORDS),
+      call: Uint32Array.of(1, arena),
+      pmemOffsetBytes: new Float64Array(1),
+    };
+    const { handle: id, run } = addon.registerPieces(handle, list);
     const base = new Uint8Array(16_384).fill(0xee);
     const image = new Uint8Array(16_384);
     for (const length of [0, 1, 63, 64, 511, 512, 575, 576, 768, 1000, 1024, 1536, 4096, 4608, 5000, 8192]) {
       for (const offset of [0, 1, 16, 63, 64, 65]) {
         const from = (offset * 37) % 101;
         addon.write(handle, 0, base, 0, base.length);
-        job.pmemOffsetBytes[0] = offset;
-        job.words.set([arena, from, length, NO_SUBTREE]);
+        list.pmemOffsetBytes[0] = offset;
+        list.words.set([from, length]);
         run();
         addon.read(handle, 0, image, 0, image.length);
         const expected = base.slice();
         expected.set(memory.subarray(from, from + length), offset);
         if (Buffer.compare(image, expected) !== 0) expect.fail(`offset ${offset}, length ${length}`);
-        expect(job.words[JobWord.crc] >>> 0).toBe(crc32cRaw(CRC_SEED, memory, from, from + length));
+        expect(list.words[PieceWord.crc] >>> 0).toBe(crc32cRaw(CRC_SEED, memory, from, from + length));
       }
     }
-    addon.unregisterJob(id);
+    addon.unregisterPieces(id);
     addon.unregisterArena(arena);
   });
 });

@@ -9,13 +9,13 @@ import { assert, fromSystemError, PcacheError } from '../errors.js';
 import type { PmemRanges } from './backing.js';
 import { asSystemError, type NativeAddon, type NativeError } from './native.js';
 import {
-  JobWord,
+  PIECE_WORDS,
   type Arena,
   type CopyList,
   type CrcRanges,
   type Durability,
   type IndexMemory,
-  type PayloadJob,
+  type PieceList,
   type Pmem,
   type PmemReader,
 } from './pmem.js';
@@ -161,23 +161,26 @@ function assertAttached(arena: Arena): void {
   );
 }
 
-interface RegisteredJob extends PayloadJob {
-  handle: number;
-  run: () => void;
-}
-
-interface RegisteredList extends CopyList {
+/** What a list has for the helper. */
+interface Registered {
   /** Entries to run, and the arena. */
   readonly call: Uint32Array;
   handle: number;
   run: () => void;
 }
+/** And where its pieces go; one element. */
+interface PiecesCall {
+  readonly pmemOffsetBytes: Float64Array;
+}
+type RegisteredList = CopyList & Registered;
+type RegisteredPieces = PieceList & Registered & PiecesCall;
 
 /** A read-write mapping. */
 export class MappedPmem extends MappedReader implements Pmem {
   private readonly arenas = new Set<number>();
   private readonly lists = new Set<number>();
-  private readonly jobs = new Set<number>();
+  private readonly pieces = new Set<number>();
+  private readonly fenceCall: () => void;
 
   /** For other threads, as long as this one stays open. */
   get device(): MappedDevice {
@@ -188,6 +191,7 @@ export class MappedPmem extends MappedReader implements Pmem {
   /** @param ephemeral the caller wants no durability: `persist` is then a fence on any device. */
   constructor(addon: NativeAddon, options: MapOptions, ephemeral: boolean) {
     super(addon, options, true, ephemeral);
+    this.fenceCall = addon.fence;
   }
 
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void {
@@ -207,7 +211,7 @@ export class MappedPmem extends MappedReader implements Pmem {
   }
 
   fence(): void {
-    this.addon.fence();
+    this.fenceCall();
   }
 
   persist(): void {
@@ -256,36 +260,42 @@ export class MappedPmem extends MappedReader implements Pmem {
     try {
       run();
     } catch (error) {
-      throw this.explain(error, 'copying a batch');
+      throw this.explain(error, 'reading payload');
     }
   }
 
-  createPayloadJob(withCrc: boolean): PayloadJob {
-    const buffer = new ArrayBuffer(64);
-    const job: RegisteredJob = {
+  createPieceList(capacity: number, withCrc: boolean): PieceList {
+    assert(Number.isInteger(capacity) && capacity > 0 && capacity <= 2 ** 20, 'piece list capacity out of range');
+    const wordBytes = capacity * PIECE_WORDS * Int32Array.BYTES_PER_ELEMENT;
+    const buffer = new ArrayBuffer(wordBytes + 16);
+    const list: RegisteredPieces = {
+      capacity,
       withCrc,
-      pmemOffsetBytes: new Float64Array(buffer, 0, 1),
-      words: new Int32Array(buffer, 8),
+      words: new Int32Array(buffer, 0, capacity * PIECE_WORDS),
+      call: new Uint32Array(buffer, wordBytes, 2),
+      pmemOffsetBytes: new Float64Array(buffer, wordBytes + 8, 1),
       handle: 0,
       run: () => {},
     };
-    Object.assign(job, this.addon.registerJob(this.handle, job, withCrc));
-    this.jobs.add(job.handle);
-    return Object.freeze(job);
+    Object.assign(list, this.addon.registerPieces(this.handle, list));
+    this.pieces.add(list.handle);
+    return Object.freeze(list);
   }
 
-  searchIn(job: PayloadJob, { words, subtrees }: IndexMemory): void {
+  searchIn(list: PieceList, { words, subtrees }: IndexMemory): void {
     try {
-      this.addon.searchIn((job as RegisteredJob).handle, words, subtrees);
+      this.addon.searchIn((list as RegisteredPieces).handle, words, subtrees);
     } catch (error) {
       throw this.explain(error, 'looking into an index');
     }
   }
 
-  writePayload(job: PayloadJob, arena: Arena): void {
+  writePieces(list: PieceList, count: number, pmemOffsetBytes: number, arena: Arena): void {
     assertAttached(arena);
-    const { words, run } = job as RegisteredJob;
-    words[JobWord.arena] = arena.id;
+    const { call, run } = list as RegisteredPieces;
+    (list as RegisteredPieces).pmemOffsetBytes[0] = pmemOffsetBytes;
+    call[0] = count;
+    call[1] = arena.id;
     try {
       run();
     } catch (error) {
@@ -322,10 +332,10 @@ export class MappedPmem extends MappedReader implements Pmem {
   override close(): void {
     for (const id of this.arenas) this.addon.unregisterArena(id);
     for (const handle of this.lists) this.addon.unregisterList(handle);
-    for (const handle of this.jobs) this.addon.unregisterJob(handle);
+    for (const handle of this.pieces) this.addon.unregisterPieces(handle);
     this.arenas.clear();
     this.lists.clear();
-    this.jobs.clear();
+    this.pieces.clear();
     super.close();
   }
 }

@@ -8,7 +8,7 @@ import { getSystemErrorName } from 'node:util';
 import { PcacheError } from '../errors.js';
 import { crc32cRaw, type Crc32c } from '../media/crc32c.js';
 import type { PmemRanges } from './backing.js';
-import type { CopyList, Durability, PayloadJob } from './pmem.js';
+import type { CopyList, Durability, PieceList } from './pmem.js';
 
 /** Instructions in use for copies, from least to best. */
 export type CopyInstructions = 'portable' | 'sse2' | 'avx' | 'avx512';
@@ -62,11 +62,14 @@ export interface NativeAddon {
   /** `run` runs the list as `list.call` says: how many entries, and which arena. */
   registerList(mapping: number, list: CopyList & { readonly call: Uint32Array }): { handle: number; run: () => void };
   unregisterList(list: number): void;
-  /** `run` does what the job's columns say. */
-  registerJob(mapping: number, job: PayloadJob, withCrc: boolean): { handle: number; run: () => void };
-  /** The job looks into the memory of that extent index from here on; it is kept alive. */
-  searchIn(job: number, words: Int32Array, subtrees: Int32Array): void;
-  unregisterJob(job: number): void;
+  /** `run` writes the list as `list.call` says: how many pieces, and from which arena; and to where. */
+  registerPieces(
+    mapping: number,
+    list: PieceList & { readonly call: Uint32Array; readonly pmemOffsetBytes: Float64Array },
+  ): { handle: number; run: () => void };
+  /** The list looks into the memory of that extent index from here on; it is kept alive. */
+  searchIn(pieces: number, words: Int32Array, subtrees: Int32Array): void;
+  unregisterPieces(pieces: number): void;
   /** False when somebody else's lock is in the way. */
   flock(fd: number, mode: 'shared' | 'exclusive' | 'release'): boolean;
   /**
@@ -97,7 +100,7 @@ export interface NativeAddon {
   zero(mapping: number, offsetBytes: number, lengthBytes: number): void;
   /** Writes cache lines back to the medium, for what was stored through the cache. */
   flush(mapping: number, offsetBytes: number, lengthBytes: number): void;
-  fence(): void;
+  readonly fence: () => void;
   persist(mapping: number): void;
   crcRange(mapping: number, offsetBytes: number, lengthBytes: number, seed: number): number;
   /**

@@ -7,6 +7,7 @@
  */
 
 import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
+import { SECTOR_BYTES } from '../media/geometry.js';
 
 /** Where a store has to go before it is as durable as the mapping can make it. */
 export type Durability =
@@ -73,18 +74,19 @@ export interface Pmem extends PmemReader {
    * If an entry is out of bounds nothing of it is done and OUT_OF_RANGE is thrown; earlier ones stand.
    */
   runReads(list: CopyList, count: number, arena: Arena): void;
-  /** Makes a job for `writePayload`. */
-  createPayloadJob(withCrc: boolean): PayloadJob;
+  /** Makes a list for `writePieces`. */
+  createPieceList(capacity: number, withCrc: boolean): PieceList;
   /**
-   * Persisting copy of what the job names, from an arena; its CRC with it if the job was made so. Unordered until the
-   * next `fence()` or `persist()`. If it is out of bounds nothing is done and OUT_OF_RANGE is thrown.
+   * Persisting copies of `list[0, count)` from `arena` to `pmemOffsetBytes` and beyond, in order, in one native call;
+   * the CRC of each with it if the list was made so. Unordered until the next `fence()` or `persist()`.
+   * If a piece is out of bounds nothing of it is done and OUT_OF_RANGE is thrown; earlier ones stand.
    */
-  writePayload(job: PayloadJob, arena: Arena): void;
+  writePieces(list: PieceList, count: number, pmemOffsetBytes: number, arena: Arena): void;
   /**
-   * From here on `writePayload` of the job also looks into an extent index while what it writes is on its way. Absent
+   * From here on `writePieces` of the list also looks into an extent index while what it writes is on its way. Absent
    * where that gains nothing.
    */
-  searchIn?(job: PayloadJob, index: IndexMemory): void;
+  searchIn?(list: PieceList, index: IndexMemory): void;
 }
 
 /** A handle of registered memory. */
@@ -120,44 +122,53 @@ export interface IndexMemory {
 /** A place in an index that nobody has looked for. */
 export const NO_PLACE = -1;
 
-/** Where the words of a payload job say what. */
-export const JobWord = {
-  /** The arena's id. */
-  arena: 0,
-  /** Bytes, unsigned. */
-  arenaOffset: 1,
-  length: 2,
-  /** What is looked for: a subtree, or NO_SUBTREE for nothing, and a sector of it. */
+/** Where the words of a piece say what; it has PIECE_WORDS of them. */
+export const PieceWord = {
+  /** Where it is in the arena, and its length; bytes, unsigned. */
+  arenaOffset: 0,
+  length: 1,
+  /** Where it goes: sectors beyond where the list's pieces go. */
+  offsetSectors: 2,
+  /** Where it belongs on the logical device: a subtree, and a sector of it. */
   subtree: 3,
   sector: 4,
-  /** Result of that: how many entries of the subtree start at the sector or before, or nearly. */
+  /** Result: how many entries of that subtree start at the sector or before, or nearly; NO_PLACE if nobody looked. */
   place: 5,
-  /** Result: raw CRC-32C of the payload, seeded with the format's seed. */
+  /** Result: raw CRC-32C of the payload, seeded with the format's seed; 0 in a list without. */
   crc: 6,
+  /** The caller's. */
+  request: 7,
 } as const;
-const JOB_WORDS = 7;
-export const NO_SUBTREE = -1;
+export const PIECE_WORDS = 8;
 
-/** One write of payload, told in as few columns as can be: it is filled in for every request. */
-export interface PayloadJob {
+/** Pieces of payload that are written together. */
+export interface PieceList {
+  readonly capacity: number;
   readonly withCrc: boolean;
-  /** Where it goes; one element, bytes. */
-  readonly pmemOffsetBytes: Float64Array;
-  /** By `JobWord`. */
+  /** Word w of piece i, by `PieceWord`, at i × PIECE_WORDS + w. */
   readonly words: Int32Array;
 }
 
-/** A job in ordinary memory. */
-export function plainPayloadJob(withCrc: boolean): PayloadJob {
-  const words = new Int32Array(JOB_WORDS);
-  words[JobWord.place] = NO_PLACE;
-  return { withCrc, pmemOffsetBytes: new Float64Array(1), words };
+/** A list in ordinary memory. */
+export function plainPieceList(capacity: number, withCrc: boolean): PieceList {
+  const words = new Int32Array(capacity * PIECE_WORDS);
+  for (let i = 0; i < capacity; i++) words[i * PIECE_WORDS + PieceWord.place] = NO_PLACE;
+  return { capacity, withCrc, words };
 }
 
-/** `writePayload` by the device's own `write`, for devices that have nothing faster. */
-export function writePlainly(pmem: Pick<Pmem, 'write'>, job: PayloadJob, { memory }: Arena, crc: Crc32c): void {
-  const at = job.words[JobWord.arenaOffset] >>> 0;
-  const length = job.words[JobWord.length] >>> 0;
-  pmem.write(job.pmemOffsetBytes[0], memory, at, length);
-  if (job.withCrc) job.words[JobWord.crc] = crc(CRC_SEED, memory, at, at + length);
+/** `writePieces` by the device's own `write`, for devices that have nothing faster. */
+export function writePlainly(
+  pmem: Pick<Pmem, 'write'>,
+  { words, withCrc }: PieceList,
+  count: number,
+  pmemOffsetBytes: number,
+  { memory }: Arena,
+  crc: Crc32c,
+): void {
+  for (let piece = 0; piece < count * PIECE_WORDS; piece += PIECE_WORDS) {
+    const at = words[piece + PieceWord.arenaOffset] >>> 0;
+    const length = words[piece + PieceWord.length] >>> 0;
+    pmem.write(pmemOffsetBytes + words[piece + PieceWord.offsetSectors] * SECTOR_BYTES, memory, at, length);
+    if (withCrc) words[piece + PieceWord.crc] = crc(CRC_SEED, memory, at, at + length);
+  }
 }

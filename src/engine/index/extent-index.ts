@@ -16,10 +16,22 @@
  * Sectors are of 512 bytes. Nothing here allocates per call.
  */
 import type { IndexAid, PlaceFinder } from '../device/native.js';
-import { NO_PLACE } from '../device/pmem.js';
+import * as device from '../device/pmem.js';
 import { assert } from '../errors.js';
-import { SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.js';
-import { CHUNK_WORDS, classFor, ENTRY_WORDS, Slab } from './slab.js';
+import * as geometry from '../media/geometry.js';
+import * as slab from './slab.js';
+
+// See `pieces.ts` about imported constants.
+const { NO_PLACE, PIECE_WORDS } = device;
+const { SECTOR_SHIFT, SUBTREE_BYTES, SUBTREE_SECTORS } = geometry;
+const { CHUNK_WORDS, classFor, ENTRY_WORDS, Slab } = slab;
+const {
+  length: LENGTH,
+  subtree: SUBTREE,
+  sector: SECTOR,
+  place: PLACE,
+  offsetSectors: OFFSET_SECTORS,
+} = device.PieceWord;
 
 export const ENTRY_CLEAN = 1;
 export const ENTRY_EMPTY = 2;
@@ -58,8 +70,21 @@ function packWord0(start: number, sectors: number, segment: number, flags: numbe
     flags
   );
 }
+/** Whether two words 0 differ in segment and flags only. */
+function isSameRange(word0: number, other: number): boolean {
+  return (word0 ^ other) >>> LENGTH_SHIFT === 0;
+}
 function packWord1(segment: number, offsetSectors: number): number {
   return ((segment & SEGMENT_LOW_MASK) << SEGMENT_LOW_SHIFT) | offsetSectors;
+}
+
+/** Pieces of payload in one segment: see `PieceList`. */
+export interface IndexPieces {
+  readonly words: Int32Array;
+  readonly count: number;
+  readonly segment: number;
+  /** Low 32 bits of the generation it was written under. */
+  readonly generationLow: number;
 }
 
 export class ExtentIndex {
@@ -73,7 +98,7 @@ export class ExtentIndex {
   private count = 0;
   private at = 0;
 
-  private readonly slab: Slab;
+  private readonly slab: slab.Slab;
   /** The slab's, which replaces them when it grows. */
   words: Int32Array;
   /** Two words a subtree, side by side in one cache line: its chunk, and its entries | chunk's class << 16. */
@@ -268,6 +293,32 @@ export class ExtentIndex {
 
   // ---- insertion --------------------------------------------------------------------------------------
 
+  /** Inserts pieces that were written, in their order. */
+  insertPieces({ words: pieces, count, segment, generationLow }: IndexPieces): void {
+    const { subtrees } = this;
+    for (let i = 0; i < count; i++) {
+      const piece = i * PIECE_WORDS;
+      const subtree = pieces[piece | SUBTREE];
+      const start = pieces[piece | SECTOR];
+      const sectors = pieces[piece | LENGTH] >>> SECTOR_SHIFT;
+      const offsetSectors = pieces[piece | OFFSET_SECTORS];
+      const place = pieces[piece | PLACE];
+      // Most often exactly one entry of the same range is in the way, and it was found while the piece was copied.
+      if (place > 0 && place <= (subtrees[subtree * 2 + 1] & COUNT_MASK)) {
+        const { words } = this;
+        const at = subtrees[subtree * 2] * CHUNK_WORDS + (place - 1) * ENTRY_WORDS;
+        const word0 = packWord0(start, sectors, segment, 0);
+        if (isSameRange(words[at], word0)) {
+          words[at] = word0;
+          words[at + 1] = packWord1(segment, offsetSectors);
+          words[at + 2] = generationLow;
+          continue;
+        }
+      }
+      this.insert(subtree, start, sectors, segment, offsetSectors, generationLow, 0, place);
+    }
+  }
+
   /**
    * Inserts an extent and resolves every overlap in its favour: older entries are cut, split or deleted; a
    * placeholder keeps at most the part before the extent (its read fills from its start).
@@ -287,22 +338,12 @@ export class ExtentIndex {
   ): void {
     const word0 = packWord0(start, sectors, segment, flags);
     const word1 = packWord1(segment, offsetSectors);
-    this.select(subtree);
-    // Most often exactly one entry of the same range is in the way: the same word 0 but for segment and flags.
-    if (hint > 0 && hint <= this.count && this.isSameRange(hint - 1, word0)) {
-      this.store(hint - 1, word0, word1, generation);
-      return;
-    }
     this.seek(subtree, start, hint);
-    if (this.at < this.count && this.isSameRange(this.at, word0)) {
+    if (this.at < this.count && isSameRange(this.words[this.base + this.at * ENTRY_WORDS], word0)) {
       this.store(this.at, word0, word1, generation);
       return;
     }
     this.resolve(subtree, start, sectors, word0, word1, generation);
-  }
-
-  private isSameRange(at: number, word0: number): boolean {
-    return (this.words[this.base + at * ENTRY_WORDS] ^ word0) >>> LENGTH_SHIFT === 0;
   }
 
   /** Inserts an extent before the cursor's entry, which is the first that overlaps it, if one does. */

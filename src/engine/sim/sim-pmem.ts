@@ -16,12 +16,12 @@
 import { PcacheError } from '../errors.js';
 import {
   plainCopyList,
-  plainPayloadJob,
+  plainPieceList,
   writePlainly,
   type Arena,
   type CopyList,
   type Durability,
-  type PayloadJob,
+  type PieceList,
   type Pmem,
   type PmemReader,
 } from '../device/pmem.js';
@@ -160,12 +160,12 @@ export class SimPmem implements Pmem {
     }
   }
 
-  createPayloadJob(withCrc: boolean): PayloadJob {
-    return plainPayloadJob(withCrc);
+  createPieceList(capacity: number, withCrc: boolean): PieceList {
+    return plainPieceList(capacity, withCrc);
   }
 
-  writePayload(job: PayloadJob, arena: Arena): void {
-    writePlainly(this, job, arena, this.crc);
+  writePieces(list: PieceList, count: number, pmemOffsetBytes: number, arena: Arena): void {
+    writePlainly(this, list, count, pmemOffsetBytes, arena, this.crc);
   }
 
   close(): void {

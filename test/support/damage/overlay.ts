@@ -5,11 +5,11 @@
 import { bestCrc32c } from '../../../src/engine/device/native.js';
 import {
   plainCopyList,
-  plainPayloadJob,
+  plainPieceList,
   writePlainly,
   type Arena,
   type CopyList,
-  type PayloadJob,
+  type PieceList,
   type Pmem,
 } from '../../../src/engine/device/pmem.js';
 import type { DamageImage } from './edit.js';
@@ -121,12 +121,12 @@ export class Overlay implements Pmem, DamageImage {
     }
   }
 
-  createPayloadJob(withCrc: boolean): PayloadJob {
-    return plainPayloadJob(withCrc);
+  createPieceList(capacity: number, withCrc: boolean): PieceList {
+    return plainPieceList(capacity, withCrc);
   }
 
-  writePayload(job: PayloadJob, arena: Arena): void {
-    writePlainly(this, job, arena, this.crc);
+  writePieces(list: PieceList, count: number, pmemOffsetBytes: number, arena: Arena): void {
+    writePlainly(this, list, count, pmemOffsetBytes, arena, this.crc);
   }
 
   close(): void {
