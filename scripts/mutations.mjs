@@ -202,25 +202,25 @@ export const MUTATIONS = [
   // ---- index and log
   {
     name: 'stale check removed',
-    file: 'src/engine/index/extent-index.ts',
+    file: 'src/engine/index/entry-table.ts',
     find: 'return !this.isEmpty && this.word(2) !== this.generations[this.segment];',
     put: 'return false;',
   },
   {
     name: 'an entry of the same start counts as one of the same range',
-    file: 'src/engine/index/extent-index.ts',
+    file: 'src/engine/index/entry-table.ts',
     find: '^ other) >>> LENGTH_SHIFT === 0',
     put: '^ other) >>> START_SHIFT === 0',
   },
   {
     name: 'a hint where to look in the index believed',
-    file: 'src/engine/index/extent-index.ts',
+    file: 'src/engine/index/entry-table.ts',
     find: 'if (hint < 0 || hint > count) return false;',
     put: 'return hint >= 0 && hint <= count;',
   },
   {
     name: 'the index keeps its old memory when it has grown',
-    file: 'src/engine/index/extent-index.ts',
+    file: 'src/engine/index/entry-table.ts',
     find: 'allocate(newClass);\n    this.words = this.slab.words;\n',
     put: 'allocate(newClass);\n',
   },

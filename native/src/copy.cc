@@ -139,11 +139,17 @@ __attribute__((target("clwb"))) void flush_clwb(const uint8_t* begin, size_t len
 
 #endif  // __x86_64__
 
-// Bytes from `target` to the next line boundary, at most `length`.
-size_t head_bytes(const uint8_t* target, size_t length) {
-  const size_t beyond = reinterpret_cast<uintptr_t>(target) & (kLineBytes - 1);
-  return beyond == 0 ? 0 : std::min(length, kLineBytes - beyond);
-}
+// A range of the mapping: whole lines, and what lies before and behind them.
+struct Parts {
+  size_t head, lines, tail;
+
+  Parts(const uint8_t* target, size_t length) {
+    const size_t beyond = reinterpret_cast<uintptr_t>(target) & (kLineBytes - 1);
+    head = beyond == 0 ? 0 : std::min(length, kLineBytes - beyond);
+    lines = (length - head) & ~(kLineBytes - 1);
+    tail = length - head - lines;
+  }
+};
 
 void edge_copy(uint8_t* target, const uint8_t* source, size_t length) {
   if (length == 0) return;
@@ -181,31 +187,30 @@ void set_copy_kernels(Kernels& k) {
 }
 
 void persisting_copy(uint8_t* target, const uint8_t* source, size_t length) {
-  const size_t head = head_bytes(target, length);
-  const size_t body = (length - head) & ~(kLineBytes - 1);
-  edge_copy(target, source, head);
-  kernels().stream_lines(target + head, source + head, body);
-  edge_copy(target + head + body, source + head + body, length - head - body);
+  const Parts parts(target, length);
+  const size_t end = parts.head + parts.lines;
+  edge_copy(target, source, parts.head);
+  kernels().stream_lines(target + parts.head, source + parts.head, parts.lines);
+  edge_copy(target + end, source + end, parts.tail);
 }
 
 void persisting_zero(uint8_t* target, size_t length) {
-  const size_t head = head_bytes(target, length);
-  const size_t body = (length - head) & ~(kLineBytes - 1);
-  edge_zero(target, head);
-  kernels().stream_zero_lines(target + head, body);
-  edge_zero(target + head + body, length - head - body);
+  const Parts parts(target, length);
+  edge_zero(target, parts.head);
+  kernels().stream_zero_lines(target + parts.head, parts.lines);
+  edge_zero(target + parts.head + parts.lines, parts.tail);
 }
 
 uint32_t persisting_copy_crc(uint32_t seed, uint8_t* target, const uint8_t* source, size_t length) {
   uint32_t crc = seed;
   if (kernels().stream_lines_crc != nullptr) {
-    const size_t head = head_bytes(target, length);
-    const size_t body = (length - head) & ~(kLineBytes - 1);
-    crc = kernels().crc32c(crc, source, head);
-    edge_copy(target, source, head);
-    crc = kernels().stream_lines_crc(crc, target + head, source + head, body);
-    crc = kernels().crc32c(crc, source + head + body, length - head - body);
-    edge_copy(target + head + body, source + head + body, length - head - body);
+    const Parts parts(target, length);
+    const size_t end = parts.head + parts.lines;
+    crc = kernels().crc32c(crc, source, parts.head);
+    edge_copy(target, source, parts.head);
+    crc = kernels().stream_lines_crc(crc, target + parts.head, source + parts.head, parts.lines);
+    crc = kernels().crc32c(crc, source + end, parts.tail);
+    edge_copy(target + end, source + end, parts.tail);
     return crc;
   }
   // A block is read from memory once, by the CRC, and copied while it is in the first-level cache.

@@ -1,4 +1,4 @@
-// Searches of sorted arrays in the memory of an extent index (src/engine/index/extent-index.ts).
+// Searches of sorted arrays in the memory of an extent index (src/engine/index/entry-table.ts).
 #pragma once
 
 #include <algorithm>
@@ -32,7 +32,7 @@ class PlaceSearch {
   int32_t finish();
 
  private:
-  // As in slab.ts and extent-index.ts.
+  // As in slab.ts and entry-table.ts.
   static constexpr size_t kEntryWords = 3;
   static constexpr size_t kChunkWords = 6;
   static constexpr int kLineWords = 16;

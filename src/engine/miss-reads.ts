@@ -9,7 +9,7 @@
  */
 import type { Core } from './core.js';
 import { fromSystemError, PcacheError } from './errors.js';
-import { ENTRY_CLEAN } from './index/extent-index.js';
+import { ENTRY_CLEAN } from './index/entry-table.js';
 import { KEY_FLAG_CLEAN } from './media/kset.js';
 import { SECTOR_SHIFT, SUBTREE_BYTES } from './media/geometry.js';
 import type { RequestGroup } from './request-group.js';

@@ -14,7 +14,8 @@
  */
 import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
-import { ENTRY_CLEAN, ExtentIndex } from '../engine/index/extent-index.js';
+import { ENTRY_CLEAN } from '../engine/index/entry-table.js';
+import { ExtentIndex } from '../engine/index/extent-index.js';
 import type { Position } from '../engine/media/codecs.js';
 import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_BYTES, type Geometry } from '../engine/media/geometry.js';

@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { indexAid } from '../../src/engine/device/native.js';
 import { NO_PLACE } from '../../src/engine/device/pmem.js';
-import { ENTRY_CLEAN, ENTRY_EMPTY, ExtentIndex } from '../../src/engine/index/extent-index.js';
+import { ENTRY_CLEAN, ENTRY_EMPTY } from '../../src/engine/index/entry-table.js';
+import { ExtentIndex } from '../../src/engine/index/extent-index.js';
 
 const SUBTREE_SECTORS = 8192;
 const SUBTREES = 3;

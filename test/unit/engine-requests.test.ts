@@ -23,16 +23,22 @@ describe('a request is refused, and those beside it are not,', () => {
     ['when it ends beyond the device', 'OUT_OF_RANGE', 2 ** 40, 512, 0],
     ['when its buffer ends beyond its memory', 'OUT_OF_RANGE', 0, 512, 64 * KIB - 256],
   ])('%s', (_when, code, offset, length, arenaAt) => {
-    const small = new SmallCache();
-    const requests = group(small, 3);
-    requests.add(Op.write, 0, 512, 0);
-    requests.add(Op.write, offset, length, arenaAt);
-    requests.add(Op.flush, 0, 0, 0);
-    small.cache.submit(requests);
-    expect([...requests.state]).toEqual([RequestState.done, RequestState.failed, RequestState.done]);
-    expect(requests.errors[1]).toMatchObject({ code });
-    expect(small.cache.stats.failedRequests).toBe(1);
-    expect(small.cache.stats.writes).toBe(1);
+    for (const [other, writes] of [
+      [Op.flush, 1],
+      [Op.read, 1],
+      [Op.write, 2],
+    ]) {
+      const small = new SmallCache();
+      const requests = group(small, 3);
+      requests.add(Op.write, 0, 512, 0);
+      requests.add(Op.write, offset, length, arenaAt);
+      requests.add(other, 0, other === Op.flush ? 0 : 512, 0);
+      small.cache.submit(requests);
+      expect([...requests.state]).toEqual([RequestState.done, RequestState.failed, RequestState.done]);
+      expect(requests.errors[1]).toMatchObject({ code });
+      expect(small.cache.stats.failedRequests).toBe(1);
+      expect(small.cache.stats).toMatchObject({ writes, writeBytes: 512 * writes });
+    }
   });
 });
 

@@ -55,6 +55,17 @@ describe('verifyReads', () => {
     expect([...group.state]).toEqual([RequestState.done, RequestState.done]);
   });
 
+  it('checks after the copy: what goes bad just before it is not handed out as good', () => {
+    const small = new SmallCache(CHECKED);
+    small.write(10, 4, 1);
+    const runReads = small.pmem.runReads.bind(small.pmem);
+    small.pmem.runReads = (...args) => {
+      damage(small, 10);
+      runReads(...args);
+    };
+    expect(small.read(10, 4).errorCode).toBe('BAD_MEDIA');
+  });
+
   it('fails a read that has a miss as well only when all of it has ended', () => {
     const small = new SmallCache(CHECKED);
     small.write(10, 4, 1);

@@ -1,30 +1,29 @@
 /**
- * The extent index (format §3 "Index"): which part of the cache holds which part of the backing device.
+ * The extent index (format §3 "Index"): which part of the cache holds which part of the backing device. What its entries
+ * are, and where they lie, is in `entry-table.ts`; here they are inserted, looked for ahead of time, and kept clean.
  *
- * One sorted array of non-overlapping entries per 4 MiB subtree, searched by interpolation, galloping and
- * bisection. An entry is three 32-bit words:
- *
- *   word 0   start sector in the subtree (13 bits) | sectors − 1 (13) | high 3 bits of segment | flags (3)
- *   word 1   low 17 bits of logical segment | sector offset in the segment's data area (15)
- *   word 2   low 32 bits of the segment generation the entry was written under
- *
- * A placeholder (EMPTY) has no payload: its words 1 and 2 are the number and serial of the read that is
- * filling it. An entry whose generation is not its segment's any more is stale: its payload is gone, and
- * whoever meets it drops it. Invariants: entries of a subtree are sorted, do not overlap, none is of zero
- * length, and no two words of bookkeeping disagree (`check()` asserts it all, for tests).
- *
- * Sectors are of 512 bytes. Nothing here allocates per call.
+ * Invariants: entries of a subtree are sorted, do not overlap, none is of zero length, and no two words of bookkeeping
+ * disagree (`check()` asserts it all, for tests). Sectors are of 512 bytes. Nothing here allocates per call.
  */
 import type { IndexAid, PlaceFinder } from '../device/native.js';
 import * as device from '../device/pmem.js';
 import { assert } from '../errors.js';
 import * as geometry from '../media/geometry.js';
+import { ENTRY_EMPTY as EMPTY, EntryTable, entryWords } from './entry-table.js';
 import * as slab from './slab.js';
 
 // See `pieces.ts` about imported constants.
 const { NO_PLACE, PIECE_WORDS } = device;
-const { SECTOR_SHIFT, SUBTREE_BYTES, SUBTREE_SECTORS } = geometry;
-const { CHUNK_WORDS, classFor, ENTRY_WORDS, Slab } = slab;
+const { SECTOR_SHIFT, SUBTREE_SECTORS } = geometry;
+const { CHUNK_WORDS, classFor, ENTRY_WORDS } = slab;
+const { startOf, endOf, packWord0, packWord1, isSameRange } = entryWords;
+const {
+  lengthShift: LENGTH_SHIFT,
+  lengthMask: LENGTH_MASK,
+  startShift: START_SHIFT,
+  countMask: COUNT_MASK,
+} = entryWords;
+const ENTRY_EMPTY = EMPTY;
 const {
   length: LENGTH,
   subtree: SUBTREE,
@@ -33,50 +32,8 @@ const {
   offsetSectors: OFFSET_SECTORS,
 } = device.PieceWord;
 
-export const ENTRY_CLEAN = 1;
-export const ENTRY_EMPTY = 2;
-/** The kset that brought the entry was behind dirty_tail when the log was loaded; only then, never later. */
-export const ENTRY_WRITTEN_BACK = 4;
-const FLAGS_MASK = 7;
-const START_SHIFT = 19;
-const LENGTH_SHIFT = 6;
-const LENGTH_MASK = 0x1fff;
-const SEGMENT_HIGH_SHIFT = 3;
-const SEGMENT_HIGH_MASK = 7;
-const SEGMENT_LOW_SHIFT = 15;
-const SEGMENT_LOW_BITS = 17;
-const SEGMENT_LOW_MASK = 2 ** SEGMENT_LOW_BITS - 1;
-const OFFSET_MASK = 0x7fff;
 /** 2^13 sectors make a subtree. */
 const GUESS_SHIFT = 13;
-
-const CLASS_SHIFT = 16;
-const COUNT_MASK = 2 ** CLASS_SHIFT - 1;
-
-function startOf(word0: number): number {
-  return word0 >>> START_SHIFT;
-}
-function sectorsOf(word0: number): number {
-  return ((word0 >>> LENGTH_SHIFT) & LENGTH_MASK) + 1;
-}
-function endOf(word0: number): number {
-  return startOf(word0) + sectorsOf(word0);
-}
-function packWord0(start: number, sectors: number, segment: number, flags: number): number {
-  return (
-    (start << START_SHIFT) |
-    ((sectors - 1) << LENGTH_SHIFT) |
-    ((segment >>> SEGMENT_LOW_BITS) << SEGMENT_HIGH_SHIFT) |
-    flags
-  );
-}
-/** Whether two words 0 differ in segment and flags only. */
-function isSameRange(word0: number, other: number): boolean {
-  return (word0 ^ other) >>> LENGTH_SHIFT === 0;
-}
-function packWord1(segment: number, offsetSectors: number): number {
-  return ((segment & SEGMENT_LOW_MASK) << SEGMENT_LOW_SHIFT) | offsetSectors;
-}
 
 /** Pieces of payload in one segment: see `PieceList`. */
 export interface IndexPieces {
@@ -87,22 +44,7 @@ export interface IndexPieces {
   readonly generationLow: number;
 }
 
-export class ExtentIndex {
-  /** Entries in all subtrees, placeholders and stale ones included. */
-  entryCount = 0;
-  readonly subtreeCount: number;
-
-  // The cursor: the subtree that `seek` chose, where its entries begin, and the entry `at`.
-  private base = 0;
-  private subtree = 0;
-  private count = 0;
-  private at = 0;
-
-  private readonly slab: slab.Slab;
-  /** The slab's, which replaces them when it grows. */
-  words: Int32Array;
-  /** Two words a subtree, side by side in one cache line: its chunk, and its entries | chunk's class << 16. */
-  readonly subtrees: Int32Array;
+export class ExtentIndex extends EntryTable {
   private sweepNext = 0;
   private readonly findPlaces: PlaceFinder;
 
@@ -111,31 +53,9 @@ export class ExtentIndex {
    * @param generations low 32 bits of every logical segment's generation; owned by the segment table.
    * @param aid without it `lookAhead` only loads what the searches will probably touch, and memory is ordinary.
    */
-  constructor(
-    backingBytes: number,
-    private readonly generations: Int32Array,
-    aid: IndexAid = UNAIDED,
-  ) {
+  constructor(backingBytes: number, generations: Int32Array, aid: IndexAid = UNAIDED) {
+    super(backingBytes, generations, aid.allocate);
     this.findPlaces = aid.findPlaces;
-    this.slab = new Slab(aid.allocate);
-    this.words = this.slab.words;
-    this.subtreeCount = Math.ceil(backingBytes / SUBTREE_BYTES);
-    this.subtrees = new Int32Array(aid.allocate(this.subtreeCount * 2 * Int32Array.BYTES_PER_ELEMENT));
-  }
-
-  /** Bytes of memory the index takes. */
-  get memoryBytes(): number {
-    return this.slab.bytes + this.subtrees.byteLength;
-  }
-
-  private countOf(subtree: number): number {
-    return this.subtrees[subtree * 2 + 1] & COUNT_MASK;
-  }
-  private classOf(subtree: number): number {
-    return this.subtrees[subtree * 2 + 1] >>> CLASS_SHIFT;
-  }
-  private setCount(subtree: number, count: number): void {
-    this.subtrees[subtree * 2 + 1] = (this.subtrees[subtree * 2 + 1] & ~COUNT_MASK) | count;
   }
 
   /**
@@ -145,153 +65,6 @@ export class ExtentIndex {
   lookAhead(subtree: Int32Array, sector: Uint16Array, count: number, hints: Int32Array): void {
     this.findPlaces(this.words, this.subtrees, subtree, sector, count, hints);
   }
-
-  // ---- cursor -----------------------------------------------------------------------------------------
-
-  /**
-   * Puts the cursor on the first entry of `subtree` that ends after `sector` (0…8191), if there is one.
-   * @param hint what `lookAhead` found for the two
-   */
-  seek(subtree: number, sector: number, hint = NO_PLACE): void {
-    this.select(subtree);
-    if (hint > 0 && hint <= this.count) {
-      const word0 = this.words[this.base + (hint - 1) * ENTRY_WORDS];
-      if (startOf(word0) <= sector && endOf(word0) > sector) {
-        this.at = hint - 1;
-        return;
-      }
-    }
-    const i = this.isPlaceOf(sector, hint) ? hint : this.countStartingAtOrBefore(sector);
-    this.at = i > 0 && endOf(this.words[this.base + (i - 1) * ENTRY_WORDS]) > sector ? i - 1 : i;
-  }
-
-  private select(subtree: number): void {
-    this.subtree = subtree;
-    this.count = this.countOf(subtree);
-    this.base = this.subtrees[subtree * 2] * CHUNK_WORDS;
-  }
-
-  /** Whether so many entries of the selected subtree start at or before `sector`. */
-  private isPlaceOf(sector: number, hint: number): boolean {
-    const { words, base, count } = this;
-    if (hint < 0 || hint > count) return false;
-    if (hint > 0 && words[base + (hint - 1) * ENTRY_WORDS] >>> START_SHIFT > sector) return false;
-    return hint === count || words[base + hint * ENTRY_WORDS] >>> START_SHIFT > sector;
-  }
-
-  /**
-   * How many entries of the selected subtree start at or before `sector`. Looks first where that would be if the
-   * entries were spread evenly, then as far from there as the entry found says, then gallops and bisects.
-   */
-  private countStartingAtOrBefore(sector: number): number {
-    const { words, base, count } = this;
-    if (count === 0) return 0;
-    let at = (sector * count) >>> GUESS_SHIFT;
-    at += ((sector - (words[base + at * ENTRY_WORDS] >>> START_SHIFT)) * count) >> GUESS_SHIFT;
-    if (at < 0) at = 0;
-    else if (at >= count) at = count - 1;
-    let low = 0; // all entries before `low` start at or before the sector
-    let high = count; // all from `high` on start after it
-    let stride = 1;
-    if (words[base + at * ENTRY_WORDS] >>> START_SHIFT <= sector) {
-      low = at + 1;
-      while (low + stride <= count && words[base + (low + stride - 1) * ENTRY_WORDS] >>> START_SHIFT <= sector) {
-        low += stride;
-        stride <<= 1;
-      }
-      if (low + stride - 1 < count) high = low + stride - 1;
-    } else {
-      high = at;
-      while (high - stride >= 0 && words[base + (high - stride) * ENTRY_WORDS] >>> START_SHIFT > sector) {
-        high -= stride;
-        stride <<= 1;
-      }
-      if (high - stride >= 0) low = high - stride + 1;
-    }
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (words[base + middle * ENTRY_WORDS] >>> START_SHIFT <= sector) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  /** False when the cursor is past the last entry of its subtree; the getters below need true. */
-  get valid(): boolean {
-    return this.at < this.count;
-  }
-  /** Moves the cursor to the next entry of the subtree. */
-  advance(): void {
-    this.at++;
-  }
-  private word(n: number): number {
-    return this.words[this.base + this.at * ENTRY_WORDS + n];
-  }
-  /** First sector of the entry, in its subtree. */
-  get start(): number {
-    return startOf(this.word(0));
-  }
-  /** Sector after the entry's last, in its subtree. */
-  get end(): number {
-    return endOf(this.word(0));
-  }
-  get flags(): number {
-    return this.word(0) & FLAGS_MASK;
-  }
-  get isEmpty(): boolean {
-    return (this.word(0) & ENTRY_EMPTY) !== 0;
-  }
-  /** Logical segment that holds the payload; not of a placeholder. */
-  get segment(): number {
-    return (
-      (((this.word(0) >>> SEGMENT_HIGH_SHIFT) & SEGMENT_HIGH_MASK) << SEGMENT_LOW_BITS) |
-      (this.word(1) >>> SEGMENT_LOW_SHIFT)
-    );
-  }
-  /** Sector offset of the payload in the segment's data area; not of a placeholder. */
-  get offsetSectors(): number {
-    return this.word(1) & OFFSET_MASK;
-  }
-  /** The payload is gone: its segment moved on to another generation. Never true of a placeholder. */
-  get isStale(): boolean {
-    return !this.isEmpty && this.word(2) !== this.generations[this.segment];
-  }
-  /** Whether the entry is the placeholder of read `slot` with `serial`. */
-  isPlaceholderOf(slot: number, serial: number): boolean {
-    return this.isEmpty && this.word(1) === slot && this.word(2) === serial;
-  }
-
-  /** Deletes the entry under the cursor; the cursor is then on the one after it. */
-  remove(): void {
-    this.splice(this.at, this.at + 1, 0);
-  }
-
-  /** Shortens the entry under the cursor to its first `sectors`. */
-  truncate(sectors: number): void {
-    const i = this.base + this.at * ENTRY_WORDS;
-    this.words[i] = (this.words[i] & ~(LENGTH_MASK << LENGTH_SHIFT)) | ((sectors - 1) << LENGTH_SHIFT);
-  }
-
-  /** Turns the placeholder under the cursor into an entry with payload. */
-  fill(segment: number, offsetSectors: number, flags: number): void {
-    const i = this.base + this.at * ENTRY_WORDS;
-    const word0 = this.words[i];
-    this.words[i] = packWord0(startOf(word0), sectorsOf(word0), segment, flags);
-    this.words[i + 1] = packWord1(segment, offsetSectors);
-    this.words[i + 2] = this.generations[segment];
-  }
-
-  /**
-   * Inserts the placeholder of read `slot` at the cursor, over a hole: the caller has found that no entry
-   * overlaps [start, end). The cursor is then on the entry after it.
-   */
-  insertPlaceholder(start: number, end: number, slot: number, serial: number): void {
-    this.splice(this.at, this.at, 1);
-    this.store(this.at, packWord0(start, end - start, 0, ENTRY_EMPTY), slot, serial);
-    this.at++;
-  }
-
-  // ---- insertion --------------------------------------------------------------------------------------
 
   /** Inserts pieces that were written, in their order. */
   insertPieces({ words: pieces, count, segment, generationLow }: IndexPieces): void {
@@ -393,57 +166,6 @@ export class ExtentIndex {
       // The payload lies in one segment, so the cut never carries out of the offset bits.
       this.store(replaceFrom + 1, word, tailWord1 + cut, tailWord2);
     }
-  }
-
-  private store(at: number, word0: number, word1: number, word2: number): void {
-    const { words } = this;
-    const i = this.base + at * ENTRY_WORDS;
-    words[i] = word0;
-    words[i + 1] = word1;
-    words[i + 2] = word2;
-  }
-
-  /** Replaces entries [from, to) of the selected subtree by `inserted` uninitialised ones. */
-  private splice(from: number, to: number, inserted: number): void {
-    const delta = inserted - (to - from);
-    if (delta === 0) return;
-    const newCount = this.count + delta;
-    assert(newCount >= 0 && newCount <= SUBTREE_SECTORS, 'a subtree has as many entries as sectors');
-    if (delta > 0) this.reserve(newCount);
-    const { words, base } = this;
-    if (to < this.count) {
-      words.copyWithin(base + (to + delta) * ENTRY_WORDS, base + to * ENTRY_WORDS, base + this.count * ENTRY_WORDS);
-    }
-    this.count = newCount;
-    this.setCount(this.subtree, newCount);
-    this.entryCount += delta;
-    if (newCount === 0) this.releaseChunk();
-  }
-
-  /** Makes room for `count` entries in the selected subtree, which has at least one or is getting its first. */
-  private reserve(count: number): void {
-    const had = this.count;
-    const oldClass = this.classOf(this.subtree);
-    if (had > 0 && count <= 1 << oldClass) return;
-    this.moveTo(classFor(count));
-  }
-
-  /** Moves the selected subtree's entries to a chunk of another class. */
-  private moveTo(newClass: number): void {
-    const ref = this.slab.allocate(newClass);
-    this.words = this.slab.words;
-    const base = ref * CHUNK_WORDS;
-    if (this.count > 0) {
-      this.words.copyWithin(base, this.base, this.base + this.count * ENTRY_WORDS);
-      this.releaseChunk();
-    }
-    this.subtrees[this.subtree * 2] = ref;
-    this.subtrees[this.subtree * 2 + 1] = this.count | (newClass << CLASS_SHIFT);
-    this.base = base;
-  }
-
-  private releaseChunk(): void {
-    this.slab.release(this.subtrees[this.subtree * 2], this.classOf(this.subtree));
   }
 
   // ---- upkeep -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import { SECTOR_BYTES, SUBTREE_BYTES } from '../media/geometry.js';
 import { LogWalker } from '../media/log.js';
 import type { CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
-import { ENTRY_CLEAN, ENTRY_WRITTEN_BACK } from '../index/extent-index.js';
+import { ENTRY_CLEAN, ENTRY_WRITTEN_BACK } from '../index/entry-table.js';
 import { endProblem, type LoadedCache } from '../recovery.js';
 
 /**
