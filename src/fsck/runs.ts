@@ -11,6 +11,7 @@
 import type { Position } from '../engine/media/codecs.js';
 import type { Geometry } from '../engine/media/geometry.js';
 import {
+  KEY_BYTES,
   KeyFields,
   KSET_BYTES_MAX,
   KSET_HEADER_BYTES,
@@ -252,7 +253,27 @@ export class RunFinder {
     if (endsHere) return { verdict: 'broken', lost, endBytes: walker.offsetBytes };
     // Led on to where a kset began that is broken now: what was put to other use does not begin like one.
     const goesOn = walker.offsetBytes === 0 && lost.ksets > 0 && lost.first.segment === first.segment;
-    return goesOn && this.hasMagicAtStart(walker.segment) ? { verdict: 'lost', lost, endBytes: 0 } : stale();
+    if (!goesOn || !this.hasMagicAtStart(walker.segment)) return stale();
+    // LAST ksets alone do not say when they were written; what is left of the keys there may.
+    const isOld = lost.keys === 0 && this.isMostlyStale(walker.segment);
+    return isOld ? stale() : { verdict: 'lost', lost, endBytes: 0 };
+  }
+
+  /** Of the keys that are whole in what begins a segment like a kset, are more of past generations than of present ones? */
+  private isMostlyStale(segment: number): boolean {
+    const { context, chain } = this;
+    const bytes = new Uint8Array(Math.min(KSET_BYTES_MAX, context.geometry.segmentDataBytes));
+    context.source.read(chain.dataOffsetBytes[segment], bytes, 0, bytes.length);
+    const kset = new KsetView(context.crc).attach(bytes, 0);
+    const count = Math.min(kset.keyCount, Math.floor((bytes.length - KSET_HEADER_BYTES) / KEY_BYTES));
+    let balance = 0;
+    for (let index = 0; index < count; index++) {
+      if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;
+      const present = chain.generation[kset.keySegment(index)];
+      if (kset.keyGeneration(index) < present) balance++;
+      else if (kset.keyGeneration(index) === present) balance--;
+    }
+    return balance > 0;
   }
 
   private staleKeysIn(kset: KsetView): number {

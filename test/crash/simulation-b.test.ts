@@ -14,3 +14,12 @@ it(`survives seeds ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1}`, { timeout: TIMEO
   expect(total.crashStates).toBeGreaterThan(SEEDS * 200);
   expect(total.drains).toBeGreaterThan(SEEDS);
 });
+
+it.each([
+  [
+    819602895,
+    'an old LAST kset behind the end of the log, which leads to what a torn write of payload left of an old kset',
+  ],
+])('survives seed %i: %s', { timeout: TIMEOUT_MS }, (seed) => {
+  expectAllToPass([seed]);
+});
