@@ -362,10 +362,11 @@ struct Bound {
 class PieceRun {
  public:
   PieceRun(Mapping& mapping, const PieceList& list, const Arena& arena, uint32_t count)
-      : mapping_(mapping), list_(list), arena_(arena), count_(count), pmem_offset_(*list.pmem_offset) {}
+      : mapping_(mapping), list_(list), arena_(arena), count_(count) {}
 
   // False if a piece was wrong; those before it are done.
-  bool run() const {
+  bool run() {
+    if (!Arguments<1>::to_integer(*list_.pmem_offset, &pmem_offset_)) return count_ == 0;
     constexpr uint32_t kAbreast = 64;
     PlaceSearch searches[kAbreast];
     for (uint32_t from = 0; from < count_; from += kAbreast) {
@@ -386,13 +387,9 @@ class PieceRun {
  private:
   bool copy(Piece& piece) const {
     const size_t arena_offset = piece.arena_offset, length = piece.length;
-    const uint64_t beyond = uint64_t{piece.offset_sectors} * kSectorBytes;
-    uint64_t offset;
-    if (!Arguments<1>::to_integer(pmem_offset_, &offset) || !mapping_.holds(offset + beyond, length) ||
-        !inside(arena_offset, length, arena_.length)) {
-      return false;
-    }
-    uint8_t* const target = mapping_.base() + offset + beyond;
+    const uint64_t offset = pmem_offset_ + uint64_t{piece.offset_sectors} * kSectorBytes;
+    if (!mapping_.holds(offset, length) || !inside(arena_offset, length, arena_.length)) return false;
+    uint8_t* const target = mapping_.base() + offset;
     const uint8_t* const source = arena_.bytes + arena_offset;
     if (list_.with_crc) {
       piece.crc = persisting_copy_crc(kFormatSeed, target, source, length);
@@ -406,7 +403,7 @@ class PieceRun {
   const PieceList& list_;
   const Arena& arena_;
   const uint32_t count_;
-  const double pmem_offset_;
+  uint64_t pmem_offset_ = 0;
 };
 
 // What a list's `call` says to run it on, checked; false with an exception pending.
@@ -430,28 +427,22 @@ napi_value run_guarded(napi_env env, const Mapping& mapping, Run run) {
   return good ? nullptr : fail_range(env);
 }
 
-// () → nothing: what to run is in the list's `call`.
-napi_value run_reads(napi_env env, napi_callback_info info) {
+// () → nothing: what to run is in the `call` of the list that the function is bound to.
+template <typename Run, typename List>
+napi_value run_list(napi_env env, napi_callback_info info, HandleTable<List> State::*lists, bool writes) {
   const Bound& bound = *Bound::of(env, info);
-  const CopyList* list = bound.state->lists.find(bound.handle);
+  const List* list = (bound.state->*lists).find(bound.handle);
   Mapping* mapping;
   Arena* arena;
   uint32_t count;
   if (!parse_call(env, *bound.state, list, &mapping, &arena, &count)) return nullptr;
-  return run_guarded(env, *mapping, ReadRun(*mapping, *list, *arena, count));
+  if (writes && !check_writable(env, *mapping)) return nullptr;
+  return run_guarded(env, *mapping, Run(*mapping, *list, *arena, count));
 }
 
-// () → nothing, as `run_reads`.
-napi_value run_pieces(napi_env env, napi_callback_info info) {
-  const Bound& bound = *Bound::of(env, info);
-  const PieceList* list = bound.state->pieces.find(bound.handle);
-  Mapping* mapping;
-  Arena* arena;
-  uint32_t count;
-  if (!parse_call(env, *bound.state, list, &mapping, &arena, &count)) return nullptr;
-  if (!check_writable(env, *mapping)) return nullptr;
-  return run_guarded(env, *mapping, PieceRun(*mapping, *list, *arena, count));
-}
+napi_value run_reads(napi_env env, napi_callback_info info) { return run_list<ReadRun>(env, info, &State::lists, false); }
+
+napi_value run_pieces(napi_env env, napi_callback_info info) { return run_list<PieceRun>(env, info, &State::pieces, true); }
 
 // What memory itself allows: the copies of a list and nothing else, in groups that share a fence and in which
 // reads are asked for ahead, as `runReads` does it. Bounds are checked before the clock starts.

@@ -10,8 +10,7 @@ import { assert } from './errors.js';
 import * as device from './device/pmem.js';
 import * as geometry from './media/geometry.js';
 import { PIECES_MAX } from './pieces.js';
-import * as requests from './request-group.js';
-import type { RequestGroup } from './request-group.js';
+import { RequestFlag, type RequestGroup } from './request-group.js';
 
 // See `pieces.ts` about imported constants.
 const { PIECE_WORDS } = device;
@@ -155,7 +154,7 @@ export class WritePath {
     const { isThrough, log, pieces } = this.core;
     for (let n = 0; n < pieces.count; n++) {
       const request = pieces.words[n * PIECE_WORDS + REQUEST];
-      if (!isThrough && (group.flags[request] & requests.RequestFlag.fua) === 0) continue;
+      if (!isThrough && (group.flags[request] & RequestFlag.fua) === 0) continue;
       group.hasKeys[request] = 1;
       log.markDue(pieces.slot);
     }

@@ -262,10 +262,10 @@ export class RunFinder {
   /** Of the keys that are whole in what begins a segment like a kset, are more of past generations than of present ones? */
   private isMostlyStale(segment: number): boolean {
     const { context, chain } = this;
-    const bytes = new Uint8Array(Math.min(KSET_BYTES_MAX, context.geometry.segmentDataBytes));
-    context.source.read(chain.dataOffsetBytes[segment], bytes, 0, bytes.length);
-    const kset = new KsetView(context.crc).attach(bytes, 0);
-    const count = Math.min(kset.keyCount, Math.floor((bytes.length - KSET_HEADER_BYTES) / KEY_BYTES));
+    const length = Math.min(KSET_BYTES_MAX, context.geometry.segmentDataBytes);
+    context.source.read(chain.dataOffsetBytes[segment], this.buffer, 0, length);
+    const kset = this.view.attach(this.buffer, 0);
+    const count = Math.min(kset.keyCount, Math.floor((length - KSET_HEADER_BYTES) / KEY_BYTES));
     let balance = 0;
     for (let index = 0; index < count; index++) {
       if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;

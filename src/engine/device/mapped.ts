@@ -292,8 +292,8 @@ export class MappedPmem extends MappedReader implements Pmem {
 
   writePieces(list: PieceList, count: number, pmemOffsetBytes: number, arena: Arena): void {
     assertAttached(arena);
-    const { call, run } = list as RegisteredPieces;
-    (list as RegisteredPieces).pmemOffsetBytes[0] = pmemOffsetBytes;
+    const { call, pmemOffsetBytes: target, run } = list as RegisteredPieces;
+    target[0] = pmemOffsetBytes;
     call[0] = count;
     call[1] = arena.id;
     try {

@@ -9,7 +9,7 @@ import type { IndexAid, PlaceFinder } from '../device/native.js';
 import * as device from '../device/pmem.js';
 import { assert } from '../errors.js';
 import * as geometry from '../media/geometry.js';
-import { ENTRY_EMPTY as EMPTY, EntryTable, entryWords } from './entry-table.js';
+import { ENTRY_EMPTY, EntryTable, entryWords } from './entry-table.js';
 import * as slab from './slab.js';
 
 // See `pieces.ts` about imported constants.
@@ -22,8 +22,8 @@ const {
   lengthMask: LENGTH_MASK,
   startShift: START_SHIFT,
   countMask: COUNT_MASK,
+  guessShift: GUESS_SHIFT,
 } = entryWords;
-const ENTRY_EMPTY = EMPTY;
 const {
   length: LENGTH,
   subtree: SUBTREE,
@@ -31,9 +31,6 @@ const {
   place: PLACE,
   offsetSectors: OFFSET_SECTORS,
 } = device.PieceWord;
-
-/** 2^13 sectors make a subtree. */
-const GUESS_SHIFT = 13;
 
 /** Pieces of payload in one segment: see `PieceList`. */
 export interface IndexPieces {
