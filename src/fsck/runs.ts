@@ -224,7 +224,12 @@ export class RunFinder {
         continue;
       }
       const next = kset.nextSegment;
-      if (next >= chain.length || entered.has(next)) return stale();
+      if (next >= chain.length) return stale();
+      if (next === walker.segment) {
+        lost.ksets--; // nobody writes that: it is of another place, and as good as broken
+        break;
+      }
+      if (entered.has(next)) return stale();
       if (log.extents.has(next) || this.leadsIntoLog.has(next)) {
         for (const segment of entered) if (segment !== first.segment) this.leadsIntoLog.add(segment);
         return stale();
@@ -250,7 +255,7 @@ export class RunFinder {
         ? { verdict: 'lost', lost: { ...lost, end: walker.position }, endBytes: walker.offsetBytes }
         : stale();
     }
-    if (endsHere) return { verdict: 'broken', lost, endBytes: walker.offsetBytes };
+    if (endsHere) return { verdict: 'broken', lost, endBytes };
     // Led on to where a kset began that is broken now: what was put to other use does not begin like one.
     const goesOn = walker.offsetBytes === 0 && lost.ksets > 0 && lost.first.segment === first.segment;
     if (!goesOn || !this.hasMagicAtStart(walker.segment)) return stale();

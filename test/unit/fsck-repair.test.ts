@@ -329,6 +329,7 @@ describe('damage that random runs found', () => {
     [87096188, 'leaves a gap that no ksets fill, before old ksets that it put there'],
     [110074257, 'puts dead ksets over the log, as many segments of which look stale as not: no evidence against these'],
     [96015603, 'overwrites the whole log, after it put an old kset there that is whole once the log is blank'],
+    [120021373, 'wipes the link to the next segment, where a LAST kset that leads to its own segment lies over a kset'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');
