@@ -34,6 +34,8 @@ export class Requests {
   private readonly writes: WritePath;
   /** Those who wait for room, or in the modes that write through for their preflush or for one another. */
   private readonly waiting = new WaitQueue();
+  /** A write of the group that is being started will wait: those behind it must not overtake it. */
+  private isHeldUp = false;
   /** In the modes that write through: who waits for the backing device; and with writearound what goes there. */
   private readonly through: ThroughWaits | undefined;
   private readonly direct: DirectWrites | undefined;
@@ -146,6 +148,7 @@ export class Requests {
    * @returns whether any asks for more than those copies
    */
   private start(group: RequestGroup, count: number): boolean {
+    this.isHeldUp = false;
     if (group.isPlain && group.endBytes <= this.core.backing.sizeBytes) {
       return this.startWrites(group, 0, count, group.totalBytes, group.fuaWrites);
     }
@@ -189,9 +192,10 @@ export class Requests {
     stats.writes += to - from;
     stats.writeBytes += bytes;
     stats.fuaWrites += fuaWrites;
-    if (this.waiting.length > 0) return true;
+    if (this.waiting.length > 0 || this.isHeldUp) return true;
     const isForced = fuaWrites > 0 || this.through !== undefined;
-    return this.writes.begin(group, from, to, isForced) < to || isForced;
+    this.isHeldUp = this.writes.begin(group, from, to, isForced) < to;
+    return this.isHeldUp || isForced;
   }
 
   /** As `startWrites`, of any single request. */
@@ -216,7 +220,7 @@ export class Requests {
       stats.writes++;
       stats.writeBytes += group.lengthBytes[i];
       if ((group.flags[i] & FUA) !== 0) stats.fuaWrites++;
-      if (this.waiting.length === 0) this.advanceWrite(group, i);
+      if (this.waiting.length === 0 && !this.isHeldUp) this.isHeldUp = !this.advanceWrite(group, i);
       return true;
     }
     stats.flushes++;
@@ -224,13 +228,13 @@ export class Requests {
     return true;
   }
 
-  /** Goes on with write `i` from its `doneBytes` on, as far as it can. */
-  private advanceWrite(group: RequestGroup, i: number): void {
+  /** Goes on with write `i` from its `doneBytes` on, as far as it can. @returns whether it came to its end */
+  private advanceWrite(group: RequestGroup, i: number): boolean {
     if ((group.flags[i] & PREFLUSH) !== 0) {
       const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
-      if (!isBegun && !this.preflush(group, i)) return;
+      if (!isBegun && !this.preflush(group, i)) return false;
     }
-    this.writes.begin(group, i, i + 1, true);
+    return this.writes.begin(group, i, i + 1, true) > i;
   }
 
   /** @returns whether all that was acknowledged before write `i` is durable. */

@@ -34,6 +34,14 @@ export const SMALL: SmallShape = {
   sectors: 2 * SUBTREE_SECTORS,
 };
 
+/** A request of a group; without an id it is a read. */
+export interface GroupPart {
+  readonly sector: number;
+  readonly sectors: number;
+  readonly id?: number;
+  readonly flags?: number;
+}
+
 const TURNS_MAX = 20_000;
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
 
@@ -121,6 +129,23 @@ export class SmallCache {
     request.group.add(Op.read, sector * SECTOR_BYTES, sectors * SECTOR_BYTES, 0);
     this.cache.submit(request.group);
     return request;
+  }
+
+  /** Several at once: writes, and reads where there is no id. */
+  group(...requests: readonly GroupPart[]): RequestGroup {
+    const sectors = requests.reduce((sum, request) => sum + request.sectors, 0);
+    const memory = new Uint8Array(sectors * SECTOR_BYTES);
+    const group = new RequestGroup(requests.length, this.pmem.registerArena(memory));
+    let at = 0;
+    for (const { sector, sectors, id, flags = 0 } of requests) {
+      for (let n = 0; id !== undefined && n < sectors; n++) {
+        stamp(wordsOf(memory), at / 4 + n * WORDS_PER_SECTOR, sector + n, id);
+      }
+      group.add(id === undefined ? Op.read : Op.write, sector * SECTOR_BYTES, sectors * SECTOR_BYTES, at, flags);
+      at += sectors * SECTOR_BYTES;
+    }
+    this.cache.submit(group);
+    return group;
   }
 
   flush(): Request {

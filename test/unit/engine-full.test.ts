@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { CacheDriver } from '../../src/engine/driver.js';
 import { SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
-import { RequestFlag } from '../../src/engine/request-group.js';
+import { RequestFlag, RequestState } from '../../src/engine/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SmallCache, type Request } from '../support/small-cache.js';
 
@@ -35,6 +35,24 @@ describe('with write-back stalled', () => {
     expect(small.readIds(0, 8)).toEqual(new Array(8).fill(901)); // in the order they came
     small.drain();
     expect(small.durableIds(0, 8)).toEqual(new Array(8).fill(901));
+  });
+
+  it.each([
+    ['a write', 0],
+    ['a write with PREFLUSH', RequestFlag.preflush],
+  ])('%s does not overtake one of its group that finds no room, though it would find some', (_name, flags) => {
+    const small = new SmallCache({ segments: 6, slots: 2 });
+    small.write(SUBTREE_SECTORS, 8, 1); // the second slot has a segment, with room in it
+    for (let n = 0; n < 3 * 2; n++) small.write(8 * n, 8, 2); // the first one has the others, and none of it left
+    const group = small.group(
+      { sector: SUBTREE_SECTORS - 4, sectors: 8, id: 3 },
+      { sector: 0, sectors: 8 }, // a read
+      { sector: SUBTREE_SECTORS, sectors: 8, id: 4, flags },
+    );
+    expect([...group.state]).toEqual([RequestState.pending, RequestState.done, RequestState.pending]);
+    small.settle();
+    expect([...group.state]).toEqual(new Array(3).fill(RequestState.done));
+    expect(small.readIds(SUBTREE_SECTORS - 4, 12)).toEqual([3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4]);
   });
 
   it('a write larger than the whole cache goes through in pieces', () => {

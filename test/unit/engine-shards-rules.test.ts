@@ -11,7 +11,8 @@ import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/re
 import { SegmentTable } from '../../src/engine/segments.js';
 import { Pieces } from '../../src/engine/pieces.js';
 import { SharedLog } from '../../src/engine/shards/shared-log.js';
-import { SharedSegments } from '../../src/engine/shards/shared-segments.js';
+import type { FromShard, ToShard } from '../../src/engine/shards/messages.js';
+import { SharedSegments, ShardSegments } from '../../src/engine/shards/shared-segments.js';
 import { makeSharedMemory, SharedState } from '../../src/engine/shards/shared-state.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { geometryOf, makeDevice } from '../support/sim-device.js';
@@ -191,6 +192,77 @@ describe('a shard', () => {
     const { cache, submit } = await open(2);
     await expect(submit(0, Op.write, 1).done).rejects.toThrow(/not of/);
     await expect(submit(1, Op.read, 0).done).rejects.toThrow(/not of/);
+    await cache.close();
+  });
+});
+
+/** A coordinator, and a test that plays its two shards: the messages they were sent, and a table to take segments from. */
+async function playShards() {
+  const pmem = makeDevice(SHAPE);
+  const cache = new ShardedCache({ pmem, backing: new NullBacking(SUBTREE_BYTES), clock, geometry, jobs: 2 });
+  const state = new SharedState(cache.seeds[0].memory);
+  const asked = [0, 0];
+  const failures: string[] = [];
+  cache.seeds.forEach(({ port }, shard) => {
+    port.on('message', (message: ToShard) => {
+      if (message.kind === 'yield') asked[shard]++;
+      if (message.kind === 'fail') failures.push(message.error.message);
+      if (message.kind === 'close') port.postMessage({ kind: 'closed' } satisfies FromShard);
+    });
+    port.postMessage({ kind: 'ready' } satisfies FromShard);
+  });
+  await cache.ready();
+  const tell = async (shard: number, message: FromShard) => {
+    cache.seeds[shard].port.postMessage(message);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  };
+  const segments = new ShardSegments(geometry, readMetadata(pmem, geometry).chain, state);
+  return { cache, state, segments, asked, failures, tell };
+}
+
+describe('the coordinator', () => {
+  it('fails those who wait when all shards have let go of their segments and there still is no room', async () => {
+    const { cache, state, asked, failures, tell } = await playShards();
+    state.setWaiting(0, true);
+    await tell(0, { kind: 'kick' });
+    expect(asked).toEqual([1, 1]);
+    await tell(0, { kind: 'yielded' });
+    expect(failures).toEqual([]);
+    await tell(1, { kind: 'yielded' });
+    expect(failures).toEqual(new Array(2).fill(expect.stringMatching(/12 segments are too few/)));
+    state.setWaiting(0, false);
+    await cache.close();
+  });
+
+  it('asks again when a segment was freed meanwhile, once all have answered', async () => {
+    const { cache, state, segments, asked, failures, tell } = await playShards();
+    state.setWaiting(0, true);
+    await tell(0, { kind: 'kick' });
+    await tell(0, { kind: 'yielded' });
+    segments.put(segments.takeForData(1));
+    await tell(0, { kind: 'kick' });
+    expect(asked).toEqual([1, 1]);
+    await tell(1, { kind: 'yielded' });
+    expect(asked).toEqual([2, 2]);
+    await tell(0, { kind: 'yielded' });
+    await tell(0, { kind: 'kick' });
+    expect(failures).toEqual([]);
+    await tell(1, { kind: 'yielded' });
+    expect(failures).toHaveLength(2);
+    state.setWaiting(0, false);
+    await cache.close();
+  });
+
+  it('asks again when a shard has taken a segment after its answer', async () => {
+    const { cache, state, segments, asked, failures, tell } = await playShards();
+    state.setWaiting(0, true);
+    await tell(0, { kind: 'kick' });
+    await tell(1, { kind: 'yielded' });
+    segments.takeForData(1);
+    await tell(0, { kind: 'yielded' });
+    expect(failures).toEqual([]);
+    expect(asked).toEqual([2, 2]);
+    state.setWaiting(0, false);
     await cache.close();
   });
 });

@@ -31,8 +31,9 @@ class CoordinatorCache extends Cache {
   readonly state: SharedState;
   /** Sends all shards a message, or one of them. */
   broadcast: (message: ToShard, to?: number) => void = () => {};
-  /** Shards that have not answered the last `yield`; undefined when none was sent since something moved. */
-  yieldsLeft: number | undefined;
+  /** Shards that have not answered the last `yield`, and the segments taken when it was sent. */
+  private yieldsLeft = 0;
+  private takenAtYield = -1;
   private readonly log: SharedLog;
   private readonly shared: SharedSegments;
 
@@ -71,7 +72,7 @@ class CoordinatorCache extends Cache {
     state.set(Word.hopeless, this.isWritebackHopeless ? 1 : 0);
     if (state.get(Word.freed) !== freedBefore) this.wakeWaiting();
     if (worked) {
-      this.yieldsLeft = undefined;
+      this.takenAtYield = -1; // what the shards had then, they may have no more
       state.set(Word.coordinatorIdle, 0);
       return true;
     }
@@ -104,14 +105,23 @@ class CoordinatorCache extends Cache {
       return;
     }
     if (writeback.failures > 0 || this.holdWriteback || !core.logIsClean) return;
-    if (this.yieldsLeft === undefined) {
-      // All is written back and still nothing can be freed: data heads sit on the last segments.
-      this.yieldsLeft = this.state.jobs;
-      this.broadcast({ kind: 'yield' });
-    } else if (this.yieldsLeft === 0) {
-      this.yieldsLeft = undefined;
+    if (this.yieldsLeft > 0) return;
+    const taken = this.state.get(Word.taken);
+    if (taken === this.takenAtYield) {
+      // No shard has a segment, none took one meanwhile, all is written back: there never will be room.
+      this.takenAtYield = -1;
       this.failWaiting(`its ${core.segments.count} segments are too few for this many jobs`);
+      return;
     }
+    // All is written back and still nothing can be freed: data heads sit on the last segments.
+    this.takenAtYield = taken;
+    this.yieldsLeft = this.state.jobs;
+    this.broadcast({ kind: 'yield' });
+  }
+
+  /** A shard has answered a `yield`. */
+  yielded(): void {
+    this.yieldsLeft--;
   }
 
   private failWaiting(why: string): void {
@@ -231,7 +241,7 @@ export class ShardedCache {
         this.tellAll({ kind: 'wake' });
         break;
       case 'yielded':
-        if (this.cache.yieldsLeft !== undefined) this.cache.yieldsLeft--;
+        this.cache.yielded();
         this.kick();
         break;
       default:

@@ -22,7 +22,14 @@ export class SharedSegments extends SegmentTable {
   }
 
   override takeForData(references: number): number {
-    return this.state.lock.run(() => super.takeForData(references));
+    return this.counted(this.state.lock.run(() => super.takeForData(references)));
+  }
+  override takeForLog(): number {
+    return this.counted(super.takeForLog());
+  }
+  private counted(segment: number): number {
+    if (segment >= 0) this.state.add(Word.taken, 1);
+    return segment;
   }
 
   override put(segment: number, references = 1): void {

@@ -24,8 +24,10 @@ export const Word = {
   flushAsked: 5,
   /** Segments that lost their last reference to a shard, at the front of `orphans`. */
   orphans: 6,
+  /** Segments taken so far. */
+  taken: 7,
 } as const;
-const WORDS = 7;
+const WORDS = 8;
 
 /** The log's head: its place, and how many ksets and keys have been written since the opening. */
 export const LogField = { segment: 0, offsetBytes: 1, ksetsClosed: 2, keysLogged: 3 } as const;
