@@ -129,8 +129,9 @@ export class ExtentIndex extends EntryTable {
     const end = start + sectors;
     let last = first;
     while (last < this.count && startOf(this.words[this.base + last * ENTRY_WORDS]) < end) last++;
-    // Before the chunk has to grow, what is stale goes; the second time there is nothing. At most two are added.
-    if (this.count + 2 > 1 << this.classOf(subtree) && this.dropStale(subtree) > 0) {
+    // Before the chunk has to grow, what is stale goes; the second time there is nothing. A split adds two.
+    const addedMax = last === first ? 1 : 2;
+    if (this.count + addedMax > 1 << this.classOf(subtree) && this.dropStale(subtree) > 0) {
       this.seek(subtree, start);
       this.resolve(subtree, start, sectors, word0, word1, generation);
       return;
