@@ -9,8 +9,11 @@ import type { DataHead } from './data-head.js';
 import * as device from './device/pmem.js';
 import * as geometry from './media/geometry.js';
 
-/** So many stay in the first-level cache from loop to loop. */
-export const PIECES_MAX = 64;
+/**
+ * So many go through the loops together. What comes behind the last copy costs next to nothing until its stores have
+ * reached the memory, so many short lists hide more of it than one long one; but each takes a call of the helper.
+ */
+export const PIECES_MAX = 16;
 
 // This is the hot path of writes, as are the modules that refer to here. What is imported, or exported, is looked up at
 // every use; other constants of a module become a part of its machine code.
