@@ -13,7 +13,7 @@ import { Pieces } from '../../src/engine/pieces.js';
 import { SharedLog } from '../../src/engine/shards/shared-log.js';
 import type { FromShard, ToShard } from '../../src/engine/shards/messages.js';
 import { SharedSegments, ShardSegments } from '../../src/engine/shards/shared-segments.js';
-import { makeSharedMemory, SharedState } from '../../src/engine/shards/shared-state.js';
+import { makeSharedMemory, SharedState, Word } from '../../src/engine/shards/shared-state.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { geometryOf, makeDevice } from '../support/sim-device.js';
 import { runnable } from '../support/run-ts.js';
@@ -264,6 +264,53 @@ describe('the coordinator', () => {
     expect(asked).toEqual([2, 2]);
     state.setWaiting(0, false);
     await cache.close();
+  });
+});
+
+describe('a cache in several threads of which one fails', () => {
+  it('stops in all of them when its device fails under one', async () => {
+    const { pmem, cache, submit } = await open(3);
+    await submit(1, Op.write, 1).done;
+    pmem.fail({ after: 0, times: 1 });
+    const failed = submit(0, Op.write, 0);
+    await failed.done;
+    expect(failed.group.errors[0]).toMatchObject({ code: 'IO' });
+    expect(failed.group.errors[0]?.message).toMatch(/failed as asked/);
+    const other = submit(1, Op.write, 1);
+    await other.done;
+    expect(other.group.errors[0]?.message).toMatch(/stopped when its device failed under another thread/);
+    await vi.waitFor(() => expect(cache.failure).toMatchObject({ code: 'IO' }));
+    const used = cache.status().segmentsUsed;
+    await expect(cache.drain()).rejects.toMatchObject({ code: 'IO' });
+    await expect(cache.close()).rejects.toMatchObject({ code: 'IO' });
+    expect(cache.status().segmentsUsed).toBe(used);
+    expect(keysInLog(pmem)).toBe(0); // what was not flushed; it opens
+  });
+
+  it('stops when a thread of it ends, and those who wait for that one are told', async () => {
+    const { cache, state, tell } = await playShards();
+    const drained = expect(cache.drain()).rejects.toThrow(/a thread of the cache has ended without closing it/);
+    const status = expect(cache.shardStatus()).rejects.toMatchObject({ code: 'CLOSED' });
+    await tell(0, { kind: 'drained' });
+    cache.seeds[1].port.close();
+    await Promise.all([drained, status]);
+    expect(cache.failure).toMatchObject({ code: 'CLOSED' });
+    expect(state.get(Word.failed)).toBe(1);
+    await expect(cache.drain()).rejects.toMatchObject({ code: 'CLOSED' });
+    await expect(cache.close()).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  it('can be closed when all its threads have ended, or end meanwhile', async () => {
+    const all = await playShards();
+    for (const { port } of all.cache.seeds) port.close();
+    await vi.waitFor(() => expect(all.cache.failure).toBeDefined());
+    await expect(all.cache.close()).rejects.toMatchObject({ code: 'CLOSED' });
+
+    const one = await playShards();
+    one.cache.seeds[0].port.removeAllListeners('message');
+    const closed = expect(one.cache.close()).rejects.toMatchObject({ code: 'CLOSED' });
+    one.cache.seeds[0].port.close();
+    await closed;
   });
 });
 

@@ -136,24 +136,23 @@ class CoordinatorCache extends Cache {
   }
 }
 
-/** Waits for an answer of each shard. */
+/** Waits for an answer of each of so many shards. */
 class Answers<T> {
-  private left: number;
   private readonly given: T[] = [];
   private resolve!: (answers: readonly T[]) => void;
   private reject!: (error: PcacheError) => void;
   readonly all: Promise<readonly T[]>;
 
-  constructor(shards: number) {
-    this.left = shards;
+  constructor(private left: number) {
     this.all = new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
     });
+    if (left === 0) this.resolve([]);
   }
   give(shard: number, answer: T): void {
     this.given[shard] = answer;
-    if (--this.left === 0) this.resolve(this.given);
+    if (--this.left === 0) this.resolve(Object.values(this.given)); // those there are, in order
   }
   fail(error: PcacheError): void {
     this.reject(error);
@@ -166,6 +165,8 @@ export class ShardedCache {
   private readonly cache: CoordinatorCache;
   private readonly ports: readonly MessagePort[];
   private readonly waits: { [Kind in FromShard['kind']]?: Answers<FromShard> } = {};
+  /** Shards whose threads have not ended. */
+  private readonly alive: Set<number>;
   private driver: CacheDriver<CoordinatorCache> | undefined;
   private held = false;
 
@@ -193,7 +194,11 @@ export class ShardedCache {
       port: port2,
       segmentBytes: (options.geometry ?? KERNEL_GEOMETRY).segmentBytes,
     }));
-    this.ports.forEach((port, shard) => port.on('message', (message: FromShard) => this.heard(shard, message)));
+    this.ports.forEach((port, shard) => {
+      port.on('message', (message: FromShard) => this.heard(shard, message));
+      port.on('close', () => this.lost(shard));
+    });
+    this.alive = new Set(this.ports.keys());
     this.cache.broadcast = (message, to) => {
       if (to === undefined) this.tellAll(message);
       else this.ports[to].postMessage(message);
@@ -216,8 +221,9 @@ export class ShardedCache {
     kind: Kind,
   ): Promise<readonly Extract<FromShard, { kind: Kind }>[]> {
     assert(this.waits[kind] === undefined, 'the shards are asked the same twice at once');
-    const answers = new Answers<FromShard>(this.ports.length);
+    const answers = new Answers<FromShard>(this.alive.size);
     this.waits[kind] = answers;
+    if (this.alive.size < this.ports.length && kind !== 'closed') answers.fail(this.cache.failure!);
     this.tellAll(question);
     try {
       return (await answers.all) as readonly Extract<FromShard, { kind: Kind }>[];
@@ -229,10 +235,7 @@ export class ShardedCache {
   private heard(shard: number, message: FromShard): void {
     switch (message.kind) {
       case 'failed':
-        this.cache.stopOn(errorOf(message.error));
-        this.waits.ready?.fail(errorOf(message.error));
-        this.tellAll({ kind: 'wake' });
-        this.kick();
+        this.stopOn(errorOf(message.error));
         break;
       case 'kick':
         this.kick();
@@ -244,9 +247,31 @@ export class ShardedCache {
         this.cache.yielded();
         this.kick();
         break;
+      case 'closed':
+        this.alive.delete(shard);
+        this.waits.closed?.give(shard, message);
+        break;
       default:
         this.waits[message.kind]?.give(shard, message);
     }
+  }
+
+  private stopOn(error: PcacheError): void {
+    this.cache.stopOn(error);
+    this.waits.ready?.fail(error);
+    this.tellAll({ kind: 'wake' });
+    this.kick();
+  }
+
+  /** The port of a shard was closed: its thread is to end, or has ended. What was not in the log then is lost. */
+  private lost(shard: number): void {
+    if (!this.alive.delete(shard)) return;
+    const why = 'a thread of the cache has ended without closing it; open it again';
+    const error = new PcacheError('CLOSED', `${this.options.pmem.path}: ${why}`);
+    this.stopOn(error);
+    const { closed, drained, status } = this.waits;
+    for (const answers of [drained, status]) answers?.fail(error);
+    closed?.give(shard, { kind: 'closed', error: noteOf(error) });
   }
 
   private kick(): void {
