@@ -140,6 +140,7 @@ export class Jobs {
       engineNs: longest((round) => round.engineNs),
       limitNs: longest((round) => round.limitNs),
       groupedNs: longest((round) => round.groupedNs),
+      plainLoopNs: longest((round) => round.plainLoopNs),
     });
     for (const { latenciesNs } of answers) this.latenciesNs.push(...latenciesNs);
     this.cpuNs += Math.max(...answers.map(({ cpuNs }) => cpuNs));

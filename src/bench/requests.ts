@@ -16,6 +16,8 @@ const GC_PERCENT = 60;
 const REQUESTS_PER_ROUND_MAX = 32_768;
 const WARM_UP_ROUNDS = 2;
 const LEAST_ROUNDS = 5;
+/** How many of the rounds are called the quietest. */
+const QUIET_SHARE = 0.2;
 
 export interface RequestBenchOptions {
   readonly devices: Pick<BenchDevices, 'pmem' | 'backing' | 'cacheName'>;
@@ -64,6 +66,14 @@ export interface RequestBenchResult {
   readonly limitInGroups: RateResult;
   /** Engine's requests a second by the limit's, of rounds. */
   readonly ratio: Spread;
+  /** The same of the quietest fifth of the rounds: those in which a plain loop beside the engine took the shortest. */
+  readonly quietest: {
+    readonly rounds: number;
+    readonly ratio: Spread;
+    /** What the loop took in these rounds, and in all, by the shortest that it ever took. */
+    readonly slowdown: Spread;
+    readonly slowdownOfAll: Spread;
+  };
   readonly index: { readonly keys: number; readonly memoryBytes: number; readonly bytesPerKey: number };
 }
 
@@ -189,13 +199,26 @@ function describe(
     },
     limit: rate(all, (round) => round.limitNs, options.blockBytes),
     limitInGroups: rate(all, (round) => round.groupedNs, options.blockBytes),
-    ratio: spreadOf(all.map((round) => round.limitNs / round.engineNs)),
+    ratio: ratioOf(all),
+    quietest: quietestOf(all),
     index: {
       keys,
       memoryBytes,
       bytesPerKey: keys === 0 ? 0 : memoryBytes / keys,
     },
   };
+}
+
+function ratioOf(rounds: readonly Round[]): Spread {
+  return spreadOf(rounds.map((round) => round.limitNs / round.engineNs));
+}
+
+export function quietestOf(all: readonly Round[]): RequestBenchResult['quietest'] {
+  const sorted = [...all].sort((a, b) => a.plainLoopNs - b.plainLoopNs);
+  const some = sorted.slice(0, Math.ceil(sorted.length * QUIET_SHARE));
+  const slowdown = (rounds: readonly Round[]) =>
+    spreadOf(rounds.map((round) => round.plainLoopNs / sorted[0].plainLoopNs));
+  return { rounds: some.length, ratio: ratioOf(some), slowdown: slowdown(some), slowdownOfAll: slowdown(all) };
 }
 
 function rate(rounds: readonly Round[], nsOf: (round: Round) => number, blockBytes: number): RateResult {

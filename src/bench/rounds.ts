@@ -15,6 +15,7 @@ import type { Arena, CopyList } from '../engine/device/pmem.js';
 import { assert, PcacheError } from '../engine/errors.js';
 import { Op, RequestFlag, type RequestGroup } from '../engine/index.js';
 import { Plan, type PatternSource } from './pattern.js';
+import { plainLoopNs } from './plain-loop.js';
 
 /** One request of so many, with its group, is timed for the latency: the clock must not count in the rate. */
 const TIMED_EVERY = 64;
@@ -26,6 +27,8 @@ export interface Round {
   readonly limitNs: number;
   /** The limit's copies in groups of `depth`: a fence a group, reads asked for ahead. */
   readonly groupedNs: number;
+  /** What the plain loop took before, between and after these, the longest. */
+  readonly plainLoopNs: number;
 }
 
 /** What the rounds run on: a whole cache, or one thread's part of it. */
@@ -82,10 +85,12 @@ export class Rounds {
     source.fill(this.plan, requestsPerRound, (offset) => cache.locate(offset) >= 0);
     this.listReads();
     cache.holdWriteback = true;
+    const loopBeforeNs = plainLoopNs();
     this.options.meet?.();
     const cpuBefore = this.options.cpuNs();
     const engineNs = this.timed(() => this.engine());
     this.cpuNs += this.options.cpuNs() - cpuBefore;
+    const loopBetweenNs = plainLoopNs();
     this.listWrites();
     const limit = (group: number) => {
       this.options.meet?.();
@@ -95,7 +100,8 @@ export class Rounds {
     const groupedNs = depth === 1 ? limitNs : limit(depth);
     cache.holdWriteback = false;
     driver.kick();
-    this.rounds.push({ requests: requestsPerRound, engineNs, limitNs, groupedNs });
+    const longest = Math.max(loopBeforeNs, loopBetweenNs, plainLoopNs());
+    this.rounds.push({ requests: requestsPerRound, engineNs, limitNs, groupedNs, plainLoopNs: longest });
   }
 
   /**

@@ -27,7 +27,7 @@ function rateRow(name: string, rate: RateResult) {
 }
 
 export function requestBenchReport(result: RequestBenchResult): ReportSection[] {
-  const { engine, limit, limitInGroups, ratio, index } = result;
+  const { engine, limit, limitInGroups, ratio, quietest, index } = result;
   const writes = result.fuaEvery > 0 ? `, every ${result.fuaEvery}th write FUA` : '';
   const jobs = result.jobs > 1 ? `, ${result.jobs} jobs` : '';
   return [
@@ -48,6 +48,10 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
           ],
         },
         { name: 'measured', values: [text(`${result.rounds} rounds, ${result.requests} requests`)] },
+        {
+          name: 'a plain loop beside',
+          values: [text(`took ${spreadText(quietest.slowdownOfAll)} times its shortest time`)],
+        },
       ],
     },
     {
@@ -57,6 +61,7 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
         rateRow('engine', engine),
         rateRow('limit', limit),
         { name: 'ratio', values: [text(spreadText(ratio))] },
+        { name: `ratio, quietest ${quietest.rounds} rounds`, values: [text(spreadText(quietest.ratio))] },
         ...(result.depth > 1 ? [rateRow(`limit, in groups of ${result.depth}`, limitInGroups)] : []),
       ],
     },

@@ -53,6 +53,11 @@ describe('bench', { timeout: 60_000 }, () => {
     expect(min).toBeGreaterThan(0);
     expect(median).toBeGreaterThanOrEqual(min);
     expect(max).toBeGreaterThanOrEqual(median);
+    expect(result.quietest.rounds).toBe(Math.ceil(result.rounds / 5));
+    expect(result.quietest.ratio.min).toBeGreaterThanOrEqual(min);
+    expect(result.quietest.ratio.max).toBeLessThanOrEqual(max);
+    expect(result.quietest.slowdown.min).toBe(1);
+    expect(result.quietest.slowdownOfAll.max).toBeGreaterThanOrEqual(result.quietest.slowdown.max);
     expect(result.engine.latencyNs.p99).toBeGreaterThanOrEqual(result.engine.latencyNs.p50);
     expect(result.index.keys).toBeGreaterThan(1000);
     expect(readdirSync(folder)).toEqual([]);
@@ -99,7 +104,8 @@ describe('bench', { timeout: 60_000 }, () => {
   it('shows tables', async () => {
     const run = await bench(...SMALL);
     expect(run.stderr).toBe('');
-    for (const part of ['engine', 'limit', 'ratio', 'p99.9', 'bytes each']) expect(run.stdout).toContain(part);
+    for (const part of ['engine', 'limit', 'ratio', 'quietest', 'plain loop', 'p99.9', 'bytes each'])
+      expect(run.stdout).toContain(part);
   });
 
   it('uses the user’s devices', async () => {
