@@ -8,7 +8,7 @@
  * older one; but that was collected, and a segment that no key of the log needs any more has a new generation since.
  */
 import type { Position } from '../engine/media/codecs.js';
-import { KEY_BYTES, KEY_FLAG_CLEAN, KSET_HEADER_BYTES, KSET_KEYS_MAX, type KsetView } from '../engine/media/kset.js';
+import { KEY_FLAG_CLEAN, KSET_KEYS_MAX, type KsetView } from '../engine/media/kset.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import type { LogFacts } from './log-check.js';
@@ -72,7 +72,7 @@ function keysInUnusedSegments(
   kset: KsetView,
   readableBytes: number,
 ): number {
-  const count = Math.min(kset.keyCount, Math.floor((readableBytes - KSET_HEADER_BYTES) / KEY_BYTES));
+  const count = kset.keysWithin(readableBytes);
   for (let index = 0; index < count; index++) {
     if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') return index;
     if ((kset.keyFlags(index) & ~KEY_FLAG_CLEAN) !== 0 || kset.keyReserved(index) !== 0) return index;

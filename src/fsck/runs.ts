@@ -11,7 +11,6 @@
 import type { Position } from '../engine/media/codecs.js';
 import type { Geometry } from '../engine/media/geometry.js';
 import {
-  KEY_BYTES,
   KeyFields,
   KSET_BYTES_MAX,
   KSET_HEADER_BYTES,
@@ -270,7 +269,7 @@ export class RunFinder {
     const length = Math.min(KSET_BYTES_MAX, context.geometry.segmentDataBytes);
     context.source.read(chain.dataOffsetBytes[segment], this.buffer, 0, length);
     const kset = this.view.attach(this.buffer, 0);
-    const count = Math.min(kset.keyCount, Math.floor((length - KSET_HEADER_BYTES) / KEY_BYTES));
+    const count = kset.keysWithin(length);
     let balance = 0;
     for (let index = 0; index < count; index++) {
       if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;

@@ -91,6 +91,10 @@ export class KsetView {
   get lengthBytes(): number {
     return ksetBytes(this.keyCount);
   }
+  /** How many of its keys lie whole in so many bytes from its beginning on; of one that may be broken. */
+  keysWithin(lengthBytes: number): number {
+    return Math.min(this.keyCount, Math.floor((lengthBytes - KSET_HEADER_BYTES) / KEY_BYTES));
+  }
   /** CRC over the kset as its key count gives it; only after `keyCount` was found in bounds. */
   crcComputed(): number {
     return this.crc(CRC_SEED, this.bytes, this.base + 4, this.base + this.lengthBytes);
