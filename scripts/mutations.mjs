@@ -493,4 +493,35 @@ export const MUTATIONS = [
     find: '    this.payloadCrcs?.clear(segment);\n',
     put: '',
   },
+  {
+    name: 'a write overtakes one of its group that waits',
+    file: 'src/engine/requests.ts',
+    find: 'if (this.waiting.length > 0 || this.isHeldUp) return true;',
+    put: 'if (this.waiting.length > 0) return true;',
+  },
+  {
+    name: 'the same, alone',
+    file: 'src/engine/requests.ts',
+    find: 'if (this.waiting.length === 0 && !this.isHeldUp) this',
+    put: 'if (this.waiting.length === 0) this',
+  },
+  // ---- several threads
+  {
+    name: 'a segment freed while a shard may read it',
+    file: 'src/engine/shards/shared-segments.ts',
+    find: '    this.state.awaitOutside();\n',
+    put: '',
+  },
+  {
+    name: 'shards called out of room though one has taken a segment',
+    file: 'src/engine/shards/sharded-cache.ts',
+    find: 'if (taken === this.takenAtYield) {',
+    put: 'if (this.takenAtYield >= 0) {',
+  },
+  {
+    name: 'a thread that ended not noticed',
+    file: 'src/engine/shards/sharded-cache.ts',
+    find: "      port.on('close', () => this.lost(shard));\n",
+    put: '',
+  },
 ];
