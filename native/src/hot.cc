@@ -375,7 +375,6 @@ class PieceRun {
       for (uint32_t i = 0; i < some; i++) searches[i] = PlaceSearch(list_.index, pieces[i].subtree, pieces[i].sector);
       for (uint32_t i = 0; i < some; i++) searches[i].guess();
       if (!copy(pieces[0])) return false;
-      ask_for_place_behind(pieces[some - 1]);
       for (uint32_t i = 0; i < some; i++) searches[i].correct();
       for (uint32_t i = 0; i < some; i++) pieces[i].place = searches[i].finish();
       for (uint32_t i = 1; i < some; i++) {
@@ -386,14 +385,6 @@ class PieceRun {
   }
 
  private:
-  // The next list goes on there, in another page: that its place has to be looked up in the page tables keeps the stores
-  // of a list of one waiting. The last line of the page will be out of the cache again when it is written.
-  void ask_for_place_behind(const Piece& piece) const {
-    constexpr uintptr_t kLastLine = 4096 - 64;
-    const uint64_t end = pmem_offset_ + uint64_t{piece.offset_sectors} * kSectorBytes + piece.length;
-    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(mapping_.base()) + end + kLastLine));
-  }
-
   bool copy(Piece& piece) const {
     const size_t arena_offset = piece.arena_offset, length = piece.length;
     const uint64_t offset = pmem_offset_ + uint64_t{piece.offset_sectors} * kSectorBytes;
@@ -405,7 +396,15 @@ class PieceRun {
     } else {
       persisting_copy(target, source, length);
     }
+    ask_for_page_of(target + length);
     return true;
+  }
+
+  // The next piece goes there, mostly to another page, whose lookup in the page tables would keep its stores waiting. The
+  // last line of the page will be out of the cache again when it is written.
+  static void ask_for_page_of(const uint8_t* place) {
+    constexpr uintptr_t kLastLine = 4096 - 64;
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(place) | kLastLine));
   }
 
   Mapping& mapping_;
