@@ -351,6 +351,7 @@ export class Requests {
   }
 }
 
-function closedError(path: string): PcacheError {
+/** The cache at `path` takes nothing any more. */
+export function closedError(path: string): PcacheError {
   return new PcacheError('CLOSED', `${path}: the cache is closed`);
 }

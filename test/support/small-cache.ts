@@ -45,6 +45,11 @@ export interface GroupPart {
 const TURNS_MAX = 20_000;
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
 
+/** Stamps a row of sectors, from word `at` on. */
+function stampSectors(words: Int32Array, at: number, sector: number, sectors: number, id: number): void {
+  for (let n = 0; n < sectors; n++) stamp(words, at + n * WORDS_PER_SECTOR, sector + n, id);
+}
+
 /** One request and its memory. */
 export class Request {
   readonly group: RequestGroup;
@@ -114,7 +119,7 @@ export class SmallCache {
 
   write(sector: number, sectors: number, id: number, flags = 0): Request {
     const request = new Request(this.pmem, sector, sectors);
-    for (let n = 0; n < sectors; n++) stamp(request.words, n * WORDS_PER_SECTOR, sector + n, id);
+    stampSectors(request.words, 0, sector, sectors, id);
     request.group.add(Op.write, sector * SECTOR_BYTES, sectors * SECTOR_BYTES, 0, flags);
     this.cache.submit(request.group);
     return request;
@@ -138,9 +143,7 @@ export class SmallCache {
     const group = new RequestGroup(requests.length, this.pmem.registerArena(memory));
     let at = 0;
     for (const { sector, sectors, id, flags = 0 } of requests) {
-      for (let n = 0; id !== undefined && n < sectors; n++) {
-        stamp(wordsOf(memory), at / 4 + n * WORDS_PER_SECTOR, sector + n, id);
-      }
+      if (id !== undefined) stampSectors(wordsOf(memory), at / 4, sector, sectors, id);
       group.add(id === undefined ? Op.read : Op.write, sector * SECTOR_BYTES, sectors * SECTOR_BYTES, at, flags);
       at += sectors * SECTOR_BYTES;
     }

@@ -221,23 +221,30 @@ async function playShards() {
 }
 
 describe('the coordinator', () => {
+  /** The first shard waits for room, and has said so. */
+  async function playWaiting() {
+    const played = await playShards();
+    played.state.setWaiting(0, true);
+    await played.tell(0, { kind: 'kick' });
+    const close = () => {
+      played.state.setWaiting(0, false);
+      return played.cache.close();
+    };
+    return { ...played, close };
+  }
+
   it('fails those who wait when all shards have let go of their segments and there still is no room', async () => {
-    const { cache, state, asked, failures, tell } = await playShards();
-    state.setWaiting(0, true);
-    await tell(0, { kind: 'kick' });
+    const { asked, failures, tell, close } = await playWaiting();
     expect(asked).toEqual([1, 1]);
     await tell(0, { kind: 'yielded' });
     expect(failures).toEqual([]);
     await tell(1, { kind: 'yielded' });
     expect(failures).toEqual(new Array(2).fill(expect.stringMatching(/12 segments are too few/)));
-    state.setWaiting(0, false);
-    await cache.close();
+    await close();
   });
 
   it('asks again when a segment was freed meanwhile, once all have answered', async () => {
-    const { cache, state, segments, asked, failures, tell } = await playShards();
-    state.setWaiting(0, true);
-    await tell(0, { kind: 'kick' });
+    const { segments, asked, failures, tell, close } = await playWaiting();
     await tell(0, { kind: 'yielded' });
     segments.put(segments.takeForData(1));
     await tell(0, { kind: 'kick' });
@@ -249,21 +256,17 @@ describe('the coordinator', () => {
     expect(failures).toEqual([]);
     await tell(1, { kind: 'yielded' });
     expect(failures).toHaveLength(2);
-    state.setWaiting(0, false);
-    await cache.close();
+    await close();
   });
 
   it('asks again when a shard has taken a segment after its answer', async () => {
-    const { cache, state, segments, asked, failures, tell } = await playShards();
-    state.setWaiting(0, true);
-    await tell(0, { kind: 'kick' });
+    const { segments, asked, failures, tell, close } = await playWaiting();
     await tell(1, { kind: 'yielded' });
     segments.takeForData(1);
     await tell(0, { kind: 'yielded' });
     expect(failures).toEqual([]);
     expect(asked).toEqual([2, 2]);
-    state.setWaiting(0, false);
-    await cache.close();
+    await close();
   });
 });
 
@@ -298,6 +301,12 @@ describe('a cache in several threads of which one fails', () => {
     expect(state.get(Word.failed)).toBe(1);
     await expect(cache.drain()).rejects.toMatchObject({ code: 'CLOSED' });
     await expect(cache.close()).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+
+  it('says that it is closed when its threads ended in order', async () => {
+    const { cache } = await playShards();
+    await cache.close();
+    await expect(cache.shardStatus()).rejects.toMatchObject({ code: 'CLOSED' });
   });
 
   it('can be closed when all its threads have ended, or end meanwhile', async () => {

@@ -15,6 +15,7 @@ import { assert, errorOf, noteOf, PcacheError } from '../errors.js';
 import type { LogWriter } from '../log-writer.js';
 import { KERNEL_GEOMETRY, type Geometry } from '../media/geometry.js';
 import type { SegmentChain } from '../media/metadata.js';
+import { closedError } from '../requests.js';
 import type { FromShard, ShardStatus, ToShard } from './messages.js';
 import type { ShardSeed } from './shard.js';
 import { SharedLog } from './shared-log.js';
@@ -221,9 +222,11 @@ export class ShardedCache {
     kind: Kind,
   ): Promise<readonly Extract<FromShard, { kind: Kind }>[]> {
     assert(this.waits[kind] === undefined, 'the shards are asked the same twice at once');
+    if (this.alive.size < this.ports.length && kind !== 'closed') {
+      throw this.cache.failure ?? closedError(this.options.pmem.path);
+    }
     const answers = new Answers<FromShard>(this.alive.size);
     this.waits[kind] = answers;
-    if (this.alive.size < this.ports.length && kind !== 'closed') answers.fail(this.cache.failure!);
     this.tellAll(question);
     try {
       return (await answers.all) as readonly Extract<FromShard, { kind: Kind }>[];
