@@ -34,12 +34,12 @@ export const MUTATIONS = [
   {
     name: 'payload copied after the kset is closed',
     file: 'src/engine/write-path.ts',
-    find: `        core.copies.write(pieces);
+    find: `        core.copies.write(pieces, group.arena);
         core.log.append(pieces, 0);
 `,
     put: `        core.log.append(pieces, 0);
         core.commit();
-        core.copies.write(pieces);
+        core.copies.write(pieces, group.arena);
 `,
   },
   {
@@ -184,14 +184,20 @@ export const MUTATIONS = [
   {
     name: 'writes of a group not looked at beyond the end of the device',
     file: 'src/engine/requests.ts',
-    find: 'group.isPlain && group.endBytes <= this.core.backing.sizeBytes',
-    put: 'group.isPlain',
+    find: 'group.isMixed || group.endBytes > this.deviceBytes',
+    put: 'group.isMixed',
   },
   {
     name: 'writes that are not made of sectors taken',
     file: 'src/engine/request-group.ts',
-    find: 'op === WRITE && flags <= FUA && isInOrder(this, i)',
-    put: 'op === WRITE && flags <= FUA',
+    find: '|| !isOfSectors || endInArena',
+    put: '|| endInArena',
+  },
+  {
+    name: 'writes out of an arena taken beyond its end',
+    file: 'src/engine/request-group.ts',
+    find: '|| !isOfSectors || endInArena > this.arenaBytes',
+    put: '|| !isOfSectors || endInArena < 0',
   },
   {
     name: 'a write goes on behind its group of pieces from its beginning',
@@ -257,14 +263,20 @@ export const MUTATIONS = [
   {
     name: 'slots by 4 KiB instead of by subtree',
     file: 'src/engine/write-path.ts',
-    find: 'if (n === room || log.slotOf(subtree) !== slot) {\n          slot = log.slotOf(subtree);',
-    put: 'if (n === room || log.slotOf(first >>> 3) !== slot) {\n          slot = log.slotOf(first >>> 3);',
+    find: 'log.slotOf(subtree) !== pieces.slot) {\n          room = n > 0 ? 0 : this.openList(log.slotOf(subtree));',
+    put: 'log.slotOf(first >>> 3) !== pieces.slot) {\n          room = n > 0 ? 0 : this.openList(log.slotOf(first >>> 3));',
   },
   {
     name: 'pieces of other slots join the list',
     file: 'src/engine/write-path.ts',
-    find: 'if (n === room || log.slotOf(subtree) !== slot) {',
+    find: 'if (n === room || log.slotOf(subtree) !== pieces.slot) {',
     put: 'if (n === room) {',
+  },
+  {
+    name: 'pieces go on in a segment that their head has let go of',
+    file: 'src/engine/write-path.ts',
+    find: 'pieces.head.segment < 0 ? 0 : pieces.room',
+    put: 'pieces.room',
   },
   {
     name: 'references of stale keys not counted at replay',
@@ -484,8 +496,8 @@ export const MUTATIONS = [
   {
     name: 'reads checked before they were copied',
     file: 'src/engine/requests.ts',
-    find: '      const logged = core.commit();\n      if (needsMore) {',
-    put: '      this.checks?.run(group);\n      const logged = core.commit();\n      if (needsMore) {',
+    find: '        const logged = core.commit();\n        if (needsMore) {',
+    put: '        this.checks?.run(group);\n        const logged = core.commit();\n        if (needsMore) {',
   },
   {
     name: 'CRCs of a segment kept over its lives',
@@ -496,8 +508,8 @@ export const MUTATIONS = [
   {
     name: 'a write overtakes one of its group that waits',
     file: 'src/engine/requests.ts',
-    find: 'if (this.waiting.length > 0 || this.isHeldUp) return true;',
-    put: 'if (this.waiting.length > 0) return true;',
+    find: 'const mustWait = this.waiting.length > 0 || this.isHeldUp;',
+    put: 'const mustWait = this.waiting.length > 0;',
   },
   {
     name: 'the same, alone',

@@ -47,7 +47,13 @@ Napi::Value map(const Napi::CallbackInfo& info) {
 
 void unmap(const Napi::CallbackInfo& info) {
   State& state = state_of(info);
-  state.crcs.drop(state.mappings.find(handle_argument(info)));
+  Mapping* const mapping = state.mappings.find(handle_argument(info));
+  state.crcs.drop(mapping);
+  const auto let_go = [mapping](RunList& list) {
+    if (list.mapping == mapping) list.mapping = nullptr;
+  };
+  state.lists.each(let_go);
+  state.pieces.each(let_go);
   if (!state.mappings.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
 }
 
@@ -101,24 +107,24 @@ Napi::Object object_argument(const Napi::CallbackInfo& info, size_t index) {
 Napi::Value register_list(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto object = object_argument(info, 1);
-  auto list = std::make_unique<CopyList>();
-  list->mapping = handle_argument(info);
+  auto list = std::make_shared<CopyList>();
+  list->mapping = state_of(info).mappings.find(handle_argument(info));
   list->capacity = object.Get("capacity").As<Napi::Number>().Uint32Value();
   list->call = column<uint32_t>(object, "call", napi_uint32_array, kCallWords);
   list->pmem_offset = column<double>(object, "pmemOffsetBytes", napi_float64_array, list->capacity);
   list->arena_offset = column<uint32_t>(object, "arenaOffsetBytes", napi_uint32_array, list->capacity);
   list->length = column<uint32_t>(object, "lengthBytes", napi_uint32_array, list->capacity);
   list->list = Napi::Persistent(object);
-  const uint32_t handle = state_of(info).lists.add(std::move(list));
-  return registered(env, handle, make_read_run(env, &state_of(info), handle));
+  const uint32_t handle = state_of(info).lists.add(list);
+  return registered(env, handle, make_read_run(env, &state_of(info), std::move(list)));
 }
 
 // registerPieces(mapping, list: PieceList) → { handle, run }
 Napi::Value register_pieces(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto object = object_argument(info, 1);
-  auto list = std::make_unique<PieceList>();
-  list->mapping = handle_argument(info);
+  auto list = std::make_shared<PieceList>();
+  list->mapping = state_of(info).mappings.find(handle_argument(info));
   list->capacity = object.Get("capacity").As<Napi::Number>().Uint32Value();
   if (list->capacity > kPiecesMax) throw coded_error(env, "INVALID", "too many pieces");
   list->with_crc = object.Get("withCrc").ToBoolean();
@@ -127,8 +133,8 @@ Napi::Value register_pieces(const Napi::CallbackInfo& info) {
   constexpr uint32_t kPieceWords = sizeof(Piece) / sizeof(int32_t);
   list->pieces = reinterpret_cast<Piece*>(column<int32_t>(object, "words", napi_int32_array, list->capacity * kPieceWords));
   list->list = Napi::Persistent(object);
-  const uint32_t handle = state_of(info).pieces.add(std::move(list));
-  return registered(env, handle, make_piece_run(env, &state_of(info), handle));
+  const uint32_t handle = state_of(info).pieces.add(list);
+  return registered(env, handle, make_piece_run(env, &state_of(info), std::move(list)));
 }
 
 // searchIn(pieces, words: Int32Array, subtrees: Int32Array)
@@ -147,13 +153,17 @@ void search_in(const Napi::CallbackInfo& info) {
   list->index_subtrees = Napi::Persistent(subtrees.As<Napi::Object>());
 }
 
-void unregister_pieces(const Napi::CallbackInfo& info) {
-  if (!state_of(info).pieces.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
+template <typename List>
+void unregister(const Napi::CallbackInfo& info, HandleTable<List>& lists) {
+  List* const list = lists.find(handle_argument(info));
+  if (list == nullptr) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
+  list->close();
+  lists.remove(handle_argument(info));
 }
 
-void unregister_list(const Napi::CallbackInfo& info) {
-  if (!state_of(info).lists.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
-}
+void unregister_pieces(const Napi::CallbackInfo& info) { unregister(info, state_of(info).pieces); }
+
+void unregister_list(const Napi::CallbackInfo& info) { unregister(info, state_of(info).lists); }
 
 // flock(fd, 'shared' | 'exclusive' | 'release') → false when somebody else's lock is in the way
 Napi::Value lock_file(const Napi::CallbackInfo& info) {

@@ -186,7 +186,7 @@ void set_copy_kernels(Kernels& k) {
 #endif
 }
 
-void persisting_copy(uint8_t* target, const uint8_t* source, size_t length) {
+void persisting_copy_with_edges(uint8_t* target, const uint8_t* source, size_t length) {
   const Parts parts(target, length);
   const size_t end = parts.head + parts.lines;
   edge_copy(target, source, parts.head);

@@ -76,17 +76,16 @@ Kernels make(Copy copy, WriteBack write_back, Crc crc) {
   return made;
 }
 
-Kernels chosen = make(best_copy(), best_write_back(), best_crc());
-
 }  // namespace
 
+Kernels chosen_kernels = make(best_copy(), best_write_back(), best_crc());
+
 const Cpu& cpu() { return detected; }
-const Kernels& kernels() { return chosen; }
 
 bool select(Copy copy, WriteBack write_back, Crc crc) {
   // The enumerations are ordered: each processor that has one choice has every lesser one.
   if (copy > best_copy() || write_back > best_write_back() || crc > best_crc()) return false;
-  chosen = make(copy, write_back, crc);
+  chosen_kernels = make(copy, write_back, crc);
   return true;
 }
 

@@ -37,7 +37,9 @@ struct Kernels {
 };
 
 const Cpu& cpu();
-const Kernels& kernels();
+
+extern Kernels chosen_kernels;
+inline const Kernels& kernels() { return chosen_kernels; }
 
 // Chooses other instructions than the best ones; false if this processor lacks them.
 bool select(Copy copy, WriteBack write_back, Crc crc);

@@ -4,7 +4,7 @@
 
 namespace pcache {
 
-__thread FaultGuard* volatile current_guard = nullptr;
+__thread GuardSlot current_guard = nullptr;
 
 namespace {
 

@@ -19,27 +19,33 @@ struct FaultGuard {
   volatile int code;
 };
 
-// The guard of the access that this thread is in, if any.
-extern __thread FaultGuard* volatile current_guard;
+// The guard of the access that a thread is in, if any.
+using GuardSlot = FaultGuard* volatile;
+extern __thread GuardSlot current_guard;
 
 // Installs the handler, once per process.
 void install_fault_handler();
 
 // Runs `body`, which may touch [begin, begin + length), must not throw and must not own anything: a fault
 // leaves it on the spot. Returns false after a fault; `guard` then says where. What `body` writes and the
-// caller reads after a fault must be volatile.
+// caller reads after a fault must be volatile. `slot` is this thread's: looking it up costs some.
 template <typename Body>
-bool guarded(FaultGuard& guard, const uint8_t* begin, size_t length, Body& body) {
+bool guarded(GuardSlot& slot, FaultGuard& guard, const uint8_t* begin, size_t length, Body& body) {
   guard.begin = begin;
   guard.end = begin + length;
   // The signal mask need not be saved: the handler runs with SIGBUS unblocked.
   if (sigsetjmp(guard.jump, 0) != 0) return false;
-  current_guard = &guard;
+  slot = &guard;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   body();
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  current_guard = nullptr;
+  slot = nullptr;
   return true;
+}
+
+template <typename Body>
+bool guarded(FaultGuard& guard, const uint8_t* begin, size_t length, Body& body) {
+  return guarded(current_guard, guard, begin, length, body);
 }
 
 }  // namespace pcache

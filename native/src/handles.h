@@ -37,6 +37,13 @@ class HandleTable {
     return find(handle) == nullptr ? nullptr : slots_[handle % kSlots].object;
   }
 
+  template <typename Body>
+  void each(Body body) const {
+    for (const Slot& slot : slots_) {
+      if (slot.object) body(*slot.object);
+    }
+  }
+
   bool remove(uint32_t handle) {
     if (find(handle) == nullptr) return false;
     slots_[handle % kSlots].object.reset();

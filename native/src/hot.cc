@@ -107,8 +107,9 @@ class Arguments {
 
   static bool to_integer(double number, uint64_t* result) {
     if (!(number >= 0 && number < kSafeIntegers)) return false;
-    *result = static_cast<uint64_t>(number);
-    return static_cast<double>(*result) == number;
+    const auto whole = static_cast<int64_t>(number);  // one instruction, where an unsigned one takes several
+    *result = static_cast<uint64_t>(whole);
+    return static_cast<double>(whole) == number;
   }
 
  private:
@@ -343,15 +344,16 @@ class ReadRun {
 };
 
 // What a function that takes no arguments is bound to: they cost more than the rest of the way in.
+template <typename List>
 struct Bound {
   State* state;
-  uint32_t handle;
+  std::shared_ptr<List> list;
 
-  static const Bound* of(napi_env env, napi_callback_info info) {
+  static const Bound& of(napi_env env, napi_callback_info info) {
     void* data = nullptr;
     size_t no_arguments = 0;
     napi_get_cb_info(env, info, &no_arguments, nullptr, nullptr, &data);
-    return static_cast<Bound*>(data);
+    return *static_cast<Bound*>(data);
   }
 };
 
@@ -367,24 +369,29 @@ class PieceRun {
   // False if a piece was wrong; those before it are done.
   bool run() {
     if (!Arguments<1>::to_integer(*list_.pmem_offset, &pmem_offset_)) return count_ == 0;
-    constexpr uint32_t kAbreast = 64;
-    PlaceSearch searches[kAbreast];
     for (uint32_t from = 0; from < count_; from += kAbreast) {
-      Piece* const pieces = list_.pieces + from;
-      const uint32_t some = std::min(count_ - from, kAbreast);
-      for (uint32_t i = 0; i < some; i++) searches[i] = PlaceSearch(list_.index, pieces[i].subtree, pieces[i].sector);
-      for (uint32_t i = 0; i < some; i++) searches[i].guess();
-      if (!copy(pieces[0])) return false;
-      for (uint32_t i = 0; i < some; i++) searches[i].correct();
-      for (uint32_t i = 0; i < some; i++) pieces[i].place = searches[i].finish();
-      for (uint32_t i = 1; i < some; i++) {
-        if (!copy(pieces[i])) return false;
-      }
+      if (!run(list_.pieces + from, std::min(count_ - from, kAbreast))) return false;
     }
     return true;
   }
 
  private:
+  // Searches that go on side by side.
+  static constexpr uint32_t kAbreast = 64;
+
+  bool run(Piece* pieces, uint32_t count) {
+    PlaceSearch searches[kAbreast];
+    for (uint32_t i = 0; i < count; i++) searches[i] = PlaceSearch(list_.index, pieces[i].subtree, pieces[i].sector);
+    for (uint32_t i = 0; i < count; i++) searches[i].guess(list_.index);
+    if (!copy(pieces[0])) return false;
+    for (uint32_t i = 0; i < count; i++) searches[i].correct();
+    for (uint32_t i = 0; i < count; i++) pieces[i].place = searches[i].finish();
+    for (uint32_t i = 1; i < count; i++) {
+      if (!copy(pieces[i])) return false;
+    }
+    return true;
+  }
+
   bool copy(Piece& piece) const {
     const size_t arena_offset = piece.arena_offset, length = piece.length;
     const uint64_t offset = pmem_offset_ + uint64_t{piece.offset_sectors} * kSectorBytes;
@@ -414,43 +421,31 @@ class PieceRun {
   uint64_t pmem_offset_ = 0;
 };
 
-// What a list's `call` says to run it on, checked; false with an exception pending.
-template <typename List>
-bool parse_call(napi_env env, State& state, const List* list, Mapping** mapping, Arena** arena, uint32_t* count) {
-  if (list == nullptr) return fail_closed(env), false;
-  *mapping = state.mappings.find(list->mapping);
-  *count = list->call[0];
-  *arena = state.arenas.find(list->call[1]);
-  if (*mapping == nullptr || *arena == nullptr) return fail_closed(env), false;
-  if (*count > list->capacity) return fail_range(env), false;
-  return true;
-}
-
-template <typename Run>
-napi_value run_guarded(napi_env env, const Mapping& mapping, Run run) {
+// () → nothing: what to run is in the `call` of the list that the function is bound to.
+template <typename Run, typename List>
+napi_value run_list(napi_env env, napi_callback_info info, bool writes) {
+  const Bound<List>& bound = Bound<List>::of(env, info);
+  const List& list = *bound.list;
+  Mapping* const mapping = list.mapping;
+  if (!list.open || mapping == nullptr) return fail_closed(env);  // and `call` may be gone
+  const uint32_t count = list.call[0];
+  Arena* const arena = bound.state->arenas.find(list.call[1]);
+  if (arena == nullptr) return fail_closed(env);
+  if (count > list.capacity) return fail_range(env);
+  if (writes && !check_writable(env, *mapping)) return nullptr;
+  Run run(*mapping, list, *arena, count);
   bool good = false;
   FaultGuard guard;
   auto body = [&] { good = run.run(); };
-  if (!guarded(guard, mapping.base(), mapping.size_bytes(), body)) return fail_fault(env, mapping, guard);
+  if (!guarded(bound.state->guard_slot, guard, mapping->base(), mapping->size_bytes(), body)) {
+    return fail_fault(env, *mapping, guard);
+  }
   return good ? nullptr : fail_range(env);
 }
 
-// () → nothing: what to run is in the `call` of the list that the function is bound to.
-template <typename Run, typename List>
-napi_value run_list(napi_env env, napi_callback_info info, HandleTable<List> State::*lists, bool writes) {
-  const Bound& bound = *Bound::of(env, info);
-  const List* list = (bound.state->*lists).find(bound.handle);
-  Mapping* mapping;
-  Arena* arena;
-  uint32_t count;
-  if (!parse_call(env, *bound.state, list, &mapping, &arena, &count)) return nullptr;
-  if (writes && !check_writable(env, *mapping)) return nullptr;
-  return run_guarded(env, *mapping, Run(*mapping, *list, *arena, count));
-}
+napi_value run_reads(napi_env env, napi_callback_info info) { return run_list<ReadRun, CopyList>(env, info, false); }
 
-napi_value run_reads(napi_env env, napi_callback_info info) { return run_list<ReadRun>(env, info, &State::lists, false); }
-
-napi_value run_pieces(napi_env env, napi_callback_info info) { return run_list<PieceRun>(env, info, &State::pieces, true); }
+napi_value run_pieces(napi_env env, napi_callback_info info) { return run_list<PieceRun, PieceList>(env, info, true); }
 
 // What memory itself allows: the copies of a list and nothing else, in groups that share a fence and in which
 // reads are asked for ahead, as `runReads` does it. Bounds are checked before the clock starts.
@@ -541,9 +536,10 @@ constexpr HotCall kHotCalls[] = {
 
 namespace {
 
-napi_value make_run(napi_env env, const char* name, napi_callback callback, State* state, uint32_t handle) {
-  auto* const bound = new Bound{state, handle};
-  const auto release = [](napi_env, void* data, void*) { delete static_cast<Bound*>(data); };
+template <typename List>
+napi_value make_run(napi_env env, const char* name, napi_callback callback, State* state, std::shared_ptr<List> list) {
+  auto* const bound = new Bound<List>{state, std::move(list)};
+  const auto release = [](napi_env, void* data, void*) { delete static_cast<Bound<List>*>(data); };
   napi_value function;
   if (napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, bound, &function) != napi_ok ||
       napi_add_finalizer(env, function, bound, release, nullptr, nullptr) != napi_ok) {
@@ -555,12 +551,12 @@ napi_value make_run(napi_env env, const char* name, napi_callback callback, Stat
 
 }  // namespace
 
-napi_value make_read_run(napi_env env, State* state, uint32_t list_handle) {
-  return make_run(env, "runReads", run_reads, state, list_handle);
+napi_value make_read_run(napi_env env, State* state, std::shared_ptr<CopyList> list) {
+  return make_run(env, "runReads", run_reads, state, std::move(list));
 }
 
-napi_value make_piece_run(napi_env env, State* state, uint32_t pieces_handle) {
-  return make_run(env, "runPieces", run_pieces, state, pieces_handle);
+napi_value make_piece_run(napi_env env, State* state, std::shared_ptr<PieceList> list) {
+  return make_run(env, "runPieces", run_pieces, state, std::move(list));
 }
 
 void export_hot_calls(napi_env env, napi_value exports, State* state) {

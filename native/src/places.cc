@@ -15,7 +15,7 @@ void find_places(const IndexMemory& index, const int32_t* subtrees, const uint16
   for (size_t from = 0; from < count; from += kAbreast) {
     const size_t some = std::min(count - from, kAbreast);
     for (size_t i = 0; i < some; i++) searches[i] = PlaceSearch(index, subtrees[from + i], sectors[from + i]);
-    for (size_t i = 0; i < some; i++) searches[i].guess();
+    for (size_t i = 0; i < some; i++) searches[i].guess(index);
     for (size_t i = 0; i < some; i++) searches[i].correct();
     for (size_t i = 0; i < some; i++) places[from + i] = searches[i].finish();
   }

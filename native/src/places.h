@@ -25,7 +25,7 @@ class PlaceSearch {
   PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector);
 
   // First where it would be if the entries were spread evenly,
-  void guess();
+  void guess(const IndexMemory& index);
   // then as far from there as the entry found says,
   void correct();
   // and from there one by one, a few.
@@ -44,8 +44,7 @@ class PlaceSearch {
 
   int32_t start(int32_t i) const;
 
-  const IndexMemory* index_;
-  // Two words of `index_->subtrees`; null outside.
+  // Two words of the index's `subtrees`; null outside.
   const int32_t* subtree_;
   const int32_t* entries_;
   int32_t sector_;
@@ -53,7 +52,7 @@ class PlaceSearch {
   int32_t at_;
 };
 
-inline PlaceSearch::PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector) : index_(&index), subtree_(nullptr), sector_(sector), count_(0) {
+inline PlaceSearch::PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector) : subtree_(nullptr), sector_(sector), count_(0) {
   if (subtree < 0 || static_cast<size_t>(subtree) >= index.subtree_count) return;
   subtree_ = index.subtrees + static_cast<size_t>(subtree) * 2;
   __builtin_prefetch(subtree_);
@@ -63,12 +62,12 @@ inline int32_t PlaceSearch::start(int32_t i) const {
   return static_cast<int32_t>(static_cast<uint32_t>(entries_[i * kEntryWords]) >> kStartShift);
 }
 
-inline void PlaceSearch::guess() {
+inline void PlaceSearch::guess(const IndexMemory& index) {
   if (subtree_ == nullptr) return;
   const size_t base = static_cast<uint32_t>(subtree_[0]) * kChunkWords;
   const size_t count = static_cast<uint32_t>(subtree_[1]) & kCountMask;
-  if (count == 0 || base + count * kEntryWords > index_->word_count) return;
-  entries_ = index_->words + base;
+  if (count == 0 || base + count * kEntryWords > index.word_count) return;
+  entries_ = index.words + base;
   count_ = static_cast<int32_t>(count);
   at_ = std::min(static_cast<int32_t>((static_cast<uint32_t>(sector_) * count) >> kSubtreeSectorsShift), count_ - 1);
   // The guess is off by some entries: they may lie in the lines before or behind.

@@ -1,9 +1,11 @@
 // What one JavaScript environment (the main thread, or a worker) has open. Freed with the environment.
 #pragma once
 
+#include <memory>
 #include <napi.h>
 
 #include "crc_run.h"
+#include "guard.h"
 #include "handles.h"
 #include "mapping.h"
 #include "places.h"
@@ -17,16 +19,28 @@ struct Arena {
   Napi::ObjectReference memory;
 };
 
-// The columns of a list of reads; their addresses may be kept because the reference keeps the list object alive.
-// `call` is what a run is told: how many entries, and the handle of the arena.
-struct CopyList {
+// What JavaScript has registered to be run in one call. The addresses of its columns may be kept because the reference
+// keeps the list object alive.
+struct RunList {
+  // Null once either is gone.
+  Mapping* mapping;
+  bool open = true;
   uint32_t capacity;
-  uint32_t mapping;
+  // What a run is told: how many entries, and the handle of the arena.
   const uint32_t* call;
+  Napi::ObjectReference list;
+
+  void close() {
+    open = false;
+    list.Reset();
+  }
+};
+
+// The columns of a list of reads.
+struct CopyList : RunList {
   const double* pmem_offset;
   const uint32_t* arena_offset;
   const uint32_t* length;
-  Napi::ObjectReference list;
 };
 
 // One piece of payload as JavaScript lays it out: `PieceWord` in src/engine/device/pmem.ts.
@@ -42,15 +56,11 @@ struct Piece {
 };
 static_assert(sizeof(Piece) == 32);
 
-// Pieces that are written together, and the searches beside that; kept alive as a copy list is.
-struct PieceList {
-  uint32_t capacity;
-  uint32_t mapping;
+// Pieces that are written together, and the searches beside that.
+struct PieceList : RunList {
   bool with_crc;
-  const uint32_t* call;
   const double* pmem_offset;  // where they go, beyond which each has its own
   Piece* pieces;
-  Napi::ObjectReference list;
   // What it looks into, if anything.
   IndexMemory index;
   Napi::ObjectReference index_words;
@@ -62,13 +72,15 @@ struct State {
   HandleTable<Arena> arenas;
   HandleTable<CopyList> lists;
   HandleTable<PieceList> pieces;
+  // Of the environment's thread.
+  GuardSlot& guard_slot = current_guard;
   // Begun and not ended; declared after the mappings, so that it ends before they do.
   CrcQueue crcs;
 };
 
-// The functions that run the list of that handle on its mapping. They outlive it harmlessly.
-napi_value make_read_run(napi_env env, State* state, uint32_t list_handle);
-napi_value make_piece_run(napi_env env, State* state, uint32_t pieces_handle);
+// The functions that run a list on its mapping. They may be kept longer than either is open.
+napi_value make_read_run(napi_env env, State* state, std::shared_ptr<CopyList> list);
+napi_value make_piece_run(napi_env env, State* state, std::shared_ptr<PieceList> list);
 
 // Adds the calls of the data plane to `exports`; they use `state` until the environment ends.
 void export_hot_calls(napi_env env, napi_value exports, State* state);

@@ -17,6 +17,9 @@ import { Op, RequestFlag, type RequestGroup } from '../engine/index.js';
 import { Plan, type PatternSource } from './pattern.js';
 import { plainLoopNs } from './plain-loop.js';
 
+// Constants of the loop that is measured, not to be looked up in it.
+const { read: READ, write: WRITE } = Op;
+
 /** One request of so many, with its group, is timed for the latency: the clock must not count in the rate. */
 const TIMED_EVERY = 64;
 const LATENCIES_MAX = 1_000_000;
@@ -117,35 +120,39 @@ export class Rounds {
 
   private engine(): void {
     const { rig, blockBytes, depth, fuaEvery } = this.options;
-    const { group } = rig;
-    const { plan } = this;
+    const { cache, group } = rig;
+    const { count, isRead, offsetBytes } = this.plan;
     const timedEvery = Math.max(1, Math.floor(TIMED_EVERY / depth));
-    for (let i = 0, groups = 0; i < plan.count; groups++) {
+    let untilTimed = 1; // groups
+    for (let i = 0; i < count;) {
       group.clear();
-      for (let k = 0; k < depth && i < plan.count; k++, i++) {
-        let flags = 0;
-        if (plan.isRead[i] === 0 && fuaEvery > 0 && ++this.writes % fuaEvery === 0) flags = RequestFlag.fua;
-        group.add(plan.isRead[i] ? Op.read : Op.write, plan.offsetBytes[i], blockBytes, k * blockBytes, flags);
+      for (let k = 0; k < depth && i < count; k++, i++) {
+        if (isRead[i] !== 0) group.add(READ, offsetBytes[i], blockBytes, k * blockBytes);
+        else
+          group.add(WRITE, offsetBytes[i], blockBytes, k * blockBytes, fuaEvery > 0 ? this.flagsOfNext(fuaEvery) : 0);
       }
-      if (groups % timedEvery === 0 && this.latenciesNs.length < LATENCIES_MAX) {
+      let pending: number;
+      if (--untilTimed === 0) {
+        untilTimed = timedEvery;
         const started = performance.now();
-        this.submit();
-        this.latenciesNs.push((performance.now() - started) * 1e6);
+        pending = cache.submit(group);
+        if (this.latenciesNs.length < LATENCIES_MAX) this.latenciesNs.push((performance.now() - started) * 1e6);
       } else {
-        this.submit();
+        pending = cache.submit(group);
       }
+      if (pending > 0 || group.errors[0] !== undefined) this.giveUp();
     }
   }
 
-  private submit(): void {
-    const { cache, group } = this.options.rig;
-    if (cache.submit(group) === 0 && group.errors[0] === undefined) return;
+  private flagsOfNext(fuaEvery: number): number {
+    return ++this.writes % fuaEvery === 0 ? RequestFlag.fua : 0;
+  }
+
+  private giveUp(): never {
+    const { group, pmem } = this.options.rig;
     throw (
       group.errors[0] ??
-      new PcacheError(
-        'TOO_SMALL',
-        `${this.options.rig.pmem.path}: too small for a round; give a larger cache or smaller blocks`,
-      )
+      new PcacheError('TOO_SMALL', `${pmem.path}: too small for a round; give a larger cache or smaller blocks`)
     );
   }
 

@@ -229,7 +229,7 @@ export class Cache {
 
   /** Refuses further requests; those already taken are served. */
   stopAccepting(): void {
-    this.requests.accepting = false;
+    this.requests.isClosed = true;
   }
 
   /**

@@ -158,8 +158,8 @@ export class Core {
     ];
     this.log = options.sharing?.makeLog(...logArgs) ?? new LogWriter(...logArgs);
     this.heads = Array.from({ length: this.log.slotCount }, () => new DataHead(this.segments, payloadCrcs));
-    this.copies = new PayloadCopies(pmem, this.index);
-    this.pieces = new Pieces(pmem, this.dataCrc);
+    this.pieces = new Pieces(pmem, this.dataCrc, this.heads);
+    this.copies = new PayloadCopies(pmem, this.index, this.pieces.list);
     this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);
     const tail = (dual: CacheMetadata['keyTail'], at: Position) =>
       new Tail(DualWriter.over(pmem, dual), at.segment, at.offsetBytes, samePlaceTwice(dual));

@@ -6,7 +6,7 @@
  * allocation leaves one to its key, and what is left the head drops when it goes on. So no allocation touches the
  * segment table, which threads may share. Sectors are of 512 bytes.
  */
-import { assert } from './errors.js';
+import { internalError } from './errors.js';
 import { SECTOR_BYTES } from './media/geometry.js';
 import type { PayloadCrcs } from './payload-crcs.js';
 import type { SegmentTable } from './segments.js';
@@ -55,7 +55,7 @@ export class DataHead {
 
   /** Allocates the next `sectors` of the segment to so many keys. */
   take(sectors: number, keys: number): void {
-    assert(sectors <= this.leftSectors, 'more is allocated than the segment has left');
+    if (sectors > this.leftSectors) internalError('more is allocated than the segment has left');
     this.offsetSectors += sectors;
     this.leftSectors -= sectors;
     this.references -= keys;

@@ -64,7 +64,12 @@ export class AssertionError extends Error {
 
 /** Stays on in production. `message` must be a constant: no string is built when the condition holds. */
 export function assert(condition: boolean, message: string): asserts condition {
-  if (!condition) throw new AssertionError(message);
+  if (!condition) internalError(message);
+}
+
+/** What `assert` throws. On the hot path it stands behind an `if`, which costs less than passing a condition on. */
+export function internalError(message: string): never {
+  throw new AssertionError(message);
 }
 
 /** A `PcacheError` as it goes from thread to thread: on the way an error loses its class. */

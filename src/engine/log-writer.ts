@@ -9,7 +9,7 @@
  * first bytes were zeroed and persisted.
  */
 import type { Clock } from './core.js';
-import { assert } from './errors.js';
+import { assert, internalError } from './errors.js';
 import * as device from './device/pmem.js';
 import type { Position } from './media/codecs.js';
 import { CRC_SEED, type Crc32c } from './media/crc32c.js';
@@ -125,10 +125,11 @@ export class LogWriter {
    * @param flags of all these keys
    */
   append(pieces: Pieces, flags: number): void {
-    const { words: from, count, segment, generationLow, generationHigh } = pieces;
+    const { words: from, count } = pieces;
+    const { segment, generationLow, generationHigh } = pieces.head;
     const kset = this.slots[pieces.slot];
     const { words, keyCount } = kset;
-    assert(keyCount + count <= KSET_KEYS_MAX, 'keys are appended that have no room in their kset');
+    if (keyCount + count > KSET_KEYS_MAX) internalError('keys are appended that have no room in their kset');
     if (keyCount === 0) this.open(kset);
     for (let i = 0; i < count; i++) {
       const piece = i * PIECE_WORDS;
@@ -148,7 +149,7 @@ export class LogWriter {
     }
     kset.keyCount = keyCount + count;
     if (kset.keyCount === KSET_KEYS_MAX) this.markDue(pieces.slot);
-    if (this.payloadCrcs) addCrcs(this.payloadCrcs, pieces);
+    if (this.payloadCrcs !== undefined) addCrcs(this.payloadCrcs, pieces);
   }
 
   private open(kset: OpenKset): void {
@@ -246,9 +247,14 @@ export class LogWriter {
   }
 }
 
-function addCrcs(crcs: PayloadCrcs, { words, count, segment }: Pieces): void {
+function addCrcs(crcs: PayloadCrcs, { words, count, head }: Pieces): void {
   for (let i = 0; i < count; i++) {
     const piece = i * PIECE_WORDS;
-    crcs.add(segment, words[piece | OFFSET_SECTORS], words[piece | LENGTH] >>> SECTOR_SHIFT, words[piece | CRC] >>> 0);
+    crcs.add(
+      head.segment,
+      words[piece | OFFSET_SECTORS],
+      words[piece | LENGTH] >>> SECTOR_SHIFT,
+      words[piece | CRC] >>> 0,
+    );
   }
 }

@@ -147,26 +147,23 @@ export class MissReads {
       stats.fillsDropped++;
       return;
     }
-    const head = core.heads[slot];
-    if (!room || !head.open()) {
+    if (!room || !pieces.begin(slot)) {
       index.remove();
       stats.fillsDropped++;
       return;
     }
     const wanted = index.end - index.start;
-    const sectors = Math.min(wanted, head.leftSectors);
+    const { offsetSectors, leftSectors, segment } = pieces.head;
+    const sectors = Math.min(wanted, leftSectors);
     if (sectors < wanted) index.truncate(sectors);
     const bytes = sectors << SECTOR_SHIFT;
-    const { offsetSectors } = head;
-    pieces.begin(slot, head);
     pieces.set(0, offsetSectors, sectors, read.subtree, read.startSector, read.arenaOffsetBytes, read.request);
     pieces.count = 1;
-    head.take(sectors, 1);
-    copies.begin(read.group!.arena);
-    copies.write(pieces);
+    pieces.sectors = sectors;
+    copies.write(pieces, read.group!.arena);
     log.append(pieces, KEY_FLAG_CLEAN);
-    index.fill(pieces.segment, offsetSectors, ENTRY_CLEAN);
-    pieces.count = 0;
+    index.fill(segment, offsetSectors, ENTRY_CLEAN);
+    pieces.end(0);
     core.commit();
     stats.fills++;
     stats.fillBytes += bytes;

@@ -6,7 +6,7 @@
  * turn. So a read may be copied after a write that came behind it; but a write never goes where payload lies that
  * somebody may read. Everything is done and fenced when `run` returns.
  */
-import { assert } from './errors.js';
+import { internalError } from './errors.js';
 import type { Arena, CopyList, PieceList, Pmem } from './device/pmem.js';
 import type { ExtentIndex } from './index/extent-index.js';
 import type { Pieces } from './pieces.js';
@@ -21,16 +21,18 @@ export class PayloadCopies {
   /** Of the index that writes look into: `words` when they were told so last. */
   private indexWords: Int32Array | undefined;
 
+  /** @param pieces the list that all writes are made of */
   constructor(
     private readonly pmem: Pmem,
     private readonly index: ExtentIndex,
+    private readonly pieces: PieceList,
   ) {
     this.reads = pmem.createCopyList(CAPACITY);
   }
 
-  /** The arena that the next copies go from and to. Nothing may be staged. */
-  begin(arena: Arena): void {
-    assert(this.readCount === 0, 'copies of another group are still staged');
+  /** The arena that the next reads are copied to. None may be staged. */
+  beginReads(arena: Arena): void {
+    if (this.readCount !== 0) internalError('copies of another group are still staged');
     this.arena = arena;
   }
 
@@ -46,26 +48,27 @@ export class PayloadCopies {
   }
 
   /**
-   * Copies pieces into the cache; it sets their places in the index, as far as those are known, and with data_crc their
-   * CRCs. Throws what the device throws.
+   * Copies pieces from an arena into the cache; it sets their places in the index, as far as those are known, and with
+   * data_crc their CRCs. Throws what the device throws.
    */
-  write({ list, count, dataOffsetBytes }: Pieces): void {
-    if (this.index.words !== this.indexWords) this.followIndex(list);
+  write({ list, count, head }: Pieces, arena: Arena): void {
     this.needsFence = true;
-    this.pmem.writePieces(list, count, dataOffsetBytes, this.arena!);
-  }
-
-  private followIndex(list: PieceList): void {
-    this.indexWords = this.index.words;
-    this.pmem.searchIn?.(list, this.index);
+    this.pmem.writePieces(list, count, head.dataOffsetBytes, arena);
   }
 
   /** Runs what is staged. At return all copies are done, those into the cache fenced. Throws what the device throws. */
   run(): void {
     if (this.readCount > 0) this.runReads();
     if (!this.needsFence) return;
+    if (this.index.words !== this.indexWords) this.followIndex();
     this.pmem.fence();
     this.needsFence = false;
+  }
+
+  /** Until then, places that writes find are of what the index was, and count as any wrong guess does. */
+  private followIndex(): void {
+    this.indexWords = this.index.words;
+    this.pmem.searchIn?.(this.pieces, this.index);
   }
 
   private runReads(): void {

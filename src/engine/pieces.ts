@@ -4,7 +4,7 @@
  * Where the requests of a group are pieces of one list, each loop has little to keep at hand, and the copies are one
  * native call.
  */
-import { assert } from './errors.js';
+import { internalError } from './errors.js';
 import type { DataHead } from './data-head.js';
 import * as device from './device/pmem.js';
 import * as geometry from './media/geometry.js';
@@ -31,30 +31,38 @@ const {
 
 export class Pieces {
   count = 0;
-  /** Of their keys. */
+  /** What they take of the segment that they go to. */
+  sectors = 0;
+  /** Of their keys; and its head, which is in that segment until they end. */
   slot = 0;
-  /** Logical segment that they go to, where its data area begins on the device, and its generation. */
-  segment = 0;
-  dataOffsetBytes = 0;
-  generationLow = 0;
-  generationHigh = 0;
+  head: DataHead;
+  /** For so many of the same slot there is room in its kset, as long as the head keeps its segment. */
+  room = 0;
   readonly list: device.PieceList;
   /** The list's. */
   readonly words: Int32Array;
 
-  constructor(pmem: device.Pmem, dataCrc: boolean) {
+  /** @param heads that pieces can go to, by slot */
+  constructor(
+    pmem: device.Pmem,
+    dataCrc: boolean,
+    private readonly heads: readonly DataHead[],
+  ) {
     this.list = pmem.createPieceList(CAPACITY, dataCrc);
     this.words = this.list.words;
+    this.head = heads[0];
   }
 
-  /** Begins a list of pieces that go to the segment of a head, which must have one. */
-  begin(slot: number, head: DataHead): void {
-    assert(this.count === 0, 'other pieces are under way');
-    this.slot = slot;
-    this.segment = head.segment;
-    this.dataOffsetBytes = head.dataOffsetBytes;
-    this.generationLow = head.generationLow;
-    this.generationHigh = head.generationHigh;
+  /** Begins a list of pieces that go where the head of a slot is. @returns false when it has no segment, and gets none */
+  begin(slot: number): boolean {
+    if (this.count !== 0) internalError('other pieces are under way');
+    if (slot !== this.slot) {
+      this.slot = slot;
+      this.head = this.heads[slot];
+      this.room = 0;
+    }
+    if (this.head.segment >= 0) return true;
+    return this.head.open();
   }
 
   /**
@@ -80,5 +88,15 @@ export class Pieces {
     words[piece | SUBTREE] = subtree;
     words[piece | SECTOR] = startSector;
     words[piece | REQUEST] = request;
+  }
+
+  /**
+   * They are copied, and keys and index say where they are.
+   * @param room for so many more the kset of the slot has room
+   */
+  end(room: number): void {
+    this.head.take(this.sectors, this.count);
+    this.count = 0;
+    this.room = room;
   }
 }

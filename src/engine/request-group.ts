@@ -3,9 +3,9 @@
  * arrays. Payload lies in an arena that was registered with the pmem device. All requests of a group share
  * one fence; each is acknowledged (`state` done) only after it. A single request is a group of one.
  */
-import { assert, PcacheError } from './errors.js';
+import { internalError, PcacheError } from './errors.js';
 import type { Arena } from './device/pmem.js';
-import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_BYTES } from './media/geometry.js';
+import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS } from './media/geometry.js';
 
 export const Op = { read: 0, write: 1, flush: 2 } as const;
 
@@ -22,10 +22,10 @@ export const RequestState = { done: 0, pending: 1, failed: 2 } as const;
 const { read: READ, write: WRITE } = Op;
 const FUA = RequestFlag.fua;
 const PENDING = RequestState.pending;
-const SHIFT = SECTOR_SHIFT;
 const BYTES_OF_SECTOR = SECTOR_BYTES;
 const BYTES_OF_SUBTREE = SUBTREE_BYTES;
 const SECTORS_OF_BYTE = 1 / SECTOR_BYTES;
+const SECTOR_MASK = SUBTREE_SECTORS - 1;
 const SUBTREES_OF_BYTE = 1 / SUBTREE_BYTES;
 
 export class RequestGroup {
@@ -55,14 +55,15 @@ export class RequestGroup {
   onRequestDone: ((group: RequestGroup, index: number) => void) | undefined;
 
   /**
-   * Engine's: all are writes that can be begun together, if they are inside the device: in order, and without
-   * preflushes. How far they reach, how long they are together, bytes, and how many are FUA. And whether there are reads.
+   * Engine's: not all are writes that can be begun together, if they are inside the device: in order, and without
+   * preflushes. How far they reach, bytes, and how many are FUA. And whether there are reads.
    */
-  isPlain = true;
+  isMixed = false;
   endBytes = 0;
-  totalBytes = 0;
   fuaWrites = 0;
   hasReads = false;
+  /** Engine's: it is being submitted. */
+  isBeingTaken = false;
   readonly arenaBytes: number;
   /** Engine's: where request i begins. */
   readonly subtree: Int32Array;
@@ -102,11 +103,10 @@ export class RequestGroup {
 
   /** Empties the group for refilling; none of it may be pending. */
   clear(): void {
-    assert(this.pending === 0, 'a group is refilled while requests of it are pending');
+    if (this.pending !== 0) internalError('a group is refilled while requests of it are pending');
     this.count = 0;
-    this.isPlain = true;
+    this.isMixed = false;
     this.endBytes = 0;
-    this.totalBytes = 0;
     this.fuaWrites = 0;
     this.hasReads = false;
   }
@@ -124,40 +124,41 @@ export class RequestGroup {
   /** Adds a request and returns its index. The group must have room. */
   add(op: number, offsetBytes: number, lengthBytes: number, arenaOffsetBytes: number, flags = 0): number {
     const i = this.count;
-    assert(i < this.capacity, 'a request is added to a full group');
-    this.op[i] = op;
-    this.flags[i] = flags;
+    if (i >= this.capacity) internalError('a request is added to a full group');
+    const length = lengthBytes | 0; // as the columns do: what is not known to be an integer is stored as slowly as others
+    const arenaOffset = arenaOffsetBytes | 0;
+    this.op[i] = op | 0;
+    this.flags[i] = flags | 0;
     this.offsetBytes[i] = offsetBytes;
-    this.lengthBytes[i] = lengthBytes;
-    this.arenaOffsetBytes[i] = arenaOffsetBytes;
+    this.lengthBytes[i] = length;
+    this.arenaOffsetBytes[i] = arenaOffset;
     this.state[i] = PENDING;
     this.doneBytes[i] = 0;
     this.count = i + 1;
-    this.locate(i, offsetBytes);
+    const subtree = (offsetBytes * SUBTREES_OF_BYTE) | 0;
+    const inSubtree = offsetBytes - subtree * BYTES_OF_SUBTREE;
+    const sector = (inSubtree * SECTORS_OF_BYTE) & SECTOR_MASK;
+    this.subtree[i] = subtree;
+    this.startSector[i] = sector;
     const endBytes = offsetBytes + lengthBytes;
     if (endBytes > this.endBytes) this.endBytes = endBytes;
-    this.totalBytes += lengthBytes;
-    if (op === WRITE && flags <= FUA && isInOrder(this, i)) {
-      this.fuaWrites += flags;
-    } else {
-      this.isPlain = false;
+    const isOfSectors = sector * BYTES_OF_SECTOR === inSubtree && (length & (BYTES_OF_SECTOR - 1)) === 0;
+    const endInArena = (arenaOffset >>> 0) + (length >>> 0);
+    if (op !== WRITE || flags > FUA || !isOfSectors || endInArena > this.arenaBytes) {
+      this.isMixed = true;
       if (op === READ) this.hasReads = true;
+    } else if (flags !== 0) {
+      this.fuaWrites += flags;
     }
     return i;
-  }
-
-  private locate(i: number, offsetBytes: number): void {
-    const subtree = (offsetBytes * SUBTREES_OF_BYTE) | 0;
-    this.subtree[i] = subtree;
-    this.startSector[i] = (offsetBytes - subtree * BYTES_OF_SUBTREE) * SECTORS_OF_BYTE;
   }
 }
 
 /** Whether read or write `i` is made of sectors and inside its arena. */
-export function isInOrder(group: RequestGroup, i: number): boolean {
+function isInOrder(group: RequestGroup, i: number): boolean {
   const length = group.lengthBytes[i];
-  const firstByte = group.subtree[i] * BYTES_OF_SUBTREE + (group.startSector[i] << SHIFT);
-  const isOfSectors = firstByte === group.offsetBytes[i] && (length & (BYTES_OF_SECTOR - 1)) === 0;
+  const firstByte = group.subtree[i] * SUBTREE_BYTES + group.startSector[i] * SECTOR_BYTES;
+  const isOfSectors = firstByte === group.offsetBytes[i] && length % SECTOR_BYTES === 0;
   return isOfSectors && group.arenaOffsetBytes[i] + length <= group.arenaBytes;
 }
 

@@ -26,9 +26,10 @@ const { done: DONE, pending: PENDING, failed: FAILED } = RequestState;
 const UNKNOWN_PLACE = NO_PLACE;
 
 export class Requests {
-  /** False when no further requests are taken. */
-  accepting = true;
+  /** No further requests are taken. */
+  isClosed = false;
 
+  private readonly deviceBytes: number;
   private readonly misses: MissReads;
   private readonly checks: ReadChecks | undefined;
   private readonly writes: WritePath;
@@ -49,6 +50,7 @@ export class Requests {
       this.partDone(group, request, error);
       onProgress();
     };
+    this.deviceBytes = core.backing.sizeBytes;
     if (core.payloadCrcs) this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, core.stats);
     if (core.isThrough) this.through = new ThroughWaits(writeback, (...end) => this.partDone(...end));
     if (core.mode === 'writearound') this.direct = new DirectWrites(core, writeback, partDone);
@@ -100,46 +102,43 @@ export class Requests {
    * @returns how many are pending.
    */
   submit(group: RequestGroup): number {
+    const { core } = this;
     const { count } = group;
     if (group.blankFrom > 0) group.blank();
     group.pending = count;
-    const silent = group.onRequestDone;
-    group.onRequestDone = undefined; // whoever submits sees what ended at once by `state`
-    try {
-      this.run(group, count);
-    } finally {
-      group.onRequestDone = silent;
+    group.isBeingTaken = true;
+    if (core.failure !== undefined || this.isClosed) {
+      this.refuse(group);
+    } else {
+      try {
+        if (group.hasReads) this.lookAhead(group, count);
+        const needsMore = this.start(group, count);
+        const logged = core.commit();
+        if (needsMore) {
+          this.settle(group, logged);
+        } else {
+          const { state } = group;
+          for (let i = 0; i < count; i++) state[i] = DONE;
+          group.pending = 0;
+        }
+      } catch (error) {
+        this.stopIn(group, error);
+      }
     }
+    group.isBeingTaken = false;
     return group.pending;
   }
 
-  private run(group: RequestGroup, count: number): void {
-    const { core } = this;
-    const refusal = core.failure ?? (this.accepting ? undefined : closedError(core.pmem.path));
-    if (refusal) {
-      group.blankFrom = count;
-      for (let i = 0; i < count; i++) this.partDone(group, i, refusal);
-      return;
-    }
-    // Side by side, before they are needed one by one; one alone gains nothing.
-    if (!group.hasReads || count === 1) group.hint[0] = UNKNOWN_PLACE;
-    else core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
-    try {
-      core.copies.begin(group.arena);
-      const needsMore = this.start(group, count);
-      if (needsMore) group.blankFrom = count;
-      const logged = core.commit();
-      if (needsMore) {
-        this.checks?.run(group);
-        for (let i = 0; i < count; i++) this.settle(group, i, logged);
-      } else {
-        for (let i = 0; i < count; i++) group.state[i] = DONE;
-        group.pending = 0;
-      }
-    } catch (error) {
-      group.blankFrom = count;
-      this.stopOn(error, group);
-    }
+  private refuse(group: RequestGroup): void {
+    const why = this.core.failure ?? closedError(this.core.pmem.path);
+    group.blankFrom = group.count;
+    for (let i = 0; i < group.count; i++) this.partDone(group, i, why);
+  }
+
+  /** Looks for the places of all requests side by side, before they are needed one by one; one alone gains nothing. */
+  private lookAhead(group: RequestGroup, count: number): void {
+    if (count === 1) group.hint[0] = UNKNOWN_PLACE;
+    else this.core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
   }
 
   /**
@@ -149,9 +148,12 @@ export class Requests {
    */
   private start(group: RequestGroup, count: number): boolean {
     this.isHeldUp = false;
-    if (group.isPlain && group.endBytes <= this.core.backing.sizeBytes) {
-      return this.startWrites(group, 0, count, group.totalBytes, group.fuaWrites);
-    }
+    const isMixed = group.isMixed || group.endBytes > this.deviceBytes;
+    return isMixed ? this.startMixed(group, count) : this.startWrites(group, 0, count, group.fuaWrites);
+  }
+
+  private startMixed(group: RequestGroup, count: number): boolean {
+    this.core.copies.beginReads(group.arena);
     let needsMore = this.through !== undefined || this.checks !== undefined;
     for (let i = 0; i < count;) {
       const end = this.endOfWrites(group, i, count);
@@ -159,13 +161,9 @@ export class Requests {
         if (this.startOther(group, i)) needsMore = true;
         i++;
       } else {
-        let bytes = 0;
         let fuaWrites = 0;
-        for (let k = i; k < end; k++) {
-          bytes += group.lengthBytes[k];
-          fuaWrites += group.flags[k];
-        }
-        if (this.startWrites(group, i, end, bytes, fuaWrites)) needsMore = true;
+        for (let k = i; k < end; k++) fuaWrites += group.flags[k];
+        if (this.startWrites(group, i, end, fuaWrites)) needsMore = true;
         i = end;
       }
     }
@@ -174,34 +172,34 @@ export class Requests {
 
   /** Where the writes end that begin at request `i` and can be begun together. */
   private endOfWrites(group: RequestGroup, i: number, count: number): number {
-    const { backing } = this.core;
     let end = i;
     while (end < count && group.op[end] === WRITE && group.flags[end] <= FUA) {
-      if (whyRefused(group, end, backing.sizeBytes)) break;
+      if (whyRefused(group, end, this.deviceBytes)) break;
       end++;
     }
     return end;
   }
 
   /**
-   * Starts writes [from, to), of so many bytes, so many of them FUA.
+   * Starts writes [from, to), so many of them FUA.
    * @returns whether any asks for more than the copies that are begun
    */
-  private startWrites(group: RequestGroup, from: number, to: number, bytes: number, fuaWrites: number): boolean {
+  private startWrites(group: RequestGroup, from: number, to: number, fuaWrites: number): boolean {
+    const isForced = fuaWrites > 0 || this.through !== undefined;
+    const mustWait = this.waiting.length > 0 || this.isHeldUp;
+    if (!mustWait) this.isHeldUp = this.writes.begin(group, from, to, isForced) < to;
     const { stats } = this.core;
     stats.writes += to - from;
-    stats.writeBytes += bytes;
     stats.fuaWrites += fuaWrites;
-    if (this.waiting.length > 0 || this.isHeldUp) return true;
-    const isForced = fuaWrites > 0 || this.through !== undefined;
-    this.isHeldUp = this.writes.begin(group, from, to, isForced) < to;
-    return this.isHeldUp || isForced;
+    const { lengthBytes } = group;
+    for (let i = from; i < to; i++) stats.writeBytes += lengthBytes[i];
+    return mustWait || this.isHeldUp || isForced;
   }
 
   /** As `startWrites`, of any single request. */
   private startOther(group: RequestGroup, i: number): boolean {
     const { core } = this;
-    const wrong = whyRefused(group, i, core.backing.sizeBytes);
+    const wrong = whyRefused(group, i, this.deviceBytes);
     if (wrong) {
       this.partDone(group, i, wrong);
       return true;
@@ -249,14 +247,18 @@ export class Requests {
     return writeback.isServed(group.flush[i]);
   }
 
-  /** After the commit: acknowledges request `i`, or makes it wait. */
-  private settle(group: RequestGroup, i: number, logged: boolean): void {
-    if (group.state[i] !== PENDING) return;
-    if (this.isServed(group, i, logged)) {
-      this.served(group, i);
-    } else {
-      if (group.flush[i] === 0) this.core.stats.deferredRequests++; // else it waits for its preflush
-      this.waiting.push(group, i);
+  /** After the commit: acknowledges the requests, or makes them wait. */
+  private settle(group: RequestGroup, logged: boolean): void {
+    group.blankFrom = group.count;
+    this.checks?.run(group);
+    for (let i = 0; i < group.count; i++) {
+      if (group.state[i] !== PENDING) continue;
+      if (this.isServed(group, i, logged)) {
+        this.served(group, i);
+      } else {
+        if (group.flush[i] === 0) this.core.stats.deferredRequests++; // else it waits for its preflush
+        this.waiting.push(group, i);
+      }
     }
   }
 
@@ -293,7 +295,16 @@ export class Requests {
       group.state[i] = DONE;
     }
     group.pending--;
-    group.onRequestDone?.(group, i);
+    if (!group.isBeingTaken) group.onRequestDone?.(group, i); // whoever submits sees by `state` what ended at once
+  }
+
+  private stopIn(group: RequestGroup, error: unknown): void {
+    group.blankFrom = group.count;
+    try {
+      this.stopOn(error, group);
+    } finally {
+      group.isBeingTaken = false;
+    }
   }
 
   /** The cache device failed in the middle of a group: nothing more can be acknowledged. */
@@ -329,7 +340,6 @@ export class Requests {
       const group = this.waiting.firstGroup;
       const i = this.waiting.firstRequest;
       const before = group.doneBytes[i];
-      core.copies.begin(group.arena);
       if (group.op[i] === WRITE) this.advanceWrite(group, i);
       const logged = core.commit();
       if (!this.isServed(group, i, logged)) return worked || group.doneBytes[i] > before;

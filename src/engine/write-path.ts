@@ -6,7 +6,7 @@
  */
 import type { Core } from './core.js';
 import type { DirectWrites } from './direct-writes.js';
-import { assert } from './errors.js';
+import { internalError } from './errors.js';
 import * as device from './device/pmem.js';
 import * as geometry from './media/geometry.js';
 import { PIECES_MAX } from './pieces.js';
@@ -19,6 +19,9 @@ const { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SECTORS } = geometry;
 
 /** Why no list of pieces can be begun: their kset is full, or they have to wait. */
 const Stop = { none: 0, ksetFull: 1, mustWait: 2 } as const;
+
+/** `Math.min` is for numbers of any kind, and slower; so is what is declared as a function. */
+const least = (a: number, b: number): number => (a < b ? a : b) | 0;
 
 export class WritePath {
   /** Pieces that get places before they are copied: what goes past the cache depends on what the index says. */
@@ -42,15 +45,15 @@ export class WritePath {
   begin(group: RequestGroup, from: number, to: number, isForced: boolean): number {
     const { core } = this;
     const { pieces } = core;
-    assert(pieces.count === 0, 'pieces of other writes are under way');
+    if (pieces.count !== 0) internalError('pieces of other writes are under way');
     for (let i = from; i < to;) {
       i = this.place(group, i, to);
       if (pieces.count > 0) {
-        core.copies.write(pieces);
+        core.copies.write(pieces, group.arena);
         core.log.append(pieces, 0);
         core.index.insertPieces(pieces);
         if (isForced) this.markDue(group);
-        pieces.count = 0;
+        pieces.end(least(core.log.roomOf(pieces.slot), this.most));
       }
       if (this.stop === Stop.mustWait) return i;
       if (this.stop === Stop.ksetFull && !core.commit()) return i;
@@ -64,12 +67,11 @@ export class WritePath {
    */
   private place(group: RequestGroup, from: number, to: number): number {
     const { direct } = this;
-    const { heads, log, pieces } = this.core;
+    const { log, pieces } = this.core;
     const { arenaOffsetBytes, doneBytes, lengthBytes } = group;
-    let slot = -1;
-    let room = 0; // for so many pieces,
-    let left = 0; // and so many sectors
-    let at = 0;
+    let room = pieces.head.segment < 0 ? 0 : pieces.room; // for so many pieces,
+    let left = pieces.head.leftSectors; // and so many sectors
+    let at = pieces.head.offsetSectors;
     let n = 0;
     let i = from;
     this.stop = Stop.none;
@@ -81,7 +83,7 @@ export class WritePath {
       while (done < length) {
         for (; first >= SUBTREE_SECTORS; first -= SUBTREE_SECTORS) subtree++;
         let sectors = least(length - done, SUBTREE_SECTORS - first);
-        if (direct && n === 0) {
+        if (direct !== undefined && n === 0) {
           const piece = nextPiece(this.core, subtree, first, sectors);
           if (piece < 0) {
             if (!this.writePast(direct, group, i, done, -piece)) break;
@@ -91,12 +93,11 @@ export class WritePath {
           }
           sectors = piece;
         }
-        if (n === room || log.slotOf(subtree) !== slot) {
-          slot = log.slotOf(subtree);
-          room = n > 0 ? 0 : this.openList(slot);
+        if (n === room || log.slotOf(subtree) !== pieces.slot) {
+          room = n > 0 ? 0 : this.openList(log.slotOf(subtree));
           if (room === 0) break;
-          at = heads[slot].offsetSectors;
-          left = heads[slot].leftSectors;
+          at = pieces.head.offsetSectors;
+          left = pieces.head.leftSectors;
         }
         if (sectors > left) sectors = left;
         pieces.set(n, at, sectors, subtree, first, (arenaOffsetBytes[i] + (done << SECTOR_SHIFT)) | 0, i);
@@ -110,31 +111,24 @@ export class WritePath {
       doneBytes[i] = done << SECTOR_SHIFT;
       if (done < length) break;
     }
-    if (n > 0) this.closeList(n, at);
+    pieces.count = n;
+    if (n > 0) pieces.sectors = at - pieces.head.offsetSectors;
     return i;
   }
 
   /** @returns how many pieces it has room for; or 0, and then `stop` says why */
   private openList(slot: number): number {
-    const { heads, log, pieces } = this.core;
+    const { log, pieces } = this.core;
     const keys = log.roomOf(slot);
     if (keys === 0) {
       this.stop = Stop.ksetFull;
       return 0;
     }
-    if (!heads[slot].open()) {
+    if (!pieces.begin(slot)) {
       this.stop = Stop.mustWait;
       return 0;
     }
-    pieces.begin(slot, heads[slot]);
     return least(keys, this.most);
-  }
-
-  private closeList(count: number, endSectors: number): void {
-    const { heads, pieces } = this.core;
-    const head = heads[pieces.slot];
-    pieces.count = count;
-    head.take(endSectors - head.offsetSectors, count);
   }
 
   /** @returns false when a direct write is in the way */
@@ -159,11 +153,6 @@ export class WritePath {
       log.markDue(pieces.slot);
     }
   }
-}
-
-/** `Math.min` is for numbers of any kind, and slower. */
-function least(a: number, b: number): number {
-  return (a < b ? a : b) | 0;
 }
 
 /**

@@ -55,6 +55,18 @@ describe('with write-back stalled', () => {
     expect(small.readIds(SUBTREE_SECTORS - 4, 12)).toEqual([3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4]);
   });
 
+  it('a write goes nowhere into a segment that its head has let go of', () => {
+    const small = new SmallCache({ segments: 6 });
+    const [head] = small.cache['core'].heads;
+    small.write(0, 4, 1);
+    const { segment, leftSectors } = head;
+    expect(leftSectors).toBeGreaterThanOrEqual(4);
+    head.close();
+    small.write(100, 4, 2);
+    expect(head.segment).not.toBe(segment);
+    expect([small.readIds(0, 4), small.readIds(100, 4)]).toEqual([new Array(4).fill(1), new Array(4).fill(2)]);
+  });
+
   it('a write larger than the whole cache goes through in pieces', () => {
     const small = new SmallCache({ segments: 6 });
     const write = small.writeFua(100, 400, 3);

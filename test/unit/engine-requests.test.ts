@@ -22,6 +22,8 @@ describe('a request is refused, and those beside it are not,', () => {
     ['when it begins before the device', 'OUT_OF_RANGE', -512, 512, 0],
     ['when it ends beyond the device', 'OUT_OF_RANGE', 2 ** 40, 512, 0],
     ['when its buffer ends beyond its memory', 'OUT_OF_RANGE', 0, 512, 64 * KIB - 256],
+    ['when its buffer begins before its memory', 'OUT_OF_RANGE', 0, 512, -512],
+    ['when its length is below zero', 'OUT_OF_RANGE', 512, -512, 512],
   ])('%s', (_when, code, offset, length, arenaAt) => {
     for (const [other, writes] of [
       [Op.flush, 1],

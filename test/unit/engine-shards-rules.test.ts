@@ -9,6 +9,7 @@ import { readMetadata } from '../../src/engine/media/metadata.js';
 import { loadCacheOrThrow } from '../../src/engine/recovery.js';
 import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
 import { SegmentTable } from '../../src/engine/segments.js';
+import { DataHead } from '../../src/engine/data-head.js';
 import { Pieces } from '../../src/engine/pieces.js';
 import { SharedLog } from '../../src/engine/shards/shared-log.js';
 import type { FromShard, ToShard } from '../../src/engine/shards/messages.js';
@@ -85,8 +86,9 @@ describe('the log that threads share', () => {
       write(...args);
     });
     for (const log of [first, second, first]) {
-      const pieces = new Pieces(pmem, false);
-      pieces.segment = 1;
+      const head = new DataHead(segments);
+      head.open();
+      const pieces = new Pieces(pmem, false, [head]);
       pieces.set(0, 0, 1, 0, 0, 0, 0);
       pieces.count = 1;
       log.append(pieces, 0);

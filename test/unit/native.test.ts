@@ -310,6 +310,30 @@ describe('handles and bounds', () => {
     addon.unmap(next);
   });
 
+  test.each(['its list', 'its mapping', 'its arena'])('what runs a list says so, too, once %s is gone', (gone) => {
+    const { handle: map } = addon.map(fd, MAP_BYTES, true, false);
+    const arena = addon.registerArena(new Uint8Array(512));
+    const call = Uint32Array.of(1, arena);
+    const lengths = Uint32Array.of(512);
+    const common = { capacity: 1, call, pmemOffsetBytes: new Float64Array(1) };
+    const pieces = addon.registerPieces(map, {
+      ...common,
+      withCrc: false,
+      words: Int32Array.of(0, 512, 0, 0, 0, 0, 0, 0),
+    });
+    const reads = addon.registerList(map, { ...common, arenaOffsetBytes: new Uint32Array(1), lengthBytes: lengths });
+    pieces.run();
+    reads.run();
+    if (gone === 'its list') {
+      addon.unregisterPieces(pieces.handle);
+      addon.unregisterList(reads.handle);
+    } else if (gone === 'its mapping') addon.unmap(map);
+    else addon.unregisterArena(arena);
+    for (const { run } of [pieces, reads]) expect(thrownBy(run).code).toBe('CLOSED');
+    if (gone !== 'its mapping') addon.unmap(map);
+    if (gone !== 'its arena') addon.unregisterArena(arena);
+  });
+
   test.each([0, -1, 1.5, NaN, 2 ** 32, 2 ** 53, undefined as unknown as number])('%s is not a handle', (wrong) => {
     expect(thrownBy(() => addon.read(wrong, 0, bytes, 0, 1)).code).toBe('CLOSED');
   });

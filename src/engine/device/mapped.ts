@@ -5,7 +5,7 @@
  * The open file stays open, and with it its locks, until `close()`.
  */
 import { closeSync, fstatSync, statfsSync } from 'node:fs';
-import { assert, fromSystemError, PcacheError } from '../errors.js';
+import { assert, fromSystemError, internalError, PcacheError } from '../errors.js';
 import type { PmemRanges } from './backing.js';
 import { asSystemError, type NativeAddon, type NativeError } from './native.js';
 import {
@@ -155,10 +155,8 @@ interface RegisteredArena extends Arena {
 
 /** Detached memory would leave the helper with a dangling address. */
 function assertAttached(arena: Arena): void {
-  assert(
-    arena.memory.length === (arena as RegisteredArena).registeredBytes,
-    'a registered arena was detached or resized',
-  );
+  const { memory, registeredBytes } = arena as RegisteredArena;
+  if (memory.length !== registeredBytes) internalError('a registered arena was detached or resized');
 }
 
 /** What a list has for the helper. */

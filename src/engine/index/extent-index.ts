@@ -36,9 +36,8 @@ const {
 export interface IndexPieces {
   readonly words: Int32Array;
   readonly count: number;
-  readonly segment: number;
-  /** Low 32 bits of the generation it was written under. */
-  readonly generationLow: number;
+  /** The segment, and the low 32 bits of the generation they were written under. */
+  readonly head: { readonly segment: number; readonly generationLow: number };
 }
 
 export class ExtentIndex extends EntryTable {
@@ -64,7 +63,7 @@ export class ExtentIndex extends EntryTable {
   }
 
   /** Inserts pieces that were written, in their order. */
-  insertPieces({ words: pieces, count, segment, generationLow }: IndexPieces): void {
+  insertPieces({ words: pieces, count, head: { segment, generationLow } }: IndexPieces): void {
     const { subtrees } = this;
     for (let i = 0; i < count; i++) {
       const piece = i * PIECE_WORDS;

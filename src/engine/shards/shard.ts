@@ -145,7 +145,7 @@ export class Shard implements Driven {
     this.log.markAllDue();
   }
   stopAccepting(): void {
-    this.requests.accepting = false;
+    this.requests.isClosed = true;
   }
   /** What the log holds is the coordinator's to tell. */
   dirtyInLog(): DirtyInLog {
