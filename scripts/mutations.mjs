@@ -506,6 +506,12 @@ export const MUTATIONS = [
     put: '',
   },
   {
+    name: 'what ends while its group is taken is told of by a call as well',
+    file: 'src/engine/requests.ts',
+    find: 'if (!group.isBeingTaken) group',
+    put: 'group',
+  },
+  {
     name: 'a write overtakes one of its group that waits',
     file: 'src/engine/requests.ts',
     find: 'const mustWait = this.waiting.length > 0 || this.isHeldUp;',

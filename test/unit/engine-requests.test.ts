@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { CacheIo } from '../../src/engine/cache-io.js';
 import { CacheDriver } from '../../src/engine/driver.js';
-import type { PcacheError } from '../../src/engine/errors.js';
+import { PcacheError } from '../../src/engine/errors.js';
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
@@ -100,6 +100,25 @@ describe('a group', () => {
     for (let n = 0; n < 2; n++) requests.add(Op.read, 0, 512, 0);
     expect(small.cache.submit(requests)).toBe(0);
     expect([...requests.missBytes, ...requests.errors]).toEqual([0, 0, undefined, undefined]);
+  });
+
+  it('says by its states what ended at once, and by a call only what ends later', () => {
+    const small = new SmallCache();
+    const requests = group(small, 3);
+    const calls: number[] = [];
+    requests.onRequestDone = (_, request) => calls.push(request);
+    requests.add(Op.write, 0, 512, 0, RequestFlag.fua);
+    requests.add(Op.read, 4096, 512, 512); // misses
+    requests.add(Op.write, 100, 512, 1024); // is refused
+    expect(small.cache.submit(requests)).toBe(1);
+    expect(calls).toEqual([]);
+    small.settle();
+    expect(calls).toEqual([1]);
+    small.cache['core'].failure = new PcacheError('IO', 'the device has failed');
+    requests.clear();
+    requests.add(Op.write, 0, 512, 0);
+    expect(small.cache.submit(requests)).toBe(0);
+    expect(calls).toEqual([1]);
   });
 
   it('larger than what is staged at once is served whole', () => {
