@@ -108,4 +108,8 @@ async function main(job: ShardsJob): Promise<ShardsReport> {
   };
 }
 
+// Whoever started it has ended without killing it: nobody will.
+process.stdin.on('end', () => process.exit(1)).resume();
+process.stdin.unref();
+
 console.log(JSON.stringify(await main(JSON.parse(process.argv[2]) as ShardsJob)));
