@@ -427,7 +427,7 @@ napi_value run_list(napi_env env, napi_callback_info info, bool writes) {
   const Bound<List>& bound = Bound<List>::of(env, info);
   const List& list = *bound.list;
   Mapping* const mapping = list.mapping;
-  if (!list.open || mapping == nullptr) return fail_closed(env);  // and `call` may be gone
+  if (mapping == nullptr) return fail_closed(env);
   const uint32_t count = list.call[0];
   Arena* const arena = bound.state->arenas.find(list.call[1]);
   if (arena == nullptr) return fail_closed(env);

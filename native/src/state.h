@@ -22,16 +22,15 @@ struct Arena {
 // What JavaScript has registered to be run in one call. The addresses of its columns may be kept because the reference
 // keeps the list object alive.
 struct RunList {
-  // Null once either is gone.
+  // Null once either is gone: the list is not run then, and nothing below is looked at.
   Mapping* mapping;
-  bool open = true;
   uint32_t capacity;
   // What a run is told: how many entries, and the handle of the arena.
   const uint32_t* call;
   Napi::ObjectReference list;
 
   void close() {
-    open = false;
+    mapping = nullptr;
     list.Reset();
   }
 };
@@ -65,6 +64,12 @@ struct PieceList : RunList {
   IndexMemory index;
   Napi::ObjectReference index_words;
   Napi::ObjectReference index_subtrees;
+
+  void close() {
+    RunList::close();
+    index_words.Reset();
+    index_subtrees.Reset();
+  }
 };
 
 struct State {

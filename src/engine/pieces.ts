@@ -61,7 +61,6 @@ export class Pieces {
       this.head = this.heads[slot];
       this.room = 0;
     }
-    if (this.head.segment >= 0) return true;
     return this.head.open();
   }
 
