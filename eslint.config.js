@@ -1,6 +1,6 @@
 /**
  * Lint rules: typescript-eslint's type-aware recommendations, and the layering of the source tree, which
- * goes one way only: commands → report → output → rescue, pack → fsck; fsck, replay, nbd, trace → engine → device → media.
+ * goes one way only: commands → report → output → kernel, rescue, pack → fsck; fsck, replay, nbd, trace → engine → device → media.
  * `test/unit/layering.test.ts` shows that the layering rules fire.
  */
 import { fileURLToPath } from 'node:url';
@@ -14,6 +14,7 @@ const LAYERS = [
   ['engine', 'src/engine/**'],
   ['trace', 'src/trace/**'],
   ['fsck', 'src/fsck/**'],
+  ['kernel', 'src/kernel/**'],
   ['rescue', 'src/rescue/**'],
   ['pack', 'src/pack/**'],
   ['replay', 'src/replay/**'],
@@ -33,6 +34,7 @@ const MAY_IMPORT = {
   engine: ['media', 'device'],
   trace: ['media'],
   fsck: ['media', 'device'],
+  kernel: ['media', 'device', 'engine', 'fsck', 'rescue'],
   rescue: ['media', 'device', 'engine', 'fsck'],
   pack: ['media', 'device', 'engine', 'fsck'],
   replay: ['media', 'device', 'engine', 'trace'],
@@ -48,6 +50,7 @@ const MAY_IMPORT = {
     'engine',
     'trace',
     'fsck',
+    'kernel',
     'rescue',
     'pack',
     'replay',
@@ -127,7 +130,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['engine', 'fsck', 'rescue', 'pack', 'trace', 'replay', 'simulate', 'nbd', 'report-html'].map(
+    files: ['engine', 'fsck', 'kernel', 'rescue', 'pack', 'trace', 'replay', 'simulate', 'nbd', 'report-html'].map(
       (layer) => `src/${layer}/**/*.ts`,
     ),
     rules: noTerminal(TERMINAL_PACKAGES),

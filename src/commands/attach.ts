@@ -9,7 +9,7 @@ import {
   planKernelAttach,
   runKernelAttach,
   type KernelAttach,
-} from '../output/attach-kernel.js';
+} from '../kernel/kernel-attach.js';
 import { attachText } from '../output/attach-report.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { formatBytes } from '../output/units.js';

@@ -9,7 +9,7 @@ import { PcacheCommand } from '../output/base-command.js';
 import { MAP_COLUMNS, mapRows } from '../output/map-report.js';
 import { RowWriter } from '../output/table.js';
 import { parseRange, type ByteRange } from '../output/units.js';
-import { mapRange, type MappedRange } from '../rescue/map.js';
+import { mapRange, type MappedRange } from '../engine/inspect/map-range.js';
 
 type MapJson = MappedRange & { readonly path: string; readonly backing: string | null };
 

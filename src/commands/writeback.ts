@@ -15,8 +15,8 @@ import {
   writebackVerdict,
   type WritebackJson,
 } from '../output/writeback-report.js';
-import { openForWriteback } from '../rescue/devices.js';
-import { writeBack, type WritebackOptions, type WritebackResult } from '../rescue/writeback.js';
+import { openForWriteback } from '../rescue/writeback-devices.js';
+import { writeBack, type WritebackOptions, type WritebackResult } from '../rescue/offline-writeback.js';
 
 const PHASES = {
   check: { label: 'reading the log', unit: 'bytes' },

@@ -1,5 +1,5 @@
 /** What `pcache map` shows: one row for each version of each piece of the range. Pure. */
-import type { MappedKey, MappedPiece, MappedRange } from '../rescue/map.js';
+import type { MappedKey, MappedPiece, MappedRange } from '../engine/inspect/map-range.js';
 import type { Column } from './table.js';
 
 /** `holds`: what a reader gets. `under it`: written over since. `gone`: its payload is no more. */

@@ -1,6 +1,6 @@
 /** What `pcache writeback` tells: for people, and as JSON. Pure. */
 import type { FailedRange } from '../rescue/failed-ranges.js';
-import type { WritebackResult } from '../rescue/writeback.js';
+import type { WritebackResult } from '../rescue/offline-writeback.js';
 import { renderFields, type Column } from './table.js';
 import { formatBytes, formatCount, formatDuration } from './units.js';
 

@@ -1,5 +1,5 @@
 /**
- * Packs a cache into one file (`engine/inspect/pack-format.ts`), with or without the payload. The cache may be
+ * Packs a cache into one file (`engine/pack/pack-format.ts`), with or without the payload. The cache may be
  * damaged: that is what packs are for. The same cache gives the same bytes. Constant memory, one pass over the
  * device besides the check of the payload.
  */
@@ -12,7 +12,7 @@ import {
   FrameKind,
   PACK_CHUNK_BYTES,
   PACK_PAGE_BYTES,
-} from '../engine/inspect/pack-format.js';
+} from '../engine/pack/pack-format.js';
 import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
 import { segmentCountFor, type Geometry } from '../engine/media/geometry.js';
 import { examine, type Examination } from '../fsck/check.js';

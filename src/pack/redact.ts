@@ -1,5 +1,5 @@
 /**
- * Decides what of a cache device goes into a pack without payload (`engine/inspect/pack-format.ts`), and takes
+ * Decides what of a cache device goes into a pack without payload (`engine/pack/pack-format.ts`), and takes
  * everything else out. Works through the device once, window by window, in order.
  *
  * Kept as it is: the structures before the segments, infos and generations, everything that looks like a kset
@@ -29,7 +29,7 @@ import {
   ksetBytes,
   KsetField,
 } from '../engine/media/kset.js';
-import { PACK_ABSENT_BYTE, PACK_PAGE_BYTES } from '../engine/inspect/pack-format.js';
+import { PACK_ABSENT_BYTE, PACK_PAGE_BYTES } from '../engine/pack/pack-format.js';
 
 /** What is looked at behind a kset to tell whether the log ends there. */
 const TRAIL_BYTES = 64;

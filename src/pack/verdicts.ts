@@ -4,7 +4,7 @@
  */
 import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
-import type { PackVerdicts } from '../engine/inspect/pack-format.js';
+import type { PackVerdicts } from '../engine/pack/pack-format.js';
 import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
 import type { Geometry } from '../engine/media/geometry.js';
 import { LogWalker } from '../engine/media/log.js';

@@ -6,7 +6,7 @@ import { runCli } from '../support/cli.js';
 import { damagedCopy, hashOf, temporaryFolder } from '../support/cli-images.js';
 import { dualPlace, ksetsOf, writeTail } from '../support/damage/edit.js';
 import { unpackImage, type UnpackedImage } from '../support/images.js';
-import type { MappedRange } from '../../src/rescue/map.js';
+import type { MappedRange } from '../../src/engine/inspect/map-range.js';
 
 const folder = temporaryFolder('map');
 let image: UnpackedImage;

@@ -5,7 +5,7 @@ import { bestCrc32c } from '../../src/engine/device/native.js';
 import { openForInspection, type InspectedDevices } from '../../src/engine/inspect/open.js';
 import { encodeGeneration } from '../../src/engine/media/codecs.js';
 import { generationCopies, KERNEL_GEOMETRY } from '../../src/engine/media/geometry.js';
-import { mapRange, type MappedRange } from '../../src/rescue/map.js';
+import { mapRange, type MappedRange } from '../../src/engine/inspect/map-range.js';
 import { describeImages, unpackImage } from '../support/images.js';
 import { geometryOf } from '../support/sim-device.js';
 import { SMALL, SmallCache } from '../support/small-cache.js';

@@ -14,7 +14,7 @@ import { Random } from '../../src/engine/sim/random.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { checkCache } from '../../src/fsck/check.js';
-import { writeBack, type WritebackHooks, type WritebackOptions } from '../../src/rescue/writeback.js';
+import { writeBack, type WritebackHooks, type WritebackOptions } from '../../src/rescue/offline-writeback.js';
 import { DrivenBacking, type DrivenCall, type Verdict } from '../support/driven-backing.js';
 import { geometryOf } from '../support/sim-device.js';
 import { SMALL, SmallCache } from '../support/small-cache.js';

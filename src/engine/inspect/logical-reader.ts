@@ -6,7 +6,7 @@ import type { PmemReader } from '../device/pmem.js';
 import { PcacheError } from '../errors.js';
 import { SECTOR_BYTES, SUBTREE_BYTES } from '../media/geometry.js';
 import type { LoadedCache } from '../recovery.js';
-import { PackReader } from './pack-reader.js';
+import { PackReader } from '../pack/pack-reader.js';
 
 /** What a hole is read from. */
 export interface BackingReader {

@@ -13,8 +13,8 @@ import { KERNEL_GEOMETRY } from '../media/geometry.js';
 import type { CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
 import { badMedia, loadCache, type LoadedCache, type LoadOptions } from '../recovery.js';
-import { isPackFile } from './pack-file.js';
-import { PackReader } from './pack-reader.js';
+import { isPackFile } from '../pack/pack-file.js';
+import { PackReader } from '../pack/pack-reader.js';
 
 export interface InspectOptions {
   /** The cache device, or a file that `pcache pack` wrote. */

@@ -3,8 +3,8 @@ import { openBacking } from '../engine/device/backing-file.js';
 import { sameDevice } from '../engine/device/lock.js';
 import { openPmem, openPmemReader } from '../engine/device/open.js';
 import { PcacheError } from '../engine/errors.js';
-import { isPackFile } from '../engine/inspect/pack-file.js';
-import type { WritebackDevices } from './writeback.js';
+import { isPackFile } from '../engine/pack/pack-file.js';
+import type { WritebackDevices } from './offline-writeback.js';
 
 export interface OpenForWritebackOptions {
   readonly cachePath: string;

@@ -6,15 +6,15 @@
  * come all other keys of the log that touch the piece, newest first: those that it was written over, and
  * stale ones, whose payload is gone.
  */
-import type { PmemReader } from '../engine/device/pmem.js';
-import { PcacheError } from '../engine/errors.js';
-import { LogKeys, type KeyState } from '../engine/inspect/keys.js';
-import { damagedCache, isForeign, type InspectedDevices } from '../engine/inspect/open.js';
-import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
-import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS, type Geometry } from '../engine/media/geometry.js';
-import type { CacheMetadata } from '../engine/media/metadata.js';
-import type { MediaProblem } from '../engine/media/problem.js';
-import { readMetadataOf } from '../engine/recovery.js';
+import type { PmemReader } from '../device/pmem.js';
+import { PcacheError } from '../errors.js';
+import { LogKeys, type KeyState } from './keys.js';
+import { damagedCache, isForeign, type InspectedDevices } from './open.js';
+import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
+import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS, type Geometry } from '../media/geometry.js';
+import type { CacheMetadata } from '../media/metadata.js';
+import type { MediaProblem } from '../media/problem.js';
+import { readMetadataOf } from '../recovery.js';
 
 /** Does the payload match the CRC of its key? `none`: the cache keeps no CRCs. */
 export type CrcVerdict = 'good' | 'bad' | 'unreadable' | 'none';
