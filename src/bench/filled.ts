@@ -2,7 +2,7 @@
 import type { BackingDevice } from '../engine/device/backing.js';
 import type { Pmem } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
-import { planFormat } from '../engine/format.js';
+import { planFormat } from '../engine/create/create-cache.js';
 import { makeEphemeralBacking } from '../replay/devices.js';
 import { openBenchDevices } from './devices.js';
 import { Blocks } from './pattern.js';

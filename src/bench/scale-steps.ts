@@ -1,6 +1,6 @@
 /** What `pcache bench scale` goes through: along one axis one quantity grows and the others stay as they are. */
 import { PcacheError } from '../engine/errors.js';
-import { planFormat } from '../engine/format.js';
+import { planFormat } from '../engine/create/create-cache.js';
 import { GIB, KERNEL_GEOMETRY, MIN_DEVICE_BYTES, segmentCountFor, SUBTREE_BYTES } from '../engine/media/geometry.js';
 import { KEY_BYTES, KSET_HEADER_BYTES, KSET_KEYS_MAX } from '../engine/media/kset.js';
 

@@ -11,7 +11,7 @@ import {
   type InspectedDevices,
 } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
-import { readMetadataOf } from '../engine/recovery.js';
+import { readMetadataOf } from '../engine/log/recovery.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { rangeFlag } from '../output/flags.js';
 import { LIVE_COLUMNS, logColumns } from '../output/key-columns.js';

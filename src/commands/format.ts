@@ -1,6 +1,6 @@
 /** `pcache format`: makes a cache on a file or device. */
 import { Args, Flags } from '@oclif/core';
-import { planJob, runJob, type FormatJob } from '../engine/format-target.js';
+import { planJob, runJob, type FormatJob } from '../engine/create/format-target.js';
 import { PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_DEFAULT, GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';

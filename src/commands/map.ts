@@ -4,7 +4,7 @@ import { bestCrc32c } from '../engine/device/native.js';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { openForInspection } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES } from '../engine/media/geometry.js';
-import { badMedia } from '../engine/recovery.js';
+import { badMedia } from '../engine/log/recovery.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { MAP_COLUMNS, mapRows } from '../output/map-report.js';
 import { RowWriter } from '../output/table.js';

@@ -4,7 +4,7 @@
  */
 import type { Pmem } from './device/pmem.js';
 import type { CacheDriver, Driven } from './driver.js';
-import { Op, RequestFlag, RequestGroup, RequestState } from './request-group.js';
+import { Op, RequestFlag, RequestGroup, RequestState } from './request/request-group.js';
 
 export class CacheIo {
   constructor(

@@ -8,16 +8,16 @@
  */
 import { openCore, type CacheOptions, type Core } from './core.js';
 import { PcacheError } from './errors.js';
-import { GarbageCollector } from './gc.js';
-import { IndexSweeper } from './index-sweeper.js';
-import type { ByteRange } from './kset-writer.js';
+import { GarbageCollector } from './background/gc.js';
+import { IndexSweeper } from './index/index-sweeper.js';
+import type { ByteRange } from './media/byte-range.js';
 import type { CacheMode } from './media/codecs.js';
-import type { RequestGroup } from './request-group.js';
-import { Requests } from './requests.js';
+import type { RequestGroup } from './request/request-group.js';
+import { Requests } from './request/requests.js';
 import { SegmentSurvey } from './segment-survey.js';
 import type { EngineStats } from './stats.js';
 import { describeStatus, dirtyInLog, type CacheStatus, type DirtyInLog } from './status.js';
-import { Writeback } from './writeback.js';
+import { Writeback } from './background/write-back.js';
 
 /** An open kset is closed this long after its first key (format §2). */
 export const KSET_MAX_AGE_MS = 1000;

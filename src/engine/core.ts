@@ -3,17 +3,18 @@
  * write-back, GC) hold no state of one another.
  */
 import { PcacheError } from './errors.js';
-import { DataHead } from './data-head.js';
+import { DataHead } from './space/data-head.js';
 import type { BackingDevice } from './device/backing.js';
 import type { Pmem } from './device/pmem.js';
-import { DualWriter } from './dual-writer.js';
+import type { Clock } from './clock.js';
+import { DualWriter } from './copies/dual-writer.js';
+import { copiesAgree, Tail } from './copies/tail.js';
 import type { ExtentIndex } from './index/extent-index.js';
-import { LogWriter } from './log-writer.js';
+import { LogWriter } from './log/log-writer.js';
 import {
   CACHE_MODES,
   encodeCacheFlags,
   encodeCacheInfo,
-  encodePosition,
   type CacheFlags,
   type CacheMode,
   type Position,
@@ -29,19 +30,14 @@ import {
 } from './media/geometry.js';
 import { KSET_HEADER_BYTES } from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
-import { PayloadCopies } from './payload-copies.js';
-import { PayloadCrcs } from './payload-crcs.js';
-import { Pieces } from './pieces.js';
-import { loadCacheOrThrow, type LoadedCache } from './recovery.js';
-import type { SegmentTable } from './segments.js';
-import type { Sharing } from './shards/sharing.js';
+import { PayloadCopies } from './space/payload-copies.js';
+import { PayloadCrcs } from './space/payload-crcs.js';
+import { Pieces } from './space/pieces.js';
+import { loadCacheOrThrow, type LoadedCache } from './log/recovery.js';
+import type { SegmentTable } from './space/segment-table.js';
+import type { Sharing } from './log/sharing.js';
 import { EngineStats } from './stats.js';
-import { repairBrokenTwins } from './twins.js';
-
-/** Time as the engine sees it: milliseconds from any origin, never going back. */
-export interface Clock {
-  nowMs(): number;
-}
+import { repairBrokenTwins } from './copies/repair-copies.js';
 
 export interface CacheOptions {
   readonly pmem: Pmem;
@@ -62,47 +58,6 @@ export interface CacheOptions {
   readonly verifyReads?: boolean;
   /** Where several threads share the cache; made by `shards/`. */
   readonly sharing?: Sharing;
-}
-
-/**
- * One of the two persisted places in the log. It stands twice on the device; if the newer twin is lost the
- * older one counts, so what lies behind the older one must still be there.
- */
-export class Tail {
-  private storedSegment: number;
-  private storedOffsetBytes: number;
-
-  /** @param twinsAgree both twins say this place. */
-  constructor(
-    private readonly writer: DualWriter,
-    public segment: number,
-    public offsetBytes: number,
-    private twinsAgree: boolean,
-  ) {
-    this.storedSegment = segment;
-    this.storedOffsetBytes = offsetBytes;
-  }
-
-  get position(): Position {
-    return { segment: this.segment, offsetBytes: this.offsetBytes };
-  }
-  isAt(segment: number, offsetBytes: number): boolean {
-    return this.segment === segment && this.offsetBytes === offsetBytes;
-  }
-  /** Stores the place over the older twin; the caller persists. */
-  store(): void {
-    this.writer.write((seq) => encodePosition(this, seq));
-    this.twinsAgree = this.isAt(this.storedSegment, this.storedOffsetBytes);
-    this.storedSegment = this.segment;
-    this.storedOffsetBytes = this.offsetBytes;
-  }
-  /** Makes both twins say this place, durably: the loss of one can't bring an older place back. */
-  storeInBoth(pmem: Pmem): void {
-    while (!this.twinsAgree || !this.isAt(this.storedSegment, this.storedOffsetBytes)) {
-      this.store();
-      pmem.persist();
-    }
-  }
 }
 
 export class Core {
@@ -162,7 +117,7 @@ export class Core {
     this.copies = new PayloadCopies(pmem, this.index, this.pieces.list);
     this.infoWriter = DualWriter.over(pmem, metadata.cacheInfo);
     const tail = (dual: CacheMetadata['keyTail'], at: Position) =>
-      new Tail(DualWriter.over(pmem, dual), at.segment, at.offsetBytes, samePlaceTwice(dual));
+      new Tail(DualWriter.over(pmem, dual), at.segment, at.offsetBytes, copiesAgree(dual));
     this.keyTail = tail(metadata.keyTail, loaded.keyTail);
     this.dirtyTail = tail(metadata.dirtyTail, loaded.dirtyTail);
   }
@@ -219,11 +174,6 @@ export class Core {
   get logIsClean(): boolean {
     return this.dirtyTail.isAt(this.log.headSegment, this.log.headOffsetBytes);
   }
-}
-
-function samePlaceTwice({ copies: [first, second] }: CacheMetadata['keyTail']): boolean {
-  const bothGood = first.crcOk && second.crcOk;
-  return bothGood && first.segment === second.segment && first.offsetBytes === second.offsetBytes;
 }
 
 /**

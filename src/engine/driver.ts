@@ -4,7 +4,7 @@
  * never does.
  */
 import type { Cache } from './cache.js';
-import type { Clock } from './core.js';
+import type { Clock } from './clock.js';
 import { assert, PcacheError } from './errors.js';
 
 /** What can be driven: a cache, or one thread's part of it (`shards/shard.ts`). */

@@ -2,8 +2,9 @@
 export { Cache, KSET_MAX_AGE_MS } from './cache.js';
 export { CacheDriver, type CloseReport, type Driven } from './driver.js';
 export { CacheIo } from './cache-io.js';
-export type { CacheOptions, Clock } from './core.js';
-export { Op, RequestFlag, RequestGroup, RequestState } from './request-group.js';
+export type { Clock } from './clock.js';
+export type { CacheOptions } from './core.js';
+export { Op, RequestFlag, RequestGroup, RequestState } from './request/request-group.js';
 export { openShard, type Shard, type ShardOptions, type ShardSeed } from './shards/shard.js';
 export { JOBS_MAX, ShardedCache, type ShardedOptions } from './shards/sharded-cache.js';
 export type { ShardStatus } from './shards/messages.js';
@@ -18,5 +19,5 @@ export {
   type LoadedCache,
   type LoadOptions,
   type LoadResult,
-} from './recovery.js';
+} from './log/recovery.js';
 export { assert, AssertionError, ExitStatus, fromSystemError, PcacheError, type PcacheErrorCode } from './errors.js';

@@ -1,5 +1,5 @@
 /** What `pcache format` tells: for people and as JSON. Pure. */
-import type { FormatJob } from '../engine/format-target.js';
+import type { FormatJob } from '../engine/create/format-target.js';
 import { renderFields } from './table.js';
 import { formatBytes } from './units.js';
 

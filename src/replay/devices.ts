@@ -10,10 +10,10 @@ import { sameDevice } from '../engine/device/lock.js';
 import { openPmem } from '../engine/device/open.js';
 import type { Pmem } from '../engine/device/pmem.js';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
-import { formatDevice, planFormat } from '../engine/format.js';
+import { formatDevice, planFormat } from '../engine/create/create-cache.js';
 import { GC_PERCENT_DEFAULT, type CacheMode } from '../engine/media/codecs.js';
 import { GIB, MIB, MIN_DEVICE_BYTES } from '../engine/media/geometry.js';
-import { findSignatures, signatureNames } from '../engine/media/signatures.js';
+import { findSignatures, signatureNames } from '../engine/create/foreign-signatures.js';
 
 /** Where a cache lies best that need not outlive the machine, if it has room. */
 const MEMORY_FILESYSTEM = '/dev/shm';

@@ -8,12 +8,12 @@
  */
 import type { BackingDevice } from '../engine/device/backing.js';
 import type { Pmem, PmemReader } from '../engine/device/pmem.js';
-import { DualWriter } from '../engine/dual-writer.js';
+import { DualWriter } from '../engine/copies/dual-writer.js';
 import { PcacheError } from '../engine/errors.js';
 import { encodePosition, type Position } from '../engine/media/codecs.js';
 import type { Crc32c } from '../engine/media/crc32c.js';
 import type { Geometry } from '../engine/media/geometry.js';
-import { readMetadataOf } from '../engine/recovery.js';
+import { readMetadataOf } from '../engine/log/recovery.js';
 import type { Finding } from '../fsck/findings.js';
 import { BackingWriter } from './backing-writer.js';
 import { DirtyMap, Fate } from './dirty-map.js';

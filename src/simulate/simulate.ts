@@ -4,7 +4,7 @@
  * replay on real devices (`src/replay/lockstep.ts`); with a latency model, those of devices that are as fast as
  * the model says.
  */
-import { formatDevice, planFormat } from '../engine/format.js';
+import { formatDevice, planFormat } from '../engine/create/create-cache.js';
 import { Cache, type CloseReport } from '../engine/index.js';
 import { GC_PERCENT_DEFAULT, type CacheMode } from '../engine/media/codecs.js';
 import { MIB } from '../engine/media/geometry.js';

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { LogicalReader } from '../../src/engine/inspect/logical-reader.js';
 import { KERNEL_GEOMETRY, MIB, SECTOR_BYTES } from '../../src/engine/media/geometry.js';
-import { loadCacheOrThrow } from '../../src/engine/recovery.js';
+import { loadCacheOrThrow } from '../../src/engine/log/recovery.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { mergeRanges, totalBytes, type ByteRange } from '../../src/fsck/repair/ranges.js';
 import { makeHopping } from '../support/damage/damagers.js';

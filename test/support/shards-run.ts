@@ -17,7 +17,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { openBacking, type BackingFile } from '../../src/engine/device/backing-file.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { openPmem } from '../../src/engine/device/open.js';
-import { formatDevice, planFormat } from '../../src/engine/format.js';
+import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import { Cache, CacheDriver, CacheIo } from '../../src/engine/index.js';
 import { KIB, makeGeometry, MIB, SECTOR_BYTES } from '../../src/engine/media/geometry.js';
 import { checkCache, type CheckResult } from '../../src/fsck/check.js';

@@ -4,7 +4,7 @@
  * bytes, which is where a new kset of one key ends.
  */
 import { bestCrc32c } from '../../src/engine/device/native.js';
-import { formatDevice, planFormat } from '../../src/engine/format.js';
+import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import {
   encodeCacheInfo,

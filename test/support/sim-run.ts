@@ -5,7 +5,7 @@
 import type { Cache } from '../../src/engine/cache.js';
 import { PcacheError } from '../../src/engine/errors.js';
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
-import { Op, RequestFlag, RequestState, type RequestGroup } from '../../src/engine/request-group.js';
+import { Op, RequestFlag, RequestState, type RequestGroup } from '../../src/engine/request/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';

@@ -1,5 +1,5 @@
 /** Groups of requests of a simulation, their memory, and what has to be known of them until they end. */
-import { RequestGroup } from '../../src/engine/request-group.js';
+import { RequestGroup } from '../../src/engine/request/request-group.js';
 import { SECTOR_BYTES } from '../../src/engine/media/geometry.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { GROUP_REQUESTS_MAX, GROUP_SECTORS_MAX, type SimRequest } from './sim-plan.js';

@@ -2,7 +2,7 @@
  * Judges what a crash would leave: the device must load without a problem, and every sector, read as the
  * engine would read it (index first, backing device else), must hold a version that the model allows.
  */
-import { loadCache, type LoadedCache } from '../../src/engine/recovery.js';
+import { loadCache, type LoadedCache } from '../../src/engine/log/recovery.js';
 import type { PmemReader } from '../../src/engine/device/pmem.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS, type Geometry } from '../../src/engine/media/geometry.js';

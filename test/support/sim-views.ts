@@ -9,7 +9,7 @@
  * near it, and judged again when the model has become stricter about it. `SimRun` compares with a recovery
  * from scratch every so often.
  */
-import type { LoadedCache } from '../../src/engine/recovery.js';
+import type { LoadedCache } from '../../src/engine/log/recovery.js';
 import type { PmemReader } from '../../src/engine/device/pmem.js';
 import { decodePosition, POSITION_BYTES, type Position } from '../../src/engine/media/codecs.js';
 import { readDual } from '../../src/engine/media/dual.js';

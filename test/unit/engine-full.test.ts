@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { CacheDriver } from '../../src/engine/driver.js';
 import { SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
-import { RequestFlag, RequestState } from '../../src/engine/request-group.js';
+import { RequestFlag, RequestState } from '../../src/engine/request/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SmallCache, type Request } from '../support/small-cache.js';
 

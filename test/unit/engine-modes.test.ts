@@ -1,9 +1,9 @@
 /** writethrough, writearound and writeonly (format §4): what reaches the backing device when, and what the cache keeps. */
 import { describe, expect, it } from 'vitest';
 import { CacheDriver } from '../../src/engine/driver.js';
-import { DualWriter } from '../../src/engine/dual-writer.js';
+import { DualWriter } from '../../src/engine/copies/dual-writer.js';
 import { CACHE_MODES, encodeCacheFlags, encodeCacheInfo, type CacheMode } from '../../src/engine/media/codecs.js';
-import { RequestFlag } from '../../src/engine/request-group.js';
+import { RequestFlag } from '../../src/engine/request/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { SmallCache, type SmallShape } from '../support/small-cache.js';

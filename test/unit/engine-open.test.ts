@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { Cache, CacheDriver, CacheIo, loadCacheOrThrow } from '../../src/engine/index.js';
 import type { BackingDevice } from '../../src/engine/device/backing.js';
-import { formatDevice, planFormat } from '../../src/engine/format.js';
+import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import { makeGeometry } from '../../src/engine/media/geometry.js';
 import { MemoryPmem } from '../support/memory-pmem.js';
 

@@ -1,6 +1,6 @@
 /** What opening a cache does: to twins that are broken or behind, to keys whose payload is gone. */
 import { describe, expect, it } from 'vitest';
-import { formatDevice, planFormat } from '../../src/engine/format.js';
+import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import {
   CACHE_INFO_COPIES,
   DIRTY_TAIL_COPIES,

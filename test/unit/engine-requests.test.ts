@@ -4,7 +4,7 @@ import { CacheIo } from '../../src/engine/cache-io.js';
 import { CacheDriver } from '../../src/engine/driver.js';
 import { PcacheError } from '../../src/engine/errors.js';
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
-import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request-group.js';
+import { Op, RequestFlag, RequestGroup, RequestState } from '../../src/engine/request/request-group.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SmallCache, type Request } from '../support/small-cache.js';
 import { readStamp, stamp, wordsOf } from '../support/stamps.js';

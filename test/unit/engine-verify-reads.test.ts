@@ -1,7 +1,7 @@
 /** `verifyReads`: what is read from the cache is checked against the CRC of the payload it is part of. */
 import { describe, expect, it } from 'vitest';
-import { PayloadCrcs } from '../../src/engine/payload-crcs.js';
-import { Op, RequestGroup, RequestState } from '../../src/engine/request-group.js';
+import { PayloadCrcs } from '../../src/engine/space/payload-crcs.js';
+import { Op, RequestGroup, RequestState } from '../../src/engine/request/request-group.js';
 import { SmallCache, type SmallShape } from '../support/small-cache.js';
 
 const CHECKED: Partial<SmallShape> = { dataCrc: true, verifyReads: true };

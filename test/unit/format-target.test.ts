@@ -15,9 +15,9 @@ import { join } from 'node:path';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
 import { openPmemReader } from '../../src/engine/device/open.js';
 import { PcacheError } from '../../src/engine/errors.js';
-import { planJob, runJob, type FormatJob, type TargetOptions } from '../../src/engine/format-target.js';
+import { planJob, runJob, type FormatJob, type TargetOptions } from '../../src/engine/create/format-target.js';
 import { MIB } from '../../src/engine/media/geometry.js';
-import { loadCacheOrThrow } from '../../src/engine/recovery.js';
+import { loadCacheOrThrow } from '../../src/engine/log/recovery.js';
 import { KERNEL_GEOMETRY } from '../../src/engine/media/geometry.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'pcache-target-'));

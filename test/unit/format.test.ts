@@ -1,9 +1,15 @@
 /** Formatting: what is written, in which order, and what an interrupted one leaves. */
 import { describe, expect, it } from 'vitest';
 import { PcacheError } from '../../src/engine/errors.js';
-import { formatDevice, formatSteps, planFormat, type FormatOptions, type FormatPlan } from '../../src/engine/format.js';
+import {
+  formatDevice,
+  formatSteps,
+  planFormat,
+  type FormatOptions,
+  type FormatPlan,
+} from '../../src/engine/create/create-cache.js';
 import { decodeCacheFlags, decodeSuperblock, encodeGeneration } from '../../src/engine/media/codecs.js';
-import { describeExistingCache, existingCacheText } from '../../src/engine/media/existing.js';
+import { describeExistingCache, existingCacheText } from '../../src/engine/create/existing-cache.js';
 import {
   CACHE_INFO_COPIES,
   DIRTY_TAIL_COPIES,
@@ -23,7 +29,7 @@ import {
 } from '../../src/engine/media/geometry.js';
 import { encodeLastKset } from '../../src/engine/media/kset.js';
 import { readMetadata } from '../../src/engine/media/metadata.js';
-import { findSignatures } from '../../src/engine/media/signatures.js';
+import { findSignatures } from '../../src/engine/create/foreign-signatures.js';
 import { MemoryPmem, RecordingPmem, type PmemEvent } from '../support/memory-pmem.js';
 
 const SMALL = makeGeometry(64 * KIB);

@@ -1,6 +1,6 @@
 /** When the entries of the index whose payload is gone are dropped, and when they are left to be written again. */
 import { describe, expect, it } from 'vitest';
-import { IndexSweeper } from '../../src/engine/index-sweeper.js';
+import { IndexSweeper } from '../../src/engine/index/index-sweeper.js';
 import { ExtentIndex } from '../../src/engine/index/extent-index.js';
 import { SUBTREE_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { Cache } from '../../src/engine/cache.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import type { PcacheError } from '../../src/engine/errors.js';
-import { formatDevice, planFormat } from '../../src/engine/format.js';
+import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import { liveEntries, LogKeys } from '../../src/engine/inspect/keys.js';
 import { LogicalReader } from '../../src/engine/inspect/logical-reader.js';
 import { loadForInspection, type InspectedDevices } from '../../src/engine/inspect/open.js';
@@ -19,10 +19,10 @@ import {
   segmentDataOffsetBytes,
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../src/engine/media/geometry.js';
-import { describeExistingCache } from '../../src/engine/media/existing.js';
+import { describeExistingCache } from '../../src/engine/create/existing-cache.js';
 import { KSET_HEADER_BYTES, KeyField } from '../../src/engine/media/kset.js';
-import { loadCacheOrThrow } from '../../src/engine/recovery.js';
-import { Op, RequestFlag, RequestGroup } from '../../src/engine/request-group.js';
+import { loadCacheOrThrow } from '../../src/engine/log/recovery.js';
+import { Op, RequestFlag, RequestGroup } from '../../src/engine/request/request-group.js';
 import { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import { SimClock } from '../../src/engine/sim/sim-clock.js';
 import { MemoryPmem } from '../support/memory-pmem.js';

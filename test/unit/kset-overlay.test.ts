@@ -1,7 +1,7 @@
 /** The overlay that write-back makes of a kset, against a model that holds every sector by itself. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KsetOverlay } from '../../src/engine/kset-overlay.js';
+import { KsetOverlay } from '../../src/engine/background/kset-overlay.js';
 import { KSET_KEYS_MAX } from '../../src/engine/media/kset.js';
 
 const SECTORS = 200;

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { KERNEL_GEOMETRY, MIB } from '../../src/engine/media/geometry.js';
 import { KeyField, KSET_HEADER_BYTES } from '../../src/engine/media/kset.js';
 import type { ProblemCode } from '../../src/engine/media/problem.js';
-import { loadCache } from '../../src/engine/recovery.js';
+import { loadCache } from '../../src/engine/log/recovery.js';
 import { DAMAGERS, makeHopping, type Damager } from '../support/damage/damagers.js';
 import { changeKset, ksetsOf } from '../support/damage/edit.js';
 import { unpackImage } from '../support/images.js';

@@ -4,9 +4,9 @@ import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, readSync, r
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { formatDevice, planFormat } from '../../src/engine/format.js';
+import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import type { ByteSource } from '../../src/engine/media/dual.js';
-import { findSignatures, signatureNames } from '../../src/engine/media/signatures.js';
+import { findSignatures, signatureNames } from '../../src/engine/create/foreign-signatures.js';
 import { describeWithClient } from '../support/clients.js';
 import { MemoryPmem } from '../support/memory-pmem.js';
 

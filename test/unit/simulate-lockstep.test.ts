@@ -7,7 +7,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import type { BackingDevice } from '../../src/engine/device/backing.js';
 import type { Pmem } from '../../src/engine/device/pmem.js';
-import { formatDevice, planFormat } from '../../src/engine/format.js';
+import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import { Cache } from '../../src/engine/index.js';
 import type { CacheMode } from '../../src/engine/media/codecs.js';
 import { KERNEL_GEOMETRY, MIB } from '../../src/engine/media/geometry.js';

@@ -10,7 +10,7 @@ import { LogWalker } from '../media/log.js';
 import type { CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
 import { ENTRY_CLEAN, ENTRY_WRITTEN_BACK } from '../index/entry-table.js';
-import { endProblem, type LoadedCache } from '../recovery.js';
+import { endProblem, type LoadedCache } from '../log/recovery.js';
 
 /**
  * `dirty`: not on the backing device yet, as far as dirty_tail tells. `clean`: came from a read miss.

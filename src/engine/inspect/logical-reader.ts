@@ -5,7 +5,7 @@
 import type { PmemReader } from '../device/pmem.js';
 import { PcacheError } from '../errors.js';
 import { SECTOR_BYTES, SUBTREE_BYTES } from '../media/geometry.js';
-import type { LoadedCache } from '../recovery.js';
+import type { LoadedCache } from '../log/recovery.js';
 import { PackReader } from '../pack/pack-reader.js';
 
 /** What a hole is read from. */

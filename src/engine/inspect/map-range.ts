@@ -14,7 +14,7 @@ import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
 import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS, type Geometry } from '../media/geometry.js';
 import type { CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
-import { readMetadataOf } from '../recovery.js';
+import { readMetadataOf } from '../log/recovery.js';
 
 /** Does the payload match the CRC of its key? `none`: the cache keeps no CRCs. */
 export type CrcVerdict = 'good' | 'bad' | 'unreadable' | 'none';

@@ -12,7 +12,7 @@ import { ExitStatus, PcacheError } from '../errors.js';
 import { KERNEL_GEOMETRY } from '../media/geometry.js';
 import type { CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
-import { badMedia, loadCache, type LoadedCache, type LoadOptions } from '../recovery.js';
+import { badMedia, loadCache, type LoadedCache, type LoadOptions } from '../log/recovery.js';
 import { isPackFile } from '../pack/pack-file.js';
 import { PackReader } from '../pack/pack-reader.js';
 

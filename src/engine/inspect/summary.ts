@@ -8,7 +8,7 @@ import type { Dual, WinReason } from '../media/dual.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
 import { CopyState, type CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
-import { loadCache, type LoadedCache } from '../recovery.js';
+import { loadCache, type LoadedCache } from '../log/recovery.js';
 import { formatStatusLine } from '../status.js';
 import { damagedCache, inspectionLoad, isForeign, type InspectedDevices } from './open.js';
 import { liveEntries } from './keys.js';

@@ -3,13 +3,13 @@
  * log ends by now, and leaves word of where it ends then. CRCs are taken before, and everything that orders the
  * stores happens within: so a kset is persisted before the next one can be written behind it, by whomever.
  */
-import type { Clock } from '../core.js';
+import type { Clock } from '../clock.js';
 import type { Pmem } from '../device/pmem.js';
-import { LogWriter, type OpenKset } from '../log-writer.js';
+import { LogWriter, type OpenKset } from '../log/log-writer.js';
 import type { Position } from '../media/codecs.js';
 import type { Crc32c } from '../media/crc32c.js';
-import type { PayloadCrcs } from '../payload-crcs.js';
-import type { SegmentTable } from '../segments.js';
+import type { PayloadCrcs } from '../space/payload-crcs.js';
+import type { SegmentTable } from '../space/segment-table.js';
 import { LogField, type SharedState } from './shared-state.js';
 
 export class SharedLog extends LogWriter {

@@ -8,7 +8,7 @@
 import { assert } from '../errors.js';
 import type { Geometry } from '../media/geometry.js';
 import type { SegmentChain } from '../media/metadata.js';
-import { SegmentTable } from '../segments.js';
+import { SegmentTable } from '../space/segment-table.js';
 import { Word, type SharedState } from './shared-state.js';
 
 /** The coordinator's: it also counts what the log holds at the opening. */

@@ -6,7 +6,7 @@
  * and the list of segments that shards have let go of. References are added to and taken from atomically. Generations
  * are changed by the coordinator only. Shards are numbered from 0.
  */
-import { makeColumns, type SegmentColumns } from '../segments.js';
+import { makeColumns, type SegmentColumns } from '../space/segment-table.js';
 import { SharedLock } from './shared-lock.js';
 
 /** Words that there is one each of. */

@@ -1,5 +1,5 @@
 /** A clock that moves when it is told to. */
-import type { Clock } from '../core.js';
+import type { Clock } from '../clock.js';
 
 export class SimClock implements Clock {
   private now = 0;

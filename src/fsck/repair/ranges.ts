@@ -1,9 +1,8 @@
 /** Sets of byte ranges of the logical device. */
 
-export interface ByteRange {
-  readonly offsetBytes: number;
-  readonly lengthBytes: number;
-}
+import type { ByteRange } from '../../engine/media/byte-range.js';
+
+export type { ByteRange };
 
 /** Sorted, and what overlaps or adjoins joined. */
 export function mergeRanges(ranges: readonly ByteRange[]): ByteRange[] {

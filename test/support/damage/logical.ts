@@ -5,7 +5,7 @@
 import type { PmemReader } from '../../../src/engine/device/pmem.js';
 import type { Geometry } from '../../../src/engine/media/geometry.js';
 import { liveEntries } from '../../../src/engine/inspect/keys.js';
-import { loadCache } from '../../../src/engine/recovery.js';
+import { loadCache } from '../../../src/engine/log/recovery.js';
 import { mergeRanges, type ByteRange } from '../../../src/fsck/repair/ranges.js';
 import type { Overlay, OverlayBase } from './overlay.js';
 

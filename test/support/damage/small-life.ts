@@ -7,7 +7,7 @@ import { Cache } from '../../../src/engine/cache.js';
 import type { BackingDevice, BackingDone } from '../../../src/engine/device/backing.js';
 import { bestCrc32c } from '../../../src/engine/device/native.js';
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../../src/engine/media/geometry.js';
-import { Op, RequestFlag, RequestGroup } from '../../../src/engine/request-group.js';
+import { Op, RequestFlag, RequestGroup } from '../../../src/engine/request/request-group.js';
 import { Random } from '../../../src/engine/sim/random.js';
 import { SimClock } from '../../../src/engine/sim/sim-clock.js';
 import { geometryOf, makeDevice } from '../sim-device.js';

@@ -1,0 +1,230 @@
+/**
+ * Writes what ksets of the log hold to the backing device: the newest version of every byte of them, CLEAN keys
+ * left out, and payload that does not match its CRC left out too (older versions of it are not written in its
+ * place). What adjoins on the backing device shares a write.
+ *
+ * Where payload has a CRC it is copied into a few staging buffers, and checked after that, so that what goes
+ * bad later does no harm; that is done kset by kset, since what is left out holds up its kset. Where it has none
+ * the backing device takes it straight from the cache device if it can, a few ksets in one go. Nothing in
+ * [dirty_tail, key_head) can be collected, so payload stays put while writes are under way.
+ */
+import type { Core } from '../core.js';
+import type { PmemRanges, PmemRangesWriter } from '../device/backing.js';
+import { PcacheError } from '../errors.js';
+import type { ByteRange } from '../media/byte-range.js';
+import { KsetOverlay, OVERLAY_CAPACITY } from './kset-overlay.js';
+import { CRC_SEED } from '../media/crc32c.js';
+import type { KsetView } from '../media/kset.js';
+
+const STAGING_BYTES_MAX = 1024 * 1024;
+const STAGING_BUFFERS = 4;
+/** Ksets that go together hold no more, but for the last. */
+const TOGETHER_BYTES_MAX = 4 * 1024 * 1024;
+
+class Staging {
+  readonly bytes: Uint8Array;
+  /** Writes from it that have not been answered. */
+  pending = 0;
+  readonly done: (error: Error | null) => void;
+  constructor(owner: KsetWriter, sizeBytes: number) {
+    this.bytes = new Uint8Array(sizeBytes);
+    this.done = (error) => owner.writeDone(this, error);
+  }
+}
+
+export class KsetWriter {
+  private readonly overlay = new KsetOverlay();
+  private readonly straight: PmemRangesWriter | undefined;
+  private readonly ranges: PmemRanges = {
+    pmemOffsetBytes: new Float64Array(OVERLAY_CAPACITY),
+    offsetBytes: new Float64Array(OVERLAY_CAPACITY),
+    lengthBytes: new Float64Array(OVERLAY_CAPACITY),
+  };
+  private readonly freeStaging: Staging[] = [];
+  /** What was added last; and all that was added, bytes. */
+  private kset: KsetView | undefined;
+  addedBytes = 0;
+  private error: Error | null = null;
+  private writtenBytes = 0;
+  private corrupt: ByteRange[] = [];
+  // Where in the overlay the writing is: extent, and bytes of it already staged.
+  private extent = 0;
+  private extentDone = 0;
+
+  /**
+   * @param onEnd called when the last write has been answered, with the first error, the bytes written, and
+   *   the ranges of keys that were left out because their payload does not match its CRC; from within `start`
+   *   if there was nothing to write.
+   */
+  constructor(
+    private readonly core: Core,
+    private readonly onEnd: (error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]) => void,
+    private readonly onProgress: () => void,
+  ) {
+    if (!core.dataCrc) this.straight = core.backing.writerFrom?.(core.pmem);
+    if (this.straight) return;
+    const sizeBytes = Math.min(STAGING_BYTES_MAX, core.geometry.segmentDataBytes);
+    for (let i = 0; i < STAGING_BUFFERS; i++) this.freeStaging.push(new Staging(this, sizeBytes));
+  }
+
+  /** Whether another kset can be added before `start`. */
+  get takesMore(): boolean {
+    if (this.kset === undefined) return true;
+    return this.straight !== undefined && this.overlay.takesKset && this.addedBytes < TOGETHER_BYTES_MAX;
+  }
+
+  /** Takes a kset to be written, the next one of the log; the last must stay as it is until `onEnd`. */
+  add(kset: KsetView): void {
+    const { core, overlay } = this;
+    this.kset = kset;
+    for (let i = 0; i < kset.keyCount; i++) {
+      const at = core.segments.dataOffsetBytes[kset.keySegment(i)] + kset.keySegmentOffsetBytes(i);
+      overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));
+      this.addedBytes += kset.keyLengthBytes(i);
+    }
+  }
+
+  /** Writes what was added. */
+  start(): void {
+    if (this.straight) {
+      this.writeStraight(this.straight);
+      return;
+    }
+    this.error = null;
+    this.writtenBytes = 0;
+    this.corrupt = [];
+    this.extent = 0;
+    this.extentDone = 0;
+    this.pump();
+  }
+
+  private end(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
+    this.kset = undefined;
+    this.addedBytes = 0;
+    this.overlay.clear();
+    this.onEnd(error, writtenBytes, corrupt);
+  }
+
+  private writeStraight(straight: PmemRangesWriter): void {
+    const { core, overlay } = this;
+    const { pmemOffsetBytes, offsetBytes, lengthBytes } = this.ranges;
+    let count = 0;
+    let bytes = 0;
+    let end = -1; // of the range before, on either device
+    let pmemEnd = -1;
+    for (let n = 0; n < overlay.count; n++) {
+      const at = overlay.at[n];
+      if (overlay.clean[at]) continue;
+      const start = overlay.startBytes[at];
+      const length = overlay.endBytes[at] - start;
+      const pmemAt = overlay.pmemOffsetBytes[at];
+      if (start !== end) core.stats.writebackWrites++;
+      if (start === end && pmemAt === pmemEnd) {
+        lengthBytes[count - 1] += length;
+      } else {
+        pmemOffsetBytes[count] = pmemAt;
+        offsetBytes[count] = start;
+        lengthBytes[count++] = length;
+      }
+      end = start + length;
+      pmemEnd = pmemAt + length;
+      bytes += length;
+    }
+    if (count === 0) {
+      this.end(null, 0, []);
+      return;
+    }
+    core.stats.writebackBytes += bytes;
+    straight(this.ranges, count, (error) => {
+      this.end(error, bytes, []);
+      this.onProgress();
+    });
+  }
+
+  /** Issues writes while there are buffers and extents; then waits for the last answer. */
+  private pump(): void {
+    while (this.error === null && this.freeStaging.length > 0 && this.skipClean()) {
+      const staging = this.freeStaging.pop()!;
+      try {
+        this.fill(staging);
+      } catch (error) {
+        if (!(error instanceof PcacheError)) throw error;
+        this.error = error;
+      }
+      if (staging.pending === 0) this.freeStaging.push(staging);
+    }
+    if (this.freeStaging.length === STAGING_BUFFERS) this.end(this.error, this.writtenBytes, this.corrupt);
+  }
+
+  /** Goes to the next extent that has to be written. False when there is none. */
+  private skipClean(): boolean {
+    const { overlay } = this;
+    while (this.extent < overlay.count && overlay.clean[overlay.at[this.extent]]) this.nextExtent();
+    return this.extent < overlay.count;
+  }
+
+  private nextExtent(): void {
+    this.extent++;
+    this.extentDone = 0;
+  }
+
+  /** Fills one staging buffer from the current extent and those after it, and writes them from there. */
+  private fill(staging: Staging): void {
+    for (let at = 0; at < staging.bytes.length && this.skipClean();) at += this.issue(staging, at);
+  }
+
+  /**
+   * Writes the current extent and those that adjoin it, through a staging buffer from byte `stagingFrom` of it on.
+   * @returns how much of the buffer that took, bytes; 0 when there was nothing but a corrupt extent
+   */
+  private issue(staging: Staging, stagingFrom: number): number {
+    const { core, overlay } = this;
+    const start = overlay.startBytes[overlay.at[this.extent]] + this.extentDone;
+    const room = staging.bytes.length - stagingFrom;
+    let filled = 0;
+    while (filled < room && this.extent < overlay.count) {
+      const at = overlay.at[this.extent];
+      const from = overlay.startBytes[at] + this.extentDone;
+      if (overlay.clean[at] || from !== start + filled) break;
+      const length = Math.min(overlay.endBytes[at] - from, room - filled);
+      const pmemAt = overlay.pmemOffsetBytes[at] + this.extentDone;
+      core.pmem.read(pmemAt, staging.bytes, stagingFrom + filled, length);
+      if (core.dataCrc && !this.isIntact(overlay.key[at])) {
+        this.nextExtent();
+        break;
+      }
+      filled += length;
+      this.extentDone += length;
+      if (from + length === overlay.endBytes[at]) this.nextExtent();
+    }
+    if (filled === 0) return 0;
+    core.stats.writebackWrites++;
+    core.stats.writebackBytes += filled;
+    this.writtenBytes += filled;
+    staging.pending++;
+    core.backing.write(start, staging.bytes, stagingFrom, filled, staging.done);
+    return filled;
+  }
+
+  /** Whether the payload of a key still matches its CRC; takes note of its range if not. */
+  private isIntact(key: number): boolean {
+    const { core } = this;
+    const kset = this.kset!;
+    const at = core.segments.dataOffsetBytes[kset.keySegment(key)] + kset.keySegmentOffsetBytes(key);
+    const lengthBytes = kset.keyLengthBytes(key);
+    if (core.pmem.crc32c(at, lengthBytes, CRC_SEED) === kset.keyDataCrc(key)) return true;
+    const offsetBytes = kset.keyOffsetBytes(key);
+    if (!this.corrupt.some((range) => range.offsetBytes === offsetBytes))
+      this.corrupt.push({ offsetBytes, lengthBytes });
+    return false;
+  }
+
+  /** Answer of one write. */
+  writeDone(staging: Staging, error: Error | null): void {
+    if (error) this.error ??= error;
+    if (--staging.pending > 0) return;
+    this.freeStaging.push(staging);
+    this.pump();
+    this.onProgress();
+  }
+}

@@ -1,0 +1,210 @@
+/**
+ * Makes a cache: writes what the kernel leaves on a device after it attached one for the first time (format
+ * §1), so that the kernel, the engine and fsck take it as theirs.
+ *
+ * Invariants: the old superblock goes, durably, before anything else is touched, and the new one is written
+ * last, after everything that it vouches for is durable. An interrupted format therefore leaves a device
+ * without a superblock, never one that attaches half-way.
+ *
+ * Where the kernel leaves a choice:
+ * - Bytes that the kernel does not initialise (`version` and `reserved` of positions and generations) are
+ *   zero, and so is the superblock's padding: its block is cleared first.
+ * - gc_percent goes into the one cache_info that is written, where the kernel would write its default and
+ *   then, on a message, a second copy. The status line is the same.
+ * - A segment that has a valid generation already, from a cache that was here before, gets the next one
+ *   instead of 0: keys of the old log that may still lie in the data areas are then stale, and no checker
+ *   can take them for lost ones. On a blank device all generations are 0, as the kernel's.
+ */
+import { PcacheError } from '../errors.js';
+import {
+  CACHE_MODES,
+  decodeGeneration,
+  encodeCacheFlags,
+  encodeCacheInfo,
+  encodeGeneration,
+  encodePosition,
+  encodeSegmentInfo,
+  encodeSuperblock,
+  GC_PERCENT_MAX,
+  GENERATION_BYTES,
+  type CacheMode,
+  type Generation,
+} from '../media/codecs.js';
+import { readDual } from '../media/dual.js';
+import {
+  CACHE_CTRL_OFFSET_BYTES,
+  CACHE_INFO_COPIES,
+  DATA_OFFSET_IN_SEGMENT_BYTES,
+  DIRTY_TAIL_COPIES,
+  GENERATION_OFFSET_IN_SEGMENT_BYTES,
+  GENERATION_STRIDE_BYTES,
+  generationCopies,
+  KERNEL_GEOMETRY,
+  KERNEL_SEGMENT_BYTES,
+  KEY_TAIL_COPIES,
+  KIB,
+  MIN_DEVICE_BYTES,
+  SEGMENT_INFO_STRIDE_BYTES,
+  segmentCountFor,
+  segmentOffsetBytes,
+  SEGMENTS_OFFSET_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+  type Geometry,
+} from '../media/geometry.js';
+import { KSET_HEADER_BYTES } from '../media/kset.js';
+import type { Signature } from './foreign-signatures.js';
+import type { Pmem } from '../device/pmem.js';
+
+const BLOCK_BYTES = 4 * KIB;
+/** A head for data and one for ksets: fewer segments can't hold a cache. */
+const MIN_SEGMENTS = 2;
+/** Old generations beyond this are taken for garbage: no cache frees a segment that often. */
+const PLAUSIBLE_GENERATION = 2 ** 48;
+/** The first write of a dual-copy structure has this sequence number. */
+const FIRST_SEQ = 1;
+
+export interface FormatOptions {
+  /** Keep a CRC of every payload. */
+  readonly dataCrc: boolean;
+  /** 0 to 90: GC starts when this much of the cache is used. */
+  readonly gcPercent: number;
+  /** writeback when left out, the one mode that the kernel's target has. */
+  readonly mode?: CacheMode;
+  /** For tests; the kernel's when left out. */
+  readonly geometry?: Geometry;
+}
+
+export interface FormatPlan {
+  readonly geometry: Geometry;
+  readonly deviceBytes: number;
+  readonly segmentCount: number;
+  /** What the segments' data areas hold together, payload and log, bytes. */
+  readonly dataBytes: number;
+  /** At the end of the device, too small for another segment or beyond the most there can be, bytes. */
+  readonly unusedBytes: number;
+  readonly dataCrc: boolean;
+  readonly gcPercent: number;
+  readonly mode: CacheMode;
+  /** The flags word of cache_info. */
+  readonly cacheFlags: number;
+}
+
+/**
+ * What formatting a device of `deviceBytes` would make.
+ * @throws PcacheError USAGE for a gc_percent out of range, TOO_SMALL for a device below the format's least
+ */
+export function planFormat(deviceBytes: number, options: FormatOptions): FormatPlan {
+  const { dataCrc, gcPercent, mode = 'writeback', geometry = KERNEL_GEOMETRY } = options;
+  if (!Number.isInteger(gcPercent) || gcPercent < 0 || gcPercent > GC_PERCENT_MAX) {
+    throw new PcacheError('USAGE', `gc_percent is ${gcPercent}; it must be a whole number from 0 to ${GC_PERCENT_MAX}`);
+  }
+  const leastBytes =
+    geometry.segmentBytes === KERNEL_SEGMENT_BYTES
+      ? MIN_DEVICE_BYTES
+      : SEGMENTS_OFFSET_BYTES + MIN_SEGMENTS * geometry.segmentBytes;
+  if (deviceBytes < leastBytes) {
+    throw new PcacheError(
+      'TOO_SMALL',
+      `${deviceBytes} bytes are too few for a cache; it takes at least ${leastBytes} (512 MiB)`,
+    );
+  }
+  const segmentCount = segmentCountFor(geometry, deviceBytes);
+  return {
+    geometry,
+    deviceBytes,
+    segmentCount,
+    dataBytes: segmentCount * geometry.segmentDataBytes,
+    unusedBytes: deviceBytes - segmentOffsetBytes(geometry, segmentCount),
+    dataCrc,
+    gcPercent,
+    mode,
+    cacheFlags: encodeCacheFlags({ dataCrc, initDone: true, modeNumber: CACHE_MODES.indexOf(mode), gcPercent }),
+  };
+}
+
+/**
+ * Formats `pmem` at one go. See `formatSteps`.
+ * @param wipe marks of other formats to erase, as `findSignatures` gives them.
+ */
+export function formatDevice(pmem: Pmem, plan: FormatPlan, wipe: readonly Signature[] = []): void {
+  const steps = formatSteps(pmem, plan, wipe);
+  while (steps.next().done !== true);
+}
+
+/**
+ * Formats `pmem` segment by segment, yielding how many are done, so that the caller can show progress, let
+ * signals in, or stop: a device that was left in the middle has no superblock.
+ * @throws PcacheError as `Pmem` does
+ */
+export function* formatSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signature[]): Generator<number, void> {
+  if (pmem.sizeBytes !== plan.deviceBytes) {
+    throw new PcacheError(
+      'OUT_OF_RANGE',
+      `${pmem.path}: has ${pmem.sizeBytes} bytes, not the ${plan.deviceBytes} that were planned for`,
+    );
+  }
+  pmem.zero(SUPERBLOCK_OFFSET_BYTES, BLOCK_BYTES);
+  pmem.persist();
+
+  erase(pmem, wipe);
+  for (const offset of CACHE_INFO_COPIES) pmem.zero(offset, BLOCK_BYTES);
+  pmem.zero(CACHE_CTRL_OFFSET_BYTES, BLOCK_BYTES);
+  pmem.persist();
+
+  const head = new SegmentHead(plan);
+  for (let id = 0; id < plan.segmentCount; id++) {
+    head.write(pmem, id);
+    yield id + 1;
+  }
+  const start = encodePosition({ segment: 0, offsetBytes: 0 }, FIRST_SEQ);
+  pmem.write(DIRTY_TAIL_COPIES[0], start, 0, start.length);
+  pmem.write(KEY_TAIL_COPIES[0], start, 0, start.length);
+  pmem.persist();
+
+  // INIT_DONE vouches for the segments and tails, so it follows them. The kernel's first write is to copy 1.
+  const info = encodeCacheInfo(
+    { firstSegmentId: 0, segmentCount: plan.segmentCount, flags: plan.cacheFlags },
+    FIRST_SEQ,
+  );
+  pmem.write(CACHE_INFO_COPIES[1], info, 0, info.length);
+  pmem.persist();
+
+  const superblock = encodeSuperblock(plan.segmentCount);
+  pmem.write(SUPERBLOCK_OFFSET_BYTES, superblock, 0, superblock.length);
+  pmem.persist();
+}
+
+/** Erases the marks of other formats, and the whole unused block before the superblock if one of them is in it. */
+function erase(pmem: Pmem, marks: readonly Signature[]): void {
+  for (const mark of marks) pmem.zero(mark.offsetBytes, mark.lengthBytes);
+  if (marks.some((mark) => mark.offsetBytes < SUPERBLOCK_OFFSET_BYTES)) pmem.zero(0, SUPERBLOCK_OFFSET_BYTES);
+}
+
+/**
+ * The start of a segment as one piece: info copies, generation copies, and the first bytes of the data area,
+ * zeroed so that no kset of an earlier life is found there. One buffer, reused for every segment.
+ */
+class SegmentHead {
+  private readonly bytes = new Uint8Array(DATA_OFFSET_IN_SEGMENT_BYTES + KSET_HEADER_BYTES);
+
+  constructor(private readonly plan: FormatPlan) {
+    // The first write of an info lands in copy 1 and has no successor yet; it is the same for all.
+    this.bytes.set(encodeSegmentInfo(undefined, FIRST_SEQ), SEGMENT_INFO_STRIDE_BYTES);
+  }
+
+  write(pmem: Pmem, id: number): void {
+    const { geometry, segmentCount } = this.plan;
+    const linked = id + 1 < segmentCount;
+    // Linking the next segment is the second write; the last one never gets it.
+    if (linked) this.bytes.set(encodeSegmentInfo(id + 1, FIRST_SEQ + 1), 0);
+    else this.bytes.fill(0, 0, SEGMENT_INFO_STRIDE_BYTES);
+    const generation = encodeGeneration(nextGeneration(pmem, geometry, id), FIRST_SEQ);
+    this.bytes.set(generation, GENERATION_OFFSET_IN_SEGMENT_BYTES + GENERATION_STRIDE_BYTES);
+    pmem.write(segmentOffsetBytes(geometry, id), this.bytes, 0, this.bytes.length);
+  }
+}
+
+function nextGeneration(pmem: Pmem, geometry: Geometry, id: number): number {
+  const old = readDual<Generation>(pmem, generationCopies(geometry, id), GENERATION_BYTES, decodeGeneration).value;
+  return old === undefined || old.generation >= PLAUSIBLE_GENERATION ? 0 : old.generation + 1;
+}

@@ -1,0 +1,5 @@
+/** A range of the logical device. */
+export interface ByteRange {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}

@@ -1,0 +1,171 @@
+/**
+ * Reads of what the cache does not hold (seed: `cache_miss_req_*`, `submit_cache_miss_req`,
+ * `miss_read_end_req`). A read of a hole leaves a placeholder in the index; when the backing device has
+ * answered and the placeholder still stands, its data goes into the cache as a CLEAN key. A write that came
+ * in between has deleted or shortened the placeholder, so old data never covers new. A read that meets
+ * somebody's placeholder reads the backing device itself and inserts nothing.
+ *
+ * The placeholder is found again by its start, which no write moves, and by slot and serial of its read.
+ */
+import type { Core } from '../core.js';
+import { fromSystemError, PcacheError } from '../errors.js';
+import { ENTRY_CLEAN } from '../index/entry-table.js';
+import { KEY_FLAG_CLEAN } from '../media/kset.js';
+import { SECTOR_SHIFT, SUBTREE_BYTES } from '../media/geometry.js';
+import type { RequestGroup } from './request-group.js';
+
+/** One read under way; the objects are kept and reused, with one callback each. */
+class MissRead {
+  group: RequestGroup | undefined;
+  request = 0;
+  subtree = 0;
+  startSector = 0;
+  arenaOffsetBytes = 0;
+  /** Of the placeholder; the slot is the object's place in the pool. */
+  fills = false;
+  serial = 0;
+  readonly done: (error: Error | null) => void;
+
+  constructor(
+    readonly slot: number,
+    owner: MissReads,
+  ) {
+    this.done = (error) => owner.finished(this, error);
+  }
+}
+
+export class MissReads {
+  private readonly pool: MissRead[] = [];
+  private readonly free: MissRead[] = [];
+  private serial = 0;
+
+  /**
+   * @param onPartDone called when a part of a request has ended, with the error if it failed.
+   * @param fillsAllowed asked before a range is read: whether what is read of it may go into the cache.
+   * @param mayFill asked before data goes into the cache: false while writers wait for room.
+   */
+  constructor(
+    private readonly core: Core,
+    private readonly onPartDone: (group: RequestGroup, request: number, error: PcacheError | undefined) => void,
+    private readonly fillsAllowed: (startBytes: number, endBytes: number) => boolean,
+    private readonly mayFill: () => boolean,
+  ) {}
+
+  /** Reads under way. */
+  get pending(): number {
+    return this.pool.length - this.free.length;
+  }
+
+  /**
+   * Reads the hole [sector, end) that the index cursor stands at. Where the data may go into the cache, a
+   * placeholder is left in it.
+   */
+  readHole(group: RequestGroup, request: number, subtree: number, sector: number, end: number, arenaAt: number): void {
+    const bytes = (end - sector) << SECTOR_SHIFT;
+    const offset = subtree * SUBTREE_BYTES + (sector << SECTOR_SHIFT);
+    if (!this.fillsAllowed(offset, offset + bytes)) {
+      this.readAround(group, request, subtree, sector, bytes, arenaAt);
+      return;
+    }
+    const read = this.take(group, request, subtree, sector, arenaAt);
+    read.fills = true;
+    this.serial = (this.serial + 1) | 0;
+    read.serial = this.serial;
+    this.core.index.insertPlaceholder(sector, end, read.slot, read.serial);
+    this.submit(read, bytes);
+  }
+
+  /** Reads a range and leaves the index as it is. */
+  readAround(
+    group: RequestGroup,
+    request: number,
+    subtree: number,
+    sector: number,
+    bytes: number,
+    arenaAt: number,
+  ): void {
+    const read = this.take(group, request, subtree, sector, arenaAt);
+    read.fills = false;
+    this.submit(read, bytes);
+  }
+
+  private take(group: RequestGroup, request: number, subtree: number, sector: number, arenaAt: number): MissRead {
+    let read = this.free.pop();
+    if (!read) {
+      read = new MissRead(this.pool.length, this);
+      this.pool.push(read);
+    }
+    read.group = group;
+    read.request = request;
+    read.subtree = subtree;
+    read.startSector = sector;
+    read.arenaOffsetBytes = arenaAt;
+    return read;
+  }
+
+  private submit(read: MissRead, bytes: number): void {
+    const { backing, stats } = this.core;
+    const group = read.group!;
+    group.parts[read.request]++;
+    group.missBytes[read.request] += bytes;
+    stats.backingReads++;
+    stats.backingReadBytes += bytes;
+    backing.read(this.offsetOf(read), group.arena.memory, read.arenaOffsetBytes, bytes, read.done);
+  }
+
+  private offsetOf(read: MissRead): number {
+    return read.subtree * SUBTREE_BYTES + (read.startSector << SECTOR_SHIFT);
+  }
+
+  /** Called by the backing device's answer. */
+  finished(read: MissRead, error: Error | null): void {
+    const group = read.group!;
+    let failure = error ? fromSystemError(error, this.core.backing.path, 'reading it') : undefined;
+    if (read.fills && !this.core.failure) {
+      try {
+        this.settlePlaceholder(read, failure === undefined);
+      } catch (fault) {
+        // The cache device failed under the fill: the engine is done for, and the read says so.
+        if (!(fault instanceof PcacheError)) throw fault;
+        failure = fault;
+        this.core.failure ??= fault;
+      }
+    }
+    read.group = undefined;
+    this.free.push(read);
+    this.onPartDone(group, read.request, failure);
+  }
+
+  /** Turns the placeholder into a CLEAN key, or drops it. */
+  private settlePlaceholder(read: MissRead, arrived: boolean): void {
+    const { core } = this;
+    const { copies, index, log, pieces, stats } = core;
+    const slot = log.slotOf(read.subtree);
+    const room = arrived && this.mayFill() && (log.roomOf(slot) > 0 || core.commit());
+    index.seek(read.subtree, read.startSector);
+    if (!index.valid || index.start !== read.startSector || !index.isPlaceholderOf(read.slot, read.serial)) {
+      stats.fillsDropped++;
+      return;
+    }
+    if (!room || !pieces.begin(slot)) {
+      index.remove();
+      stats.fillsDropped++;
+      return;
+    }
+    const wanted = index.end - index.start;
+    const { offsetSectors, leftSectors, segment } = pieces.head;
+    const sectors = Math.min(wanted, leftSectors);
+    if (sectors < wanted) index.truncate(sectors);
+    const bytes = sectors << SECTOR_SHIFT;
+    pieces.set(0, offsetSectors, sectors, read.subtree, read.startSector, read.arenaOffsetBytes, read.request);
+    pieces.count = 1;
+    pieces.sectors = sectors;
+    copies.write(pieces, read.group!.arena);
+    log.append(pieces, KEY_FLAG_CLEAN);
+    index.fill(segment, offsetSectors, ENTRY_CLEAN);
+    pieces.end(0);
+    core.commit();
+    stats.fills++;
+    stats.fillBytes += bytes;
+  }
+}

@@ -1,0 +1,367 @@
+/**
+ * The requests of a running cache, from the moment they are taken to the moment they are acknowledged (seed:
+ * `pcache_cache_handle_req`, `pcache_cache_flush`).
+ *
+ * A request is acknowledged only after its payload is fenced; a FLUSH or FUA only after its keys are in the
+ * log and persisted. Requests that find no room wait in order and go on when GC has freed a segment. In the
+ * modes that write through, the backing device has to have it as well (`through-waits.ts`).
+ */
+import type { Core } from '../core.js';
+import { NO_PLACE } from '../device/pmem.js';
+import { DirectWrites } from './direct-writes.js';
+import { assert, PcacheError } from '../errors.js';
+import { MissReads } from './miss-reads.js';
+import { ReadChecks } from './read-checks.js';
+import { stageRead } from './read-path.js';
+import { Op, RequestFlag, RequestState, whyRefused, type RequestGroup } from './request-group.js';
+import { ThroughWaits } from './through-waits.js';
+import { WaitQueue } from './wait-queue.js';
+import { WritePath } from './write-path.js';
+import type { Writeback } from '../background/write-back.js';
+
+// See `pieces.ts` about constants of the hot path.
+const { read: READ, write: WRITE, flush: FLUSH } = Op;
+const { fua: FUA, preflush: PREFLUSH } = RequestFlag;
+const { done: DONE, pending: PENDING, failed: FAILED } = RequestState;
+const UNKNOWN_PLACE = NO_PLACE;
+
+export class Requests {
+  /** No further requests are taken. */
+  isClosed = false;
+
+  private readonly deviceBytes: number;
+  private readonly misses: MissReads;
+  private readonly checks: ReadChecks | undefined;
+  private readonly writes: WritePath;
+  /** Those who wait for room, or in the modes that write through for their preflush or for one another. */
+  private readonly waiting = new WaitQueue();
+  /** A write of the group that is being started will wait: those behind it must not overtake it. */
+  private isHeldUp = false;
+  /** In the modes that write through: who waits for the backing device; and with writearound what goes there. */
+  private readonly through: ThroughWaits | undefined;
+  private readonly direct: DirectWrites | undefined;
+
+  constructor(
+    private readonly core: Core,
+    private readonly writeback: Writeback,
+    onProgress: () => void,
+  ) {
+    const partDone = (group: RequestGroup, request: number, error: PcacheError | undefined) => {
+      this.partDone(group, request, error);
+      onProgress();
+    };
+    this.deviceBytes = core.backing.sizeBytes;
+    if (core.payloadCrcs) this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, core.stats);
+    if (core.isThrough) this.through = new ThroughWaits(writeback, (...end) => this.partDone(...end));
+    if (core.mode === 'writearound') this.direct = new DirectWrites(core, writeback, partDone);
+    this.writes = new WritePath(core, this.direct);
+    writeback.onChange = (error) => {
+      if (error) this.through?.fail(error);
+      else this.direct?.forgetFlushed();
+    };
+    const fills = core.mode !== 'writeonly';
+    this.misses = new MissReads(
+      core,
+      partDone,
+      (start, end) => fills && !this.direct?.isUnsettled(start, end),
+      () => !this.needsRoom,
+    );
+  }
+
+  /** Reads under way at the backing device. */
+  get pendingReads(): number {
+    return this.misses.pending;
+  }
+  /** Parts of requests are under way at the backing device. */
+  get hasPendingParts(): boolean {
+    return this.misses.pending > 0 || (this.direct?.pending ?? 0) > 0;
+  }
+  /** What went past the cache is not known to be durable on the backing device. */
+  get hasUnsettledWrites(): boolean {
+    return this.direct?.hasUnsettled ?? false;
+  }
+  /** Requests wait, and there is no room. */
+  get needsRoom(): boolean {
+    const { log, segments } = this.core;
+    return this.waiting.length > 0 && (log.isStuck || segments.isFullForData);
+  }
+  get waitingCount(): number {
+    return this.waiting.length;
+  }
+  get hasWaiting(): boolean {
+    return this.waiting.length > 0;
+  }
+  /** Some wait for write-back to reach their keys, or for a flush. */
+  get hasThroughWaits(): boolean {
+    return (this.through?.length ?? 0) > 0;
+  }
+
+  /**
+   * Takes a group. At return every request that needed neither the backing device nor room is done or has
+   * failed; the others end later, each with a call of `group.onRequestDone`.
+   * @returns how many are pending.
+   */
+  submit(group: RequestGroup): number {
+    const { core } = this;
+    const { count } = group;
+    if (group.blankFrom > 0) group.blank();
+    group.pending = count;
+    group.isBeingTaken = true;
+    if (core.failure !== undefined || this.isClosed) {
+      this.refuse(group);
+    } else {
+      try {
+        if (group.hasReads) this.lookAhead(group, count);
+        const needsMore = this.start(group, count);
+        const logged = core.commit();
+        if (needsMore) {
+          this.settle(group, logged);
+        } else {
+          const { state } = group;
+          for (let i = 0; i < count; i++) state[i] = DONE;
+          group.pending = 0;
+        }
+      } catch (error) {
+        this.stopIn(group, error);
+      }
+    }
+    group.isBeingTaken = false;
+    return group.pending;
+  }
+
+  private refuse(group: RequestGroup): void {
+    const why = this.core.failure ?? closedError(this.core.pmem.path);
+    group.blankFrom = group.count;
+    for (let i = 0; i < group.count; i++) this.partDone(group, i, why);
+  }
+
+  /** Looks for the places of all requests side by side, before they are needed one by one; one alone gains nothing. */
+  private lookAhead(group: RequestGroup, count: number): void {
+    if (count === 1) group.hint[0] = UNKNOWN_PLACE;
+    else this.core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
+  }
+
+  /**
+   * Starts the requests of a group in their order: begins the copies that can be begun; what finds no room is left with
+   * `doneBytes` short.
+   * @returns whether any asks for more than those copies
+   */
+  private start(group: RequestGroup, count: number): boolean {
+    this.isHeldUp = false;
+    const isMixed = group.isMixed || group.endBytes > this.deviceBytes;
+    return isMixed ? this.startMixed(group, count) : this.startWrites(group, 0, count, group.fuaWrites);
+  }
+
+  private startMixed(group: RequestGroup, count: number): boolean {
+    this.core.copies.beginReads(group.arena);
+    let needsMore = this.through !== undefined || this.checks !== undefined;
+    for (let i = 0; i < count;) {
+      const end = this.endOfWrites(group, i, count);
+      if (end === i) {
+        if (this.startOther(group, i)) needsMore = true;
+        i++;
+      } else {
+        let fuaWrites = 0;
+        for (let k = i; k < end; k++) fuaWrites += group.flags[k];
+        if (this.startWrites(group, i, end, fuaWrites)) needsMore = true;
+        i = end;
+      }
+    }
+    return needsMore;
+  }
+
+  /** Where the writes end that begin at request `i` and can be begun together. */
+  private endOfWrites(group: RequestGroup, i: number, count: number): number {
+    let end = i;
+    while (end < count && group.op[end] === WRITE && group.flags[end] <= FUA) {
+      if (whyRefused(group, end, this.deviceBytes)) break;
+      end++;
+    }
+    return end;
+  }
+
+  /**
+   * Starts writes [from, to), so many of them FUA.
+   * @returns whether any asks for more than the copies that are begun
+   */
+  private startWrites(group: RequestGroup, from: number, to: number, fuaWrites: number): boolean {
+    const isForced = fuaWrites > 0 || this.through !== undefined;
+    const mustWait = this.waiting.length > 0 || this.isHeldUp;
+    if (!mustWait) this.isHeldUp = this.writes.begin(group, from, to, isForced) < to;
+    const { stats } = this.core;
+    stats.writes += to - from;
+    stats.fuaWrites += fuaWrites;
+    const { lengthBytes } = group;
+    for (let i = from; i < to; i++) stats.writeBytes += lengthBytes[i];
+    return mustWait || this.isHeldUp || isForced;
+  }
+
+  /** As `startWrites`, of any single request. */
+  private startOther(group: RequestGroup, i: number): boolean {
+    const { core } = this;
+    const wrong = whyRefused(group, i, this.deviceBytes);
+    if (wrong) {
+      this.partDone(group, i, wrong);
+      return true;
+    }
+    const { stats } = core;
+    if (group.op[i] === READ) {
+      stats.reads++;
+      stats.readBytes += group.lengthBytes[i];
+      stageRead(core, this.misses, this.checks, group, i);
+      stats.readMissBytes += group.missBytes[i];
+      if (group.missBytes[i] > 0) return true;
+      stats.readHits++;
+      return false;
+    }
+    if (group.op[i] === WRITE) {
+      stats.writes++;
+      stats.writeBytes += group.lengthBytes[i];
+      if ((group.flags[i] & FUA) !== 0) stats.fuaWrites++;
+      if (this.waiting.length === 0 && !this.isHeldUp) this.isHeldUp = !this.advanceWrite(group, i);
+      return true;
+    }
+    stats.flushes++;
+    core.log.markAllDue();
+    return true;
+  }
+
+  /** Goes on with write `i` from its `doneBytes` on, as far as it can. @returns whether it came to its end */
+  private advanceWrite(group: RequestGroup, i: number): boolean {
+    if ((group.flags[i] & PREFLUSH) !== 0) {
+      const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
+      if (!isBegun && !this.preflush(group, i)) return false;
+    }
+    return this.writes.begin(group, i, i + 1, true) > i;
+  }
+
+  /** @returns whether all that was acknowledged before write `i` is durable. */
+  private preflush(group: RequestGroup, i: number): boolean {
+    const { core, writeback } = this;
+    if (group.flush[i] === 0) {
+      core.log.markAllDue();
+      if (!core.commit()) return false;
+      if (!this.through) return true;
+      group.flush[i] = writeback.requestFlush(core.log.ksetsClosed);
+    }
+    return writeback.isServed(group.flush[i]);
+  }
+
+  /** After the commit: acknowledges the requests, or makes them wait. */
+  private settle(group: RequestGroup, logged: boolean): void {
+    group.blankFrom = group.count;
+    this.checks?.run(group);
+    for (let i = 0; i < group.count; i++) {
+      if (group.state[i] !== PENDING) continue;
+      if (this.isServed(group, i, logged)) {
+        this.served(group, i);
+      } else {
+        if (group.flush[i] === 0) this.core.stats.deferredRequests++; // else it waits for its preflush
+        this.waiting.push(group, i);
+      }
+    }
+  }
+
+  /** The cache device has all of request `i`; in the modes that write through the backing device has to. */
+  private served(group: RequestGroup, i: number): void {
+    const { through } = this;
+    if (through && group.op[i] !== READ && through.add(group, i, this.core.log.ksetsClosed)) return;
+    this.partDone(group, i, undefined);
+  }
+
+  /** Whether all that request `i` asks of the cache device is done, given that the log is closed or not. */
+  private isServed(group: RequestGroup, i: number, logged: boolean): boolean {
+    const op = group.op[i];
+    if (op === READ) return true;
+    if (op === WRITE && group.doneBytes[i] < group.lengthBytes[i]) return false;
+    // A write with something to write did its preflush before it took room.
+    const forced = group.lengthBytes[i] === 0 ? FUA | PREFLUSH : FUA;
+    const needsLog = op === FLUSH || (group.flags[i] & forced) !== 0 || this.through !== undefined;
+    return logged || !needsLog;
+  }
+
+  /** A part of a request has ended; the last part ends the request. */
+  private partDone(group: RequestGroup, i: number, error: PcacheError | undefined): void {
+    if (error) group.errors[i] ??= error;
+    assert(group.state[i] === PENDING, 'a request ends twice');
+    if (group.parts[i] > 0) {
+      group.parts[i]--;
+      return;
+    }
+    if (group.errors[i]) {
+      group.state[i] = FAILED;
+      this.core.stats.failedRequests++;
+    } else {
+      group.state[i] = DONE;
+    }
+    group.pending--;
+    if (!group.isBeingTaken) group.onRequestDone?.(group, i); // whoever submits sees by `state` what ended at once
+  }
+
+  private stopIn(group: RequestGroup, error: unknown): void {
+    group.blankFrom = group.count;
+    try {
+      this.stopOn(error, group);
+    } finally {
+      group.isBeingTaken = false;
+    }
+  }
+
+  /** The cache device failed in the middle of a group: nothing more can be acknowledged. */
+  stopOn(error: unknown, group?: RequestGroup): void {
+    if (!(error instanceof PcacheError)) throw error;
+    this.core.failure ??= error;
+    if (group) {
+      for (let i = 0; i < group.count; i++) {
+        if (group.state[i] === PENDING && !this.waits(group, i)) this.partDone(group, i, error);
+      }
+    }
+    this.failWaiting(error);
+  }
+
+  private waits(group: RequestGroup, i: number): boolean {
+    return this.waiting.has(group, i) || (this.through?.has(group, i) ?? false);
+  }
+
+  failWaiting(error: PcacheError): void {
+    this.waiting.drain((group, request) => this.partDone(group, request, error));
+    this.through?.fail(error);
+    this.through?.settle();
+  }
+
+  /**
+   * Goes on with those who wait, in their order.
+   * @returns whether it came any further
+   */
+  serveWaiting(): boolean {
+    const { core } = this;
+    let worked = false;
+    while (this.waiting.length > 0) {
+      const group = this.waiting.firstGroup;
+      const i = this.waiting.firstRequest;
+      const before = group.doneBytes[i];
+      if (group.op[i] === WRITE) this.advanceWrite(group, i);
+      const logged = core.commit();
+      if (!this.isServed(group, i, logged)) return worked || group.doneBytes[i] > before;
+      this.waiting.shift();
+      this.served(group, i);
+      worked = true;
+    }
+    return worked;
+  }
+
+  /**
+   * Acknowledges what write-back has put onto the backing device.
+   * @returns whether it did anything
+   */
+  settleThrough(): boolean {
+    const { through, writeback } = this;
+    if (writeback.stopped) through?.fail(writeback.lastError!);
+    return through?.settle() ?? false;
+  }
+}
+
+/** The cache at `path` takes nothing any more. */
+export function closedError(path: string): PcacheError {
+  return new PcacheError('CLOSED', `${path}: the cache is closed`);
+}
