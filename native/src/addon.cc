@@ -137,20 +137,23 @@ Napi::Value register_pieces(const Napi::CallbackInfo& info) {
   return registered(env, handle, make_piece_run(env, &state_of(info), std::move(list)));
 }
 
-// searchIn(pieces, words: Int32Array, subtrees: Int32Array)
+// searchIn(pieces, words: Int32Array, subtrees: Int32Array, groups: Int32Array)
 void search_in(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   PieceList* list = state_of(info).pieces.find(handle_argument(info));
   if (list == nullptr) throw coded_error(env, "CLOSED", "the handle is not open");
-  for (size_t i = 1; i <= 2; i++) {
+  for (size_t i = 1; i <= 3; i++) {
     if (!info[i].IsTypedArray() || info[i].As<Napi::TypedArray>().TypedArrayType() != napi_int32_array) {
       throw coded_error(env, "INVALID", "an Int32Array is needed");
     }
   }
-  const auto words = info[1].As<Napi::Int32Array>(), subtrees = info[2].As<Napi::Int32Array>();
-  list->index = {words.Data(), words.ElementLength(), subtrees.Data(), subtrees.ElementLength() / 2};
+  const auto words = info[1].As<Napi::Int32Array>(), subtrees = info[2].As<Napi::Int32Array>(),
+             groups = info[3].As<Napi::Int32Array>();
+  list->index = {words.Data(),  words.ElementLength(),  subtrees.Data(),
+                 subtrees.ElementLength(), groups.Data(), groups.ElementLength()};
   list->index_words = Napi::Persistent(words.As<Napi::Object>());
   list->index_subtrees = Napi::Persistent(subtrees.As<Napi::Object>());
+  list->index_groups = Napi::Persistent(groups.As<Napi::Object>());
 }
 
 template <typename List>

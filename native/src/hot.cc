@@ -264,22 +264,22 @@ napi_value end_crcs(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// (words, subtrees, subtree, sector, count, places)
+// (words, subtrees, groups, subtree, sector, count, places)
 napi_value find_places(napi_env env, napi_callback_info info) {
-  const Arguments<6> args(env, info);
+  const Arguments<7> args(env, info);
   IndexMemory index;
   const int32_t* subtrees;
   const uint16_t* sectors;
   int32_t* places;
   uint32_t count;
-  if (!args.word(4, &count)) return fail_range(env);
+  if (!args.word(5, &count)) return fail_range(env);
   if (!args.column(0, napi_int32_array, &index.words, &index.word_count) ||
-      !args.column(1, napi_int32_array, &index.subtrees, &index.subtree_count) ||
-      !args.items(2, napi_int32_array, count, &subtrees) || !args.items(3, napi_uint16_array, count, &sectors) ||
-      !args.items(5, napi_int32_array, count, &places)) {
+      !args.column(1, napi_int32_array, &index.subtrees, &index.subtree_words) ||
+      !args.column(2, napi_int32_array, &index.groups, &index.group_count) ||
+      !args.items(3, napi_int32_array, count, &subtrees) || !args.items(4, napi_uint16_array, count, &sectors) ||
+      !args.items(6, napi_int32_array, count, &places)) {
     return fail(env, "INVALID", "columns for so many searches are needed");
   }
-  index.subtree_count /= 2;
   find_places(index, subtrees, sectors, count, places);
   return nullptr;
 }

@@ -9,7 +9,8 @@ namespace pcache {
 namespace {
 
 constexpr size_t kHugeBytes = 2 << 20;
-constexpr int64_t kBytesMax = int64_t{1} << 40;
+// Node 20 takes no larger memory over, and then both it and node-addon-api release what belongs to the finalizer.
+constexpr double kBytesMax = 4294967296.0;
 
 size_t round_up(size_t bytes) { return (bytes + kHugeBytes - 1) & ~(kHugeBytes - 1); }
 
@@ -29,9 +30,10 @@ uint8_t* map_aligned(size_t bytes) {
 
 Napi::Value allocate_huge(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const int64_t wanted = info[0].As<Napi::Number>().Int64Value();
-  if (wanted <= 0 || wanted > kBytesMax) throw coded_error(env, "OUT_OF_RANGE", "no such size");
-  const size_t bytes = round_up(static_cast<size_t>(wanted));
+  const double asked = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : 0;
+  if (!(asked >= 1 && asked <= kBytesMax)) throw coded_error(env, "OUT_OF_RANGE", "the size is not from 1 byte to 4 GiB");
+  const auto wanted = static_cast<size_t>(asked);
+  const size_t bytes = round_up(wanted);
   uint8_t* const memory = map_aligned(bytes);
   if (memory == nullptr) throw errno_error(env, "allocating memory", errno);
   // Where there are none, small ones do.
@@ -40,7 +42,7 @@ Napi::Value allocate_huge(const Napi::CallbackInfo& info) {
     munmap(data, *size);
     delete size;
   };
-  return Napi::ArrayBuffer::New(env, memory, static_cast<size_t>(wanted), release, new size_t(bytes));
+  return Napi::ArrayBuffer::New(env, memory, wanted, release, new size_t(bytes));
 }
 
 }  // namespace pcache

@@ -17,6 +17,8 @@
 namespace pcache {
 namespace {
 
+constexpr double kSafe = 9007199254740992.0;  // 2^53
+
 struct Transfer {
   uint8_t* bytes;
   uint64_t offset;
@@ -170,7 +172,7 @@ void transfer(const Napi::CallbackInfo& info) {
     if (!value.IsTypedArray()) throw invalid(env, "a Uint8Array is needed");
     auto bytes = value.As<Napi::Uint8Array>();
     const double end = bytes_offset[i] + length[i];
-    if (!(offset[i] >= 0 && bytes_offset[i] >= 0 && length[i] >= 0 && end <= static_cast<double>(bytes.ByteLength()))) {
+    if (!(offset[i] >= 0 && offset[i] < kSafe && bytes_offset[i] >= 0 && length[i] >= 0 && end <= static_cast<double>(bytes.ByteLength()))) {
       throw invalid(env, "a transfer is out of its memory");
     }
     Transfer transfer;
@@ -198,7 +200,6 @@ void write_out(const Napi::CallbackInfo& info) {
   const auto pmem_offset = column<Napi::Float64Array>(columns, "pmemOffsetBytes", count);
   const auto offset = column<Napi::Float64Array>(columns, "offsetBytes", count);
   const auto length = column<Napi::Float64Array>(columns, "lengthBytes", count);
-  constexpr double kSafe = 9007199254740992.0;
   std::vector<Range> ranges(count);
   for (size_t i = 0; i < count; i++) {
     const bool sound = pmem_offset[i] >= 0 && pmem_offset[i] < kSafe && offset[i] >= 0 && offset[i] < kSafe &&

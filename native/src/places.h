@@ -11,9 +11,12 @@ namespace pcache {
 struct IndexMemory {
   const int32_t* words = nullptr;
   size_t word_count = 0;
-  // Two words a subtree: its chunk, and its entries in the low 16 bits.
+  // Two words a subtree: its chunk, and its entries in the low 16 bits. Subtrees are in groups.
   const int32_t* subtrees = nullptr;
-  size_t subtree_count = 0;
+  size_t subtree_words = 0;
+  // Where in `subtrees` each group begins.
+  const int32_t* groups = nullptr;
+  size_t group_count = 0;
 };
 
 // How many entries of a subtree start at or before a sector, in steps: each asks for memory that the next one needs,
@@ -36,6 +39,8 @@ class PlaceSearch {
   static constexpr size_t kEntryWords = 3;
   static constexpr size_t kChunkWords = 6;
   static constexpr int kLineWords = 16;
+  static constexpr int kGroupShift = 7;
+  static constexpr uint32_t kGroupMask = (1 << kGroupShift) - 1;
   static constexpr int kStartShift = 19;
   static constexpr int kSubtreeSectorsShift = 13;
   static constexpr uint32_t kCountMask = 0xffff;
@@ -53,8 +58,11 @@ class PlaceSearch {
 };
 
 inline PlaceSearch::PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector) : subtree_(nullptr), sector_(sector), count_(0) {
-  if (subtree < 0 || static_cast<size_t>(subtree) >= index.subtree_count) return;
-  subtree_ = index.subtrees + static_cast<size_t>(subtree) * 2;
+  const size_t group = static_cast<uint32_t>(subtree) >> kGroupShift;
+  if (group >= index.group_count) return;
+  const size_t at = static_cast<uint32_t>(index.groups[group]) + (static_cast<uint32_t>(subtree) & kGroupMask) * 2;
+  if (at + 1 >= index.subtree_words) return;
+  subtree_ = index.subtrees + at;
   __builtin_prefetch(subtree_);
 }
 

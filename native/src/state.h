@@ -64,11 +64,13 @@ struct PieceList : RunList {
   IndexMemory index;
   Napi::ObjectReference index_words;
   Napi::ObjectReference index_subtrees;
+  Napi::ObjectReference index_groups;
 
   void close() {
     RunList::close();
     index_words.Reset();
     index_subtrees.Reset();
+    index_groups.Reset();
   }
 };
 

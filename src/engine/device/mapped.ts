@@ -280,9 +280,9 @@ export class MappedPmem extends MappedReader implements Pmem {
     return Object.freeze(list);
   }
 
-  searchIn(list: PieceList, { words, subtrees }: IndexMemory): void {
+  searchIn(list: PieceList, { words, subtrees, groups }: IndexMemory): void {
     try {
-      this.addon.searchIn((list as RegisteredPieces).handle, words, subtrees);
+      this.addon.searchIn((list as RegisteredPieces).handle, words, subtrees, groups);
     } catch (error) {
       throw this.explain(error, 'looking into an index');
     }

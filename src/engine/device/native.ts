@@ -43,6 +43,7 @@ export interface TransferBatch {
 export type PlaceFinder = (
   words: Int32Array,
   subtrees: Int32Array,
+  groups: Int32Array,
   subtree: Int32Array,
   sector: Uint16Array,
   count: number,
@@ -68,7 +69,7 @@ export interface NativeAddon {
     list: PieceList & { readonly call: Uint32Array; readonly pmemOffsetBytes: Float64Array },
   ): { handle: number; run: () => void };
   /** The list looks into the memory of that extent index from here on; it is kept alive. */
-  searchIn(pieces: number, words: Int32Array, subtrees: Int32Array): void;
+  searchIn(pieces: number, words: Int32Array, subtrees: Int32Array, groups: Int32Array): void;
   unregisterPieces(pieces: number): void;
   /** False when somebody else's lock is in the way. */
   flock(fd: number, mode: 'shared' | 'exclusive' | 'release'): boolean;
@@ -119,7 +120,7 @@ export interface NativeAddon {
   ): void;
   endCrcs(): void;
   crcBytes: Crc32c;
-  /** Memory of zeroes in large pages, where the system has them. Throws ERRNO. */
+  /** Up to 4 GiB of zeroes in large pages, where the system has them. Throws ERRNO, and OUT_OF_RANGE beyond. */
   allocateHuge(bytes: number): ArrayBuffer;
   /** See `PlaceFinder`. */
   findPlaces: PlaceFinder;
@@ -178,13 +179,16 @@ export interface IndexAid {
 
 /** Below this, large pages would mostly lie empty. */
 const HUGE_FROM_BYTES = 2 ** 20;
+/** The largest memory that Node 20 takes over from a helper. */
+const HUGE_MAX_BYTES = 2 ** 32;
 
 export function indexAid(): IndexAid | undefined {
   const addon = nativeAddonIfAvailable();
   if (!addon) return undefined;
   return {
     findPlaces: addon.findPlaces,
-    allocate: (bytes) => (bytes < HUGE_FROM_BYTES ? new ArrayBuffer(bytes) : addon.allocateHuge(bytes)),
+    allocate: (bytes) =>
+      bytes < HUGE_FROM_BYTES || bytes > HUGE_MAX_BYTES ? new ArrayBuffer(bytes) : addon.allocateHuge(bytes),
   };
 }
 

@@ -117,6 +117,7 @@ export function plainCopyList(capacity: number): CopyList {
 export interface IndexMemory {
   readonly words: Int32Array;
   readonly subtrees: Int32Array;
+  readonly groups: Int32Array;
 }
 
 /** A place in an index that nobody has looked for. */

@@ -40,6 +40,14 @@ const OFFSET_MASK = 0x7fff;
 /** 2^13 sectors make a subtree. */
 const GUESS_SHIFT = 13;
 
+/** Subtrees are kept in groups of 2^7, 512 MiB of the backing device each. */
+const GROUP_SHIFT = 7;
+const GROUP_MASK = 2 ** GROUP_SHIFT - 1;
+/** Two words a subtree. */
+const GROUP_WORDS = 2 << GROUP_SHIFT;
+/** Positions in `subtrees` are 32 bits wide. */
+const SUBTREE_WORDS_MAX = 2 ** 31;
+
 const CLASS_SHIFT = 16;
 const COUNT_MASK = 2 ** CLASS_SHIFT - 1;
 
@@ -82,6 +90,8 @@ export const entryWords = {
   countMask: COUNT_MASK,
   startShift: START_SHIFT,
   guessShift: GUESS_SHIFT,
+  groupShift: GROUP_SHIFT,
+  groupMask: GROUP_MASK,
 } as const;
 
 export class EntryTable {
@@ -98,8 +108,15 @@ export class EntryTable {
   protected readonly slab: slab.Slab;
   /** The slab's, which replaces them when it grows. */
   words: Int32Array;
-  /** Two words a subtree, side by side in one cache line: its chunk, and its entries | chunk's class << 16. */
-  readonly subtrees: Int32Array;
+  /**
+   * Two words a subtree, side by side in one cache line: its chunk, and its entries | chunk's class << 16. Only groups
+   * that ever had an entry are there, behind one that stays empty. Replaced when it grows.
+   */
+  subtrees: Int32Array;
+  /** Where in `subtrees` the words of each group begin; 0, the empty group, for one that never had an entry. */
+  readonly groups: Int32Array;
+  /** Words of `subtrees` in use. */
+  private subtreeWords = GROUP_WORDS;
 
   /**
    * @param backingBytes size of the backing device.
@@ -109,27 +126,35 @@ export class EntryTable {
   constructor(
     backingBytes: number,
     private readonly generations: Int32Array,
-    allocate: (bytes: number) => ArrayBuffer,
+    private readonly allocate: (bytes: number) => ArrayBuffer,
   ) {
     this.slab = new Slab(allocate);
     this.words = this.slab.words;
     this.subtreeCount = Math.ceil(backingBytes / SUBTREE_BYTES);
-    this.subtrees = new Int32Array(allocate(this.subtreeCount * 2 * Int32Array.BYTES_PER_ELEMENT));
+    const groupCount = (this.subtreeCount + GROUP_MASK) >>> GROUP_SHIFT;
+    this.groups = new Int32Array(allocate(groupCount * Int32Array.BYTES_PER_ELEMENT));
+    this.subtrees = new Int32Array(allocate(2 * GROUP_WORDS * Int32Array.BYTES_PER_ELEMENT));
   }
 
   /** Bytes of memory the index takes. */
   get memoryBytes(): number {
-    return this.slab.bytes + this.subtrees.byteLength;
+    return this.slab.bytes + this.groups.byteLength + this.subtreeWords * Int32Array.BYTES_PER_ELEMENT;
+  }
+
+  /** Where the words of a subtree are in `subtrees`. */
+  protected wordsOf(subtree: number): number {
+    return this.groups[subtree >>> GROUP_SHIFT] + ((subtree & GROUP_MASK) << 1);
   }
 
   protected countOf(subtree: number): number {
-    return this.subtrees[subtree * 2 + 1] & COUNT_MASK;
+    return this.subtrees[this.wordsOf(subtree) + 1] & COUNT_MASK;
   }
   protected classOf(subtree: number): number {
-    return this.subtrees[subtree * 2 + 1] >>> CLASS_SHIFT;
+    return this.subtrees[this.wordsOf(subtree) + 1] >>> CLASS_SHIFT;
   }
   protected setCount(subtree: number, count: number): void {
-    this.subtrees[subtree * 2 + 1] = (this.subtrees[subtree * 2 + 1] & ~COUNT_MASK) | count;
+    const at = this.wordsOf(subtree) + 1;
+    this.subtrees[at] = (this.subtrees[at] & ~COUNT_MASK) | count;
   }
 
   // ---- cursor -----------------------------------------------------------------------------------------
@@ -153,8 +178,9 @@ export class EntryTable {
 
   protected select(subtree: number): void {
     this.subtree = subtree;
-    this.count = this.countOf(subtree);
-    this.base = this.subtrees[subtree * 2] * CHUNK_WORDS;
+    const at = this.wordsOf(subtree);
+    this.count = this.subtrees[at + 1] & COUNT_MASK;
+    this.base = this.subtrees[at] * CHUNK_WORDS;
   }
 
   /** Whether so many entries of the selected subtree start at or before `sector`. */
@@ -321,12 +347,26 @@ export class EntryTable {
       this.words.copyWithin(base, this.base, this.base + this.count * ENTRY_WORDS);
       this.releaseChunk();
     }
-    this.subtrees[this.subtree * 2] = ref;
-    this.subtrees[this.subtree * 2 + 1] = this.count | (newClass << CLASS_SHIFT);
+    if (this.groups[this.subtree >>> GROUP_SHIFT] === 0) this.addGroup(this.subtree >>> GROUP_SHIFT);
+    const at = this.wordsOf(this.subtree);
+    this.subtrees[at] = ref;
+    this.subtrees[at + 1] = this.count | (newClass << CLASS_SHIFT);
     this.base = base;
   }
 
+  private addGroup(group: number): void {
+    const begin = this.subtreeWords;
+    assert(begin + GROUP_WORDS <= SUBTREE_WORDS_MAX, 'the extent index has outgrown its table of subtrees');
+    if (begin + GROUP_WORDS > this.subtrees.length) {
+      const old = this.subtrees;
+      this.subtrees = new Int32Array(this.allocate(old.byteLength * 2));
+      this.subtrees.set(old);
+    }
+    this.subtreeWords = begin + GROUP_WORDS;
+    this.groups[group] = begin;
+  }
+
   protected releaseChunk(): void {
-    this.slab.release(this.subtrees[this.subtree * 2], this.classOf(this.subtree));
+    this.slab.release(this.subtrees[this.wordsOf(this.subtree)], this.classOf(this.subtree));
   }
 }

@@ -23,6 +23,8 @@ const {
   startShift: START_SHIFT,
   countMask: COUNT_MASK,
   guessShift: GUESS_SHIFT,
+  groupShift: GROUP_SHIFT,
+  groupMask: GROUP_MASK,
 } = entryWords;
 const {
   length: LENGTH,
@@ -59,12 +61,12 @@ export class ExtentIndex extends EntryTable {
    * are the hints that `seek` and `insert` take; they may have gone stale by then. Subtrees may be out of range.
    */
   lookAhead(subtree: Int32Array, sector: Uint16Array, count: number, hints: Int32Array): void {
-    this.findPlaces(this.words, this.subtrees, subtree, sector, count, hints);
+    this.findPlaces(this.words, this.subtrees, this.groups, subtree, sector, count, hints);
   }
 
   /** Inserts pieces that were written, in their order. */
   insertPieces({ words: pieces, count, head: { segment, generationLow } }: IndexPieces): void {
-    const { subtrees } = this;
+    const { groups } = this;
     for (let i = 0; i < count; i++) {
       const piece = i * PIECE_WORDS;
       const subtree = pieces[piece | SUBTREE];
@@ -73,9 +75,11 @@ export class ExtentIndex extends EntryTable {
       const offsetSectors = pieces[piece | OFFSET_SECTORS];
       const place = pieces[piece | PLACE];
       // Most often exactly one entry of the same range is in the way, and it was found while the piece was copied.
-      if (place > 0 && place <= (subtrees[subtree * 2 + 1] & COUNT_MASK)) {
+      const { subtrees } = this;
+      const subtreeAt = groups[subtree >>> GROUP_SHIFT] + ((subtree & GROUP_MASK) << 1);
+      if (place > 0 && place <= (subtrees[subtreeAt + 1] & COUNT_MASK)) {
         const { words } = this;
-        const at = subtrees[subtree * 2] * CHUNK_WORDS + (place - 1) * ENTRY_WORDS;
+        const at = subtrees[subtreeAt] * CHUNK_WORDS + (place - 1) * ENTRY_WORDS;
         const word0 = packWord0(start, sectors, segment, 0);
         if (isSameRange(words[at], word0)) {
           words[at] = word0;
@@ -174,13 +178,23 @@ export class ExtentIndex extends EntryTable {
    */
   sweep(subtrees: number): boolean {
     for (let n = 0; n < subtrees; n++) {
-      this.dropStale(this.sweepNext);
-      if (++this.sweepNext >= this.subtreeCount) {
+      this.sweepNext = this.skipUnusedGroups(this.sweepNext);
+      if (this.sweepNext < this.subtreeCount) this.dropStale(this.sweepNext++);
+      if (this.sweepNext >= this.subtreeCount) {
         this.sweepNext = 0;
         return true;
       }
     }
     return false;
+  }
+
+  /** `subtree`, or the first behind it whose group has ever had an entry; `subtreeCount` or more without any. */
+  private skipUnusedGroups(subtree: number): number {
+    const { groups } = this;
+    if (groups[subtree >>> GROUP_SHIFT] !== 0) return subtree;
+    let group = (subtree >>> GROUP_SHIFT) + 1;
+    while (group < groups.length && groups[group] === 0) group++;
+    return group * (GROUP_MASK + 1);
   }
 
   /** @returns how many were dropped; the cursor's entry is lost. */
@@ -205,14 +219,17 @@ export class ExtentIndex extends EntryTable {
 
   /** The first subtree from `subtree` on that has entries, or -1. */
   nextUsedSubtree(subtree: number): number {
-    for (let i = subtree; i < this.subtreeCount; i++) if (this.countOf(i) !== 0) return i;
+    for (let i = subtree; i < this.subtreeCount; i++) {
+      i = this.skipUnusedGroups(i);
+      if (i < this.subtreeCount && this.countOf(i) !== 0) return i;
+    }
     return -1;
   }
 
   /** Asserts every invariant. For tests; linear in the entries. */
   check(): void {
     let total = 0;
-    for (let subtree = 0; subtree < this.subtreeCount; subtree++) {
+    for (let subtree = this.nextUsedSubtree(0); subtree >= 0; subtree = this.nextUsedSubtree(subtree + 1)) {
       this.select(subtree);
       let end = 0;
       for (this.at = 0; this.at < this.count; this.at++) {
@@ -231,9 +248,10 @@ export class ExtentIndex extends EntryTable {
  * Finds no places, but loads the lines that searches for them will probably touch first. The loads are in a loop of
  * their own: a processor looks only some hundred instructions ahead.
  */
-function touch(...[words, subtrees, subtree, sector, count, places]: Parameters<PlaceFinder>): void {
+function touch(...[words, subtrees, groups, subtree, sector, count, places]: Parameters<PlaceFinder>): void {
   for (let i = 0; i < count; i++) {
-    const s = subtree[i] >= 0 && subtree[i] * 2 < subtrees.length ? subtree[i] * 2 : 0;
+    const group = subtree[i] >>> GROUP_SHIFT;
+    const s = group < groups.length ? groups[group] + ((subtree[i] & GROUP_MASK) << 1) : 0;
     const guess = (sector[i] * (subtrees[s + 1] & COUNT_MASK)) >>> GUESS_SHIFT;
     places[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
   }

@@ -17,8 +17,8 @@ const GROWTH = 1.5;
 const LAPS_PER_SWEEP_MAX = 4;
 
 export class IndexSweeper {
-  /** Subtrees that are left of a round. */
-  private left = 0;
+  /** Within a round. */
+  private isSweeping = false;
   /** Segments freed when it set out last. */
   private setOutAt = 0;
   /** Entries in the index after the last round. */
@@ -35,15 +35,15 @@ export class IndexSweeper {
    */
   step(segmentsFreed: number): boolean {
     const { index } = this;
-    if (this.left === 0 && this.isDue((segmentsFreed - this.setOutAt) / this.segmentCount)) {
+    if (!this.isSweeping) {
+      if (!this.isDue((segmentsFreed - this.setOutAt) / this.segmentCount)) return false;
       this.setOutAt = segmentsFreed;
-      this.left = index.subtreeCount;
+      this.isSweeping = true;
     }
-    if (this.left === 0) return false;
-    const subtrees = Math.min(this.left, SUBTREES_PER_STEP);
-    index.sweep(subtrees);
-    this.left -= subtrees;
-    if (this.left === 0) this.entriesAfter = index.entryCount;
+    if (index.sweep(SUBTREES_PER_STEP)) {
+      this.isSweeping = false;
+      this.entriesAfter = index.entryCount;
+    }
     return true;
   }
 

@@ -20,6 +20,7 @@ export class PayloadCopies {
   private arena: Arena | undefined;
   /** Of the index that writes look into: `words` when they were told so last. */
   private indexWords: Int32Array | undefined;
+  private indexSubtrees: Int32Array | undefined;
 
   /** @param pieces the list that all writes are made of */
   constructor(
@@ -60,7 +61,7 @@ export class PayloadCopies {
   run(): void {
     if (this.readCount > 0) this.runReads();
     if (!this.needsFence) return;
-    if (this.index.words !== this.indexWords) this.followIndex();
+    if (this.index.words !== this.indexWords || this.index.subtrees !== this.indexSubtrees) this.followIndex();
     this.pmem.fence();
     this.needsFence = false;
   }
@@ -68,6 +69,7 @@ export class PayloadCopies {
   /** Until then, places that writes find are of what the index was, and count as any wrong guess does. */
   private followIndex(): void {
     this.indexWords = this.index.words;
+    this.indexSubtrees = this.index.subtrees;
     this.pmem.searchIn?.(this.pieces, this.index);
   }
 
