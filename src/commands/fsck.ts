@@ -8,6 +8,7 @@ import { checkCache, type CheckResult } from '../fsck/check.js';
 import type { Finding } from '../fsck/findings.js';
 import type { Answer } from '../fsck/repair/repair.js';
 import { repairDevice, undoRepair } from '../fsck/repair/repair-device.js';
+import { lossSummaryText, nothingLost, type LossSummary } from '../fsck/repair/losses.js';
 import { declinedLine, fixedLine, lossLines, questionText, repairJson, undoLine } from '../fsck/repair/report.js';
 import type { RepairJson } from '../fsck/repair/report.js';
 import type { Fix } from '../fsck/repair/types.js';
@@ -21,6 +22,8 @@ import { formatBytes } from '../output/units.js';
 type Consent = 'yes' | 'ask';
 
 interface FsckJson extends CheckJson {
+  /** What the repair lost, or may have. */
+  readonly losses?: LossSummary;
   readonly repair?: RepairJson;
 }
 
@@ -37,8 +40,9 @@ device; every other byte is the newest that was written. What is not known to be
 Before the first change the old contents are saved in an undo file. Give the backing device too, where there is
 one: keys are checked against its size.
 
-Exits 0 when there are no findings but notes, 1 when there were and all are repaired, 4 when some are left, 8 when
-the check or the repair could not be made.`;
+Exits 0 when there are no findings but notes; 1 when there were, all are repaired, and nothing is or may be lost with
+that (or --accept-loss was given); 4 when findings are left, or data is or may be lost; 8 when the check or the repair
+could not be made.`;
 
   static override examples = [
     { description: 'Check a cache.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb' },
@@ -86,6 +90,10 @@ the check or the repair could not be made.`;
     'drop-corrupt': Flags.boolean({
       description: 'also give up data whose payload is damaged, and list what is lost',
     }),
+    'accept-loss': Flags.boolean({
+      description:
+        'count repairs as complete (status 1) although data is or may be lost, and make those that give up a log',
+    }),
     'relink': Flags.boolean({
       description: 'take ksets behind the end of the log for a part of it, even if an earlier cache may have left them',
     }),
@@ -100,7 +108,7 @@ the check or the repair could not be made.`;
     const { args, flags } = await this.parse(Fsck);
     const undoPath = flags['undo-apply'];
     if (flags.repair || flags.interactive) return this.repair(args.cache, args.backing, flags);
-    for (const flag of ['drop-corrupt', 'relink', 'undo'] as const) {
+    for (const flag of ['drop-corrupt', 'accept-loss', 'relink', 'undo'] as const) {
       if (flags[flag]) throw new PcacheError('USAGE', `--${flag} is for repairs; give --repair or --interactive too`);
     }
     if (undoPath !== undefined) return this.takeBack(undoPath, args.cache);
@@ -141,6 +149,7 @@ the check or the repair could not be made.`;
       'data': boolean;
       'interactive': boolean;
       'drop-corrupt': boolean;
+      'accept-loss': boolean;
       'relink': boolean;
       'undo'?: string | undefined;
     },
@@ -160,7 +169,7 @@ the check or the repair could not be made.`;
         undoPath: flags.undo,
         data: flags.data,
         relinkDoubtful: flags.relink,
-        ask: this.asker(flags.interactive ? 'ask' : 'yes', flags['drop-corrupt']),
+        ask: this.asker(flags.interactive ? 'ask' : 'yes', flags['drop-corrupt'], flags['accept-loss']),
         onChecked: (checked) => {
           progress.stop();
           this.printFindings(checked);
@@ -174,9 +183,13 @@ the check or the repair could not be made.`;
       const changed = result.made.length > 0;
       if (changed) this.report(cachePath, result.after);
       else this.printVerdict(cachePath, result.after);
+      const lost = !nothingLost(result.losses);
+      if (lost) this.print(`${lossSummaryText(result.losses, formatBytes)}\n`);
       const fixed = changed ? ExitStatus.fixed : ExitStatus.ok;
-      this.setExitStatus(result.after.clean ? fixed : ExitStatus.problemsLeft);
-      return { ...checkJson(cachePath, backingPath, result.before), repair: repairJson(result, undoPath) };
+      const complete = result.after.clean && (!lost || flags['accept-loss']);
+      this.setExitStatus(complete ? fixed : ExitStatus.problemsLeft);
+      const repair = repairJson(result, undoPath);
+      return { ...checkJson(cachePath, backingPath, result.before), losses: result.losses, repair };
     } finally {
       progress.stop();
       release();
@@ -184,12 +197,14 @@ the check or the repair could not be made.`;
   }
 
   /** Answers for the user where they have answered already. */
-  private asker(consent: Consent, dropCorrupt: boolean): (fix: Fix) => Promise<Answer> {
+  private asker(consent: Consent, dropCorrupt: boolean, acceptLoss: boolean): (fix: Fix) => Promise<Answer> {
     let all = consent === 'yes';
     return async (fix) => {
       await breathe();
       if (this.interrupted) return 'stop';
       if (fix.consent === 'drop-corrupt' && !dropCorrupt) return 'no';
+      if (fix.consent === 'accept-loss' && !acceptLoss) return 'no';
+      if (fix.consent === 'data-crc') return 'no';
       for (const line of lossLines(fix, formatBytes)) this.print(`${line}\n`);
       if (all) return 'yes';
       const choice = await askChoice(questionText(fix), this.input);

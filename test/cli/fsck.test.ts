@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { lockDevice } from '../../src/engine/device/lock.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
+import type { LossSummary } from '../../src/fsck/repair/losses.js';
 import type { RepairJson } from '../../src/fsck/repair/report.js';
 import { runCli } from '../support/cli.js';
 import { damagedCopy, hashOf, temporaryFolder } from '../support/cli-images.js';
@@ -123,7 +124,7 @@ describe('a repair', () => {
   it('is made with -y, told line by line, and taken back byte for byte', async () => {
     const { path, backingPath, undo, before } = await made();
     const { status, stdout, stderr } = await runCli(['fsck', path, backingPath, '-y']);
-    expect([status, stderr]).toEqual([1, '']);
+    expect([status, stderr]).toEqual([4, '']);
     const lines = stdout.trimEnd().split('\n');
     const at = (pattern: RegExp): number => lines.findIndex((line) => pattern.test(line));
     const order = [
@@ -134,6 +135,7 @@ describe('a repair', () => {
       at(/^fixed: write the superblock again, with 31 segments$/),
       at(/^undo file: .*; to take the repair back: pcache fsck --undo-apply /),
       at(/: clean, 9 ksets, 1054 keys$/),
+      at(/^perhaps lost: .*; there may be more$/),
     ];
     expect(order.every((line) => line >= 0)).toBe(true);
     expect([...order].sort((a, b) => a - b)).toEqual(order);
@@ -151,8 +153,8 @@ describe('a repair', () => {
   it('is one document as JSON, with every range that is lost', async () => {
     const { path, backingPath, undo } = await made();
     const result = await runCli(['fsck', path, backingPath, '--repair', '--json']);
-    expect([result.status, result.stderr]).toEqual([1, '']);
-    const report = JSON.parse(result.stdout) as CheckJson & { repair: RepairJson };
+    expect([result.status, result.stderr]).toEqual([4, '']);
+    const report = JSON.parse(result.stdout) as CheckJson & { repair: RepairJson; losses: LossSummary };
     expect(report).toMatchObject({ path, backing: backingPath, clean: false });
     expect(report.findings.map(({ code }) => code)).toContain('SUPERBLOCK_ZERO_MAGIC');
     const { repair } = report;
@@ -160,6 +162,21 @@ describe('a repair', () => {
     const losses = repair.made.flatMap((fix) => fix.losses);
     expect(losses.map(({ kind }) => kind)).toEqual(['perhaps-lost', 'perhaps-lost']);
     expect(losses[1].ranges.length).toBeGreaterThan(32);
+    expect(report.losses).toEqual({ certain: [], possible: losses, complete: false });
+    expect(repair.losses).toEqual(report.losses);
+  });
+
+  it('ends with status 1 when nothing is or may be lost, or --accept-loss is given', async () => {
+    const { path, backingPath } = await made();
+    const accepted = await runCli(['fsck', path, backingPath, '-y', '--accept-loss']);
+    expect([accepted.status, accepted.stderr]).toEqual([1, '']);
+    const lossless = await damagedCopy(mkdtempSync(join(folder, 'lossless-')), 'dirty-crc', (image) =>
+      image.zero(4096, 4096),
+    );
+    const result = await runCli(['fsck', lossless, backingPath, '-y', '--json']);
+    expect(result.status).toBe(1);
+    const report = JSON.parse(result.stdout) as { losses: LossSummary };
+    expect(report.losses).toEqual({ certain: [], possible: [], complete: true });
   });
 
   it('leaves corrupt data, with status 4, unless --drop-corrupt is given', async () => {
@@ -176,7 +193,7 @@ describe('a repair', () => {
     expect(existsSync(`${path}.undo`)).toBe(false);
     expect(await hashOf(path)).toBe(before);
     const second = await runCli(['fsck', path, '-y', '--drop-corrupt', '--undo', join(folder, 'dropped.undo')]);
-    expect(second.status).toBe(1);
+    expect(second.status).toBe(4);
     expect(second.stdout).toMatch(
       /\nlost: kset 0:0: .* in 1 range: the payload does not match its CRC\n {2}bytes \d+ to \d+\nfixed: drop 1 key /,
     );
@@ -198,7 +215,7 @@ describe('a repair', () => {
 
     // A repair that is cut off leaves its undo file unfinished: here, by its header.
     const other = join(folder, 'whole.undo');
-    expect((await runCli(['fsck', path, '-y', '--undo', other])).status).toBe(1);
+    expect((await runCli(['fsck', path, '-y', '--undo', other])).status).toBe(4);
     const bytes = readFileSync(other);
     bytes.writeUInt32LE(0, 48);
     bytes.writeUInt32LE(crc32cRaw(CRC_SEED, bytes, 0, 124), 124);
@@ -238,6 +255,7 @@ describe('a repair', () => {
     [['-y', '-n'], '--dry-run'],
     [['-y', '-i'], '--interactive'],
     [['--drop-corrupt'], '--drop-corrupt is for repairs; give --repair or --interactive too'],
+    [['--accept-loss'], '--accept-loss is for repairs'],
     [['--undo', 'x'], '--undo is for repairs'],
     [['-i'], '--interactive asks on a terminal; use --repair where there is none'],
     [['-i', '--json'], '--interactive and --json do not go together'],

@@ -22,6 +22,7 @@ import { placeText } from '../findings.js';
 import { DoubleClaims } from './double-claims.js';
 import { judgeBadKey, type KeyTrouble } from './key-troubles.js';
 import { sealKset } from './fill.js';
+import { saysAnything } from './losses.js';
 import {
   checksPayload,
   coveredFrom,
@@ -295,17 +296,18 @@ class KeyPlan {
     if (lost.length === 0) return [];
     const where = `kset ${placeText(troubles.place.segment, troubles.place.offsetBytes)}`;
     const ranges = lost.map(({ range }) => range).filter((range) => Number.isSafeInteger(range.offsetBytes));
-    const bad = lost.some(({ trouble }) => trouble.isNonsense === true);
+    // A key that cannot be does not say which range it was for.
+    const mayBeMore = lost.some(({ trouble }) => trouble.isNonsense === true) || ranges.length < lost.length;
     this.dropped++;
-    return [
-      {
-        kind: 'lost',
-        where,
-        reason: [...new Set(lost.map(({ trouble }) => REASONS[trouble.code] ?? 'its key cannot be'))].join('; '),
-        ranges: this.dropped > COVER_KSETS_MAX ? mergeRanges(ranges) : this.withoutLater(troubles, ranges),
-        mayBeMore: bad,
-      },
-    ];
+    const loss: Loss = {
+      kind: 'lost',
+      where,
+      reason: [...new Set(lost.map(({ trouble }) => REASONS[trouble.code] ?? 'its key cannot be'))].join('; '),
+      ranges: this.dropped > COVER_KSETS_MAX ? mergeRanges(ranges) : this.withoutLater(troubles, ranges),
+      mayBeMore,
+    };
+    // Where later keys cover all of it, nothing is lost.
+    return saysAnything(loss) ? [loss] : [];
   }
 
   private withoutLater({ place, lengthBytes }: KsetTroubles, ranges: ByteRange[]): ByteRange[] {

@@ -26,7 +26,7 @@ import { widenOver } from './widen.js';
 import { checksPayload, coveredFrom, deviceOffset, isAt, isRepeatable, keyBeside, walkLog } from './log-walk.js';
 import { mendKset } from './mend.js';
 import { namedRanges } from './named-ranges.js';
-import { subtractRanges, type ByteRange } from './ranges.js';
+import { appendTo, subtractRanges, type ByteRange } from './ranges.js';
 import { freeSegment } from './free-segment.js';
 import { hasRoomToLeave, leadTo, moveRest } from './relocate.js';
 import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
@@ -118,7 +118,7 @@ function namedElsewhere(view: PlanView, log: Log): ByteRange[] {
   const ranges: ByteRange[] = [];
   for (let segment = 0; segment < chain.length; segment++) {
     if (log.facts.extents.has(segment) || log.facts.payload.isClaimed(segment, 0, SECTOR_BYTES)) continue;
-    ranges.push(...namedRanges(view, log.facts.payload, { segment, offsetBytes: 0 }));
+    appendTo(ranges, namedRanges(view, log.facts.payload, { segment, offsetBytes: 0 }));
   }
   return ranges;
 }

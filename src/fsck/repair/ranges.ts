@@ -35,6 +35,11 @@ export function subtractRanges(ranges: readonly ByteRange[], removed: readonly B
   return left;
 }
 
+/** As `list.push(...more)`, for any number: a call takes some hundred thousand arguments at most. */
+export function appendTo(list: ByteRange[], more: readonly ByteRange[]): void {
+  for (const range of more) list.push(range);
+}
+
 export function totalBytes(ranges: readonly ByteRange[]): number {
   return ranges.reduce((sum, range) => sum + range.lengthBytes, 0);
 }

@@ -14,6 +14,7 @@ import { planGenerations, planGenerationTwins } from './generation-fixes.js';
 import { planCacheInfo, planLostCacheInfo, planSuperblock } from './header-fixes.js';
 import { planKeys } from './key-fixes.js';
 import { planLogEnd } from './log-fixes.js';
+import { summarizeLosses, type LossSummary } from './losses.js';
 import { planSegments } from './segment-fixes.js';
 import { planDirtyTail, planKeyTail, planTailTwins } from './tail-fixes.js';
 import type { Fix, Planner, PlanView, RepairDevice } from './types.js';
@@ -62,6 +63,8 @@ export interface RepairResult {
   readonly after: CheckResult;
   readonly made: readonly Fix[];
   readonly declined: readonly Fix[];
+  /** What the repairs that were made lost, or may have. */
+  readonly losses: LossSummary;
   /** `ask` said so. */
   readonly stopped: boolean;
 }
@@ -93,7 +96,8 @@ class Repair {
     }
     if (this.made.length > 0) options.undo.finish();
     const after = this.made.length === 0 ? first.result : this.examine(options.data).result;
-    return { before: first.result, after, made: this.made, declined: this.declined, stopped: this.stopped };
+    const { made, declined, stopped } = this;
+    return { before: first.result, after, made, declined, losses: summarizeLosses(made), stopped };
   }
 
   private examine(data: boolean): Examination {

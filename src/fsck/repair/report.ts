@@ -1,6 +1,7 @@
 /** A repair's result as lines for people and as a JSON document. Pure; knows no terminal. */
 import type { FindingCode } from '../catalogue.js';
 import type { CheckResult } from '../check.js';
+import { saysAnything, type LossSummary } from './losses.js';
 import type { ByteRange } from './ranges.js';
 import { totalBytes } from './ranges.js';
 import type { RepairResult } from './repair.js';
@@ -20,6 +21,7 @@ export interface RepairJson {
   readonly undo: string | null;
   readonly made: readonly FixJson[];
   readonly declined: readonly FixJson[];
+  readonly losses: LossSummary;
   /** The repair was interrupted. */
   readonly stopped: boolean;
   /** The check afterwards. */
@@ -27,8 +29,8 @@ export interface RepairJson {
 }
 
 export function repairJson(result: RepairResult, undoPath: string | undefined): RepairJson {
-  const { made, declined, stopped, after } = result;
-  return { undo: undoPath ?? null, made: made.map(fixJson), declined: declined.map(fixJson), stopped, after };
+  const { made, declined, losses, stopped, after } = result;
+  return { undo: undoPath ?? null, made: made.map(fixJson), declined: declined.map(fixJson), losses, stopped, after };
 }
 
 function fixJson({ codes, action, assumed, losses }: Fix): FixJson {
@@ -37,7 +39,7 @@ function fixJson({ codes, action, assumed, losses }: Fix): FixJson {
 
 /** What is lost with a repair, to be said before it is made. */
 export function lossLines(fix: Fix, size: (bytes: number) => string): string[] {
-  return fix.losses.flatMap((loss) => {
+  return fix.losses.filter(saysAnything).flatMap((loss) => {
     const kind = loss.kind === 'lost' ? 'lost' : 'perhaps lost';
     const many = loss.ranges.length === 1 ? '1 range' : `${loss.ranges.length} ranges`;
     const named =
@@ -60,10 +62,16 @@ export function fixedLine(fix: Fix): string {
   return `fixed: ${fix.action}${assumedText(fix)}`;
 }
 
+const NEEDS: Readonly<Record<Fix['consent'], string>> = {
+  'plain': '',
+  'drop-corrupt': ' (needs --drop-corrupt)',
+  'accept-loss': ' (needs --accept-loss)',
+  'data-crc': ' (needs --data-crc on or --data-crc off)',
+};
+
 /** A repair that was not made. */
 export function declinedLine(fix: Fix): string {
-  const needs = fix.consent === 'drop-corrupt' ? ' (needs --drop-corrupt)' : '';
-  return `not fixed: ${fix.action}${needs}`;
+  return `not fixed: ${fix.action}${NEEDS[fix.consent]}`;
 }
 
 /** What is asked before a repair. */

@@ -19,7 +19,7 @@ import { isGenerationInDoubt } from './generation-fixes.js';
 import { findLogStart } from './log-start.js';
 import { checksPayload, coveredFrom, deviceOffset, isAt, judgeKey, keyRange, walkLog } from './log-walk.js';
 import { namedRanges } from './named-ranges.js';
-import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
+import { appendTo, mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 import { uncover } from './uncover.js';
 
@@ -179,7 +179,7 @@ function lossElsewhere(view: PlanView, found: Position): Loss[] {
   const finder = new RunFinder(context, chain, { extents: segments, payload });
   const ranges: ByteRange[] = [];
   for (let segment = 0; segment < chain.length; segment++) {
-    if (!segments.has(segment)) ranges.push(...namedInSegment(view, finder, segment, payload));
+    if (!segments.has(segment)) appendTo(ranges, namedInSegment(view, finder, segment, payload));
   }
   const left = subtractRanges(ranges, coveredFrom(view, found));
   if (left.length === 0) return [];
@@ -202,7 +202,7 @@ function namedInSegment(view: PlanView, finder: RunFinder, segment: number, payl
       behind = place.offsetBytes + kset.lengthBytes;
       return true;
     });
-    ranges.push(...namedRanges(view, payload, { segment, offsetBytes: behind }));
+    appendTo(ranges, namedRanges(view, payload, { segment, offsetBytes: behind }));
     offsetBytes = finder.nextKset(segment, behind + 8);
   }
   return ranges;

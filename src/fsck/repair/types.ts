@@ -31,10 +31,11 @@ export interface Loss {
 }
 
 /**
- * What it takes to do a repair. `plain`: yes. `drop-corrupt`: that data may be dropped of which nothing better is
- * left.
+ * What it takes to make a repair. `plain`: yes. `drop-corrupt`: that data may be dropped of which nothing better is
+ * left. `accept-loss`: that everything which the surviving log does not name may be lost. `data-crc`: that the user
+ * says whether the cache has data_crc.
  */
-export type Consent = 'plain' | 'drop-corrupt';
+export type Consent = 'plain' | 'drop-corrupt' | 'accept-loss' | 'data-crc';
 
 export interface Fix {
   /** Tells this repair from every other; a repair that is made and needed again does not help. */
