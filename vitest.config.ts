@@ -4,6 +4,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    reporters: ['default', './test/support/what-ran.ts'],
     pool: 'forks',
     maxWorkers: '100%', // the default leaves one processor idle, which of two is half
     globalSetup: ['test/support/images-cleanup.ts'],

@@ -39,7 +39,7 @@ function runStage(folder, paths) {
       encoding: 'utf8',
       timeout: STAGE_TIMEOUT_MS,
       killSignal: 'SIGKILL',
-      env: { ...process.env, PCACHE_SIM_SHRINK_MS: '0', PCACHE_SIM_SEEDS: '' },
+      env: { ...process.env, PCACHE_TEST_ALL: '1', PCACHE_SIM_SHRINK_MS: '0', PCACHE_SIM_SEEDS: '' },
     },
   );
   if (result.error?.code === 'ETIMEDOUT') return { test: `no end within ${STAGE_TIMEOUT_MS / 1000} s`, message: '' };

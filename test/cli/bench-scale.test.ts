@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ScaleResult } from '../../src/bench/scale.js';
 import { runCli } from '../support/cli.js';
+import { itLong } from '../support/long.js';
 
 let folder: string;
 beforeAll(() => {
@@ -15,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const scale = (...args: string[]) => runCli(['bench', 'scale', '--quick', ...args], { env: { TMPDIR: folder } });
 
 describe('bench scale', { timeout: 60_000 }, () => {
-  it('measures every axis', async () => {
+  itLong('bench scale measures every axis', { timeout: 120_000 }, async () => {
     const run = await scale('--json');
     expect(run.stderr).toBe('');
     expect(run.status).toBe(0);

@@ -1,4 +1,4 @@
-/** The order rules of the engine (design §3), watched at every store of a few simulated lives. */
+/** The order rules of the engine, watched at every store of a few simulated lives. */
 import { expect, it } from 'vitest';
 import { geometryOf } from '../support/sim-device.js';
 import { makePlan } from '../support/sim-plan.js';
@@ -8,7 +8,7 @@ import { OrderWatch, RULES, type Rule } from '../support/sim-watch.js';
 const FIRST_SEED = 501;
 const SEEDS = 30;
 
-it('every store comes after what it relies on', { timeout: 300_000 }, () => {
+it(`every store comes after the stores it relies on (${SEEDS} seeds)`, { timeout: 300_000 }, () => {
   const seen = new Map<Rule, number>();
   for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
     const { config, ops } = makePlan(seed);

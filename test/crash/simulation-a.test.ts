@@ -3,15 +3,16 @@
  * two processes share the work). PCACHE_SIM_SEEDS adds seeds. Every crash state at every barrier is judged.
  */
 import { expect, it } from 'vitest';
+import { countOf } from '../support/long.js';
 import { expectAllToPass } from '../support/sim-expect.js';
 import { seedsFromText } from '../support/sim-seeds.js';
 
 const FIRST_SEED = 1;
-const SEEDS = 40;
+const SEEDS = countOf({ share: 12, all: 40 });
 const SEEDS_PER_TEXT = 12;
 const TIMEOUT_MS = 300_000;
 
-it(`survives seeds ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1}`, { timeout: TIMEOUT_MS }, () => {
+it(`the engine survives seeds ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1}`, { timeout: TIMEOUT_MS }, () => {
   const total = expectAllToPass(Array.from({ length: SEEDS }, (_, n) => FIRST_SEED + n));
   expect(total.crashStates).toBeGreaterThan(SEEDS * 200);
   expect(total.drains).toBeGreaterThan(SEEDS);
@@ -19,7 +20,7 @@ it(`survives seeds ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1}`, { timeout: TIMEO
 
 const extra = process.env.PCACHE_SIM_SEEDS ?? '';
 it.skipIf(extra === '')(
-  `survives the seeds of PCACHE_SIM_SEEDS (${extra || 'not set'})`,
+  `the engine survives the seeds of PCACHE_SIM_SEEDS (${extra || 'not set'})`,
   { timeout: TIMEOUT_MS },
   () => {
     expectAllToPass(seedsFromText(extra, SEEDS_PER_TEXT));

@@ -24,9 +24,10 @@ import type { Store } from '../../src/nbd/store.js';
 import type { Transport } from '../../src/nbd/transport.js';
 import { Op, PcacheError, RequestState, type RequestGroup } from '../../src/engine/index.js';
 import { Random } from '../../src/engine/sim/random.js';
+import { countOf } from '../support/long.js';
 import { CLIENT_FLAGS, GO, optionBytes, requestBytes } from '../nbd/client.js';
 
-const MESSAGES = Number(process.env['PCACHE_NBD_FUZZ'] ?? 100_000);
+const MESSAGES = Number(process.env['PCACHE_NBD_FUZZ'] ?? countOf({ share: 20_000, all: 1_000_000 }));
 const SEED = Number(process.env['PCACHE_NBD_FUZZ_SEED'] ?? 1);
 const SECTOR = 512;
 const DEVICE_SECTORS = 2 ** 17;
