@@ -1,5 +1,5 @@
 /**
- * Watches the order rules of the engine (design §3) as they are kept or broken: before each store to the
+ * Watches the order rules of the engine as they are kept or broken: before each store to the
  * cache device, what must be durable by then is looked for in what a crash would be sure to keep. A rule
  * that is broken is named, where a crash state only shows the damage.
  */

@@ -1,6 +1,6 @@
 /**
  * Appends to the log (format §2): open ksets, one per slot, whose keys are encoded in place as they come;
- * closing one writes it at key_head. Seed: `cache_key_append`, `cache_kset_close` as called from the request
+ * closing one writes it at key_head. Kernel: `cache_key_append`, `cache_kset_close` as called from the request
  * path, and `get_kset_id`.
  *
  * Order rules kept here: all payload, and the zeroes behind the kset, are persisted before the kset (the

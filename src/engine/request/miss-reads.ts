@@ -1,5 +1,5 @@
 /**
- * Reads of what the cache does not hold (seed: `cache_miss_req_*`, `submit_cache_miss_req`,
+ * Reads of what the cache does not hold (kernel: `cache_miss_req_*`, `submit_cache_miss_req`,
  * `miss_read_end_req`). A read of a hole leaves a placeholder in the index; when the backing device has
  * answered and the placeholder still stands, its data goes into the cache as a CLEAN key. A write that came
  * in between has deleted or shortened the placeholder, so old data never covers new. A read that meets

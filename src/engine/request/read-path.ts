@@ -1,8 +1,8 @@
 /**
- * Reads (seed: `cache_read` with its five overlap cases): what the index covers is staged as copies, what it
+ * Reads (kernel: `cache_read` with its five overlap cases): what the index covers is staged as copies, what it
  * does not is read from the backing device.
  *
- * The cursor walks the entries of a subtree in order, so the seed's cases come out as two: an entry that
+ * The cursor walks the entries of a subtree in order, so the kernel's cases come out as two: an entry that
  * covers the current sector (tail, contain, contained, head), and a hole up to the next entry (before).
  */
 import type { Core } from '../core.js';

@@ -1,5 +1,5 @@
 /**
- * The requests of a running cache, from the moment they are taken to the moment they are acknowledged (seed:
+ * The requests of a running cache, from the moment they are taken to the moment they are acknowledged (kernel:
  * `pcache_cache_handle_req`, `pcache_cache_flush`).
  *
  * A request is acknowledged only after its payload is fenced; a FLUSH or FUA only after its keys are in the

@@ -1,5 +1,5 @@
 /**
- * Writes (seed: `cache_write`): allocate, copy the payload, append the key, index it; piece by piece where a request
+ * Writes (kernel: `cache_write`): allocate, copy the payload, append the key, index it; piece by piece where a request
  * crosses a subtree or the allocation a segment's end. Each of the four steps is done for the pieces of all requests
  * that come together before the next step (`pieces.ts`). With writearound only what the cache holds already is written
  * so, since no later key could say that it is gone; the rest goes past it.

@@ -1,5 +1,5 @@
 /**
- * Payload allocation (seed: `cache_data_head_init`, `cache_data_alloc`): a head per slot walks through a
+ * Payload allocation (kernel: `cache_data_head_init`, `cache_data_alloc`): a head per slot walks through a
  * segment; an allocation never crosses the segment's end, it comes out shorter instead.
  *
  * References: the head takes its segment with as many as it can ever have keys, and one more for itself; each

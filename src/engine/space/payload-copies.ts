@@ -1,5 +1,5 @@
 /**
- * Payload copies (the seed copies in `cache_copy_from_req_bio` and `cache_copy_to_req_bio`).
+ * Payload copies (kernel: the copies in `cache_copy_from_req_bio` and `cache_copy_to_req_bio`).
  *
  * Pieces of writes are copied when they have their places: their stores take their time to reach the memory, and what
  * else they need is done meanwhile. Reads are staged and then run in one native call, which asks for each ahead of its
