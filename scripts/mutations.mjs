@@ -63,8 +63,8 @@ export const MUTATIONS = [
   {
     name: 'no backing flush',
     file: 'src/engine/background/write-back.ts',
-    find: '    if (this.unflushedBytes === 0 && serves === this.flushesServed) {',
-    put: '    if (serves === this.flushesServed) {',
+    find: '    if (this.unflushedBytes === 0 && !flushes.wouldServe(written)) {',
+    put: '    if (!flushes.wouldServe(written)) {',
   },
   {
     name: 'dirty_tail not persisted',
@@ -418,20 +418,20 @@ export const MUTATIONS = [
   {
     name: 'a write through acknowledged when the cache has it',
     file: 'src/engine/request/through-waits.ts',
-    find: 'if (!needsFlush) return writeback.written >= kset;',
+    find: 'if (!needsFlush) return this.durability.written >= kset;',
     put: 'if (!needsFlush) return true;',
   },
   {
     name: 'FLUSH through acknowledged when everything is written',
     file: 'src/engine/request/through-waits.ts',
-    find: 'return flush !== 0 && writeback.isServed(flush);',
-    put: 'return writeback.written >= kset;',
+    find: '    return this.isFlushed(group, request);',
+    put: '    return this.durability.written >= kset;',
   },
   {
     name: 'a flush that began before counts',
-    file: 'src/engine/background/write-back.ts',
-    find: 'const serves = written >= this.wantedKset ? this.flushesWanted : this.flushesServed;',
-    put: 'const serves = this.flushesWanted;',
+    file: 'src/engine/background/flush-tickets.ts',
+    find: 'this.serving = this.wouldServe(written) ? this.requested : this.served;',
+    put: 'this.serving = this.requested;',
   },
   {
     name: 'the flush of a FUA begins before its parts past the cache have ended',
@@ -478,8 +478,8 @@ export const MUTATIONS = [
   {
     name: 'writes past the cache settled by a flush that began before their end',
     file: 'src/engine/request/direct-writes.ts',
-    find: 'write.flush = this.writeback.nextFlush;',
-    put: 'write.flush = this.writeback.nextFlush - 1;',
+    find: 'write.flush = this.durability.flushes.next;',
+    put: 'write.flush = this.durability.flushes.next - 1;',
   },
   {
     name: 'what an earlier life wrote past the cache taken for durable',

@@ -184,8 +184,8 @@ export class Cache {
     const { core, writeback, requests, nowMs } = this;
     // Where nobody waits for the flush but those who say so, it is left until there is more to it.
     const needsRoom = requests.needsRoom || this.gc.isCacheFull;
-    if (this.hurryWriteback && requests.hasUnsettledWrites && !writeback.isFlushWanted) {
-      writeback.requestFlush(-Infinity);
+    if (this.hurryWriteback && requests.hasUnsettledWrites && !writeback.flushes.isWanted) {
+      writeback.flushes.request();
     }
     const hurry = !core.isThrough || this.hurryWriteback || needsRoom || writeback.failures > 0;
     const worked = writeback.step({ nowMs, hold: this.holdWriteback, hurry });

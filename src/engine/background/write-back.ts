@@ -16,11 +16,13 @@
  */
 import type { Core } from '../core.js';
 import { fromSystemError, PcacheError } from '../errors.js';
-import { KsetReader } from './kset-reader.js';
 import type { ByteRange } from '../media/byte-range.js';
-import { KsetWriter } from './kset-writer.js';
 import type { Position } from '../media/codecs.js';
 import type { KsetView } from '../media/kset.js';
+import type { BackingDurability } from './backing-durability.js';
+import { FlushTickets } from './flush-tickets.js';
+import { KsetReader } from './kset-reader.js';
+import { KsetWriter } from './kset-writer.js';
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
@@ -41,7 +43,7 @@ export interface WritebackWish {
   readonly hurry: boolean;
 }
 
-export class Writeback {
+export class Writeback implements BackingDurability {
   /** Consecutive failures; 0 when the last attempt went through. */
   failures = 0;
   /** True when only a new open can help. */
@@ -57,6 +59,9 @@ export class Writeback {
    * who wait for it had better know.
    */
   onChange: (error: PcacheError | undefined) => void = () => {};
+
+  /** Flushes of the backing device: asked for, and done. */
+  readonly flushes = new FlushTickets();
 
   private readonly reader: KsetReader;
   private readonly writer: KsetWriter;
@@ -74,12 +79,6 @@ export class Writeback {
   private writingKsets = 0;
   private unflushedBytes = 0;
   private unflushedSinceMs = 0;
-  private flushesStarted = 0;
-  private lastFlush = 0;
-  // Flushes that were asked for: how many, how many of them are done, and what the last has to cover.
-  private flushesWanted = 0;
-  private flushesServed = 0;
-  private wantedKset = -Infinity;
 
   /** @param dirtyKsets how many ksets were dirty when the cache was opened. */
   constructor(
@@ -118,32 +117,6 @@ export class Writeback {
     return this.hasUnflushed ? this.unflushedSinceMs + UNFLUSHED_MAX_AGE_MS : Infinity;
   }
 
-  /**
-   * Asks for a flush of the backing device that begins from now on and covers all ksets up to number `kset`.
-   * @returns what `isServed` takes
-   */
-  requestFlush(kset: number): number {
-    this.wantedKset = Math.max(this.wantedKset, kset);
-    return ++this.flushesWanted;
-  }
-  /** A flush was asked for and is not done. */
-  get isFlushWanted(): boolean {
-    return this.flushesServed < this.flushesWanted;
-  }
-  /** Whether a flush that was asked for is done. */
-  isServed(request: number): boolean {
-    return this.flushesServed >= request;
-  }
-
-  /** Number of the next flush of the backing device. */
-  get nextFlush(): number {
-    return this.flushesStarted + 1;
-  }
-  /** Whether that flush, or a later one, is done. */
-  isFlushed(flush: number): boolean {
-    return this.lastFlush >= flush;
-  }
-
   private get isAtHead(): boolean {
     return samePlace(this.cursor, this.core.log.head);
   }
@@ -168,7 +141,7 @@ export class Writeback {
   }
 
   private isFlushDue({ nowMs, hold, hurry }: WritebackWish): boolean {
-    if (this.isFlushWanted && this.written >= this.wantedKset) return true;
+    if (this.flushes.wouldServe(this.written)) return true;
     if (!this.hasUnflushed) return false;
     if (this.isUnflushedFull(0, 0)) return true;
     if (!hold && !this.isAtHead) return false;
@@ -254,13 +227,12 @@ export class Writeback {
   // ---- flush ------------------------------------------------------------------------------------------
 
   private flush(): void {
-    const { core, cursor, written } = this;
-    const serves = written >= this.wantedKset ? this.flushesWanted : this.flushesServed;
-    if (this.unflushedBytes === 0 && serves === this.flushesServed) {
+    const { core, cursor, flushes, written } = this;
+    if (this.unflushedBytes === 0 && !flushes.wouldServe(written)) {
       this.flushEnded(cursor, written); // all CLEAN: nothing to make durable
       return;
     }
-    const flush = ++this.flushesStarted;
+    flushes.begin(written);
     this.busy = true;
     core.stats.backingFlushes++;
     core.backing.flush((error) => {
@@ -272,8 +244,7 @@ export class Writeback {
         this.unflushedBytes = 0;
         this.fail(error);
       } else {
-        this.lastFlush = flush;
-        this.flushesServed = serves;
+        flushes.succeed();
         this.flushEnded(cursor, written);
       }
       this.onProgress();

@@ -7,10 +7,10 @@
  * device, and reads would change when it is collected. What an earlier life wrote is not known, so at first all of
  * the device counts as written and not flushed.
  */
+import type { BackingDurability } from '../background/backing-durability.js';
 import type { Core } from '../core.js';
 import { fromSystemError, type PcacheError } from '../errors.js';
 import type { RequestGroup } from './request-group.js';
-import type { Writeback } from '../background/write-back.js';
 
 /** Ranges that are remembered before a flush is asked for. */
 const UNFLUSHED_RANGES_MAX = 256;
@@ -31,14 +31,14 @@ export class DirectWrites {
 
   constructor(
     private readonly core: Core,
-    private readonly writeback: Writeback,
+    private readonly durability: BackingDurability,
     private readonly onPartDone: (group: RequestGroup, request: number, error: PcacheError | undefined) => void,
   ) {
     const unknown = new DirectWrite(0, core.backing.sizeBytes);
     unknown.isUnderWay = false;
-    unknown.flush = writeback.nextFlush;
+    unknown.flush = durability.flushes.next;
     this.writes.push(unknown);
-    writeback.requestFlush(-Infinity);
+    durability.flushes.request();
   }
 
   get pending(): number {
@@ -74,18 +74,18 @@ export class DirectWrites {
     backing.write(offsetBytes, group.arena.memory, arenaAt, lengthBytes, (error) => {
       this.underWay--;
       write.isUnderWay = false;
-      write.flush = this.writeback.nextFlush;
-      if (this.writes.length > UNFLUSHED_RANGES_MAX) this.writeback.requestFlush(-Infinity);
+      write.flush = this.durability.flushes.next;
+      if (this.writes.length > UNFLUSHED_RANGES_MAX) this.durability.flushes.request();
       this.onPartDone(group, i, error ? fromSystemError(error, backing.path, 'writing to it') : undefined);
     });
   }
 
   /** Forgets the ranges that are durable. */
   forgetFlushed(): void {
-    const { writes, writeback } = this;
+    const { writes, durability } = this;
     let kept = 0;
     for (const write of writes) {
-      if (write.isUnderWay || !writeback.isFlushed(write.flush)) writes[kept++] = write;
+      if (write.isUnderWay || !durability.flushes.isDone(write.flush)) writes[kept++] = write;
     }
     writes.length = kept;
   }

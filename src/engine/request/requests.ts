@@ -6,6 +6,7 @@
  * log and persisted. Requests that find no room wait in order and go on when GC has freed a segment. In the
  * modes that write through, the backing device has to have it as well (`through-waits.ts`).
  */
+import type { BackingDurability } from '../background/backing-durability.js';
 import type { Core } from '../core.js';
 import { NO_PLACE } from '../device/pmem.js';
 import { DirectWrites } from './direct-writes.js';
@@ -17,7 +18,6 @@ import { Op, RequestFlag, RequestState, whyRefused, type RequestGroup } from './
 import { ThroughWaits } from './through-waits.js';
 import { WaitQueue } from './wait-queue.js';
 import { WritePath } from './write-path.js';
-import type { Writeback } from '../background/write-back.js';
 
 // See `pieces.ts` about constants of the hot path.
 const { read: READ, write: WRITE, flush: FLUSH } = Op;
@@ -41,9 +41,10 @@ export class Requests {
   private readonly through: ThroughWaits | undefined;
   private readonly direct: DirectWrites | undefined;
 
+  /** @param durability needed in the modes that write through only; its `onChange` is set here */
   constructor(
     private readonly core: Core,
-    private readonly writeback: Writeback,
+    durability: BackingDurability | undefined,
     onProgress: () => void,
   ) {
     const partDone = (group: RequestGroup, request: number, error: PcacheError | undefined) => {
@@ -52,13 +53,16 @@ export class Requests {
     };
     this.deviceBytes = core.backing.sizeBytes;
     if (core.payloadCrcs) this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, core.stats);
-    if (core.isThrough) this.through = new ThroughWaits(writeback, (...end) => this.partDone(...end));
-    if (core.mode === 'writearound') this.direct = new DirectWrites(core, writeback, partDone);
+    if (core.isThrough) {
+      assert(durability !== undefined, 'requests write through without knowing what reached the backing device');
+      this.through = new ThroughWaits(durability, (...end) => this.partDone(...end));
+      if (core.mode === 'writearound') this.direct = new DirectWrites(core, durability, partDone);
+      durability.onChange = (error) => {
+        if (error) this.through!.fail(error);
+        else this.direct?.forgetFlushed();
+      };
+    }
     this.writes = new WritePath(core, this.direct);
-    writeback.onChange = (error) => {
-      if (error) this.through?.fail(error);
-      else this.direct?.forgetFlushed();
-    };
     const fills = core.mode !== 'writeonly';
     this.misses = new MissReads(
       core,
@@ -237,14 +241,14 @@ export class Requests {
 
   /** @returns whether all that was acknowledged before write `i` is durable. */
   private preflush(group: RequestGroup, i: number): boolean {
-    const { core, writeback } = this;
+    const { core, through } = this;
     if (group.flush[i] === 0) {
       core.log.markAllDue();
       if (!core.commit()) return false;
-      if (!this.through) return true;
-      group.flush[i] = writeback.requestFlush(core.log.ksetsClosed);
+      if (!through) return true;
+      through.requestPreflush(group, i, core.log.ksetsClosed);
     }
-    return writeback.isServed(group.flush[i]);
+    return through!.isFlushed(group, i);
   }
 
   /** After the commit: acknowledges the requests, or makes them wait. */
@@ -355,9 +359,7 @@ export class Requests {
    * @returns whether it did anything
    */
   settleThrough(): boolean {
-    const { through, writeback } = this;
-    if (writeback.stopped) through?.fail(writeback.lastError!);
-    return through?.settle() ?? false;
+    return this.through?.settle() ?? false;
   }
 }
 

@@ -9,9 +9,9 @@
  * range is gone, so until the key is in the log a crash would bring that back, and once it is there a crash
  * might take what the backing device had not made durable.)
  */
+import type { BackingDurability } from '../background/backing-durability.js';
 import type { PcacheError } from '../errors.js';
 import { Op, RequestFlag, type RequestGroup } from './request-group.js';
-import type { Writeback } from '../background/write-back.js';
 
 interface Wait {
   readonly group: RequestGroup;
@@ -26,7 +26,7 @@ export class ThroughWaits {
   private waits: Wait[] = [];
 
   constructor(
-    private readonly writeback: Writeback,
+    private readonly durability: BackingDurability,
     private readonly onEnd: (group: RequestGroup, request: number, error: PcacheError | undefined) => void,
   ) {}
 
@@ -54,6 +54,19 @@ export class ThroughWaits {
     return true;
   }
 
+  /**
+   * Asks for the flush that has to come before a write with PREFLUSH: it covers the ksets up to number `kset`, and
+   * all that was written past the cache.
+   */
+  requestPreflush(group: RequestGroup, request: number, kset: number): void {
+    group.flush[request] = this.durability.flushes.request(kset);
+  }
+  /** Whether the flush that was asked for a request is done. */
+  isFlushed(group: RequestGroup, request: number): boolean {
+    const ticket = group.flush[request];
+    return ticket !== 0 && this.durability.flushes.isServed(ticket);
+  }
+
   /** All who wait now are to fail: the backing device refused something, or cannot be given it. */
   fail(error: PcacheError): void {
     for (const wait of this.waits) wait.error ??= error;
@@ -65,6 +78,8 @@ export class ThroughWaits {
    * @returns whether it did anything
    */
   settle(): boolean {
+    const { durability } = this;
+    if (durability.stopped) this.fail(durability.lastError!);
     if (this.waits.length === 0) return false;
     let worked = false;
     const over: Wait[] = [];
@@ -81,14 +96,12 @@ export class ThroughWaits {
   /** A flush has to begin after the parts of the request that go past the cache have ended. */
   private askForFlush({ group, request, kset, needsFlush }: Wait): boolean {
     if (!needsFlush || group.flush[request] !== 0 || group.parts[request] > 0) return false;
-    group.flush[request] = this.writeback.requestFlush(kset);
+    group.flush[request] = this.durability.flushes.request(kset);
     return true;
   }
 
   private isServed({ group, request, kset, needsFlush }: Wait): boolean {
-    const { writeback } = this;
-    if (!needsFlush) return writeback.written >= kset;
-    const flush = group.flush[request];
-    return flush !== 0 && writeback.isServed(flush);
+    if (!needsFlush) return this.durability.written >= kset;
+    return this.isFlushed(group, request);
   }
 }

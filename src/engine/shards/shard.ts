@@ -23,7 +23,6 @@ import { loadCacheOrThrow } from '../log/recovery.js';
 import { Op, RequestFlag, RequestState, type RequestGroup } from '../request/request-group.js';
 import { Requests } from '../request/requests.js';
 import type { DirtyInLog } from '../status.js';
-import { Writeback } from '../background/write-back.js';
 import type { FromShard, ShardStatus, ToShard } from './messages.js';
 import { SharedLog } from './shared-log.js';
 import { ShardSegments } from './shared-segments.js';
@@ -98,9 +97,7 @@ export class Shard implements Driven {
     this.state = state;
     this.shard = shard;
     this.jobs = jobs;
-    const progress = () => this.onProgress();
-    // Never stepped: in the modes that threads may share nobody waits for it.
-    this.requests = new Requests(this.core, new Writeback(this.core, 0, progress), progress);
+    this.requests = new Requests(this.core, undefined, () => this.onProgress());
   }
 
   get failure(): PcacheError | undefined {

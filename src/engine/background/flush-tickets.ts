@@ -1,0 +1,57 @@
+/**
+ * Bookkeeping of the backing device's flushes, of which at most one is under way. It answers two questions: is the
+ * flush done that somebody asked for (`request`, `isServed`), and has any flush that began after a certain moment
+ * ended (`next`, `isDone`).
+ */
+export class FlushTickets {
+  /** Flushes that have begun, and the last of them that succeeded. */
+  private begun = 0;
+  private done = 0;
+  /** Tickets given out, tickets served, and tickets that the flush under way serves. */
+  private requested = 0;
+  private served = 0;
+  private serving = 0;
+  /** Highest kset that a flush has to cover to serve the tickets given out. */
+  private requestedKset = -Infinity;
+
+  /**
+   * Asks for a flush that begins from now on and covers all ksets up to number `kset`; if not given, no kset.
+   * @returns the ticket, to be given to `isServed`; never 0
+   */
+  request(kset = -Infinity): number {
+    this.requestedKset = Math.max(this.requestedKset, kset);
+    return ++this.requested;
+  }
+  /** Whether the flush that was asked for has succeeded. */
+  isServed(ticket: number): boolean {
+    return this.served >= ticket;
+  }
+  /** A flush was asked for and has not succeeded. */
+  get isWanted(): boolean {
+    return this.served < this.requested;
+  }
+
+  /** Number of the next flush to begin. */
+  get next(): number {
+    return this.begun + 1;
+  }
+  /** Whether the flush of that number, or a later one, has succeeded. */
+  isDone(flush: number): boolean {
+    return this.done >= flush;
+  }
+
+  /** Whether a flush that begins now, with all ksets up to `written` on the backing device, would serve a ticket. */
+  wouldServe(written: number): boolean {
+    return this.isWanted && written >= this.requestedKset;
+  }
+  /** A flush begins; all ksets up to number `written` have been written to the backing device. */
+  begin(written: number): void {
+    this.begun++;
+    this.serving = this.wouldServe(written) ? this.requested : this.served;
+  }
+  /** The flush under way has succeeded. One that fails serves nobody, and needs no call. */
+  succeed(): void {
+    this.done = this.begun;
+    this.served = this.serving;
+  }
+}
