@@ -40,9 +40,9 @@ export function openBenchDevices(options: BenchDeviceOptions): BenchDevices {
     );
   }
   const span = spanBytes - (spanBytes % blockBytes);
-  if (span === 0) throw new PcacheError('USAGE', `--span ${spanBytes}: not even one block of ${blockBytes} bytes`);
+  if (span === 0) throw new PcacheError('USAGE', `--span ${spanBytes}: smaller than one block of ${blockBytes} bytes`);
   if ((cachePath === undefined) !== (backingPath === undefined)) {
-    throw new PcacheError('USAGE', 'CACHE and BACKING go together: give both or neither');
+    throw new PcacheError('USAGE', 'CACHE and BACKING must be given together');
   }
   if (cachePath === undefined || backingPath === undefined) {
     const { cacheBytes, dataCrc } = options;
@@ -50,7 +50,7 @@ export function openBenchDevices(options: BenchDeviceOptions): BenchDevices {
     return { pmem, backing: new NullBacking(span), cacheName: 'ephemeral', spanBytes: span, close: () => pmem.close() };
   }
   if (options.dataCrc) {
-    throw new PcacheError('USAGE', '--data-crc is for an ephemeral cache; CACHE was formatted with or without it');
+    throw new PcacheError('USAGE', '--data-crc cannot be used with CACHE; it is chosen by "pcache format"');
   }
   const { pmem, backing, cacheName } = openUserDevices(cachePath, backingPath, options.force);
   const reach = Math.min(span, backing.sizeBytes);

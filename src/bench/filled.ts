@@ -86,9 +86,13 @@ function blocksFor({ keys, bs, span, cacheBytes, dataCrc }: FilledBenchFlags): B
   if (keys > most) {
     throw new PcacheError(
       'USAGE',
-      `--keys ${keys}: the cache takes ${most} blocks of ${bs} bytes; give a larger --cache-size`,
+      `--keys ${keys}: the cache holds at most ${most} blocks of ${bs} bytes; use a larger --cache-size`,
     );
   }
-  if (keys * bs > span) throw new PcacheError('USAGE', `--keys ${keys}: --span ${span} has no such number of blocks`);
+  if (keys * bs > span)
+    throw new PcacheError(
+      'USAGE',
+      `--keys ${keys}: --span ${span} holds fewer blocks of ${bs} bytes; use a larger --span`,
+    );
   return new Blocks(bs, keys, span, false);
 }

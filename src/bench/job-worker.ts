@@ -57,7 +57,10 @@ function touch(): void {
 
 async function fill(): Promise<void> {
   if (blocks.count === 0) {
-    throw new PcacheError('USAGE', `--jobs ${jobs}: --span has no block for each; give a larger one, or fewer jobs`);
+    throw new PcacheError(
+      'USAGE',
+      `--jobs ${jobs}: --span holds fewer blocks than there are jobs; use a larger --span or fewer jobs`,
+    );
   }
   touch();
   let told = 0;

@@ -152,7 +152,7 @@ export class Rounds {
     const { group, pmem } = this.options.rig;
     throw (
       group.errors[0] ??
-      new PcacheError('TOO_SMALL', `${pmem.path}: too small for a round; give a larger cache or smaller blocks`)
+      new PcacheError('TOO_SMALL', `${pmem.path}: too small for one round; use a larger cache or smaller blocks`)
     );
   }
 

@@ -74,7 +74,7 @@ export function scaleAxes(
 ): AxisSizes[] {
   if (sizes === undefined)
     return [...new Set(axes)].map((axis) => ({ axis, sizes: (quick ? QUICK_SIZES : FULL_SIZES)[axis] }));
-  if (axes.length !== 1) throw new PcacheError('USAGE', '--sizes are of one axis: give --axis once');
+  if (axes.length !== 1) throw new PcacheError('USAGE', '--sizes needs exactly one --axis');
   for (const size of sizes) refuseImpossible(scaleStep(axes[0], size, quick));
   return [{ axis: axes[0], sizes }];
 }
@@ -85,13 +85,13 @@ function refuseImpossible({ cacheBytes, backingBytes, keys }: ScaleStep): void {
   if (keys === 0 || keys > blocks) {
     throw new PcacheError(
       'USAGE',
-      `${keys} keys of ${SCALE_BLOCK_BYTES} bytes: a backing device of ${backingBytes} bytes has room for 1 to ${blocks}`,
+      `${keys} keys of ${SCALE_BLOCK_BYTES} bytes: a backing device of ${backingBytes} bytes holds 1 to ${blocks}`,
     );
   }
   if (backingBytes > BACKING_MAX_BYTES || cacheBytes > CACHE_MAX_BYTES) {
     throw new PcacheError(
       'USAGE',
-      `a cache of ${cacheBytes} bytes before ${backingBytes}: caches go up to 16 TiB here, backing devices to 128 TiB`,
+      `a cache of ${cacheBytes} bytes with a backing device of ${backingBytes}: at most 16 TiB and 128 TiB are supported`,
     );
   }
 }

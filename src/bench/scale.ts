@@ -106,7 +106,7 @@ function hooksFor({ openRows, onProgress, breathe, isStopped }: ScaleOptions, st
       check();
     },
     onFill: (keys) => {
-      onProgress(step, `${keys} keys made`);
+      onProgress(step, `${keys} keys written`);
       check();
     },
   };

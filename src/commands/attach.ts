@@ -12,105 +12,115 @@ import {
 } from '../kernel/kernel-attach.js';
 import { attachText } from '../output/attach-report.js';
 import { PcacheCommand } from '../output/base-command.js';
+import { prose } from '../output/prose.js';
 import { formatBytes } from '../output/units.js';
 
 const LOOPBACK = '127.0.0.1';
 
-/** With --kernel nothing is served, so none of these means anything. */
+/** Flags that only apply when the cache is served, which --kernel does not do. */
 const SERVING_FLAGS = [
   ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'exec', 'drain', 'pid-file'],
   ...['control', 'metrics', 'tls-certificates', 'tls-verify-peer', 'tls-psk'],
 ];
 
 export default class Attach extends PcacheCommand {
-  static override summary = 'Run a cache and serve it to NBD clients as a block device.';
-  static override description = `Serves the logical device, cache over backing, on a Unix socket (mode 0600) or on a TCP port, until SIGINT or
-SIGTERM: then it takes no more requests, answers those under way, closes the cache in order and says what is dirty.
-The export has the empty name. Flush and FUA are honoured; several connections of one client are coherent.
-Zeroes are written like other data, and there is no TRIM, since dm-pcache has no discard.
-With --kernel it is not served but prepared for the kernel's own target: everything is checked as by "pcache fsck",
-what the kernel would refuse is refused (status 4), and the dmsetup commands are printed.`;
+  static override summary = 'Serve a cached device over NBD, or attach it with the kernel.';
+  static override description = prose`Serves the logical device (cache over backing) on a Unix socket with mode 0600 or on a TCP port, until SIGINT or
+SIGTERM: it then stops accepting requests, completes those in progress, closes the cache cleanly and reports how much is
+dirty.
+
+The export name is empty. Flush and FUA are honoured, and several connections of one client are coherent. Zeroes are
+written like other data. TRIM is not offered, because dm-pcache has no discard.
+
+With --kernel nothing is served: the cache is checked as by "pcache fsck", a cache that the kernel would refuse is
+refused (exit status 4), and the dmsetup commands that attach it are printed.`;
 
   static override examples = [
     {
-      description: 'Serve it; clients connect to nbd+unix:///?socket=pc.sock.',
+      description: 'Serve a cache to clients that connect to nbd+unix:///?socket=pc.sock.',
       command: '<%= config.bin %> <%= command.id %> cache.img disk.img --socket pc.sock',
     },
     {
-      description: 'Fill a device, write everything back, and end.',
+      description: 'Copy an image to the device, write everything back, and exit.',
       command:
         '<%= config.bin %> <%= command.id %> cache.img disk.img --drain --exec \'nbdcopy image.raw "$PCACHE_URI"\'',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
-    backing: Args.string({ name: 'BACKING', required: true, description: 'its backing device' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device or image file' }),
+    backing: Args.string({ name: 'BACKING', required: true, description: 'backing device of CACHE' }),
   };
 
   static override flags = {
     'socket': Flags.string({
-      description: 'Unix socket to listen on (with --exec a temporary one if left out)',
+      description: 'Unix socket to listen on (default with --exec: a temporary socket)',
       helpValue: 'PATH',
     }),
     'port': Flags.integer({
-      description: 'TCP port to listen on instead; 0 takes a free one',
+      description: 'TCP port to listen on; 0 selects a free port',
       min: 0,
       max: 65535,
       helpValue: 'N',
     }),
     'address': Flags.string({
-      description: 'address to listen on with --port (127.0.0.1)',
+      description: 'address to listen on with --port (default: 127.0.0.1)',
       helpValue: 'ADDRESS',
       dependsOn: ['port'],
     }),
     'read-only': Flags.boolean({
-      description: 'refuse writes, and change neither device: nothing is filled or written back',
+      description: 'refuse writes and change neither device: no cache fills, no write-back',
       default: false,
     }),
-    'data-crc': Flags.boolean({ description: 'refuse a cache without (with --no-data-crc: with) CRCs', allowNo: true }),
+    'data-crc': Flags.boolean({
+      description: 'refuse a cache without data_crc (--no-data-crc: with data_crc)',
+      allowNo: true,
+    }),
     'gc-percent': Flags.integer({
-      description: 'collect when this much of the cache is used (the cache keeps it)',
+      description: 'percentage of segments in use at which garbage collection starts; stored in the cache',
       min: 0,
       max: GC_PERCENT_MAX,
       helpValue: 'N',
     }),
     'verify-reads': Flags.boolean({
-      description: 'check cached data against its CRC at each read (data_crc)',
+      description: 'check cached data against its CRC on every read (caches with data_crc only)',
       default: false,
     }),
     'tls-certificates': Flags.string({
-      description: 'speak TLS only, with server-cert.pem and server-key.pem (and ca-cert.pem) of that folder',
+      description: 'require TLS, with server-cert.pem, server-key.pem and optionally ca-cert.pem of this folder',
       helpValue: 'FOLDER',
     }),
     'tls-verify-peer': Flags.boolean({
-      description: 'let in only clients with a certificate that ca-cert.pem has signed',
+      description: 'accept only clients with a certificate signed by ca-cert.pem',
       default: false,
     }),
     'tls-psk': Flags.string({
-      description: 'speak TLS only, with the keys of that file: lines of user:KEY, as psktool makes them',
+      description: 'require TLS with pre-shared keys from FILE: lines of user:KEY, as psktool writes them',
       helpValue: 'FILE',
     }),
     'exec': Flags.string({
-      description: 'run CMD with sh, PCACHE_URI and PCACHE_SOCKET in its environment, and end with it and its status',
+      description: 'run CMD with sh, with PCACHE_URI and PCACHE_SOCKET set; exit when it exits, with its status',
       helpValue: 'CMD',
     }),
-    'drain': Flags.boolean({ description: 'write everything back before ending', default: false }),
+    'drain': Flags.boolean({ description: 'write back all dirty data before exiting', default: false }),
     'pid-file': Flags.string({
-      description: 'file for the process number, written when clients can connect',
+      description: 'write the process id to FILE once clients can connect',
       helpValue: 'FILE',
     }),
     'kernel': Flags.string({
-      description: "print the commands that attach it with the kernel's target as /dev/mapper/NAME, after a check",
+      description: 'check the cache and print the commands that attach it in the kernel as /dev/mapper/NAME',
       helpValue: 'NAME',
     }),
-    'run': Flags.boolean({ description: 'with --kernel: run the commands', dependsOn: ['kernel'] }),
+    'run': Flags.boolean({
+      description: 'with --kernel: run the commands instead of printing them',
+      dependsOn: ['kernel'],
+    }),
     'control': Flags.string({
-      description: 'control socket for "pcache status" and "pcache tune" (the socket\'s name with .control behind it)',
+      description: 'control socket for "pcache status" and "pcache tune" (default: SOCKET.control)',
       helpValue: 'PATH',
     }),
     'metrics': Flags.integer({
-      description: 'TCP port on 127.0.0.1 for metrics that Prometheus reads; 0 takes a free one',
+      description: 'TCP port on 127.0.0.1 for Prometheus metrics; 0 selects a free port',
       min: 0,
       max: 65535,
       helpValue: 'N',
@@ -121,7 +131,7 @@ what the kernel would refuse is refused (status 4), and the dmsetup commands are
     const { args, flags } = await this.parse(Attach);
     if (flags.kernel !== undefined) {
       const given = Object.entries(flags).find(([name, value]) => SERVING_FLAGS.includes(name) && value !== false);
-      if (given) throw new PcacheError('USAGE', `--${given[0]} is for serving; it does not go with --kernel`);
+      if (given) throw new PcacheError('USAGE', `--${given[0]} cannot be used with --kernel, which serves nothing`);
       return this.attachWithKernel(args.cache, args.backing, flags.kernel, flags['data-crc'], flags.run ?? false);
     }
     let progress = this.progress({ label: 'recovering', unit: 'count' });
@@ -160,7 +170,7 @@ what the kernel would refuse is refused (status 4), and the dmsetup commands are
           begins: (phase) => {
             progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });
           },
-          writebackFails: (reason) => this.note(`write-back fails, and is tried again: ${reason}`),
+          writebackFails: (reason) => this.note(`write-back failed and will be retried: ${reason}`),
           onInterrupt: (stop) => {
             release = this.onInterrupt(stop);
           },

@@ -5,38 +5,43 @@ import { LogicalReader } from '../engine/inspect/logical-reader.js';
 import { loadForInspection, openForInspection } from '../engine/inspect/open.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { sizeFlag } from '../output/flags.js';
+import { prose } from '../output/prose.js';
 
 const PIECE_BYTES = 1 << 20;
 
 export default class Cat extends PcacheCommand {
   static override enableJsonFlag = false;
-  static override summary = 'Write the data that a cache stands for to standard output.';
-  static override description = `Writes the logical device, what is cached over what is on the backing device, byte for byte. Changes nothing
-on either. Without BACKING only what is in the cache is known: a range with a hole in it is refused.
-Payload is not checked against its CRC here; run "pcache fsck" for that.`;
+  static override summary = 'Write the contents of the logical device to standard output.';
+  static override description = prose`Writes the logical device byte for byte: cached data, and the backing device everywhere else. Changes nothing on either
+device. Without BACKING only cached data can be read, and a range that is not wholly cached is refused.
+
+Payload is not checked against its CRC; run "pcache fsck" for that.`;
 
   static override examples = [
-    { description: 'Save all of it.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb > disk.img' },
     {
-      description: 'Look at one block.',
+      description: 'Save the whole device.',
+      command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb > disk.img',
+    },
+    {
+      description: 'Show one block.',
       command: '<%= config.bin %> <%= command.id %> cache.img disk.img --offset 1MiB --length 4k | xxd',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
-    backing: Args.string({ name: 'BACKING', description: 'its backing device' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device or image file' }),
+    backing: Args.string({ name: 'BACKING', description: 'backing device of CACHE' }),
   };
 
   static override flags = {
-    offset: sizeFlag({ description: 'where to begin', default: 0 }),
-    length: sizeFlag({ description: 'how much to write; up to the end when left out' }),
+    offset: sizeFlag({ description: 'first byte to write', default: 0 }),
+    length: sizeFlag({ description: 'number of bytes to write (default: up to the end)' }),
   };
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Cat);
     if (this.output.isTerminal) {
-      throw new PcacheError('USAGE', 'binary data would go to the terminal; redirect it to a file or a pipe');
+      throw new PcacheError('USAGE', 'standard output is a terminal; redirect the data to a file or a pipe');
     }
     const devices = openForInspection({
       cachePath: args.cache,

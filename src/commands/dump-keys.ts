@@ -15,6 +15,7 @@ import { readMetadataOf } from '../engine/log/recovery.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { rangeFlag } from '../output/flags.js';
 import { LIVE_COLUMNS, logColumns } from '../output/key-columns.js';
+import { prose } from '../output/prose.js';
 import { ROW_FORMATS, RowWriter, type RowFormat } from '../output/table.js';
 
 type Filter = (row: Readonly<KeyRow>) => boolean;
@@ -22,33 +23,37 @@ type Filter = (row: Readonly<KeyRow>) => boolean;
 export default class DumpKeys extends PcacheCommand {
   static override enableJsonFlag = false;
   static override summary = 'List the keys of a cache.';
-  static override description = `Lists every key of every kset in the order of the log, LAST ksets left out; or with --live what is left of
-them after later keys went over earlier ones, in the order of the logical device. Changes nothing.
-A key is dirty (not on the backing device yet, as far as dirty_tail tells), clean (from a read miss), written-back
-(its kset is behind dirty_tail) or stale (its payload is gone). Where the log is damaged the keys up to the
-damage are listed; then one line on standard error says so, and it exits 4.`;
+  static override description = prose`Lists every key of every kset in log order, without LAST ksets. With --live it lists only the parts of keys that no
+newer key covers, in the order of the logical device. Changes nothing.
+
+The state of a key is dirty (not yet on the backing device, according to dirty_tail), clean (from a read miss),
+written-back (its kset is behind dirty_tail) or stale (its segment has been freed since). For a damaged log it lists the
+keys up to the damage, reports the damage on standard error and exits 4.`;
 
   static override examples = [
-    { description: 'The log.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0' },
+    { description: 'List the log.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0' },
     {
-      description: 'What is dirty in the first GiB, for a program to read.',
+      description: 'List the dirty keys of the first GiB as NDJSON.',
       command: '<%= config.bin %> <%= command.id %> cache.img --live --dirty --offset 0-1G --format ndjson',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
-    backing: Args.string({ name: 'BACKING', description: 'its backing device; keys are checked against its size' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device or image file' }),
+    backing: Args.string({
+      name: 'BACKING',
+      description: 'backing device of CACHE; keys are checked against its size',
+    }),
   };
 
   static override flags = {
-    log: Flags.boolean({ description: 'keys in the order of the log (the default)', exclusive: ['live'] }),
-    live: Flags.boolean({ description: 'what counts now, in the order of the logical device', exclusive: ['log'] }),
-    format: Flags.option({ description: 'how to write rows', options: ROW_FORMATS, default: 'table' })(),
-    json: Flags.boolean({ description: 'the same as --format ndjson' }),
-    dirty: Flags.boolean({ description: 'dirty keys only' }),
-    offset: rangeFlag({ description: 'keys that touch this range of the logical device' }),
-    segment: Flags.integer({ description: 'keys with payload in this logical segment', min: 0, helpValue: 'N' }),
+    log: Flags.boolean({ description: 'list keys in log order (the default)', exclusive: ['live'] }),
+    live: Flags.boolean({ description: 'list current keys in the order of the logical device', exclusive: ['log'] }),
+    format: Flags.option({ description: 'output format', options: ROW_FORMATS, default: 'table' })(),
+    json: Flags.boolean({ description: 'same as --format ndjson' }),
+    dirty: Flags.boolean({ description: 'list dirty keys only' }),
+    offset: rangeFlag({ description: 'list keys that touch this range of the logical device' }),
+    segment: Flags.integer({ description: 'list keys with payload in this logical segment', min: 0, helpValue: 'N' }),
   };
 
   async run(): Promise<void> {

@@ -6,28 +6,32 @@ import { GC_PERCENT_DEFAULT, GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { modeFlag, sizeFlag } from '../output/flags.js';
 import { formatJson, formatSummary, type FormatJson } from '../output/format-summary.js';
+import { prose } from '../output/prose.js';
 import { breathe } from '../output/terminal.js';
 
 export default class Format extends PcacheCommand {
-  static override summary = 'Make a cache on a file or device.';
-  static override description = `Writes what the kernel writes when it attaches a device for the first time: every segment starts empty.
-An existing file or device is used whole. With --size a file that does not exist is created, sparse.
-A device that holds a pcache or anything else that is recognised is refused unless --force is given.
-Modes: writeback acknowledges a write when the cache has it; writethrough when the backing device has it, too;
-writearound writes past the cache what it does not hold; writeonly is writeback without keeping what is read.
-The superblock is written last: what an interrupted format leaves does not attach.`;
+  static override summary = 'Create a cache on a file or device.';
+  static override description = prose`Writes what the kernel writes when it attaches a device for the first time: every segment is empty. An existing file or
+device is used whole; with --size a file that does not exist is created as a sparse file. A device that holds a pcache,
+a filesystem or anything else that is recognised is refused unless --force is given.
+
+Modes: writeback acknowledges a write once it is in the cache; writethrough once it is on the backing device as well;
+writearound sends writes of uncached data to the backing device only; writeonly is writeback without caching read
+misses.
+
+The superblock is written last: an interrupted format leaves a device that cannot be attached.`;
 
   static override examples = [
     {
-      description: 'Make a cache in a new file of 1 GiB.',
+      description: 'Create a cache in a new file of 1 GiB.',
       command: '<%= config.bin %> <%= command.id %> cache.img --size 1GiB',
     },
     {
-      description: 'See what would be done to a device, and change nothing.',
+      description: 'Show what would be done, without changing anything.',
       command: '<%= config.bin %> <%= command.id %> /dev/pmem0 --dry-run',
     },
     {
-      description: 'Keep a CRC of every payload, and overwrite what is there.',
+      description: 'Store a CRC with every key, and overwrite the old contents.',
       command: '<%= config.bin %> <%= command.id %> /dev/pmem0 --data-crc --force',
     },
   ];
@@ -41,24 +45,24 @@ The superblock is written last: what an interrupted format leaves does not attac
   };
 
   static override flags = {
-    'size': sizeFlag({ description: 'create the file with this size, such as 1GiB (at least 512MiB)' }),
-    'data-crc': Flags.boolean({ description: 'keep a CRC of every payload', default: false }),
+    'size': sizeFlag({ description: 'create a file of this size, such as 1GiB (at least 512MiB)' }),
+    'data-crc': Flags.boolean({ description: 'store a CRC of the payload with every key', default: false }),
     'gc-percent': Flags.integer({
-      description: 'start to make room when this much of the cache is used',
+      description: 'percentage of segments in use at which garbage collection starts',
       default: GC_PERCENT_DEFAULT,
       min: 0,
       max: GC_PERCENT_MAX,
       helpValue: 'N',
     }),
     'mode': modeFlag({
-      description: 'what becomes of writes and misses; the kernel works every cache as writeback',
+      description: 'handling of writes and read misses; the kernel treats every cache as writeback',
       default: 'writeback',
     }),
     'force': Flags.boolean({
-      description: 'overwrite what is there; with --size, change the size of an existing file',
+      description: 'overwrite existing contents; with --size, resize an existing file',
       default: false,
     }),
-    'dry-run': Flags.boolean({ char: 'n', description: 'say what would be done and change nothing', default: false }),
+    'dry-run': Flags.boolean({ char: 'n', description: 'show what would be done and change nothing', default: false }),
   };
 
   async run(): Promise<FormatJson> {
@@ -91,7 +95,8 @@ The superblock is written last: what an interrupted format leaves does not attac
       for (const done of runJob(path, job, force)) {
         progress.update(done);
         if (done % 64 === 0) await breathe();
-        if (stop) throw new PcacheError('INTERRUPTED', `${path}: not formatted; what was begun has no superblock`);
+        if (stop)
+          throw new PcacheError('INTERRUPTED', `${path}: not formatted; the unfinished cache has no superblock`);
       }
     } finally {
       release();

@@ -1,4 +1,4 @@
-/** `pcache fsck`: checks a cache, repairs it, and takes a repair back. */
+/** `pcache fsck`: checks a cache, repairs it, and undoes a repair. */
 import { Args, Flags } from '@oclif/core';
 import { bestCrc32c } from '../engine/device/native.js';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
@@ -14,11 +14,12 @@ import type { RepairJson } from '../fsck/repair/report.js';
 import type { Fix } from '../fsck/repair/types.js';
 import { checkJson, examinedLine, findingLine, omittedLines, verdictLine, type CheckJson } from '../fsck/report.js';
 import { PcacheCommand } from '../output/base-command.js';
+import { prose } from '../output/prose.js';
 import { askChoice } from '../output/question.js';
 import { breathe } from '../output/terminal.js';
 import { formatBytes } from '../output/units.js';
 
-/** How repairs are decided on. */
+/** Whether a repair needs an answer from the user. */
 type Consent = 'yes' | 'ask';
 
 interface FsckJson extends CheckJson {
@@ -28,46 +29,51 @@ interface FsckJson extends CheckJson {
 }
 
 export default class Fsck extends PcacheCommand {
-  static override summary = 'Check a cache, and repair it.';
-  static override description = `Looks for everything the kernel would refuse and everything it would silently lose: metadata, the segment
-chain, both tails, every kset and key of the log, ksets cut off from it, and payload against its CRC where the
-cache has data_crc. Changes nothing unless it is told to.
-Each finding is one line: CODE, severity (error, warning, note), place, what is wrong, what the kernel does.
+  static override summary = 'Check a cache and optionally repair it.';
+  static override description = prose`Looks for everything that the kernel would refuse and everything that it would silently lose: metadata, the chain of
+segments, both tails, every kset and key of the log, ksets cut off from the log, and, with data_crc, payload against its
+CRC. Changes nothing unless a repair is requested. Give BACKING where it is available: keys are checked against its
+size.
 
-With --repair it puts right what can be put right without losing anything that is still there, says what it had to
-assume, and lists what is lost, or may be: those ranges read as an older version afterwards, or as the backing
-device; every other byte is the newest that was written. What is not known to be written back counts as dirty.
-Before the first change the old contents are saved in an undo file. Give the backing device too, where there is
-one: keys are checked against its size.
+Each finding is one line: CODE, severity (error, warning or note), position, what is wrong, and what the kernel does
+about it. docs/findings.md explains every code.
 
-Exits 0 when there are no findings but notes; 1 when there were, all are repaired, and nothing is or may be lost with
-that (or --accept-loss was given); 4 when findings are left, or data is or may be lost; 8 when the check or the repair
-could not be made.`;
+A repair restores everything that is still present, reports what it assumed, and lists the ranges that are or may be
+lost: those read as an older version afterwards, or as the backing device; every other byte reads as the newest that was
+written. Data not known to be written back counts as dirty. The old contents of every changed byte are saved in an undo
+file before the first change.
+
+Exits 0 without findings other than notes; 1 when all findings were repaired and no data is or may be lost (or
+--accept-loss was given); 4 when findings are left, or data is or may be lost; and 8 when the check or the repair could
+not be carried out.`;
 
   static override examples = [
     { description: 'Check a cache.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb' },
     {
-      description: 'Check all but the payload, for a program to read.',
+      description: 'Check everything except payload, with the result as JSON.',
       command: '<%= config.bin %> <%= command.id %> cache.img --no-data --json',
     },
     {
-      description: 'Repair what can be repaired.',
+      description: 'Repair a cache and save the old contents.',
       command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb --repair --undo pmem0.undo',
     },
     {
-      description: 'Take that back.',
+      description: 'Undo the repair.',
       command: '<%= config.bin %> <%= command.id %> --undo-apply pmem0.undo /dev/pmem0',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
-    backing: Args.string({ name: 'BACKING', description: 'its backing device; keys are checked against its size' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device or image file' }),
+    backing: Args.string({
+      name: 'BACKING',
+      description: 'backing device of CACHE; keys are checked against its size',
+    }),
   };
 
   static override flags = {
     'data': Flags.boolean({
-      description: 'check payload against its CRC, where the cache has data_crc',
+      description: 'check payload against its CRC (caches with data_crc only)',
       default: true,
       allowNo: true,
     }),
@@ -79,29 +85,29 @@ could not be made.`;
     'repair': Flags.boolean({
       char: 'y',
       aliases: ['yes'],
-      description: 'repair what is found, without asking',
+      description: 'repair all findings without asking',
       exclusive: ['interactive', 'undo-apply'],
     }),
     'interactive': Flags.boolean({
       char: 'i',
-      description: 'ask before each repair, on a terminal',
+      description: 'ask before each repair',
       exclusive: ['undo-apply'],
     }),
     'drop-corrupt': Flags.boolean({
-      description: 'also give up data whose payload is damaged, and list what is lost',
+      description: 'drop keys with damaged payload as well, and list the lost ranges',
     }),
     'accept-loss': Flags.boolean({
-      description:
-        'count repairs as complete (status 1) although data is or may be lost, and make those that give up a log',
+      description: 'carry out repairs that give up a log, and exit 1 although data is or may be lost',
     }),
     'relink': Flags.boolean({
-      description: 'take ksets behind the end of the log for a part of it, even if an earlier cache may have left them',
+      description:
+        'treat ksets found behind the end of the log as part of it, even if they may belong to an earlier cache',
     }),
     'undo': Flags.string({
-      description: 'where to save what is changed (CACHE.undo; for a device, in the current folder)',
+      description: 'undo file (default: CACHE.undo; for a device, in the current folder)',
       helpValue: 'FILE',
     }),
-    'undo-apply': Flags.string({ description: 'take the repair back that FILE is of', helpValue: 'FILE' }),
+    'undo-apply': Flags.string({ description: 'undo the repair recorded in FILE', helpValue: 'FILE' }),
   };
 
   async run(): Promise<unknown> {
@@ -109,7 +115,7 @@ could not be made.`;
     const undoPath = flags['undo-apply'];
     if (flags.repair || flags.interactive) return this.repair(args.cache, args.backing, flags);
     for (const flag of ['drop-corrupt', 'accept-loss', 'relink', 'undo'] as const) {
-      if (flags[flag]) throw new PcacheError('USAGE', `--${flag} is for repairs; give --repair or --interactive too`);
+      if (flags[flag]) throw new PcacheError('USAGE', `--${flag} needs --repair or --interactive`);
     }
     if (undoPath !== undefined) return this.takeBack(undoPath, args.cache);
     const devices = openForInspection({
@@ -155,10 +161,10 @@ could not be made.`;
     },
   ): Promise<FsckJson> {
     if (flags.interactive && this.jsonEnabled()) {
-      throw new PcacheError('USAGE', '--interactive and --json do not go together; use --repair');
+      throw new PcacheError('USAGE', '--interactive cannot be used with --json; use --repair');
     }
     if (flags.interactive && !this.input.isTTY) {
-      throw new PcacheError('USAGE', '--interactive asks on a terminal; use --repair where there is none');
+      throw new PcacheError('USAGE', '--interactive needs a terminal; use --repair without one');
     }
     const progress = this.progress({ label: `checking ${cachePath}`, unit: 'bytes' });
     const release = this.onInterrupt(() => undefined);
@@ -196,7 +202,7 @@ could not be made.`;
     }
   }
 
-  /** Answers for the user where they have answered already. */
+  /** Asks about each repair unless --repair, or the answer "all", has decided already. */
   private asker(consent: Consent, dropCorrupt: boolean, acceptLoss: boolean): (fix: Fix) => Promise<Answer> {
     let all = consent === 'yes';
     return async (fix) => {
@@ -216,8 +222,8 @@ could not be made.`;
 
   private takeBack(undoPath: string, cachePath: string): unknown {
     const { records, bytes, finished } = undoRepair(undoPath, cachePath);
-    const what = finished ? 'the repair' : 'the repair that was cut off';
-    this.print(`${cachePath}: ${what} is taken back, ${records} changes with ${formatBytes(bytes)}\n`);
+    const what = finished ? 'repair' : 'interrupted repair';
+    this.print(`${cachePath}: ${what} undone: ${records} changes, ${formatBytes(bytes)}\n`);
     return { path: cachePath, undo: undoPath, records, finished };
   }
 

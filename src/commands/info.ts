@@ -5,25 +5,31 @@ import { summarise, type CacheSummary } from '../engine/inspect/summary.js';
 import { ExitStatus } from '../engine/errors.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { infoText } from '../output/info-report.js';
+import { prose } from '../output/prose.js';
 
 export default class Info extends PcacheCommand {
-  static override summary = 'Show what a cache is and holds.';
-  static override description = `Shows superblock, both copies of each structure and which one counts, the log, how much is dirty, the status
-line the kernel would print right after it attached the cache, and the device-mapper table to attach it.
-Changes nothing. Of a damaged cache it shows what it can, says what is wrong and exits 4.
-A device in use is shown all the same, with a warning: what is read may be changing meanwhile.`;
+  static override summary = 'Show the geometry, metadata and contents of a cache.';
+  static override description = prose`Shows the superblock, both copies of each metadata structure and which copy is in effect, the log, the amount of dirty
+data, the status line that the kernel prints right after attaching the cache, and the device-mapper table that attaches
+it.
+
+Changes nothing. For a damaged cache it shows what can be read, reports the damage and exits 4. A device that is in use
+is shown with a warning, because it may change while it is read.`;
 
   static override examples = [
-    { description: 'Show a cache.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0' },
+    { description: 'Describe a cache.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0' },
     {
-      description: 'The line to attach it with.',
+      description: 'Print the device-mapper table of a cache.',
       command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb --json | jq -r .table',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
-    backing: Args.string({ name: 'BACKING', description: 'its backing device; keys are checked against its size' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device or image file' }),
+    backing: Args.string({
+      name: 'BACKING',
+      description: 'backing device of CACHE; keys are checked against its size',
+    }),
   };
 
   async run(): Promise<CacheSummary> {
@@ -32,7 +38,7 @@ A device in use is shown all the same, with a warning: what is read may be chang
       cachePath: args.cache,
       backingPath: args.backing,
       native: this.nativeEnabled,
-      onBusy: (path, use) => this.note(`${path}: ${use}; it may be changing while it is read`),
+      onBusy: (path, use) => this.note(`${path}: ${use}; it may change while it is read`),
     });
     try {
       const summary = summarise(devices);

@@ -7,6 +7,7 @@ import { KERNEL_GEOMETRY, SECTOR_BYTES } from '../engine/media/geometry.js';
 import { badMedia } from '../engine/log/recovery.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { MAP_COLUMNS, mapRows } from '../output/map-report.js';
+import { prose } from '../output/prose.js';
 import { RowWriter } from '../output/table.js';
 import { parseRange, type ByteRange } from '../output/units.js';
 import { mapRange, type MappedRange } from '../engine/inspect/map-range.js';
@@ -14,29 +15,37 @@ import { mapRange, type MappedRange } from '../engine/inspect/map-range.js';
 type MapJson = MappedRange & { readonly path: string; readonly backing: string | null };
 
 export default class MapRange extends PcacheCommand {
-  static override summary = 'Show which key holds a range, and what older versions of it the log still has.';
-  static override description = `For each piece of the range: the key that a reader gets it from, or the backing device; then every other key of
-the log that touches the piece, newest first: what it was written over, and what is gone (its segment was
-freed since). A key is shown with its kset, the place of its payload, the generation, whether it is dirty, clean
-or written back, and, where the cache has data_crc, whether the payload of the whole key matches its CRC.
-OFFSET alone is the sector there. OFFSET-END ends before END; OFFSET+LENGTH is as long as LENGTH. Ranges are
-widened to whole sectors of ${SECTOR_BYTES} bytes. Sizes may have K, M, G or T. Changes nothing.
-Of a log that is damaged what comes before the damage is shown; one line on standard error says so, and it exits 4.`;
+  static override summary = 'Show which keys hold a range, and which older versions are still in the log.';
+  static override description = prose`Splits the range into parts. For each part it shows the key that a read returns, or the backing device; then every other
+key in the log that touches the part, newest first: superseded versions, and stale ones, whose segment has been freed
+since. A key is shown with its kset, the position of its payload, its generation, its state (dirty, clean or written
+back) and, with data_crc, whether the payload of the whole key matches its CRC.
+
+OFFSET alone stands for the sector at that offset. OFFSET-END excludes END. OFFSET+LENGTH gives the length. Ranges are
+widened to whole sectors of ${SECTOR_BYTES} bytes. Sizes accept the suffixes K, M, G and T.
+
+Changes nothing. For a damaged log it shows what precedes the damage, reports the damage on standard error and exits 4.`;
 
   static override usage = '<%= command.id %> CACHE [BACKING] OFFSET[-END] [--json]';
 
   static override examples = [
-    { description: 'Who holds the sector at 1 MiB?', command: '<%= config.bin %> <%= command.id %> /dev/pmem0 1M' },
     {
-      description: 'All of the first GiB, for a program to read.',
+      description: 'Show which key holds the sector at 1 MiB.',
+      command: '<%= config.bin %> <%= command.id %> /dev/pmem0 1M',
+    },
+    {
+      description: 'Map the first GiB as JSON.',
       command: '<%= config.bin %> <%= command.id %> cache.img disk.img 0-1G --json',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
-    backing: Args.string({ name: 'BACKING', description: 'its backing device; the range must begin within it' }),
-    range: Args.string({ name: 'OFFSET[-END]', description: 'OFFSET, OFFSET-END or OFFSET+LENGTH' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device or image file' }),
+    backing: Args.string({ name: 'BACKING', description: 'backing device of CACHE; the range must begin within it' }),
+    range: Args.string({
+      name: 'OFFSET[-END]',
+      description: 'range of the logical device: OFFSET, OFFSET-END or OFFSET+LENGTH',
+    }),
   };
 
   async run(): Promise<MapJson> {

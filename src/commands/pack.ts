@@ -5,6 +5,7 @@ import { PcacheError } from '../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { packLine, packNotes, type PackJson } from '../output/pack-report.js';
+import { prose } from '../output/prose.js';
 import { breathe } from '../output/terminal.js';
 import { packTo } from '../pack/pack-to.js';
 import type { PackPhase, PackTotals } from '../pack/pack.js';
@@ -15,38 +16,46 @@ const PHASES = {
 } as const;
 
 export default class Pack extends PcacheCommand {
-  static override summary = 'Pack a cache into one small file, for a bug report.';
-  static override description = `The pack holds the metadata: superblock, cache_info, tails, infos and generations of the segments, every kset there
-is, dead ones included, and which payload matched its CRC; no data, unless --data is given. Keys say which
-ranges of the device were written, not what. pcache fsck, info, dump-keys and map read a pack as they read the
-cache; pcache unpack makes an image of it again. A damaged cache can be packed too. Changes nothing on the cache.`;
+  static override summary = 'Pack a cache into one small file for a bug report.';
+  static override description = prose`The pack holds the metadata: superblock, cache_info, tails, segment infos and generations, every kset on the device
+(ksets that are no longer part of the log included), and which payloads match their CRC. It holds no data unless --data
+is given; keys tell which ranges of the device were written, but not what was written.
+
+"pcache fsck", "info", "dump-keys" and "map" read a pack as they read a cache; "pcache unpack" turns it back into an
+image. A damaged cache can be packed as well. Changes nothing on the cache.`;
 
   static override examples = [
-    { description: 'For a bug report.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0 cache.pack' },
     {
-      description: 'Everything, over the network.',
+      description: 'Pack the metadata for a bug report.',
+      command: '<%= config.bin %> <%= command.id %> /dev/pmem0 cache.pack',
+    },
+    {
+      description: 'Copy the whole cache over the network.',
       command: '<%= config.bin %> <%= command.id %> /dev/pmem0 - --data | ssh host "cat > cache.pack"',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
-    file: Args.string({ name: 'FILE', required: true, description: 'the pack, or - for standard output' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device or image file' }),
+    file: Args.string({ name: 'FILE', required: true, description: 'file to create, or - for standard output' }),
   };
 
   static override flags = {
-    data: Flags.boolean({ description: 'pack the data too: the whole device', default: false }),
-    force: Flags.boolean({ description: 'overwrite FILE if it is there', default: false }),
+    data: Flags.boolean({ description: 'include the data: the whole device', default: false }),
+    force: Flags.boolean({ description: 'overwrite FILE if it exists', default: false }),
   };
 
   async run(): Promise<PackJson> {
     const { args, flags } = await this.parse(Pack);
     const toOutput = args.file === '-';
     if (toOutput && this.output.isTerminal) {
-      throw new PcacheError('USAGE', 'binary data would go to the terminal; redirect it, or give the name of a file');
+      throw new PcacheError('USAGE', 'standard output is a terminal; redirect it, or give a file name');
     }
     if (toOutput && this.jsonEnabled()) {
-      throw new PcacheError('USAGE', 'the pack and JSON cannot both go to standard output; give the name of a file');
+      throw new PcacheError(
+        'USAGE',
+        'the pack and the JSON document cannot both go to standard output; give a file name',
+      );
     }
     const totals = await this.work(args.cache, toOutput ? undefined : args.file, flags.data, flags.force);
     const pack = { path: args.cache, file: toOutput ? null : args.file, payload: flags.data, ...totals };

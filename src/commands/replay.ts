@@ -10,6 +10,7 @@ import { cacheSizesFlag, lruFlag, modeFlag, sizeFlag, speedFlag } from '../outpu
 import { traceFlags } from '../output/trace-flags.js';
 import { modelChoice, modelFlags } from '../output/model-flags.js';
 import { renderDiff } from '../output/diff-report.js';
+import { prose } from '../output/prose.js';
 import { renderReport } from '../output/report.js';
 import { diffResults, type ReplayDiff } from '../replay/diff.js';
 import { replay, type ReplayObserver, type ReplayOptions, type TraceChoice } from '../replay/replay.js';
@@ -27,10 +28,10 @@ const PHASES = {
   compare: { label: 'comparing', unit: 'bytes' },
 } as const;
 
-/** What goes with real devices, or with one size only. */
+/** Flags for real devices, or for a single size. */
 const NOT_WITH_SIZES = ['cache', 'backing', 'cache-size', 'backing-size', 'verify', 'verify-reads', 'force'];
 
-/** What a comparison does not replay. */
+/** Flags of a replay, which --diff does not run. */
 const NOT_WITH_DIFF = [
   ...NOT_WITH_SIZES,
   ...['data-crc', 'mode', 'gc-percent', 'speed', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru'],
@@ -38,80 +39,86 @@ const NOT_WITH_DIFF = [
 ];
 
 export default class Replay extends PcacheCommand {
-  static override summary = 'Replay a block trace through the cache and report what it did.';
-  static override description = `TRACE is a blktrace recording by its base name (pgbench.blktrace for pgbench.blktrace.0, .1, and so on), one file of it,
-or any other format that docs/traces.md describes: blkparse text, fio iologs, CSV of MSR, Alibaba, Tencent or our own,
-vscsi; each also packed with gzip or zstd, or - for standard input. pcache trace info tells what is in it.
-Without devices the cache and the backing device are ephemeral: sized from the trace, and gone afterwards.
-With --cache and --backing those are used, and the backing device is overwritten; the cache must be formatted.
-Discards are counted and skipped, since dm-pcache has none.`;
+  static override summary = 'Replay a block trace through a cache and report the outcome.';
+  static override description = prose`TRACE is a blktrace recording by its base name (pgbench.blktrace for pgbench.blktrace.0, .1 and so on), one file of it,
+or any other format described in docs/traces.md: blkparse text, fio iologs, vscsi, and CSV in the format of MSR
+Cambridge, Alibaba, Tencent or pcache itself; each may be compressed with gzip or zstd. "pcache trace info" describes a
+trace.
 
-  // What goes with what is said by each flag; the library's own line of all of them cannot be read.
+Without --cache and --backing both devices are temporary: sized from the trace and removed afterwards. With them, those
+devices are used: the cache must be formatted, and the backing device is overwritten.
+
+Discards are counted and skipped, because dm-pcache has no discard.`;
+
+  // The usage line that oclif generates lists every flag, which is unreadable here.
   static override usage = ['<%= command.id %> TRACE [FLAGS]', '<%= command.id %> A.json B.json --diff'];
 
   static override examples = [
     {
-      description: 'How would this workload do with a cache of 1 GiB?',
+      description: 'Replay a workload against a cache of 1 GiB.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --cache-size 1GiB',
     },
     {
-      description: 'Check every byte that is read, and the backing device at the end.',
+      description: 'Verify every byte read, and the backing device at the end.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --verify',
     },
     {
-      description: 'The same at a multiple of the speed, without a byte of payload.',
+      description: 'Run the same replay faster, without moving payload.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --cache-size 1GiB --simulate',
     },
     {
-      description: 'What latencies to expect before a hard disk, and without the cache?',
+      description: 'Estimate latencies with a hard disk as backing device, with and without the cache.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --simulate --model hdd',
     },
     {
-      description: 'How large a cache is worth it? Many sizes at once, simulated, beside an ideal LRU.',
+      description: 'Compare cache sizes with each other and with an ideal LRU cache.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --sizes 512MiB,1GiB,4GiB',
     },
     {
-      description: 'What has a larger cache changed?',
+      description: 'Compare two results.',
       command: '<%= config.bin %> <%= command.id %> small.json large.json --diff',
     },
     {
-      description: 'Straight from blktrace, for a script.',
+      description: 'Replay requests while blktrace records them.',
       command: 'blktrace -d /dev/vdb -w 30 -o - | <%= config.bin %> <%= command.id %> - --json',
     },
   ];
 
   static override args = {
-    // oclif would take an argument that is not given from standard input, which is the trace's.
+    // Without this, oclif reads a missing argument from standard input, which may hold the trace.
     trace: Args.string({
       name: 'TRACE',
       required: true,
       ignoreStdin: true,
-      description: 'the trace, or - for standard input',
+      description: 'trace to replay, or - for standard input',
     }),
-    other: Args.string({ name: 'OTHER', ignoreStdin: true, description: 'with --diff, the second of two results' }),
+    other: Args.string({ name: 'OTHER', ignoreStdin: true, description: 'with --diff: the second of two results' }),
   };
 
   static override flags = {
-    'cache': Flags.string({ description: 'formatted cache device to use', helpValue: 'CACHE' }),
+    'cache': Flags.string({
+      description: 'formatted cache device to use (default: a temporary cache)',
+      helpValue: 'CACHE',
+    }),
     'backing': Flags.string({
-      description: 'backing device to use; it is overwritten',
+      description: 'backing device to use with --cache; it is overwritten',
       helpValue: 'BACKING',
     }),
     'cache-size': sizeFlag({
-      description: 'size of the ephemeral cache (an eighth of the backing device, 512MiB to 4GiB)',
+      description: 'size of the temporary cache (default: an eighth of the backing device, 512MiB to 4GiB)',
     }),
     'data-crc': Flags.boolean({
-      description: 'the ephemeral cache keeps a CRC of every payload',
+      description: 'create the temporary cache with data_crc',
     }),
-    'mode': modeFlag({ description: 'mode of the ephemeral cache (writeback)' }),
+    'mode': modeFlag({ description: 'mode of the temporary cache (default: writeback)' }),
     'gc-percent': Flags.integer({
-      description: 'collect when this much of the cache is used (the cache keeps it)',
+      description: 'percentage of segments in use at which garbage collection starts; stored in the cache',
       min: 0,
       max: GC_PERCENT_MAX,
       helpValue: 'N',
     }),
     'speed': speedFlag({
-      description: 'max, realtime, or times the recorded speed such as 4x',
+      description: 'replay speed: max, realtime, or a multiple of the recorded speed such as 4x',
       default: Infinity,
       defaultHelp: () => Promise.resolve('max'),
     }),
@@ -122,50 +129,50 @@ Discards are counted and skipped, since dm-pcache has none.`;
       helpValue: 'N',
     }),
     'lockstep': Flags.boolean({
-      description: 'in the time of the trace with background work keeping up: the same outcome each time',
+      description: 'deterministic replay: virtual time, background work always caught up',
       default: false,
     }),
     'simulate': Flags.boolean({
-      description: 'run the engine without devices and without moving payload, in lockstep',
+      description: 'run the engine without devices and payload, in lockstep',
       exclusive: ['cache', 'backing', 'verify', 'verify-reads', 'force'],
     }),
     'backing-size': sizeFlag({
-      description: 'of --simulate: size of the backing device; the trace is then read once, as it comes',
+      description: 'size of the simulated backing device; lets a trace be replayed as it arrives, without a first pass',
       dependsOn: ['simulate'],
     }),
     'sizes': cacheSizesFlag({
-      description: 'simulate caches of these sizes at once, beside the LRU curve of the trace',
+      description: 'simulate caches of these sizes in one run, with the LRU curve of the trace',
       exclusive: ['curve', ...NOT_WITH_SIZES],
     }),
     'curve': Flags.boolean({
-      description: 'as --sizes, from 512MiB doubling until the trace fits, and once more',
+      description: 'like --sizes, with sizes that double from 512MiB until one holds the whole trace, plus one',
       default: false,
       exclusive: NOT_WITH_SIZES,
     }),
     'lru': lruFlag({
-      description: 'how the LRU curve is made (auto: exact unless the trace touches more than 64 GiB)',
+      description: 'how to compute the LRU curve (auto: exact unless the trace touches more than 64 GiB)',
       relationships: [{ type: 'some', flags: ['sizes', 'curve'] }],
     }),
     ...traceFlags(TRACE_FORMATS),
-    'limit': Flags.integer({ description: 'stop after that many requests', min: 1, helpValue: 'N' }),
+    'limit': Flags.integer({ description: 'stop after N requests', min: 1, helpValue: 'N' }),
     'verify': Flags.boolean({
-      description: 'stamp every sector, check every read, drain and compare the backing device',
+      description: 'stamp every sector, check every read, write everything back and compare the backing device',
       default: false,
     }),
     'verify-reads': Flags.boolean({
-      description: 'check cached data against its CRC at each read (data_crc)',
+      description: 'check cached data against its CRC on every read (caches with data_crc only)',
       default: false,
     }),
     'report': Flags.string({
-      description: 'write a page of charts to FILE; one that is not a report is not overwritten',
+      description: 'write an HTML report to FILE (only an existing report is overwritten)',
       helpValue: 'FILE.html',
     }),
     ...modelFlags(BACKING_PRESET_NAMES),
     'force': Flags.boolean({
-      description: 'overwrite a backing device that holds a filesystem or the like',
+      description: 'overwrite a backing device that holds a filesystem or other recognised data',
     }),
     'diff': Flags.boolean({
-      description: 'TRACE and OTHER are two results saved with --json: compare them',
+      description: 'compare two results saved with --json',
       default: false,
       exclusive: NOT_WITH_DIFF,
     }),
@@ -234,7 +241,7 @@ Discards are counted and skipped, since dm-pcache has none.`;
   }
 
   private compare(a: string, b: string | undefined, asked: boolean): ReplayDiff {
-    if (!asked) throw new PcacheError('USAGE', `unexpected argument ${b}; a second one goes with --diff`);
+    if (!asked) throw new PcacheError('USAGE', `unexpected argument ${b}; a second argument needs --diff`);
     if (b === undefined) throw new PcacheError('USAGE', '--diff compares two results; give A.json and B.json');
     const diff = diffResults(a, b);
     for (const note of diff.notes) this.note(note);

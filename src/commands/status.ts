@@ -1,34 +1,38 @@
-/** `pcache status`: how an attached cache stands. */
+/** `pcache status`: counters and state of an attached cache. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Flags } from '@oclif/core';
 import { ControlClient } from '../nbd/control.js';
 import { metricsText } from '../nbd/metrics.js';
 import type { AttachStatus } from '../nbd/status.js';
 import { PcacheCommand } from '../output/base-command.js';
+import { prose } from '../output/prose.js';
 import { remember, statusJson, statusText, type History, type StatusJson } from '../output/status-report.js';
 
 const CLEAR = '\x1b[H\x1b[J';
 
 export default class Status extends PcacheCommand {
-  static override summary = 'Show how an attached cache stands: hits, throughput, latency, what is dirty.';
-  static override description = `Counts are since the cache was attached; with --watch those of the last interval, until SIGINT. Latency is from
-receiving a request to handing its reply to the socket, good to 6 percent. With --watch --json each look is one
-line of JSON.`;
+  static override summary = 'Show the hit ratio, throughput, latency and dirty data of an attached cache.';
+  static override description = prose`Counts since the cache was attached; with --watch, for each interval, until interrupted. Latency runs from the receipt
+of a request to handing its reply to the socket, with a resolution of 6 percent. With --watch --json each interval is
+one line of JSON.`;
 
   static override examples = [
-    { description: 'Look once.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock' },
-    { description: 'Watch it.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock --watch' },
+    { description: 'Show the counters once.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock' },
+    { description: 'Show them every second.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock --watch' },
   ];
 
   static override flags = {
     socket: Flags.string({
-      description: 'socket that the cache is served on, or its control socket',
+      description: 'socket on which the cache is served, or its control socket',
       required: true,
       helpValue: 'PATH',
     }),
-    watch: Flags.boolean({ description: 'look again and again' }),
-    interval: Flags.integer({ description: 'seconds between two looks', default: 1, min: 1, helpValue: 'S' }),
-    prometheus: Flags.boolean({ description: 'print metrics as Prometheus reads them', exclusive: ['watch', 'json'] }),
+    watch: Flags.boolean({ description: 'repeat every --interval seconds' }),
+    interval: Flags.integer({ description: 'seconds between two updates', default: 1, min: 1, helpValue: 'S' }),
+    prometheus: Flags.boolean({
+      description: 'print the metrics in the Prometheus text format',
+      exclusive: ['watch', 'json'],
+    }),
   };
 
   async run(): Promise<StatusJson | undefined> {
@@ -76,7 +80,7 @@ line of JSON.`;
     if (!output.write(text)) await output.drained();
   }
 
-  /** Under --watch every look has been printed already. */
+  /** With --watch every document has been printed already. */
   override logJson(json: unknown): void {
     if (json !== undefined) super.logJson(json);
   }

@@ -1,8 +1,9 @@
-/** `pcache unpack`: an image or device of what `pcache pack` packed. */
+/** `pcache unpack`: turns a pack back into an image or device. */
 import { Args, Flags } from '@oclif/core';
 import { PcacheError } from '../engine/errors.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { unpackLine, type UnpackJson } from '../output/pack-report.js';
+import { prose } from '../output/prose.js';
 import { breathe } from '../output/terminal.js';
 import { unpackSteps, type UnpackTotals } from '../pack/unpack.js';
 
@@ -10,26 +11,30 @@ import { unpackSteps, type UnpackTotals } from '../pack/unpack.js';
 const STEPS_PER_TURN = 32;
 
 export default class Unpack extends PcacheCommand {
-  static override summary = 'Make an image of a packed cache again.';
-  static override description = `What was packed with --data becomes, byte for byte, the cache that it was. A pack of metadata becomes an image to
-look at and to try repairs on, with zeroes or ones for the data; it must not be used as a cache.
-A file that is there is overwritten only with --force, and so is a device. A file is complete or is not made.`;
+  static override summary = 'Turn a pack back into a cache image.';
+  static override description = prose`A pack made with --data becomes a byte-for-byte copy of the cache. A pack of metadata becomes an image for inspection
+and trial repairs, with placeholder data; it must not be used as a cache.
+
+An existing file or a device is overwritten only with --force. A file is created complete or not at all.`;
 
   static override examples = [
-    { description: 'Look into a bug report.', command: '<%= config.bin %> <%= command.id %> cache.pack cache.img' },
     {
-      description: 'Put a cache back onto its device.',
+      description: 'Inspect a cache from a bug report.',
+      command: '<%= config.bin %> <%= command.id %> cache.pack cache.img',
+    },
+    {
+      description: 'Restore a cache to its device.',
       command: '<%= config.bin %> <%= command.id %> cache.pack /dev/pmem0 --force',
     },
   ];
 
   static override args = {
-    file: Args.string({ name: 'FILE', required: true, description: 'a file that "pcache pack" wrote' }),
-    cache: Args.string({ name: 'CACHE', required: true, description: 'file to make, or block device to overwrite' }),
+    file: Args.string({ name: 'FILE', required: true, description: 'file written by "pcache pack"' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'file to create, or block device to overwrite' }),
   };
 
   static override flags = {
-    force: Flags.boolean({ description: 'overwrite what is there', default: false }),
+    force: Flags.boolean({ description: 'overwrite existing contents', default: false }),
   };
 
   async run(): Promise<UnpackJson> {
@@ -53,7 +58,7 @@ A file that is there is overwritten only with --force, and so is a device. A fil
         if (this.interrupted) throw new PcacheError('INTERRUPTED', `${cachePath}: not unpacked`);
       }
     } finally {
-      // Lets what was begun be taken away.
+      // Removes an unfinished file.
       steps.return({ deviceBytes: 0, hasPayload: false });
       release();
       progress.stop();

@@ -5,6 +5,7 @@ import { bestCrc32c } from '../engine/device/native.js';
 import { ExitStatus } from '../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { PcacheCommand } from '../output/base-command.js';
+import { prose } from '../output/prose.js';
 import { RowWriter } from '../output/table.js';
 import { breathe } from '../output/terminal.js';
 import {
@@ -27,44 +28,53 @@ const RETRIES_DEFAULT = 3;
 const RETRIES_MAX = 100;
 
 export default class Writeback extends PcacheCommand {
-  static override summary = 'Bring everything dirty in a cache to its backing device, without the kernel.';
-  static override description = `Writes the newest version of every byte that is not on BACKING yet, flushes BACKING, and then marks the cache as
-written back (dirty_tail moves to the end of the log). What cannot be read, does not match its CRC or cannot be
-written is skipped, never replaced by an older version, and --list-failed lists it; the cache then stays dirty.
-A log that cannot be followed to its end is refused: run "pcache fsck --repair" first. Stopped at any moment,
-it can be run again.
-Exits 0 when nothing is left dirty, 4 when something is (after --dry-run: when there is something to write).`;
+  static override summary = 'Write all dirty data of a cache to its backing device, without the kernel.';
+  static override description = prose`Writes the newest version of every dirty byte to BACKING, flushes BACKING, and then marks the cache as written back
+(dirty_tail moves to the end of the log). Data that cannot be read, does not match its CRC or cannot be written is
+skipped, never replaced by an older version; --list-failed lists it, and the cache stays dirty.
+
+A log that cannot be followed to its end is refused: run "pcache fsck --repair" first. Write-back can be interrupted at
+any time and run again.
+
+Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 when there is dirty data.`;
 
   static override examples = [
-    { description: 'Rescue what a cache holds.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb' },
     {
-      description: 'The same, and leave the cache as it is, whatever happens.',
+      description: 'Bring the backing device up to date.',
+      command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb',
+    },
+    {
+      description: 'The same, without changing the cache device.',
       command: '<%= config.bin %> <%= command.id %> cache.img disk.img --keep-metadata --list-failed',
     },
     {
-      description: 'How much would be written, and what could not be?',
+      description: 'Report how much would be written, and what cannot be.',
       command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb --dry-run --list-failed --json',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device: a file or a device' }),
-    backing: Args.string({ name: 'BACKING', required: true, description: 'its backing device; it is written' }),
+    cache: Args.string({ name: 'CACHE', required: true, description: 'cache device or image file' }),
+    backing: Args.string({
+      name: 'BACKING',
+      required: true,
+      description: 'backing device of CACHE; dirty data is written to it',
+    }),
   };
 
   static override flags = {
     'dry-run': Flags.boolean({
       char: 'n',
-      description: 'check everything, say what would be written, and change nothing',
+      description: 'check everything, show what would be written, and change nothing',
       default: false,
     }),
-    'list-failed': Flags.boolean({ description: 'list what could not be written: offset, length, reason' }),
+    'list-failed': Flags.boolean({ description: 'list each range that could not be written: offset, length, reason' }),
     'keep-metadata': Flags.boolean({
-      description: 'change nothing on the cache device: its data stay marked as dirty',
+      description: 'change nothing on the cache device: its data stays marked dirty',
       default: false,
     }),
     'retries': Flags.integer({
-      description: 'how often a write that failed is tried again',
+      description: 'number of times a failed write is retried',
       default: RETRIES_DEFAULT,
       min: 0,
       max: RETRIES_MAX,

@@ -46,12 +46,12 @@ const NAME = /^[A-Za-z0-9#+\-.:=@_]{1,127}$/;
 export function planKernelAttach(options: KernelAttachOptions): KernelAttach {
   const { name, cachePath, backingPath, native } = options;
   if (!NAME.test(name)) {
-    throw new PcacheError('USAGE', `'${name}' is no name for a device; use letters, digits and #+-.:=@_`);
+    throw new PcacheError('USAGE', `'${name}' is not a device-mapper name; use letters, digits and #+-.:=@_`);
   }
   const devices = openForInspection({ cachePath, backingPath, native });
   try {
     requireDax(cachePath);
-    requireBlock(backingPath, 'put a loop device over it with losetup');
+    requireBlock(backingPath, 'attach a loop device to it with losetup');
     return planFor(options, devices);
   } finally {
     devices.close();
@@ -85,7 +85,7 @@ function refuseOtherCrc({ cachePath, dataCrc }: KernelAttachOptions, pmem: PmemR
   if (dataCrc === undefined || problems.length > 0 || flags.dataCrc === dataCrc) return;
   throw new PcacheError(
     'USAGE',
-    `${cachePath}: was formatted with data_crc ${flags.dataCrc ? 'on' : 'off'}, and stays so`,
+    `${cachePath}: was formatted with data_crc ${flags.dataCrc ? 'on' : 'off'}, which cannot be changed`,
   );
 }
 
@@ -101,7 +101,7 @@ function blockNumber(path: string): string | undefined {
 
 function requireBlock(path: string, remedy: string): void {
   if (blockNumber(path) !== undefined) return;
-  throw new PcacheError('NOT_A_DEVICE', `${path}: is no block device, and the kernel takes no other; ${remedy}`);
+  throw new PcacheError('NOT_A_DEVICE', `${path}: not a block device, which the kernel needs; ${remedy}`);
 }
 
 /** The kernel takes a cache only on a block device that can be mapped directly. */
@@ -111,10 +111,10 @@ function requireDax(path: string): void {
   try {
     dax = readFileSync(`/sys/dev/block/${blockNumber(path)}/queue/dax`, 'utf8').trim();
   } catch (error) {
-    throw fromSystemError(error, path, 'looking whether it is persistent memory');
+    throw fromSystemError(error, path, 'checking whether it is persistent memory');
   }
   if (dax !== '1') {
-    throw new PcacheError('NOT_A_DEVICE', `${path}: is no persistent memory (DAX), and the kernel takes no other`);
+    throw new PcacheError('NOT_A_DEVICE', `${path}: not persistent memory (DAX), which the kernel needs for a cache`);
   }
 }
 
@@ -141,7 +141,7 @@ export function runKernelAttach({ commands }: KernelAttach): string {
           throw new PcacheError('NOT_FOUND', `${program}: not installed, or not in PATH`, { cause: error });
         }
         const said = stderr.trim().replaceAll('\n', ' ');
-        throw new PcacheError('IO', `${program} ${args[0]} failed: ${said}; the kernel log says why`, { cause: error });
+        throw new PcacheError('IO', `${program} ${args[0]} failed: ${said}; see the kernel log`, { cause: error });
       }
     })
     .join('');

@@ -1,4 +1,4 @@
-/** What `pcache attach` tells at its end. Pure. */
+/** The summary that `pcache attach` prints when it ends. Pure. */
 import type { AttachResult } from '../nbd/attach.js';
 import { renderFields } from './table.js';
 import { formatBytes, formatCount } from './units.js';
@@ -6,7 +6,7 @@ import { formatBytes, formatCount } from './units.js';
 export function attachText(result: AttachResult): string {
   const { dirty } = result;
   const fields: [string, string][] = [
-    ['requests', `${formatCount(result.requests)} of ${formatCount(result.connections)} connections`],
+    ['requests', `${formatCount(result.requests)} on ${formatCount(result.connections)} connections`],
     ['read', formatBytes(result.readBytes)],
     ['written', formatBytes(result.writeBytes)],
   ];
@@ -15,9 +15,9 @@ export function attachText(result: AttachResult): string {
     const keys = `${formatCount(dirty.dirtyKeys)} keys`;
     fields.push([
       'dirty',
-      dirty.dirtyKeys === 0 ? 'nothing' : `${formatBytes(dirty.dirtyBytes)} in ${keys}: they stay in the cache`,
+      dirty.dirtyKeys === 0 ? 'nothing' : `${formatBytes(dirty.dirtyBytes)} in ${keys}, kept in the cache`,
     ]);
   }
-  if (result.writebackError !== null) fields.push(['write-back', `fails: ${result.writebackError}`]);
+  if (result.writebackError !== null) fields.push(['write-back', `failed: ${result.writebackError}`]);
   return renderFields(fields);
 }

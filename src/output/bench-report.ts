@@ -1,4 +1,4 @@
-/** What `pcache bench` tells, as tables. Pure. */
+/** Reports of the benchmarks. Pure. */
 import type { CheckBenchResult, CrcBenchResult } from '../bench/check.js';
 import type { RecoveryBenchResult } from '../bench/recovery.js';
 import type { WritebackBenchResult } from '../bench/writeback.js';
@@ -28,7 +28,7 @@ function rateRow(name: string, rate: RateResult) {
 
 export function requestBenchReport(result: RequestBenchResult): ReportSection[] {
   const { engine, limit, limitInGroups, ratio, quietest, index } = result;
-  const writes = result.fuaEvery > 0 ? `, every ${result.fuaEvery}th write FUA` : '';
+  const writes = result.fuaEvery > 0 ? `, 1 of ${result.fuaEvery} writes FUA` : '';
   const jobs = result.jobs > 1 ? `, ${result.jobs} jobs` : '';
   return [
     {
@@ -49,14 +49,14 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
         },
         { name: 'measured', values: [text(`${result.rounds} rounds, ${result.requests} requests`)] },
         {
-          name: 'a plain loop beside',
-          values: [text(`took ${spreadText(quietest.slowdownOfAll)} times its shortest time`)],
+          name: 'plain loop',
+          values: [text(`${spreadText(quietest.slowdownOfAll)} times its shortest time`)],
         },
       ],
     },
     {
       title: 'Throughput',
-      head: ['', 'requests/s', 'bytes/s', 'each'],
+      head: ['', 'requests/s', 'bytes/s', 'per request'],
       rows: [
         rateRow('engine', engine),
         rateRow('limit', limit),
@@ -69,7 +69,7 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
       title: 'Engine',
       rows: [
         {
-          name: result.depth === 1 ? 'latency' : `latency of ${result.depth}`,
+          name: result.depth === 1 ? 'latency' : `latency of a group of ${result.depth}`,
           values: [
             text('p50'),
             ns(engine.latencyNs.p50),
@@ -79,10 +79,10 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
             ns(engine.latencyNs.p999),
           ],
         },
-        { name: 'processor time', values: [text(`${engine.cpuNsPerRequest.toFixed(0)} ns a request`)] },
+        { name: 'processor time', values: [text(`${engine.cpuNsPerRequest.toFixed(0)} ns per request`)] },
         {
           name: 'index',
-          values: [text(`${index.keys} keys, ${index.bytesPerKey.toFixed(1)} bytes each`)],
+          values: [text(`${index.keys} keys, ${index.bytesPerKey.toFixed(1)} bytes per key`)],
         },
       ],
     },
@@ -118,7 +118,7 @@ function threadsText(threads: number): string {
 export function checkBenchReport(result: CheckBenchResult): ReportSection[] {
   return [
     {
-      title: 'Check of payload',
+      title: 'Payload check',
       rows: [
         {
           name: 'payload',
@@ -159,7 +159,7 @@ export function writebackBenchReport(result: WritebackBenchResult): ReportSectio
         },
         { name: 'plain writes', values: [bytesPerSecond(result.plainBytesPerSecond)] },
         { name: 'ratio', values: [text(spreadText(result.ratio))] },
-        { name: 'in all', values: [text(`${result.writes} writes, ${result.flushes} flushes`)] },
+        { name: 'total', values: [text(`${result.writes} writes, ${result.flushes} flushes`)] },
       ],
     },
   ];

@@ -1,4 +1,4 @@
-/** What `pcache trace convert` tells. Pure. */
+/** The output of `pcache trace convert`. Pure. */
 import { formatBytes, formatCount, formatDuration } from './units.js';
 
 export interface ConvertJson {
@@ -20,7 +20,7 @@ export function convertLine({ trace, file, to, requests, bytes }: ConvertJson): 
   return `${trace}: ${formatCount(requests)} requests written to ${file ?? 'standard output'} as ${to}, ${formatBytes(bytes)}`;
 }
 
-/** What the other format cannot hold, and what the reader found. */
+/** Warnings of the reader, and what the output format cannot hold. */
 export function convertNotes(result: ConvertJson): string[] {
   const { trace, to, flushesLeftOut, discardsLeftOut, tooLongLeftOut, withoutFlags, timeUnitNs } = result;
   const lost: string[] = [];
@@ -29,7 +29,7 @@ export function convertNotes(result: ConvertJson): string[] {
   if (tooLongLeftOut > 0) lost.push(`${formatCount(tooLongLeftOut)} requests of 4 GiB or more`);
   if (withoutFlags > 0) lost.push(`the flags of ${formatCount(withoutFlags)} requests`);
   const notes = [...result.warnings];
-  if (lost.length > 0) notes.push(`${trace}: left out, since ${to} cannot hold them: ${lost.join(', ')}`);
+  if (lost.length > 0) notes.push(`${trace}: left out, because ${to} cannot hold them: ${lost.join(', ')}`);
   if (timeUnitNs > 1) notes.push(`${trace}: times are rounded down to ${formatDuration(timeUnitNs)} in ${to}`);
   return notes;
 }

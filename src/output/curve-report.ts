@@ -1,4 +1,4 @@
-/** Shows the curve of a trace: what caches of several sizes did with it, beside an ideal LRU of the same size. Pure. */
+/** Report of `pcache replay --sizes` and `--curve`: caches of several sizes beside an ideal LRU. Pure. */
 import type { LruCurve, LruPoint, Share } from '../curve/lru-curve.js';
 import type { CurvePoint, CurveResult } from '../curve/result.js';
 import { drawChart } from './line-chart.js';
@@ -7,7 +7,7 @@ import { formatBytes, formatCount, formatDuration, formatPercent } from './units
 
 type Latencies = NonNullable<CurvePoint['latency']>;
 
-/** Rows of the LRU curve that are shown; the JSON has all. */
+/** Rows shown of the LRU curve; the JSON document has all. */
 const LRU_ROWS = 13;
 
 export function renderCurve(result: CurveResult, heading: (title: string) => string): string {
@@ -26,7 +26,7 @@ function indented(text: string): string {
 }
 
 function renderSummary({ trace, cache, requests, threads, elapsedNs, curve, interrupted }: CurveResult): string {
-  const passes = trace.loops > 1 ? `, ${formatCount(trace.loops)} times over` : '';
+  const passes = trace.loops > 1 ? `, repeated ${formatCount(trace.loops)} times` : '';
   const fields: [string, string][] = [
     ['trace', `${trace.name}  ${trace.format}${passes}`],
     ['events replayed', trace.action],
@@ -43,7 +43,7 @@ function renderSummary({ trace, cache, requests, threads, elapsedNs, curve, inte
     ['cache', `${cache.mode}  data_crc ${cache.dataCrc ? 'on' : 'off'}  gc_percent ${cache.gcPercent}`],
     ['simulated', `${count(curve.length, 'size')} in ${formatDuration(elapsedNs)}, ${count(threads, 'thread')}`],
   );
-  if (interrupted) fields.push(['interrupted', 'what was not done by then is missing']);
+  if (interrupted) fields.push(['interrupted', 'unfinished sizes are missing']);
   return indented(renderFields(fields));
 }
 
@@ -69,7 +69,7 @@ function renderCaches({ curve, lru }: CurveResult): string {
   if (byRequests) head.push('LRU');
   head.push('by bytes');
   if (lru) head.push('LRU');
-  head.push('written back', 'of writes', 'dirty peak', 'freed by GC', 'waits for room');
+  head.push('written back', 'of writes', 'dirty peak', 'freed by GC', 'stalled');
   const rows = curve.map((point) => [
     formatBytes(point.cacheBytes),
     formatBytes(point.dataBytes),
@@ -87,32 +87,33 @@ function renderCaches({ curve, lru }: CurveResult): string {
   return indented(renderTable(head, rows, align));
 }
 
-/** What one must know to read the table. */
+/** Remarks under the table. */
 function notes({ curve, requests, lru, withoutCache }: CurveResult): string {
   const lines: string[] = [];
   if (requests?.reads === 0) lines.push('The trace has no reads, so there is no hit ratio.');
   else if (curve.every((point) => point.readHitBytes === 0)) {
-    lines.push('No read found anything at any of these sizes.');
+    lines.push('No read hit the cache at any of these sizes.');
   }
   const holding = curve.find((point) => point.holdsAll);
   if (holding) lines.push(...holdsAllNote(holding, curve[0], lru));
   if (lru && requests?.reads !== 0)
-    lines.push('LRU has the data area, which payload and log share; it has neither log nor segments.');
+    lines.push('LRU: an ideal cache as large as the data area, without log and segments.');
   if (withoutCache === null) {
     lines.push(
-      'The backing device answers at once here: how long data stays dirty on a slow one, --simulate --model tells.',
+      'The simulated backing device is infinitely fast; add --model to see how long data stays dirty on a real one.',
     );
   }
   return `\n${lines.map((line) => `  ${line}\n`).join('')}`;
 }
 
 function holdsAllNote(holding: CurvePoint, smallest: CurvePoint, lru: LruCurve | null): string[] {
-  if (holding !== smallest) return [`${formatBytes(holding.cacheBytes)} holds the whole trace: more gains nothing.`];
-  const below = lru ? ' What less would do, only the LRU curve below tells.' : '';
-  return [`The smallest of these sizes already holds the whole trace: more gains nothing.${below}`];
+  if (holding !== smallest)
+    return [`${formatBytes(holding.cacheBytes)} holds the whole trace; larger caches gain nothing.`];
+  const below = lru ? ' The LRU curve below shows smaller sizes.' : '';
+  return [`The smallest size already holds the whole trace; larger caches gain nothing.${below}`];
 }
 
-/** By size and of the backing device alone: reads, whether they hit or miss, writes and flushes. */
+/** Latency of hits, misses, writes and flushes for each size, and of the backing device alone. */
 function renderLatency({ curve, withoutCache }: CurveResult): string {
   if (withoutCache === null) return '';
   const kinds: readonly (keyof Latencies)[] = ['readHit', 'readMiss', 'write', 'flush'];
@@ -141,7 +142,7 @@ function renderLru(lru: LruCurve): string {
   const method =
     sampling === null
       ? 'exact, by stack distances'
-      : `sampled: ${count(sampling.sampledBlocks, 'block')}, ${showRate(sampling.rate)} of all; ± is 95 % confidence`;
+      : `sampled: ${count(sampling.sampledBlocks, 'block')}, ${showRate(sampling.rate)} of all; ± is the 95% confidence interval`;
   const byRequests = sampling === null;
   const head = ['size', ...(byRequests ? ['reads'] : []), 'by bytes', ...(byRequests ? ['reads and writes'] : [])];
   head.push(byRequests ? 'by bytes' : 'reads and writes by bytes');
@@ -152,7 +153,7 @@ function renderLru(lru: LruCurve): string {
     ...(byRequests ? [showShare(all.byRequests)] : []),
     showShare(all.byBytes),
   ]);
-  return `  ${method}; blocks of ${formatBytes(lru.blockBytes)}, brought in by reads and writes\n\n${indented(
+  return `  ${method}; blocks of ${formatBytes(lru.blockBytes)}, inserted by reads and writes\n\n${indented(
     renderTable(
       head,
       rows,
@@ -166,7 +167,7 @@ function showRate(rate: number): string {
   return `${Number((rate * 100).toPrecision(2))}%`;
 }
 
-/** The largest sizes of those that double. */
+/** The largest sizes that are powers of two. */
 function pick(points: readonly LruPoint[]): LruPoint[] {
   const doubling = points.filter(({ cacheBytes }) => Number.isInteger(Math.log2(cacheBytes)));
   return doubling.slice(-LRU_ROWS);
@@ -189,5 +190,5 @@ function renderChart({ curve, lru }: CurveResult): string {
       ),
     },
   ]);
-  return shown === '' ? '' : `${shown}  ● dm-pcache${lru ? '   · LRU' : ''}, over the data area\n`;
+  return shown === '' ? '' : `${shown}  ● dm-pcache${lru ? '   · LRU' : ''}, by data area\n`;
 }

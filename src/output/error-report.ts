@@ -1,6 +1,6 @@
 /**
- * What a command ended on, as the user sees it: one line for what they or the environment did, a stack for
- * a bug of ours, and the exit status (fsck(8)). Pure: returns text, writes nothing.
+ * Error messages: one line for bad usage and for errors of the environment, a stack for a bug, and the exit status
+ * (as in fsck(8)). Pure: returns text, writes nothing.
  */
 import { Errors } from '@oclif/core';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
@@ -12,11 +12,11 @@ export interface ErrorReport {
   readonly code: string;
   /** One line. */
   readonly message: string;
-  /** What follows the line on standard error: a hint, or the stack of a bug. */
+  /** Text after the line on standard error: a hint, or the stack of a bug. */
   readonly detail: string;
 }
 
-/** What the parser's own errors carry, by the class names that the library gives them. */
+/** Fields of oclif's parser errors. */
 interface ParserError extends Error {
   readonly args?: readonly (string | { readonly name: string })[];
   readonly flags?: readonly string[];
@@ -36,7 +36,7 @@ function plural(count: number | undefined, noun: string): string {
   return count === undefined || count === 1 ? noun : `${noun}s`;
 }
 
-/** The parser's message in our words; falls back to its own on one line. */
+/** The parser's message in our words; other messages of the parser are put on one line. */
 function usageMessage(error: ParserError): string {
   switch (error.constructor.name) {
     case 'NonExistentFlagsError':
@@ -54,15 +54,15 @@ function usageMessage(error: ParserError): string {
   }
 }
 
-/** The parser prefixes what a flag's own parse function throws. */
+/** Removes the prefix that the parser adds to errors of a flag's parse function. */
 function withoutParserWords(message: string): string {
   const match = /^Parsing (--\S+)\s*\n\t([\s\S]*)$/.exec(message);
   return match === null ? oneLine(message) : `${match[1]}: ${oneLine(match[2])}`;
 }
 
 /**
- * @param helpCommand what to run for help, such as `pcache format --help`.
- * @returns undefined for an end that is nobody's fault: the reader of standard output left.
+ * @param helpCommand command that shows help, such as `pcache format --help`.
+ * @returns undefined when the reader of standard output has closed it, which is not an error.
  */
 export function describeError(error: unknown, helpCommand: string): ErrorReport | undefined {
   if (error instanceof OutputClosedError) return undefined;
@@ -98,7 +98,7 @@ export function errorLines(report: ErrorReport): string {
   return `pcache: ${report.message}\n${report.detail === '' ? '' : `${report.detail}\n`}`;
 }
 
-/** The report as the one JSON document of a command that failed under `--json`. */
+/** The report as the JSON document of a command that failed with `--json`. */
 export function errorJson(report: ErrorReport): string {
   return `${JSON.stringify({ error: { code: report.code, message: report.message } }, null, 2)}\n`;
 }

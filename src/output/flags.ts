@@ -1,4 +1,4 @@
-/** Flag kinds that several commands share. */
+/** Kinds of flags that several commands share. */
 import { Flags } from '@oclif/core';
 import type { LruChoice } from '../curve/curve.js';
 import { DEFAULT_SAMPLING } from '../curve/lru-sampled.js';
@@ -7,10 +7,10 @@ import { CACHE_MODES, type CacheMode } from '../engine/media/codecs.js';
 import { MIN_DEVICE_BYTES } from '../engine/media/geometry.js';
 import { formatBytes, parseRange, parseSize, type ByteRange } from './units.js';
 
-/** A number of bytes, as `parseSize` takes it. */
+/** A number of bytes, as `parseSize` accepts it. */
 export const sizeFlag = Flags.custom<number>({ parse: (text) => Promise.resolve(parseSize(text)), helpValue: 'SIZE' });
 
-/** A range of bytes, as `parseRange` takes it. */
+/** A range of bytes, as `parseRange` accepts it. */
 export const rangeFlag = Flags.custom<ByteRange>({
   parse: (text) => Promise.resolve(parseRange(text)),
   helpValue: 'RANGE',
@@ -28,7 +28,7 @@ export const modeFlag = Flags.custom<CacheMode>({
 
 const SPEED_ACCEPTED = 'give max, realtime, or a factor such as 4x or 0.5x';
 
-/** How fast a trace is replayed: 1 is real time, Infinity as fast as it goes. */
+/** Speed of a replay: 1 is real time, Infinity is as fast as possible. */
 export const speedFlag = Flags.custom<number>({
   helpValue: 'max|realtime|Nx',
   parse: (text) => {
@@ -41,7 +41,7 @@ export const speedFlag = Flags.custom<number>({
   },
 });
 
-/** Sizes of cache devices, rising: `512MiB,1GiB,2GiB`. */
+/** Sizes of cache devices in ascending order: `512MiB,1GiB,2GiB`. */
 export const cacheSizesFlag = Flags.custom<number[]>({
   helpValue: 'SIZE,SIZE,…',
   parse: (text) => {
@@ -50,12 +50,12 @@ export const cacheSizesFlag = Flags.custom<number[]>({
     for (const [i, size] of sizes.entries()) {
       if (size < MIN_DEVICE_BYTES) {
         return refuse(
-          `${formatBytes(size, { exact: true })} is too small; dm-pcache takes ${formatBytes(MIN_DEVICE_BYTES)} or more`,
+          `${formatBytes(size, { exact: true })} is too small; a cache needs at least ${formatBytes(MIN_DEVICE_BYTES)}`,
         );
       }
       if (i > 0 && size <= sizes[i - 1]) {
         return refuse(
-          `${formatBytes(size)} after ${formatBytes(sizes[i - 1])}; give each size once, the smallest first`,
+          `${formatBytes(size)} follows ${formatBytes(sizes[i - 1])}; list each size once, in ascending order`,
         );
       }
     }
@@ -63,19 +63,19 @@ export const cacheSizesFlag = Flags.custom<number[]>({
   },
 });
 
-/** Several numbers of bytes, rising, each as `parseSize` takes it. */
+/** Several sizes in ascending order, each as `parseSize` accepts it. */
 export const sizesFlag = Flags.custom<number[]>({
   helpValue: 'SIZE,SIZE,…',
   parse: (text) => {
     const sizes = text.split(',').map(parseSize);
     if (sizes.every((size, i) => i === 0 || size > sizes[i - 1])) return Promise.resolve(sizes);
-    return Promise.reject(new PcacheError('USAGE', `'${text}': give each size once, the smallest first`));
+    return Promise.reject(new PcacheError('USAGE', `'${text}': list each size once, in ascending order`));
   },
 });
 
-const LRU_ACCEPTED = 'give auto, exact, sampled, a share of the blocks to sample such as 1%, or none';
+const LRU_ACCEPTED = 'give auto, exact, sampled, none, or the share of blocks to sample, such as 1%';
 
-/** How the LRU curve is made. */
+/** Method for the LRU curve. */
 export const lruFlag = Flags.custom<LruChoice>({
   helpValue: 'auto|exact|sampled|N%|none',
   parse: (text) => {
@@ -85,7 +85,7 @@ export const lruFlag = Flags.custom<LruChoice>({
     const percent = /^(\d+(?:\.\d+)?)%$/.exec(text);
     const rate = percent ? Number(percent[1]) / 100 : 0;
     if (!(rate > 0 && rate <= 1)) {
-      return Promise.reject(new PcacheError('USAGE', `'${text}' is not a way to make an LRU curve; ${LRU_ACCEPTED}`));
+      return Promise.reject(new PcacheError('USAGE', `'${text}' is not a method for the LRU curve; ${LRU_ACCEPTED}`));
     }
     return Promise.resolve({ kind: 'fixed-rate', rate });
   },

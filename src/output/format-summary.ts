@@ -1,4 +1,4 @@
-/** What `pcache format` tells: for people and as JSON. Pure. */
+/** The output of `pcache format`: text and JSON. Pure. */
 import type { FormatJob } from '../engine/create/format-target.js';
 import { renderFields } from './table.js';
 import { formatBytes } from './units.js';
@@ -46,12 +46,12 @@ export function formatJson(path: string, job: FormatJob, dryRun: boolean): Forma
   };
 }
 
-/** The kernel takes no other mode in its table, and works as if there were none. */
+/** The kernel accepts no mode but writeback in its table, and ignores the one stored in the cache. */
 function modeText(mode: string): string {
-  return mode === 'writeback' ? mode : `${mode}, as pcache works it; the kernel works any cache as writeback`;
+  return mode === 'writeback' ? mode : `${mode} (pcache only; the kernel treats every cache as writeback)`;
 }
 
-/** The verb that begins the summary. */
+/** The first line of the summary. */
 function headline(path: string, job: FormatJob, dryRun: boolean): string {
   const size = formatBytes(job.plan.deviceBytes, { exact: true });
   const what = job.creates ? `create and format ${path}` : `format ${path}`;
@@ -69,13 +69,16 @@ export function formatSummary(path: string, job: FormatJob, dryRun: boolean): st
     ['gc_percent', String(plan.gcPercent)],
   ];
   if (plan.unusedBytes > 0) {
-    const why = plan.unusedBytes < plan.geometry.segmentBytes ? 'less than a segment' : 'a cache has no more segments';
+    const why =
+      plan.unusedBytes < plan.geometry.segmentBytes
+        ? 'less than a segment'
+        : 'the maximum number of segments is reached';
     fields.push(['unused', `${formatBytes(plan.unusedBytes, { exact: true })} at the end (${why})`]);
   }
   if (job.resizesFromBytes !== undefined) {
-    fields.push(['file size', `${formatBytes(job.resizesFromBytes, { exact: true })} before`]);
+    fields.push(['old file size', formatBytes(job.resizesFromBytes, { exact: true })]);
   }
   if (job.overwrites !== '') fields.push([dryRun ? 'overwrites' : 'overwrote', job.overwrites]);
-  const where = job.isFile ? ' (the kernel takes a DAX device such as /dev/pmem0, not a file)' : '';
+  const where = job.isFile ? ' (the kernel needs a DAX device such as /dev/pmem0; it does not accept a file)' : '';
   return `${headline(path, job, dryRun)}\n${renderFields(fields)}\nDevice-mapper table${where}:\n  ${tableLine(path, job)}\n`;
 }

@@ -1,31 +1,31 @@
-/** What `pcache info` shows to people. Pure. */
+/** The text output of `pcache info`. Pure. */
 import type { CacheSummary, DualSummary, SegmentSummary } from '../engine/inspect/summary.js';
 import { renderFields, renderTable } from './table.js';
 import type { Style } from './terminal.js';
 import { formatBytes, formatCount } from './units.js';
 
 const REASON = {
-  'newer': 'it is newer',
-  'only-valid': 'the other is not good',
-  'same-seq': 'both carry the same number',
+  'newer': 'newer',
+  'only-valid': 'the other copy is not valid',
+  'same-seq': 'both have the same seq',
   'none': '',
 } as const;
 
 const DURABILITY = {
-  'dax': 'DAX: cache-line write-back and a store fence',
+  'dax': 'DAX: cache-line write-back and store fence',
   'page-cache': 'page cache: stores and fdatasync',
-  'volatile': 'volatile: memory only, gone with the machine',
+  'volatile': 'volatile: memory only, lost at power-off',
 } as const;
 
 function place(position: { readonly segment: number; readonly offsetBytes: number }): string {
   return `${position.segment}:${position.offsetBytes}`;
 }
 
-/** One line for each copy, and which counts. */
+/** One line for each copy, and which one is in effect. */
 function dualRows<T>(name: string, dual: DualSummary<T>, show: (copy: T) => string): string[][] {
   return dual.copies.map((copy, at) => {
     const state = copy.crcOk ? `seq ${copy.seq}` : copy.blank ? 'never written' : 'bad CRC';
-    const verdict = dual.winner === at ? `counts: ${REASON[dual.reason]}` : '';
+    const verdict = dual.winner === at ? `in effect: ${REASON[dual.reason]}` : '';
     return [at === 0 ? name : '', `copy ${at}`, state, copy.crcOk ? show(copy) : '', verdict];
   });
 }
@@ -42,27 +42,27 @@ function duals(summary: CacheSummary): string {
   ]);
 }
 
-/** How many segments have which copy for the one that counts: `copy 0: 30, copy 1: 1`. */
+/** Number of segments by the copy in effect: `copy 0: 30, copy 1: 1`. */
 function winners(segments: readonly SegmentSummary[], of: (segment: SegmentSummary) => number): string {
   const counts = [0, 1, -1].map((copy) => [copy, segments.filter((segment) => of(segment) === copy).length] as const);
   return counts
     .filter(([, count]) => count > 0)
-    .map(([copy, count]) => `${copy < 0 ? 'none good' : `copy ${copy}`}: ${formatCount(count)}`)
+    .map(([copy, count]) => `${copy < 0 ? 'none valid' : `copy ${copy}`}: ${formatCount(count)}`)
     .join(', ');
 }
 
 function lonely(segments: readonly SegmentSummary[], of: (segment: SegmentSummary) => readonly number[]): string {
   const count = segments.filter((segment) => of(segment).length < 2).length;
-  return count === 0 ? '' : ` (${formatCount(count)} with one copy only)`;
+  return count === 0 ? '' : ` (${formatCount(count)} with a single copy)`;
 }
 
 function segmentFields(summary: CacheSummary): [string, string][] {
   const { segments, content } = summary;
-  const used = content === null ? 'in use: not known' : `${formatCount(content.segmentsUsed)} in use`;
+  const used = content === null ? 'in use: unknown' : `${formatCount(content.segmentsUsed)} in use`;
   const generations = segments.reduce((most, segment) => Math.max(most, segment.generation), 0);
   return [
     ['segments', `${formatCount(segments.length)} of ${formatBytes(summary.segmentBytes)}, ${used}`],
-    ['infos', winners(segments, (one) => one.infoWinner) + lonely(segments, (one) => one.infoCopies)],
+    ['segment infos', winners(segments, (one) => one.infoWinner) + lonely(segments, (one) => one.infoCopies)],
     [
       'generations',
       `up to ${generations}; ${winners(segments, (one) => one.generationWinner)}${lonely(segments, (one) => one.generationCopies)}`,
@@ -88,7 +88,7 @@ function contentFields(summary: CacheSummary): [string, string][] {
 
 export function infoText(summary: CacheSummary, style: Style): string {
   const { superblock } = summary;
-  const good = superblock.magicOk && superblock.crcOk ? 'good' : 'bad';
+  const good = superblock.magicOk && superblock.crcOk ? 'valid' : 'invalid';
   const backing =
     summary.backingBytes === null
       ? 'not given'
@@ -102,14 +102,14 @@ export function infoText(summary: CacheSummary, style: Style): string {
     ['gc_percent', summary.gcPercent],
     ...segmentFields(summary),
     ...contentFields(summary),
-    ['durability', summary.durability === null ? 'not known: read without a mapping' : DURABILITY[summary.durability]],
+    ['durability', summary.durability === null ? 'unknown: read without a mapping' : DURABILITY[summary.durability]],
   ]);
   const parts = [head, duals(summary)];
-  if (summary.status !== null) parts.push(`Status as the kernel prints it:\n  ${summary.status}\n`);
+  if (summary.status !== null) parts.push(`Status line of the kernel:\n  ${summary.status}\n`);
   parts.push(`Device-mapper table:\n  ${summary.table}\n`);
   if (summary.problems.length > 0) {
     const lines = summary.problems.map((problem) => `  ${style.red(problem.code)} ${problem.detail}\n`).join('');
-    parts.push(`Problems (run "pcache fsck" for all of them):\n${lines}`);
+    parts.push(`Problems ("pcache fsck" lists all of them):\n${lines}`);
   }
   return parts.join('\n');
 }

@@ -66,7 +66,7 @@ export class Interrupts {
       return;
     }
     this.received = signal;
-    this.note('interrupted, stopping; once more to stop at once');
+    this.note('interrupted: stopping; interrupt again to exit at once');
     this.settled = this.callAll();
   };
 

@@ -1,9 +1,9 @@
-/** What `pcache map` shows: one row for each version of each piece of the range. Pure. */
+/** The table of `pcache map`: one row for each version of each part of the range. Pure. */
 import type { MappedKey, MappedPiece, MappedRange } from '../engine/inspect/map-range.js';
 import type { Column } from './table.js';
 
-/** `holds`: what a reader gets. `under it`: written over since. `gone`: its payload is no more. */
-type Role = 'holds' | 'under it' | 'gone';
+/** `current`: a read returns it. `superseded`: a newer key covers it. `stale`: its segment was freed. */
+type Role = 'current' | 'superseded' | 'stale';
 
 interface MapRow {
   readonly offsetBytes: number;
@@ -18,7 +18,7 @@ const ofKey = (show: (key: MappedKey) => string | number) => (row: MapRow) => (r
 export const MAP_COLUMNS: readonly Column<MapRow>[] = [
   { key: 'offset', width: 12, align: 'right', value: (row) => row.offsetBytes },
   { key: 'length', width: 8, align: 'right', value: (row) => row.lengthBytes },
-  { key: 'version', width: 8, value: (row) => row.role },
+  { key: 'version', width: 10, value: (row) => row.role },
   { key: 'state', width: 12, value: (row) => row.key?.state ?? 'backing' },
   {
     key: 'kset at',
@@ -38,7 +38,7 @@ export const MAP_COLUMNS: readonly Column<MapRow>[] = [
   { key: 'cache byte', width: 12, align: 'right', value: ofKey((key) => key.deviceOffsetBytes) },
 ];
 
-/** The part of a key that lies in a piece; its places are those of that part. */
+/** The part of a key that lies within a part of the range, with the offsets of that part. */
 function clipped(key: MappedKey, piece: MappedPiece, role: Role): MapRow {
   const offsetBytes = Math.max(key.offsetBytes, piece.offsetBytes);
   const end = Math.min(key.offsetBytes + key.lengthBytes, piece.offsetBytes + piece.lengthBytes);
@@ -58,7 +58,7 @@ function clipped(key: MappedKey, piece: MappedPiece, role: Role): MapRow {
 export function* mapRows({ pieces }: MappedRange): Generator<MapRow> {
   for (const piece of pieces) {
     const { offsetBytes, lengthBytes, key } = piece;
-    yield key === null ? { offsetBytes, lengthBytes, role: 'holds', key } : clipped(key, piece, 'holds');
-    for (const other of piece.others) yield clipped(other, piece, other.state === 'stale' ? 'gone' : 'under it');
+    yield key === null ? { offsetBytes, lengthBytes, role: 'current', key } : clipped(key, piece, 'current');
+    for (const other of piece.others) yield clipped(other, piece, other.state === 'stale' ? 'stale' : 'superseded');
   }
 }

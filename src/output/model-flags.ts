@@ -1,8 +1,8 @@
 /** Flags of the latency model of a simulation. */
 import { Flags } from '@oclif/core';
 
-const helpGroup = 'LATENCY MODEL (of --simulate)';
-/** Something to be refined, which only a model is. */
+const helpGroup = 'LATENCY MODEL';
+/** Each flag refines a model. */
 const dependsOn = ['model'];
 
 const number = (description: string, helpValue: string) =>
@@ -10,25 +10,26 @@ const number = (description: string, helpValue: string) =>
 const positive = (description: string, helpValue: string) =>
   Flags.integer({ description, helpValue, min: 1, dependsOn, helpGroup });
 
-/** @param presets names of the backing devices that are known */
+/** @param presets names of the known backing devices */
 export const modelFlags = (presets: readonly string[]) => ({
   'model': Flags.string({
-    description: 'expected latencies with this backing device, at the pace of the trace unless --speed says',
+    description:
+      'with --simulate: estimate latencies with this backing device, at the pace of the trace unless --speed is given',
     options: [...presets],
     dependsOn: ['simulate'],
     helpGroup,
   }),
-  'backing-read-us': number('time a read takes beside its bytes', 'US'),
-  'backing-write-us': number('the same of a write', 'US'),
-  'backing-flush-us': number('time a flush takes', 'US'),
-  'backing-seek-us': number('in addition where a call does not begin where the last one ended', 'US'),
-  'backing-mb-s': positive('bytes of all calls together, in 1,000,000 a second', 'MB/S'),
-  'backing-depth': positive('calls it works on at once', 'N'),
-  'pmem-read-ns': number('time a read takes in the cache beside its bytes', 'NS'),
-  'pmem-write-ns': number('the same of a write', 'NS'),
+  'backing-read-us': number('fixed time of a read from the backing device', 'US'),
+  'backing-write-us': number('fixed time of a write to the backing device', 'US'),
+  'backing-flush-us': number('time of a flush of the backing device', 'US'),
+  'backing-seek-us': number('additional time of a call that does not begin where the previous one ended', 'US'),
+  'backing-mb-s': positive('total throughput of the backing device, in MB (10^6 bytes) per second', 'MB/S'),
+  'backing-depth': positive('number of calls that the backing device works on at once', 'N'),
+  'pmem-read-ns': number('fixed time of a read from the cache device', 'NS'),
+  'pmem-write-ns': number('fixed time of a write to the cache device', 'NS'),
   'pmem-bench': Flags.string({
     description:
-      'take pmem as "pcache bench --json" measured it: FILE of --pattern randread or randwrite; may be repeated',
+      'take the cache device from a result of "pcache bench --json" with --pattern randread or randwrite; may be repeated',
     helpValue: 'FILE',
     multiple: true,
     dependsOn,
@@ -48,7 +49,7 @@ interface ModelFlagValues {
   readonly 'pmem-bench': readonly string[] | undefined;
 }
 
-/** What the flags say, by the names that the simulation has for it. */
+/** The values of the flags, by the names that the simulation uses. */
 export const modelChoice = <Preset extends string>(preset: Preset, flags: ModelFlagValues) => ({
   preset,
   backingReadUs: flags['backing-read-us'],

@@ -1,4 +1,4 @@
-/** What `pcache pack` and `pcache unpack` tell. Pure. */
+/** The output of `pcache pack` and `pcache unpack`. Pure. */
 import type { PackTotals } from '../pack/pack.js';
 import type { UnpackTotals } from '../pack/unpack.js';
 import { formatBytes, formatCount } from './units.js';
@@ -22,20 +22,20 @@ export function packLine(pack: PackJson): string {
   return `${path}: packed into ${file ?? 'standard output'}: ${what}, ${size}`;
 }
 
-/** What of the cache is bad, as far as packing it showed. */
+/** Damage found while packing. */
 export function packNotes({ path, badPayloads, unreadableBytes }: PackJson): string[] {
   const notes: string[] = [];
   if (badPayloads > 0) {
     const keys = `${formatCount(badPayloads)} key${badPayloads === 1 ? '' : 's'}`;
-    notes.push(`${path}: ${keys} with bad payload; the pack says which`);
+    notes.push(`${path}: ${keys} with bad payload; the pack records which`);
   }
   if (unreadableBytes > 0) {
-    notes.push(`${path}: ${formatBytes(unreadableBytes, { exact: true })} cannot be read; the pack says where`);
+    notes.push(`${path}: ${formatBytes(unreadableBytes, { exact: true })} cannot be read; the pack records where`);
   }
   return notes;
 }
 
 export function unpackLine({ file, path, deviceBytes, hasPayload }: UnpackJson): string {
-  const what = hasPayload ? 'the cache as it was packed' : 'metadata only, so it must not be used as a cache';
+  const what = hasPayload ? 'a copy of the cache' : 'metadata only; not usable as a cache';
   return `${file}: unpacked into ${path}: ${formatBytes(deviceBytes, { exact: true })}, ${what}`;
 }

@@ -1,5 +1,5 @@
 /**
- * Progress of a long run on standard error: what is done, how fast, and how long it will take. Silent unless
+ * Progress of a long run on standard error: amount done, rate and time left. Silent unless
  * standard error is a terminal. Draws at most ten times a second and only from `update`, so it needs no timer
  * and works inside loops that never yield.
  */
@@ -7,23 +7,23 @@ import ora, { type Ora } from 'ora';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './units.js';
 
 const DRAW_INTERVAL_NS = 100e6;
-/** Before that much time has passed a rate says nothing. */
+/** A rate is shown after this much time. */
 const RATE_AFTER_NS = 500e6;
 
 export interface ProgressOptions {
-  /** What is being done: `checking segments`. */
+  /** The current work: `checking segments`. */
   readonly label: string;
-  /** How much there is to do, in `unit`; left out when unknown. */
+  /** Total amount, in `unit`; left out when unknown. */
   readonly total?: number;
   readonly unit: 'bytes' | 'count';
-  /** What is counted, plural: `requests`. */
+  /** Plural of the counted things: `requests`. */
   readonly noun?: string;
 }
 
 export interface Progress {
-  /** @param done how much is done so far, in the unit of the options. */
+  /** @param done amount done so far, in the unit of the options. */
   update(done: number, note?: string): void;
-  /** Takes the line away. Must be called, whatever happens. */
+  /** Clears the line. Must be called in every case. */
   stop(): void;
 }
 

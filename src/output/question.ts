@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline/promises';
 export type Choice = 'yes' | 'no' | 'all' | 'quit';
 
 const CHOICES: Readonly<Record<string, Choice>> = { y: 'yes', n: 'no', a: 'all', q: 'quit' };
-/** How often an answer that is none is asked for again. */
+/** Maximum number of invalid answers. */
 const TRIES_MAX = 100;
 
 /** Asks until there is an answer; the end of the input is `quit`, and an empty line `no`. */

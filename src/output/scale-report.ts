@@ -1,4 +1,4 @@
-/** What `pcache bench scale` tells, as tables. Pure. */
+/** Report of `pcache bench scale`. Pure. */
 import type { AxisResult, ScaleResult } from '../bench/scale.js';
 import type { LinearCost, RequestCost, StepResult } from '../bench/scale-measure.js';
 import type { ScaleAxis, ScaleStep } from '../bench/scale-steps.js';
@@ -18,7 +18,7 @@ function title(axis: ScaleAxis, step: ScaleStep): string {
     case 'backing':
       return `Size of the backing device (${keys}, ${cache})`;
     case 'keys':
-      return `Number of keys (${backing}, a cache that they fill to four fifths at most)`;
+      return `Number of keys (${backing}, a cache filled to at most 80%)`;
   }
 }
 
@@ -57,22 +57,22 @@ function linearCells({ seconds, nsPerKey }: LinearCost): Quantity[] {
 const NAMES: Record<Verdict['measure'], string> = {
   'read': 'read',
   'write': 'write',
-  'attach': 'attach, a key',
-  'fsck': 'fsck, a key',
-  'dump-keys': 'dump-keys, a key',
+  'attach': 'attach, per key',
+  'fsck': 'fsck, per key',
+  'dump-keys': 'dump-keys, per key',
 };
 const KINDS: Record<Verdict['kind'], readonly [ofRequests: string, ofAllKeys: string]> = {
   'flat': ['flat', 'linear'],
-  'cache-misses': ['flat but for cache misses', 'linear but for cache misses'],
-  'grows': ['grows', 'more than linear'],
+  'cache-misses': ['flat except for cache misses', 'linear except for cache misses'],
+  'grows': ['grows', 'worse than linear'],
 };
 
-/** `flat but for cache misses: 211 ns → 305 ns, rises 1.45 times (limit 1.02); a load from memory +98 ns` */
+/** `flat except for cache misses: 211 ns → 305 ns, factor 1.45 (limit 1.02); a load from memory +98 ns` */
 export function verdictText({ kind, firstNs, lastNs, times, limitTimes, memoryLoadGrowthNs }: Verdict): string {
   const limit = limitTimes === undefined ? '' : ` (limit ${limitTimes.toFixed(2)})`;
   const load = kind === 'cache-misses' ? `; a load from memory +${memoryLoadGrowthNs.toFixed(0)} ns` : '';
   const word = KINDS[kind][limitTimes === undefined ? 1 : 0];
-  return `${word}: ${firstNs.toFixed(0)} ns → ${lastNs.toFixed(0)} ns, rises ${times.toFixed(2)} times${limit}${load}`;
+  return `${word}: ${firstNs.toFixed(0)} ns → ${lastNs.toFixed(0)} ns, factor ${times.toFixed(2)}${limit}${load}`;
 }
 
 function axisReport({ axis, steps, skipped, verdicts }: AxisResult): ReportSection[] {
@@ -81,8 +81,8 @@ function axisReport({ axis, steps, skipped, verdicts }: AxisResult): ReportSecti
   if (steps.length > 0) {
     sections.push({ title: title(axis, steps[0]), head, rows: steps.map((step) => requestRow(axis, step)) });
     sections.push({
-      title: 'What goes through all keys, and ns a key',
-      head: ['', 'attach', 'each', 'fsck', 'each', 'dump-keys', 'each'],
+      title: 'Operations over all keys',
+      head: ['', 'attach', 'ns/key', 'fsck', 'ns/key', 'dump-keys', 'ns/key'],
       rows: steps.map((step) => ({
         name: sizeText(axis, step),
         values: [...linearCells(step.attach), ...linearCells(step.fsck), ...linearCells(step.dumpKeys)],
@@ -91,7 +91,7 @@ function axisReport({ axis, steps, skipped, verdicts }: AxisResult): ReportSecti
   }
   const left = skipped.map((step) => ({
     name: sizeText(axis, step),
-    values: [text(`left out: takes ${formatBytes(Math.round(step.neededBytes))} of memory`)],
+    values: [text(`left out: needs ${formatBytes(Math.round(step.neededBytes))} of memory`)],
   }));
   const rows = [
     ...verdicts.map((verdict) => ({ name: NAMES[verdict.measure], values: [text(verdictText(verdict))] })),

@@ -17,7 +17,7 @@ class Session {
   );
   exitStatus: number = ExitStatus.ok;
 
-  /** One line on standard error. A closed standard error is nobody's loss. */
+  /** Writes one line to standard error; a closed standard error is ignored. */
   note(text: string): void {
     this.writeError(`pcache: ${text}\n`);
   }

@@ -1,4 +1,4 @@
-/** How an attached cache stands, for people: since it was attached, or in the interval between two looks. Pure. */
+/** The text output of `pcache status`: since the attach, or for the interval between two samples. Pure. */
 import { percentileNs, snapshotCount, snapshotSince } from '../nbd/histogram.js';
 import type { AttachStatus, LatencyKind } from '../nbd/status.js';
 import { renderReport } from './report.js';
@@ -14,7 +14,7 @@ const KINDS: readonly (readonly [LatencyKind, string])[] = [
   ['flush', 'flush'],
 ];
 const PERCENTILES = [50, 90, 99, 99.9, 100] as const;
-/** Looks that the dashboard remembers. */
+/** Number of samples in the throughput history. */
 const HISTORY = 60;
 
 const text = (value: string): Quantity => ({ kind: 'text', value });
@@ -34,7 +34,7 @@ export type StatusJson = Omit<AttachStatus, 'latency'> & {
   readonly latency: Readonly<Record<LatencyKind, LatencyJson>>;
 };
 
-/** The status with percentiles for histograms; all since the start. */
+/** The status with percentiles instead of histograms, since the attach. */
 export function statusJson(status: AttachStatus): StatusJson {
   const summaries = KINDS.map(([kind]) => {
     const snapshot = status.latency[kind];
@@ -51,7 +51,7 @@ export interface History {
   readonly writeBytesPerSecond: number[];
 }
 
-/** @param earlier the look before; without one all is since the start. */
+/** @param earlier the previous sample; without one, counts are since the attach. */
 export function statusText(
   status: AttachStatus,
   earlier: AttachStatus | undefined,
@@ -71,7 +71,7 @@ export function statusText(
   );
 }
 
-/** Adds the interval between two looks. */
+/** Adds the interval between two samples. */
 export function remember(history: History, status: AttachStatus, earlier: AttachStatus): void {
   const seconds = Math.max(status.uptimeMs - earlier.uptimeMs, 1) / 1000;
   const add = (series: number[], value: number) => {
@@ -88,11 +88,11 @@ function headRows(status: AttachStatus): Row[] {
     { name: 'cache', values: [text(status.cachePath), ...(cache ? [text(`${cache.mode}, ${cache.durability}`)] : [])] },
     { name: 'backing', values: [text(status.backingPath), bytes(status.sizeBytes)] },
     { name: 'served at', values: [text(status.uri), ...(status.readOnly ? [text('read-only')] : [])] },
-    { name: 'for', values: [{ kind: 'duration-ns', value: status.uptimeMs * 1e6 }] },
-    { name: 'connections', values: [text(`${server.connections} now, ${server.accepted} in all`)] },
+    { name: 'attached for', values: [{ kind: 'duration-ns', value: status.uptimeMs * 1e6 }] },
+    { name: 'connections', values: [text(`${server.connections} open, ${server.accepted} in total`)] },
   ];
   if (cache?.failure) rows.push({ name: 'FAILED', values: [text(cache.failure)] });
-  if (cache?.writebackError) rows.push({ name: 'WRITE-BACK FAILS', values: [text(cache.writebackError)] });
+  if (cache?.writebackError) rows.push({ name: 'WRITE-BACK FAILING', values: [text(cache.writebackError)] });
   return rows;
 }
 
@@ -109,7 +109,7 @@ function requestSection(status: AttachStatus, earlier: AttachStatus | undefined,
   });
   const since = (key: keyof typeof server) => server[key] - (before?.[key] ?? 0);
   return {
-    title: earlier ? 'Requests, in the last interval' : 'Requests',
+    title: earlier ? 'Requests in the last interval' : 'Requests',
     head: ['', 'requests', 'rate', 'bytes', 'throughput'],
     rows: [
       row('reads', since('readRequests'), since('readBytes')),
@@ -149,8 +149,8 @@ function cacheSections(status: AttachStatus, earlier: AttachStatus | undefined, 
     {
       title: 'Cache',
       rows: [
-        { name: 'read hits', values: [{ kind: 'ratio', part: since('readHits'), whole: since('reads') }] },
-        { name: 'by bytes', values: [{ kind: 'ratio', part: hitBytes, whole: since('readBytes') }] },
+        { name: 'hit ratio', values: [{ kind: 'ratio', part: since('readHits'), whole: since('reads') }] },
+        { name: '  by bytes', values: [{ kind: 'ratio', part: hitBytes, whole: since('readBytes') }] },
         {
           name: 'segments in use',
           values: [
@@ -167,11 +167,11 @@ function cacheSections(status: AttachStatus, earlier: AttachStatus | undefined, 
           ],
         },
         { name: 'segments freed', values: [count(since('segmentsFreed'))] },
-        { name: 'waiting for room', values: [count(cache.waitingRequests)] },
+        { name: 'stalled requests', values: [count(cache.waitingRequests)] },
         { name: 'key_head', values: [place(cache.keyHead)] },
         { name: 'dirty_tail', values: [place(cache.dirtyTail)] },
         { name: 'key_tail', values: [place(cache.keyTail)] },
-        { name: 'index', values: [text(`${cache.indexEntries} entries in`), bytes(cache.indexMemoryBytes)] },
+        { name: 'index', values: [text(`${cache.indexEntries} entries,`), bytes(cache.indexMemoryBytes)] },
         { name: 'status', values: [text(cache.line)] },
       ],
     },

@@ -4,27 +4,27 @@ import { Args, Flags } from '@oclif/core';
 export const traceArg = Args.string({
   name: 'TRACE',
   required: true,
-  description: 'the trace: a file, a blktrace recording by its base name, or - for standard input',
+  description: 'trace: a file, the base name of a blktrace recording, or - for standard input',
 });
 
 /** @param formats names of the formats that are read */
 export const traceFlags = (formats: readonly string[]) => ({
   'format': Flags.string({
-    description: `what TRACE is, where its content does not say so: ${formats.join(', ')}`,
+    description: `format of TRACE, if its content does not tell: ${formats.join(', ')}`,
     options: [...formats],
     helpValue: 'FORMAT',
   }),
   'action': Flags.string({
-    description: 'which events are the requests, in blktrace recordings and blkparse text',
+    description: 'events to take as requests, in blktrace recordings and blkparse text',
     options: ['queue', 'issue', 'complete'] as const,
     default: 'queue',
   }),
   'device': Flags.string({
-    description: 'device to take from a trace of several, as the trace names it',
+    description: 'select one device of a trace by the name it has in the trace',
     helpValue: 'DEVICE',
   }),
   'max-malformed': Flags.integer({
-    description: 'malformed records to pass over before giving up (100)',
+    description: 'number of malformed records to skip before giving up (default: 100)',
     min: 0,
     helpValue: 'N',
   }),

@@ -1,6 +1,6 @@
 /**
- * Numbers for people and numbers from people: sizes, ranges, durations, counts. Pure. What the `parse`
- * functions refuse becomes a usage error whose one line says what is accepted.
+ * Formats and parses sizes, ranges, durations and counts. Pure. The `parse` functions throw a usage error that says
+ * what is accepted.
  */
 import { PcacheError } from '../engine/errors.js';
 
@@ -22,7 +22,7 @@ const SIZE_SUFFIX_BYTES = new Map<string, number>([
 ]);
 
 const SIZE_ACCEPTED =
-  'give a number of bytes, or one with K, M, G, T (or KiB, MiB, GiB, TiB; kB, MB, GB, TB are decimal)';
+  'give a number of bytes, or a number with K, M, G, T (or KiB, MiB, GiB, TiB; kB, MB, GB, TB are decimal)';
 const RANGE_ACCEPTED =
   'give OFFSET, OFFSET-END or OFFSET+LENGTH, such as 1M, 0-64K or 1M+4K (END is the first byte after the range)';
 

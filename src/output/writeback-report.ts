@@ -1,4 +1,4 @@
-/** What `pcache writeback` tells: for people, and as JSON. Pure. */
+/** The output of `pcache writeback`: text and JSON. Pure. */
 import type { FailedRange } from '../rescue/failed-ranges.js';
 import type { WritebackResult } from '../rescue/offline-writeback.js';
 import { renderFields, type Column } from './table.js';
@@ -18,7 +18,7 @@ const place = ({ segment, offsetBytes }: { segment: number; offsetBytes: number 
 function dirtyTail(result: WritebackResult): string {
   const before = place(result.dirtyTailBefore);
   const after = place(result.dirtyTailAfter);
-  return before === after ? `${before}, not moved` : `moved from ${before} to ${after}`;
+  return before === after ? `${before} (unchanged)` : `moved from ${before} to ${after}`;
 }
 
 export function writebackText(result: WritebackResult): string {
@@ -30,43 +30,43 @@ export function writebackText(result: WritebackResult): string {
       'log',
       `${many(result.ksets, 'kset')} from dirty_tail on, ${many(result.dirtyKeys, 'dirty key')}, ${formatCount(result.cleanKeys)} clean`,
     ],
-    ['dirty', `${exact(result.dirtyBytes)}; ${exact(result.supersededBytes)} more were overwritten since`],
+    ['dirty', `${exact(result.dirtyBytes)}; ${exact(result.supersededBytes)} superseded`],
   ];
   if (!dryRun) {
     const time = `${formatDuration(result.seconds * 1e9)}, ${formatBytes(Math.round(result.bytesPerSecond))}/s`;
-    const again = result.retriedWrites === 0 ? '' : `, ${formatCount(result.retriedWrites)} tried again`;
+    const again = result.retriedWrites === 0 ? '' : `, ${formatCount(result.retriedWrites)} retried`;
     fields.push(['written', `${exact(writtenBytes)} in ${many(result.writes, 'write')}${again}, ${time}`]);
   }
   const failed = failedBytes === 0 ? 'nothing' : `${exact(failedBytes)} in ${many(result.failed.length, 'range')}`;
   fields.push([dryRun ? 'would fail' : 'failed', failed]);
-  if (!result.dataCrc) fields.push(['payload', 'not checked: the cache has no data_crc']);
+  if (!result.dataCrc) fields.push(['payload', 'not checked (no data_crc)']);
   fields.push(['dirty_tail', dirtyTail(result)]);
   return renderFields(fields);
 }
 
-/** The last line: how it stands now. */
+/** The last line: the outcome. */
 export function writebackVerdict(result: WritebackResult): string {
   const { path, backing, failedBytes, dirtyBytes, dryRun, keepMetadata } = result;
   if (failedBytes > 0) {
     const list = `${exact(failedBytes)} in ${many(result.failed.length, 'range')}`;
-    const what = dryRun ? 'cannot be written back' : 'could not be written back and stays dirty';
+    const what = dryRun ? 'cannot be written back' : 'could not be written back and remain dirty';
     return `${path}: ${list} ${what}`;
   }
   if (dryRun && dirtyBytes > 0) return `${path}: ${exact(dirtyBytes)} to write back to ${backing}`;
-  if (!result.complete) return `${path}: all that its log holds is on ${backing}, but the end of the log is torn`;
+  if (!result.complete) return `${path}: everything in the log is on ${backing}, but the end of the log is torn`;
   if (dryRun) return `${path}: nothing to write back`;
-  if (keepMetadata) return `${path}: all of it is on ${backing}; the cache is as it was`;
+  if (keepMetadata) return `${path}: everything is on ${backing}; the cache was not changed`;
   return `${path}: nothing left to write back`;
 }
 
-/** What else is wrong with the cache, one line each. */
+/** Other damage found in the cache, one line each. */
 export function writebackNotes({ findings }: WritebackResult): string[] {
   return findings.map(({ code, where, detail }) => `${code} ${where}: ${detail}; see "pcache fsck"`);
 }
 
 export type WritebackJson = Omit<WritebackResult, 'failed'> & {
   readonly failedRanges: number;
-  /** Only where it was asked for. */
+  /** With --list-failed only. */
   readonly failed?: readonly FailedRange[];
 };
 

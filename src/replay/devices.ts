@@ -47,7 +47,7 @@ export function openUserDevices(cachePath: string, backingPath: string, force: b
   if (sameDevice(cachePath, backingPath)) {
     throw new PcacheError(
       'USAGE',
-      `${cachePath} and ${backingPath} are the same device; a cache needs a backing device of its own`,
+      `${cachePath} and ${backingPath} are the same device; give a separate backing device`,
     );
   }
   const backing = openBacking(backingPath, { readOnly: false });
@@ -69,7 +69,7 @@ function refuseForeign(backing: BackingFile): void {
   if (found.length === 0) return;
   throw new PcacheError(
     'FOREIGN_SIGNATURE',
-    `${backing.path}: holds a ${signatureNames(found)}, which a replay would overwrite; give --force if that is all right`,
+    `${backing.path}: holds a ${signatureNames(found)}, which would be overwritten; use --force to allow that`,
   );
 }
 
@@ -144,7 +144,7 @@ function withTemporaryFile<T>(parent: string, name: string, sizeBytes: number, o
   try {
     folder = mkdtempSync(join(parent, 'pcache-'));
   } catch (error) {
-    throw fromSystemError(error, parent, 'making a temporary folder in it');
+    throw fromSystemError(error, parent, 'creating a temporary folder');
   }
   const path = join(folder, name);
   try {
@@ -156,7 +156,7 @@ function withTemporaryFile<T>(parent: string, name: string, sizeBytes: number, o
     }
     return open(path);
   } catch (error) {
-    throw fromSystemError(error, path, `making an ephemeral device of ${sizeBytes} bytes`);
+    throw fromSystemError(error, path, `creating a temporary device of ${sizeBytes} bytes`);
   } finally {
     try {
       unlinkSync(path);

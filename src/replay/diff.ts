@@ -1,6 +1,6 @@
 /**
- * Two saved results of `pcache replay --json` side by side: how their setups differ, and every counter with both
- * values. Files are input: what is missing in one, since another version wrote it, is null and no error.
+ * Two saved results of `pcache replay --json` side by side: the differences of their setups, and every counter with
+ * both values. Files are input: a value that one of them lacks, because another version wrote it, is null.
  */
 import { readFileSync } from 'node:fs';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
@@ -10,12 +10,12 @@ export type DiffUnit = 'count' | 'bytes' | 'ns' | 'ratio' | 'per-second' | 'byte
 export interface DiffRow {
   readonly name: string;
   readonly unit: DiffUnit;
-  /** Null where the result does not have it. */
+  /** Null if the result lacks it. */
   readonly a: number | null;
   readonly b: number | null;
-  /** `b` less `a`. */
+  /** `b` minus `a`. */
   readonly difference: number | null;
-  /** The difference in percent of `a`; null when `a` is 0. Of a ratio none: its difference says it. */
+  /** The difference in percent of `a`; null when `a` is 0, and for ratios. */
   readonly percent: number | null;
 }
 
@@ -34,29 +34,29 @@ export interface SetupRow {
 export interface ReplayDiff {
   readonly a: string;
   readonly b: string;
-  /** What the two runs were made with, where it is not the same. */
+  /** Settings and devices that differ between the two runs. */
   readonly setup: readonly SetupRow[];
   readonly sections: readonly DiffSection[];
-  /** What to bear in mind when reading it, a line each. */
+  /** Caveats, one line each. */
   readonly notes: readonly string[];
 }
 
-/** A result as it was found in a file. */
+/** A result read from a file. */
 interface SavedResult {
   readonly path: string;
   readonly content: object;
 }
 
-/** Where a quantity is in a result: `requests.reads`, or computed of several such. */
+/** Path of a quantity in a result, such as `requests.reads`, or a function of several. */
 type Source = string | ((read: (path: string) => number | null) => number | null);
 type Quantity = readonly [name: string, unit: DiffUnit, source: Source];
 
 const SETUP: readonly (readonly [name: string, unit: SetupRow['unit'], path: string])[] = [
   ['trace', null, 'trace.name'],
   ['events', null, 'trace.action'],
-  ['recorded over', 'ns', 'trace.durationNs'],
-  ['reaches to', 'bytes', 'trace.endBytes'],
-  ['requests in it', 'count', 'trace.counts.selected'],
+  ['recorded for', 'ns', 'trace.durationNs'],
+  ['highest byte', 'bytes', 'trace.endBytes'],
+  ['requests in the trace', 'count', 'trace.counts.selected'],
   ['cache size', 'bytes', 'devices.cacheBytes'],
   ['segments', 'count', 'devices.segments'],
   ['mode', null, 'devices.mode'],
@@ -93,7 +93,7 @@ function latencyOf(kind: string, label: string): Quantity[] {
   return LATENCIES.map(([name, field]) => [
     `${label} ${name}`,
     'ns',
-    // Without a single one its percentiles are no zeros.
+    // Without requests there are no percentiles; zeros would mislead.
     (read) => (read(`${path}.count`) === 0 ? null : read(`${path}.${field}`)),
   ]);
 }
@@ -111,23 +111,23 @@ const SECTIONS: readonly (readonly [title: string, quantities: readonly Quantity
       ['hit ratio by bytes', 'ratio', 'requests.hitRatioByBytes'],
       ['writes', 'count', 'requests.writes'],
       ['bytes written', 'bytes', 'requests.writeBytes'],
-      ['writes past the cache', 'count', 'requests.directWrites'],
-      ['bytes past the cache', 'bytes', 'requests.directWriteBytes'],
+      ['writes bypassing the cache', 'count', 'requests.directWrites'],
+      ['bytes bypassing the cache', 'bytes', 'requests.directWriteBytes'],
       ['FUA writes', 'count', 'requests.fuaWrites'],
       ['writes with preflush', 'count', 'requests.preflushWrites'],
       ['flushes', 'count', 'requests.flushes'],
-      ['discards, skipped', 'count', 'requests.discardsSkipped'],
-      ['waited for room', 'count', 'requests.waitedForRoom'],
+      ['discards (skipped)', 'count', 'requests.discardsSkipped'],
+      ['stalled requests', 'count', 'requests.waitedForRoom'],
     ],
   ],
   [
     'Background work',
     [
-      ['misses filled, keys', 'count', 'fill.keys'],
-      ['misses filled', 'bytes', 'fill.bytes'],
+      ['cache fills, keys', 'count', 'fill.keys'],
+      ['cache fills', 'bytes', 'fill.bytes'],
       ['fills dropped', 'count', 'fill.dropped'],
       ['written back', 'bytes', 'writeback.bytes'],
-      ['written back of bytes written', 'ratio', quotient('writeback.bytes', 'requests.writeBytes')],
+      ['written back / bytes written', 'ratio', quotient('writeback.bytes', 'requests.writeBytes')],
       ['write-back ksets', 'count', 'writeback.ksets'],
       ['write-back keys', 'count', 'writeback.keys'],
       ['write-back writes', 'count', 'writeback.writes'],
@@ -136,8 +136,8 @@ const SECTIONS: readonly (readonly [title: string, quantities: readonly Quantity
       ['GC ksets', 'count', 'gc.ksets'],
       ['GC keys', 'count', 'gc.keys'],
       ['segments freed', 'count', 'gc.segmentsFreed'],
-      ['left dirty, keys', 'count', 'dirtyLeft.keys'],
-      ['left dirty', 'bytes', 'dirtyLeft.bytes'],
+      ['dirty at the end, keys', 'count', 'dirtyLeft.keys'],
+      ['dirty at the end', 'bytes', 'dirtyLeft.bytes'],
     ],
   ],
   [
@@ -145,7 +145,7 @@ const SECTIONS: readonly (readonly [title: string, quantities: readonly Quantity
     [
       ['in use at the end', 'count', 'segments.usedAtEnd'],
       ['in use at the peak', 'count', 'segments.usedPeak'],
-      ['in use at the peak, of all', 'ratio', quotient('segments.usedPeak', 'segments.total')],
+      ['in use at the peak, share', 'ratio', quotient('segments.usedPeak', 'segments.total')],
       ['index entries', 'count', 'index.entries'],
       ['index', 'bytes', 'index.memoryBytes'],
     ],
@@ -162,17 +162,17 @@ const SECTIONS: readonly (readonly [title: string, quantities: readonly Quantity
   [
     'Run',
     [
-      ['took', 'ns', 'elapsedNs'],
-      ['requests a second', 'per-second', 'requestsPerSecond'],
-      ['bytes a second', 'bytes-per-second', 'bytesPerSecond'],
-      ['late at worst', 'ns', 'maxLagNs'],
+      ['elapsed time', 'ns', 'elapsedNs'],
+      ['requests per second', 'per-second', 'requestsPerSecond'],
+      ['bytes per second', 'bytes-per-second', 'bytesPerSecond'],
+      ['maximum lag', 'ns', 'maxLagNs'],
     ],
   ],
 ];
 
 /**
  * Compares the results in two files.
- * Throws BAD_RESULT for what is none, NOT_FOUND, NO_ACCESS or IO.
+ * @throws PcacheError BAD_RESULT for a file that is not a result, NOT_FOUND, NO_ACCESS or IO
  */
 export function diffResults(pathA: string, pathB: string): ReplayDiff {
   const [a, b] = [loadResult(pathA), loadResult(pathB)];
@@ -191,7 +191,7 @@ export function diffResults(pathA: string, pathB: string): ReplayDiff {
   };
 }
 
-/** A row that says something: what did not happen in either run is left out, but no ratio of what did. */
+/** False for a counter that is zero in both runs. */
 function says({ unit, a, b }: DiffRow): boolean {
   return unit === 'ratio' ? a !== null || b !== null : (a ?? 0) !== 0 || (b ?? 0) !== 0;
 }
@@ -208,14 +208,14 @@ function compare([name, unit, source]: Quantity, a: SavedResult, b: SavedResult)
 function notesOn(a: SavedResult, b: SavedResult): string[] {
   const notes: string[] = [];
   for (const result of [a, b]) {
-    if (valueAt(result, 'interrupted') === true) notes.push(`${result.path} is of a run that was interrupted`);
+    if (valueAt(result, 'interrupted') === true) notes.push(`${result.path} comes from an interrupted run`);
   }
   const sameTrace = ['trace.counts.selected', 'trace.endBytes', 'trace.durationNs', 'requests.total'].every(
     (path) => valueAt(a, path) === valueAt(b, path),
   );
   if (!sameTrace) notes.push('the two runs did not replay the same requests');
   const [simulatedA, simulatedB] = [a, b].map((result) => valueAt(result, 'simulated') === true);
-  if (simulatedA !== simulatedB) notes.push('one run was simulated: its times are not comparable with the other');
+  if (simulatedA !== simulatedB) notes.push('one run was simulated: their times are not comparable');
   return notes;
 }
 
@@ -227,27 +227,27 @@ function loadResult(path: string): SavedResult {
     throw fromSystemError(error, path, 'reading the result');
   }
   const wrong = (what: string): PcacheError =>
-    new PcacheError('BAD_RESULT', `${path}: ${what}; save one with pcache replay … --json > FILE`);
+    new PcacheError('BAD_RESULT', `${path}: ${what}; save a result with "pcache replay TRACE --json > FILE"`);
   let content: unknown;
   try {
     content = JSON.parse(text);
   } catch {
-    throw wrong('no JSON, so no result of pcache replay');
+    throw wrong('not a JSON document');
   }
-  if (typeof content !== 'object' || content === null) throw wrong('no result of pcache replay');
+  if (typeof content !== 'object' || content === null) throw wrong('not a result of "pcache replay"');
   const result = { path, content };
   const message = valueAt(result, 'error.message');
-  if (typeof message === 'string') throw wrong(`the result of a run that failed (${message})`);
+  if (typeof message === 'string') throw wrong(`result of a failed run (${message})`);
   if (Array.isArray(valueAt(result, 'curve')))
-    throw wrong('a curve of many sizes, and only results of one size are compared');
+    throw wrong('result of --sizes or --curve; only results for one size can be compared');
   const known = ['requests.total', 'devices.cacheBytes', 'writeback.bytes'].every(
     (at) => numberAt(result, at) !== null,
   );
-  if (!known) throw wrong('JSON, but no result of pcache replay');
+  if (!known) throw wrong('not a result of "pcache replay"');
   return result;
 }
 
-/** What is at `path`; undefined when there is nothing. */
+/** The value at `path`, or undefined. */
 function valueAt({ content }: SavedResult, path: string): unknown {
   let value: unknown = content;
   for (const name of path.split('.')) {

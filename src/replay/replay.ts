@@ -147,13 +147,14 @@ function checkDeviceOptions(options: ReplayOptions): void {
   const refuse = (message: string) => {
     throw new PcacheError('USAGE', message);
   };
-  if (own !== (options.backingPath !== undefined)) refuse('--cache and --backing go together: give both or neither');
-  if (own && options.cacheBytes !== undefined) refuse('--cache-size is for an ephemeral cache; --cache has its size');
-  if (own && options.dataCrc) refuse('--data-crc is for an ephemeral cache; --cache was formatted with or without it');
-  if (own && options.mode) refuse('--mode is for an ephemeral cache; --cache was formatted with one');
-  if (!own && options.verifyReads && !options.dataCrc) refuse('--verify-reads needs CRCs; give --data-crc as well');
-  if (options.lockstep && options.speed !== Infinity) refuse('--lockstep has no speed; leave one of them out');
-  if (!own && options.force) refuse('--force is for a --backing that holds something; ephemeral devices hold nothing');
+  if (own !== (options.backingPath !== undefined)) refuse('--cache and --backing must be given together');
+  if (own && options.cacheBytes !== undefined)
+    refuse('--cache-size cannot be used with --cache, which has a size already');
+  if (own && options.dataCrc) refuse('--data-crc cannot be used with --cache; it is chosen by "pcache format"');
+  if (own && options.mode) refuse('--mode cannot be used with --cache; it is chosen by "pcache format"');
+  if (!own && options.verifyReads && !options.dataCrc) refuse('--verify-reads needs --data-crc');
+  if (options.lockstep && options.speed !== Infinity) refuse('--lockstep cannot be used with --speed');
+  if (!own && options.force) refuse('--force needs --cache and --backing; temporary devices are always empty');
 }
 
 /** The trace is read twice; what can be read only once is copied first. */
@@ -173,7 +174,7 @@ async function withSpooledTrace<T>(options: TraceChoice, body: (path: string) =>
 /** A trace without a single request of the wanted kind is a mistake in the asking. */
 function refuseNothing(footprint: TraceFootprint, trace: string): void {
   if (footprint.counts.selected > 0) return;
-  const why = footprint.warnings[0] ?? `${trace}: no request in it`;
+  const why = footprint.warnings[0] ?? `${trace}: holds no requests`;
   throw new PcacheError('BAD_TRACE', why);
 }
 
@@ -188,7 +189,7 @@ function openDevices(options: ReplayOptions, footprint: TraceFootprint): ReplayD
     devices.backing.close();
     throw new PcacheError(
       'TOO_SMALL',
-      `${backingPath}: ${devices.backing.sizeBytes} bytes, and the trace reaches to byte ${footprint.endBytes}; give a device of at least that size`,
+      `${backingPath}: ${devices.backing.sizeBytes} bytes, but the trace reaches byte ${footprint.endBytes}; use a backing device of at least that size`,
     );
   }
   return devices;

@@ -1,6 +1,6 @@
 /**
- * The report of a replay as sections of named quantities: what to show and in what order. How it looks is
- * the output layer's.
+ * The report of a replay as sections of named quantities: what is shown, and in which order. The output layer
+ * formats it.
  */
 import type { LatencySummary } from './latency.js';
 import type { LatencyModelResult, LatencySummaries, PlainLatencySummaries, ReplayResult } from './result.js';
@@ -50,8 +50,8 @@ function traceSection({
 }: ReplayResult): ReportSection {
   const rows = [
     { name: 'trace', values: [text(trace.name), text(trace.format)] },
-    { name: 'events replayed', values: [text(trace.action)] },
-    { name: 'recorded over', values: [duration(trace.durationNs)] },
+    { name: 'events', values: [text(trace.action)] },
+    { name: 'recorded for', values: [duration(trace.durationNs)] },
     {
       name: 'cache',
       values: [
@@ -66,7 +66,7 @@ function traceSection({
     { name: 'backing', values: [text(devices.backing), bytes(devices.backingBytes)] },
     { name: simulated ? 'simulated in' : 'replayed in', values: [duration(elapsedNs)] },
     {
-      name: simulated ? 'speed of the simulation' : lockstep ? 'throughput in lockstep' : 'throughput',
+      name: simulated ? 'simulation speed' : lockstep ? 'throughput (lockstep)' : 'throughput',
       values: [
         { kind: 'per-second', value: requestsPerSecond } as const,
         { kind: 'bytes-per-second', value: bytesPerSecond } as const,
@@ -74,7 +74,7 @@ function traceSection({
     },
   ];
   if (maxLagNs !== null && !(simulated && maxLagNs === 0))
-    rows.push({ name: 'late at worst', values: [duration(maxLagNs)] });
+    rows.push({ name: 'maximum lag', values: [duration(maxLagNs)] });
   return { title: 'Replay', rows };
 }
 
@@ -97,13 +97,13 @@ function requestSection({ requests }: ReplayResult): ReportSection {
       },
       { name: 'writes', values: [count(r.writes), bytes(r.writeBytes)] },
       ...(r.directWrites > 0
-        ? [{ name: '  past the cache', values: [count(r.directWrites), bytes(r.directWriteBytes)] }]
+        ? [{ name: '  bypassing the cache', values: [count(r.directWrites), bytes(r.directWriteBytes)] }]
         : []),
-      { name: '  of these FUA', values: [count(r.fuaWrites)] },
+      { name: '  with FUA', values: [count(r.fuaWrites)] },
       { name: '  with preflush', values: [count(r.preflushWrites)] },
       { name: 'flushes', values: [count(r.flushes)] },
-      { name: 'discards, skipped', values: [count(r.discardsSkipped), bytes(r.discardBytesSkipped)] },
-      { name: 'waited for room', values: [count(r.waitedForRoom)] },
+      { name: 'discards (skipped)', values: [count(r.discardsSkipped), bytes(r.discardBytesSkipped)] },
+      { name: 'stalled requests', values: [count(r.waitedForRoom)] },
     ],
   };
 }
@@ -125,13 +125,13 @@ function latencySection(latency: LatencySummaries, alone: PlainLatencySummaries 
       row('write', latency.write),
       row('flush', latency.flush),
       ...(alone
-        ? [row('without the cache: read', alone.read), row('  write', alone.write), row('  flush', alone.flush)]
+        ? [row('without cache: read', alone.read), row('  write', alone.write), row('  flush', alone.flush)]
         : []),
     ],
   };
 }
 
-/** What the expected latencies rest on. */
+/** The parameters of the latency model. */
 function modelSection({ pmem, backing, backingBusy, backingBusyWithoutCache }: LatencyModelResult): ReportSection {
   const busy = (share: number | null) => (share === null ? text('unknown') : ratio(share, 1));
   return {
@@ -159,7 +159,7 @@ function modelSection({ pmem, backing, backingBusy, backingBusyWithoutCache }: L
         ],
       },
       { name: '  busy', values: [busy(backingBusy)] },
-      { name: '  without the cache', values: [busy(backingBusyWithoutCache)] },
+      { name: '  busy without cache', values: [busy(backingBusyWithoutCache)] },
     ],
   };
 }
@@ -170,7 +170,7 @@ function workSection({ fill, writeback, gc, dirtyLeft }: ReplayResult): ReportSe
     head: ['', 'ksets', 'keys', 'bytes', ''],
     rows: [
       {
-        name: 'misses filled',
+        name: 'cache fills',
         values: [text(''), count(fill.keys), bytes(fill.bytes), text(`${fill.dropped} dropped`)],
       },
       {
@@ -184,7 +184,7 @@ function workSection({ fill, writeback, gc, dirtyLeft }: ReplayResult): ReportSe
       },
       { name: 'GC', values: [count(gc.ksets), count(gc.keys), text(''), text(`${gc.segmentsFreed} segments freed`)] },
       {
-        name: 'left dirty',
+        name: 'dirty at the end',
         values: dirtyLeft ? [text(''), count(dirtyLeft.keys), bytes(dirtyLeft.bytes)] : [text('unknown')],
       },
     ],
@@ -199,14 +199,14 @@ function segmentSection({ segments, index, status }: ReplayResult): ReportSectio
         name: 'in use at the end',
         values: [
           ratio(segments.usedAtEnd, segments.total),
-          text(`${segments.usedAtEnd} of ${segments.total}, ${segments.usedPeak} at the peak`),
+          text(`${segments.usedAtEnd} of ${segments.total}, peak ${segments.usedPeak}`),
         ],
       },
       {
         name: 'in use over time',
         values: [{ kind: 'series', values: segments.overTime.map((sample) => sample.value) }],
       },
-      { name: 'index', values: [count(index.entries), text('entries in'), bytes(index.memoryBytes)] },
+      { name: 'index', values: [count(index.entries), text('entries,'), bytes(index.memoryBytes)] },
       { name: 'status', values: [text(status)] },
     ],
   };
@@ -216,7 +216,7 @@ function verifySection({ verify, interrupted }: ReplayResult): ReportSection | u
   if (!verify) return undefined;
   const wrong = verify.mismatches.map((mismatch) => ({
     name: `byte ${mismatch.offsetBytes} (${mismatch.where})`,
-    values: [text(`should be ${mismatch.expected}, is ${mismatch.found}`)],
+    values: [text(`expected ${mismatch.expected}, found ${mismatch.found}`)],
   }));
   const notShown = verify.mismatchCount - verify.mismatches.length;
   if (notShown > 0) wrong.push({ name: 'and', values: [text(`${notShown} more`)] });
@@ -230,7 +230,7 @@ function verifySection({ verify, interrupted }: ReplayResult): ReportSection | u
         values:
           verify.backingSectorsChecked > 0 || !interrupted
             ? [count(verify.backingSectorsChecked), text('sectors')]
-            : [text('no, interrupted')],
+            : [text('no (interrupted)')],
       },
       { name: 'mismatches', values: [count(verify.mismatchCount)] },
       ...wrong,

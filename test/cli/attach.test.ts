@@ -163,7 +163,7 @@ describe('attach', () => {
         client.close();
         const { stdout, stderr } = await attached.stop();
         const problem = `${full}: no space left on its filesystem while writing`;
-        expect(stderr).toContain(`write-back fails, and is tried again: ${problem}`);
+        expect(stderr).toContain(`write-back failed and will be retried: ${problem}`);
         const result = JSON.parse(stdout) as AttachResult;
         expect(result.writebackError).toContain(problem);
         expect(result.dirty!.dirtyBytes).toBeGreaterThan(0);
@@ -216,7 +216,7 @@ describe('status and tune', () => {
     expect((await pcache('tune', '--socket', `${socket}.control`, 'gc_percent=33')).stdout).toBe('gc_percent: 33\n');
     const text = (await pcache('status', '--socket', socket)).stdout;
     expect(text).toMatch(/^ {2}segments in use .*gc_percent 33$/m);
-    expect(text).toMatch(/^ {2}read hits +50\.0%$/m);
+    expect(text).toMatch(/^ {2}hit ratio +50\.0%$/m);
     client.close();
   });
 

@@ -48,7 +48,7 @@ describe('bench scale', { timeout: 60_000 }, () => {
     for (const part of ['Number of keys', 'index B/key', 'dump-keys', '2,000', 'By keys', 'write']) {
       expect(run.stdout).toContain(part);
     }
-    expect(run.stdout).toMatch(/20,000,000 +left out: takes 2\.\d GiB of memory/);
+    expect(run.stdout).toMatch(/20,000,000 +left out: needs 2\.\d GiB of memory/);
   });
 
   it('ends on SIGINT with what is done', async () => {

@@ -104,7 +104,7 @@ describe('bench', { timeout: 60_000 }, () => {
   it('shows tables', async () => {
     const run = await bench(...SMALL);
     expect(run.stderr).toBe('');
-    for (const part of ['engine', 'limit', 'ratio', 'quietest', 'plain loop', 'p99.9', 'bytes each'])
+    for (const part of ['engine', 'limit', 'ratio', 'quietest', 'plain loop', 'p99.9', 'bytes per key'])
       expect(run.stdout).toContain(part);
   });
 
@@ -139,7 +139,7 @@ describe('bench', { timeout: 60_000 }, () => {
     [['cache.img'], 16, 'CACHE and BACKING go together'],
     [['--cache-size', '1MiB'], 8, 'too few for a cache'],
     [['recovery', '--keys', '10000000'], 16, 'give a larger --cache-size'],
-    [['recovery', '--keys', '1000', '--span', '1MiB'], 16, 'has no such number of blocks'],
+    [['recovery', '--keys', '1000', '--span', '1MiB'], 16, 'holds fewer blocks of 4096 bytes'],
   ])('%j is refused', async (args, status, message) => {
     const run = await bench(...args);
     expect(run.stderr.split('\n')[0]).toContain(message);

@@ -165,7 +165,7 @@ describe('signals', () => {
   });
 
   it('a second one kills a command that does not stop', async () => {
-    const result = await signalling(['wait', '--stubborn'], ['ready', 'once more'], ['SIGINT', 'SIGINT']);
+    const result = await signalling(['wait', '--stubborn'], ['ready', 'interrupt again'], ['SIGINT', 'SIGINT']);
     expect(result).toMatchObject({ status: null, signal: 'SIGINT' });
   });
 

@@ -163,7 +163,7 @@ describe('replay --curve', { timeout: 120_000 }, () => {
     });
     expect(run.status).toBe(130);
     expect(JSON.parse(run.stdout) as CurveResult).toMatchObject({ interrupted: true, curve: [], lru: null });
-    expect(run.stderr).toBe('pcache: interrupted, stopping; once more to stop at once\n');
+    expect(run.stderr).toBe('pcache: interrupted: stopping; interrupt again to exit at once\n');
     expect(readdirSync(temporary)).toEqual([]);
   });
 });

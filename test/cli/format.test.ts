@@ -66,7 +66,7 @@ describe('a new file', () => {
         'gc_percent:  70',
         'unused:      16.0 MiB (16756736 bytes) at the end (less than a segment)',
         '',
-        'Device-mapper table (the kernel takes a DAX device such as /dev/pmem0, not a file):',
+        'Device-mapper table (the kernel needs a DAX device such as /dev/pmem0; it does not accept a file):',
         '  0 <sectors> pcache <cache_dev> <backing_dev> 4 cache_mode writeback data_crc true',
         '',
       ].join('\n'),
@@ -99,9 +99,7 @@ describe('a new file', () => {
     'of mode %s says so, and info and fsck know it',
     async (mode) => {
       const made = await format('--size', '512MiB', '--mode', mode);
-      expect(made.stdout).toContain(
-        `mode:        ${mode}, as pcache works it; the kernel works any cache as writeback`,
-      );
+      expect(made.stdout).toContain(`mode:        ${mode} (pcache only; the kernel treats every cache as writeback)`);
       expect(made.stdout).toContain('4 cache_mode writeback data_crc false');
       const info = await runCli(['info', cache, '--json']);
       expect(JSON.parse(info.stdout)).toMatchObject({ mode });
@@ -158,7 +156,7 @@ describe('a new file', () => {
       .toBe(true);
     child.kill('SIGINT');
     expect(await ended).toEqual({ status: 130, signal: null });
-    expect(errors).toContain('not formatted; what was begun has no superblock');
+    expect(errors).toContain('not formatted; the unfinished cache has no superblock');
     expect(existsSync(cache)).toBe(false);
   });
 
@@ -200,7 +198,7 @@ describe('an existing file', () => {
     expect(refused.stderr).toContain('exists with 629145600 bytes, not 734003200');
     expect(statSync(cache).size).toBe(600 * MIB);
     const forced = await format('--size', '512MiB', '--force');
-    expect(forced.stdout).toContain('file size:   600 MiB before');
+    expect(forced.stdout).toContain('old file size:  600 MiB');
     expect(statSync(cache).size).toBe(512 * MIB);
     expect(problems(cache)).toEqual([]);
   });

@@ -146,7 +146,7 @@ describe('a repair', () => {
 
     const back = await runCli(['fsck', '--undo-apply', undo, path]);
     expect([back.status, back.stderr]).toEqual([0, '']);
-    expect(back.stdout).toMatch(/: the repair is taken back, \d+ changes with /);
+    expect(back.stdout).toMatch(/: repair undone: \d+ changes, /);
     expect(await hashOf(path)).toBe(before);
   });
 
@@ -226,10 +226,7 @@ describe('a repair', () => {
       expect.stringContaining('a repair was cut off; take it back first'),
     ]);
     const back = await runCli(['fsck', '--undo-apply', undo, path]);
-    expect([back.status, back.stdout]).toEqual([
-      0,
-      expect.stringContaining('the repair that was cut off is taken back'),
-    ]);
+    expect([back.status, back.stdout]).toEqual([0, expect.stringContaining('interrupted repair undone')]);
     expect(await hashOf(path)).toBe(before);
   });
 
@@ -254,11 +251,11 @@ describe('a repair', () => {
   it.each([
     [['-y', '-n'], '--dry-run'],
     [['-y', '-i'], '--interactive'],
-    [['--drop-corrupt'], '--drop-corrupt is for repairs; give --repair or --interactive too'],
-    [['--accept-loss'], '--accept-loss is for repairs'],
-    [['--undo', 'x'], '--undo is for repairs'],
-    [['-i'], '--interactive asks on a terminal; use --repair where there is none'],
-    [['-i', '--json'], '--interactive and --json do not go together'],
+    [['--drop-corrupt'], '--drop-corrupt needs --repair or --interactive'],
+    [['--accept-loss'], '--accept-loss needs --repair or --interactive'],
+    [['--undo', 'x'], '--undo needs --repair'],
+    [['-i'], '--interactive needs a terminal; use --repair without one'],
+    [['-i', '--json'], '--interactive cannot be used with --json'],
     [['-y', '--undo-apply', 'x'], '--undo-apply'],
   ])('takes no contradictions: %j', async (flags, message) => {
     const { cachePath } = await unpackImage('fresh');

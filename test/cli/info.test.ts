@@ -35,7 +35,7 @@ describe('info', () => {
     const { status, stdout } = await runCli(['info', cachePath]);
     expect(status).toBe(0);
     expect(stdout).toContain('log:          55 ksets, 6,713 keys (0 stale), 263.5 KiB (269840 bytes)\n');
-    expect(stdout).toMatch(/\n {12}copy 1 {2}seq 114 {2}0:544112 +counts: it is newer\n/);
+    expect(stdout).toMatch(/\n {12}copy 1 {2}seq 114 {2}0:544112 +in effect: newer\n/);
     expect(stdout).toContain('\n  0 31 31 5 20 502 0:813952 0:566952 0:544112\n');
     expect(stdout).toContain(
       `\n  0 <sectors> pcache ${cachePath} <backing_dev> 4 cache_mode writeback data_crc false\n`,
@@ -75,7 +75,7 @@ describe('info', () => {
       try {
         const info = await runCli(['info', cachePath]);
         expect(info.status).toBe(0);
-        expect(info.stderr).toMatch(/in use by .*; it may be changing while it is read\n$/);
+        expect(info.stderr).toMatch(/in use by .*; it may change while it is read\n$/);
         const fsck = await runCli(['fsck', cachePath]);
         expect([fsck.status, fsck.stdout]).toEqual([8, '']);
         expect(fsck.stderr).toMatch(/in use by /);

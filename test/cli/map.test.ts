@@ -60,7 +60,7 @@ describe('map', () => {
   it('shows what older versions are under it, with places of their own', async () => {
     const { stdout } = await runCli(['map', image.cachePath, image.backingPath, '0-64M']);
     const rows = stdout.trimEnd().split('\n').slice(1);
-    const under = rows.filter((row) => row.includes('under it'));
+    const under = rows.filter((row) => row.includes('superseded'));
     expect(under.length).toBeGreaterThan(100);
     // Clipped to the piece that they are under.
     let end = 0;

@@ -106,7 +106,7 @@ describe('pack', () => {
       flip(one, deviceOffset({ segment: 1, offsetBytes: 4197376 }));
     });
     const { status, stderr } = await run('pack', path, packed, '--force');
-    expect([status, stderr]).toEqual([0, `pcache: ${path}: 1 key with bad payload; the pack says which\n`]);
+    expect([status, stderr]).toEqual([0, `pcache: ${path}: 1 key with bad payload; the pack records which\n`]);
     const check = await run('fsck', packed);
     expect(check.status).toBe(4);
     for (const code of ['SUPERBLOCK_ZERO_MAGIC', 'LOG_CUT_SHORT', 'PAYLOAD_CRC_CURRENT']) {
@@ -150,7 +150,7 @@ describe('unpack', () => {
     const { status, stdout } = await run('unpack', packed, target);
     expect([status, stdout]).toEqual([
       0,
-      `${packed}: unpacked into ${target}: 512 MiB, metadata only, so it must not be used as a cache\n`,
+      `${packed}: unpacked into ${target}: 512 MiB, metadata only; not usable as a cache\n`,
     ]);
     expect([statSync(target).size, statSync(target).mode & 0o777]).toEqual([512 << 20, 0o600]);
     expect(statSync(target).blocks * 512).toBeLessThan(2 << 20);

@@ -36,7 +36,7 @@ it('compares two results, on the terminal and as JSON', async () => {
 
 it.each<[string[], string]>([
   [['--diff'], '--diff compares two results; give A.json and B.json'],
-  [['other'], 'unexpected argument other; a second one goes with --diff'],
+  [['other'], 'unexpected argument other; a second argument needs --diff'],
   [['other', '--diff', '--limit', '4'], '--limit=4 cannot also be provided when using --diff'],
 ])('refuses %j', async (args, line) => {
   const result = await runCli(['replay', 'a.json', ...args]);
@@ -51,5 +51,5 @@ it.each<[string[], string]>([
 it('refuses what is no result', async () => {
   const result = await runCli(['replay', a, PGBENCH + '.0.gz', '--diff']);
   expect(result).toMatchObject({ status: 8, stdout: '' });
-  expect(result.stderr).toMatch(/^pcache: \S+: no JSON, so no result of pcache replay; save one with [^\n]+\n$/);
+  expect(result.stderr).toMatch(/^pcache: \S+: not a JSON document; save a result with [^\n]+\n$/);
 });

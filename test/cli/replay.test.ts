@@ -96,7 +96,7 @@ describe('replay', { timeout: 120_000 }, () => {
       'write-back',
       'segments freed',
       'in use over time',
-      'discards, skipped',
+      'discards (skipped)',
     ]) {
       expect(run.stdout).toContain(part);
     }

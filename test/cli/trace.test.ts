@@ -109,7 +109,7 @@ describe('trace convert', () => {
       status: 0,
       stdout: `${PGBENCH}: 11,840 requests written to ${out} as msr, 580.5 KiB\n`,
     });
-    expect(stderr).toContain('left out, since msr cannot hold them: 3,574 flushes, the flags of 5,393 requests\n');
+    expect(stderr).toContain('left out, because msr cannot hold them: 3,574 flushes, the flags of 5,393 requests\n');
     expect(stderr).toContain('times are rounded down to 100 ns in msr\n');
     expect(readFileSync(out, 'utf8').split('\n', 1)[0]).toBe('116444736000000000,254.0,0,Read,2282217472,4096,0');
     const json = await runCli(['trace', 'convert', PGBENCH, join(folder, 'again.msr'), '--to', 'msr', '--json']);

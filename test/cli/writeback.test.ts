@@ -58,7 +58,10 @@ describe('writeback', () => {
       const { status, stdout } = await runCli(['writeback', cache, backing, '--keep-metadata'], {
         env: { PCACHE_NATIVE: native },
       });
-      expect([status, stdout]).toEqual([0, expect.stringMatching(/: all of it is on .*; the cache is as it was\n$/)]);
+      expect([status, stdout]).toEqual([
+        0,
+        expect.stringMatching(/: everything is on .*; the cache was not changed\n$/),
+      ]);
     }
     expect(await hashOf(cache)).toBe(before);
     expect(await hashOf(backing)).toBe(fixtureImage('dirty-crc').logicalSha256);
@@ -119,7 +122,7 @@ describe('a cache with bad payload', () => {
     const lines = stdout.trimEnd().split('\n');
     expect(lines.at(-3)).toMatch(/^ +offset +length {2}reason$/);
     expect(lines.at(-2)!.trim().split(/ +/)).toEqual([String(offset), String(length), 'bad-crc']);
-    expect(lines.at(-1)).toMatch(/ in 1 range could not be written back and stays dirty$/);
+    expect(lines.at(-1)).toMatch(/ in 1 range could not be written back and remain dirty$/);
     expect(await hashOf(cache)).toBe(before);
   });
 
@@ -247,7 +250,7 @@ describe('a run that is stopped', () => {
     const before = await hashOf(cache);
     const { status, stdout, stderr } = await signalled(cache, backing, 'SIGINT', 0);
     expect(status).toBe(130);
-    expect(stderr).toContain('pcache: interrupted, stopping; once more to stop at once\n');
+    expect(stderr).toContain('pcache: interrupted: stopping; interrupt again to exit at once\n');
     expect(stderr).toMatch(/: not all is written back to .*; the cache is as it was, run it again\n$/);
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'INTERRUPTED' } });
     expect(await hashOf(cache)).toBe(before);

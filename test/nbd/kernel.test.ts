@@ -44,7 +44,7 @@ describe('attach --kernel', () => {
     };
     expect(await refused('--kernel', 'pc')).toEqual([
       8,
-      expect.stringContaining('is no block device, and the kernel takes no other'),
+      expect.stringContaining('not a block device, which the kernel needs'),
     ]);
     expect(await refused('--kernel', 'a b')).toEqual([16, expect.stringContaining("'a b' is no name for a device")]);
     expect(await refused('--kernel', 'pc', '--drain')).toEqual([16, expect.stringContaining('--drain is for serving')]);

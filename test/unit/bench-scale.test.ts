@@ -202,7 +202,7 @@ describe('verdicts', () => {
   it('say their numbers', () => {
     const [, write, attach] = judgeAxis('keys', [step(1e5, 300), step(1e6, 600, { memoryLoadNs: 110 })]);
     expect(verdictText(write)).toBe(
-      'flat but for cache misses: 300 ns → 600 ns, rises 2.00 times (limit 1.00); a load from memory +100 ns',
+      'flat except for cache misses: 300 ns → 600 ns, factor 2.00 (limit 1.00); a load from memory +100 ns',
     );
     expect(verdictText({ ...attach, kind: 'flat' })).toBe('linear: 300 ns → 600 ns, rises 2.00 times');
   });

@@ -131,7 +131,7 @@ describe('the table of a curve', () => {
 
   it('says what is missing after an interrupt, and shows what there is', () => {
     const text = shown({ interrupted: true, curve: [], requests: null, lru: null });
-    expect(text).toContain('what was not done by then is missing');
+    expect(text).toContain('unfinished sizes are missing');
     expect(text).not.toContain('dm-pcache');
   });
 });
@@ -180,7 +180,7 @@ describe('what a curve says beside its numbers', () => {
     const holding = point(1024 * MIB, 0.55, { holdsAll: true });
     expect(shown()).not.toContain('holds the whole trace');
     expect(shown({ curve: [point(512 * MIB, 0.4), holding] })).toContain(
-      '1 GiB holds the whole trace: more gains nothing.',
+      '1 GiB holds the whole trace; larger caches gain nothing.',
     );
     expect(shown({ curve: [holding] })).toContain('The smallest of these sizes already holds the whole trace');
     expect(shown({ curve: [holding] })).toContain('only the LRU curve below tells');

@@ -96,11 +96,11 @@ it('counters, ratios and percentiles are compared, with difference and percent',
   });
   expect(rowOf(diff, 'hit ratio')).toMatchObject({ a: 0.5, b: 0.8, percent: null });
   expect(rowOf(diff, 'written back')).toMatchObject({ a: 40_960, b: 20_480, difference: -20_480, percent: -50 });
-  expect(rowOf(diff, 'written back of bytes written')).toMatchObject({ a: 0.5, b: 0.25, difference: -0.25 });
+  expect(rowOf(diff, 'written back / bytes written')).toMatchObject({ a: 0.5, b: 0.25, difference: -0.25 });
   expect(rowOf(diff, 'write p99')).toMatchObject({ a: 2000, b: 3000, difference: 1000, percent: 50 });
   // What one result does not have is no zero, nor are percentiles of nothing.
   expect(rowOf(diff, 'write p50')).toMatchObject({ a: 900, b: null, difference: null, percent: null });
-  expect(rowOf(diff, 'waited for room')).toMatchObject({ a: null, b: 3, difference: null });
+  expect(rowOf(diff, 'stalled requests')).toMatchObject({ a: null, b: 3, difference: null });
   expect(rowOf(diff, 'read miss p50')).toBeUndefined();
   const text = rendered(diff);
   expect(text).toMatch(/\n  read hits +5 +8 +\+3 +\+60\.0%\n/);
@@ -142,9 +142,9 @@ it('says when two results are hardly comparable', () => {
   other.trace['endBytes'] = 8192;
   const diff = compare(result(), other);
   expect(diff.notes).toEqual([
-    `${diff.b} is of a run that was interrupted`,
+    `${diff.b} comes from an interrupted run`,
     'the two runs did not replay the same requests',
-    'one run was simulated: its times are not comparable with the other',
+    'one run was simulated: their times are not comparable',
   ]);
   const shorter = result();
   shorter.requests['total'] = 10;
@@ -153,17 +153,17 @@ it('says when two results are hardly comparable', () => {
 
 describe('what is no result', () => {
   it.each<[string, unknown, string]>([
-    ['no JSON', 'hello', 'no JSON, so no result of pcache replay'],
-    ['nothing', '', 'no JSON, so no result of pcache replay'],
-    ['a number', 7, 'no result of pcache replay'],
-    ['null', null, 'no result of pcache replay'],
-    ['a list', [1], 'JSON, but no result of pcache replay'],
-    ['another result', { requests: 7, devices: [] }, 'JSON, but no result of pcache replay'],
-    ['a failed run', { error: { code: 'IO', message: 'x: broke' } }, 'the result of a run that failed (x: broke)'],
+    ['no JSON', 'hello', 'not a JSON document'],
+    ['nothing', '', 'not a JSON document'],
+    ['a number', 7, 'not a result of "pcache replay"'],
+    ['null', null, 'not a result of "pcache replay"'],
+    ['a list', [1], 'not a result of "pcache replay"'],
+    ['another result', { requests: 7, devices: [] }, 'not a result of "pcache replay"'],
+    ['a failed run', { error: { code: 'IO', message: 'x: broke' } }, 'result of a failed run (x: broke)'],
     [
       'a curve',
       { curve: [], requests: { total: 1 } },
-      'a curve of many sizes, and only results of one size are compared',
+      'result of --sizes or --curve; only results for one size can be compared',
     ],
   ])('%s is refused in one line', (_, content, why) => {
     const wrong = saved(typeof content === 'string' ? content : JSON.stringify(content));
@@ -175,7 +175,7 @@ describe('what is no result', () => {
         expect(error).toMatchObject({ code: 'BAD_RESULT', exitStatus: 8 });
         message = (error as Error).message;
       }
-      expect(message).toBe(`${wrong}: ${why}; save one with pcache replay … --json > FILE`);
+      expect(message).toBe(`${wrong}: ${why}; save a result with "pcache replay TRACE --json > FILE"`);
     }
   });
 

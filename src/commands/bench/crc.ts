@@ -1,14 +1,14 @@
-/** `pcache bench crc`: how fast CRC-32C is here. */
+/** `pcache bench crc`: measures CRC-32C. */
 import { benchCrc, type CrcBenchResult } from '../../bench/check.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { crcBenchReport } from '../../output/bench-report.js';
+import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 
 export default class BenchCrc extends PcacheCommand {
   static override summary = 'Measure CRC-32C.';
-  static override description =
-    'The CRC of ordinary memory by the native helper, in pieces of several sizes, and by tables.';
-  static override examples = [{ description: 'All of it.', command: '<%= config.bin %> <%= command.id %>' }];
+  static override description = prose`Measures CRC-32C over ordinary memory: the native helper with blocks of several sizes, and the table-driven fallback.`;
+  static override examples = [{ description: 'Measure every method.', command: '<%= config.bin %> <%= command.id %>' }];
 
   async run(): Promise<CrcBenchResult> {
     await this.parse(BenchCrc);

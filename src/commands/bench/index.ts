@@ -1,4 +1,4 @@
-/** `pcache bench`: how fast the engine is, beside what memory itself allows. */
+/** `pcache bench`: measures the engine against the limit of the memory. */
 import { availableParallelism } from 'node:os';
 import { Args, Flags } from '@oclif/core';
 import { PATTERNS, type Pattern } from '../../bench/pattern.js';
@@ -8,66 +8,81 @@ import { JOBS_MAX } from '../../engine/index.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { requestBenchReport } from '../../output/bench-report.js';
 import { sizeFlag } from '../../output/flags.js';
+import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 
 export default class Bench extends PcacheCommand {
-  static override summary = 'Measure the engine beside what memory itself allows.';
-  static override description = `Runs requests of one pattern through the engine in rounds, and after each round the same copies, at the
-same addresses, in a native loop that does nothing else: the limit. A write is acknowledged when its payload is
-fenced, at --depth 32 in groups with a fence each; the limit takes one request after the other, its writes with
-a fence each.
-Reads are of cached data. Write-back and collection happen between the rounds.
-With --jobs the requests go through so many threads at once, each with the 4 MiB ranges of the device that fall to
-it, an index, a data head and an open key set of its own, as the kernel has them per processor; the limit is taken
-by as many threads at once. A round takes as long as its slowest job.
-Without devices the cache is ephemeral and there is no backing device. With CACHE and BACKING both are overwritten.`;
+  static override summary = 'Measure the engine against the limit of the memory.';
+  static override description = prose`Runs requests of one pattern through the engine in rounds. After each round a native loop makes the same copies at the
+same addresses and does nothing else: the limit. A write is acknowledged once its payload is fenced. At --depth 32
+requests form groups with one fence each; the limit takes one request at a time, with one fence for each write. Reads
+are of cached data. Write-back and garbage collection run between the rounds.
+
+With --jobs the requests run in that many threads. Each thread owns a share of the 4 MiB subtrees of the device, with an
+index, a data head and an open kset of its own, as the kernel has them for each processor; the limit is measured with as
+many threads. A round lasts as long as its slowest job.
+
+Without arguments the cache is temporary and there is no backing device. With CACHE and BACKING both are overwritten.`;
 
   static override examples = [
-    { description: 'Random 4 KiB writes, 32 at once.', command: '<%= config.bin %> <%= command.id %>' },
+    { description: 'Random writes of 4 KiB at depth 32.', command: '<%= config.bin %> <%= command.id %>' },
     {
-      description: 'Random reads one at a time, of a large cache.',
+      description: 'Random reads at depth 1 from a large cache.',
       command: '<%= config.bin %> <%= command.id %> --pattern randread --depth 1 --cache-size 8GiB',
     },
     {
-      description: 'Two threads at once.',
+      description: 'Random writes in two threads.',
       command: '<%= config.bin %> <%= command.id %> --jobs 2',
     },
     {
-      description: 'The ratio alone, for a script.',
+      description: 'Print only the ratio.',
       command: '<%= config.bin %> <%= command.id %> --data-crc --json | jq .ratio.median',
     },
   ];
 
   static override args = {
-    cache: Args.string({ name: 'CACHE', description: 'formatted cache device to use; it is overwritten' }),
-    backing: Args.string({ name: 'BACKING', description: 'its backing device; it is overwritten' }),
+    cache: Args.string({ name: 'CACHE', description: 'formatted cache device; it is overwritten' }),
+    backing: Args.string({ name: 'BACKING', description: 'backing device of CACHE; it is overwritten' }),
   };
 
   static override flags = {
-    'pattern': Flags.string({ description: 'what is asked for', options: PATTERNS, default: 'randwrite' }),
-    'bs': sizeFlag({ description: 'size of a request', default: 4096, defaultHelp: () => Promise.resolve('4KiB') }),
-    'depth': Flags.integer({ description: 'requests in a group', default: 32, min: 1, max: 1024, helpValue: 'N' }),
+    'pattern': Flags.string({ description: 'access pattern', options: PATTERNS, default: 'randwrite' }),
+    'bs': sizeFlag({ description: 'request size', default: 4096, defaultHelp: () => Promise.resolve('4KiB') }),
+    'depth': Flags.integer({
+      description: 'number of requests in a group',
+      default: 32,
+      min: 1,
+      max: 1024,
+      helpValue: 'N',
+    }),
     'jobs': Flags.integer({
-      description: 'threads that the requests go through, a shard of the cache each',
+      description: 'number of threads, each with its own shard of the cache',
       default: 1,
       min: 1,
       max: JOBS_MAX,
       helpValue: 'N',
     }),
-    'data-crc': Flags.boolean({ description: 'the ephemeral cache keeps a CRC of every payload', default: false }),
-    'fua': Flags.integer({ description: 'every Nth write is FUA', default: 0, min: 0, helpValue: 'N' }),
-    'seconds': Flags.integer({ description: 'how long to measure, about', default: 5, min: 1, helpValue: 'N' }),
+    'data-crc': Flags.boolean({ description: 'create the temporary cache with data_crc', default: false }),
+    'fua': Flags.integer({ description: 'make every Nth write FUA', default: 0, min: 0, helpValue: 'N' }),
+    'seconds': Flags.integer({
+      description: 'approximate duration of the measurement',
+      default: 5,
+      min: 1,
+      helpValue: 'N',
+    }),
     'cache-size': sizeFlag({
-      description: 'size of the ephemeral cache',
+      description: 'size of the temporary cache',
       default: 2 ** 31,
       defaultHelp: () => Promise.resolve('2GiB'),
     }),
     'span': sizeFlag({
-      description: 'range of the logical device that requests are scattered over',
+      description: 'size of the range over which requests are scattered',
       default: 2 ** 32,
       defaultHelp: () => Promise.resolve('4GiB'),
     }),
-    'force': Flags.boolean({ description: 'overwrite a backing device that holds a filesystem or the like' }),
+    'force': Flags.boolean({
+      description: 'overwrite a backing device that holds a filesystem or other recognised data',
+    }),
   };
 
   async run(): Promise<RequestBenchResult> {
@@ -82,7 +97,7 @@ Without devices the cache is ephemeral and there is no backing device. With CACH
       force: flags.force ?? false,
     });
     if (flags.jobs > availableParallelism()) {
-      this.note(`--jobs ${flags.jobs}: more than there are processors (${availableParallelism()}), which they share`);
+      this.note(`--jobs ${flags.jobs} exceeds the ${availableParallelism()} available processors; threads share them`);
     }
     let stopped = false;
     const release = this.onInterrupt(() => {

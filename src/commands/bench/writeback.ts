@@ -1,36 +1,37 @@
-/** `pcache bench writeback`: how fast dirty data goes to a backing device. */
+/** `pcache bench writeback`: measures write-back. */
 import { Flags } from '@oclif/core';
 import { benchEphemeralWriteback } from '../../bench/filled.js';
 import type { WritebackBenchResult } from '../../bench/writeback.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { writebackBenchReport } from '../../output/bench-report.js';
 import { sizeFlag } from '../../output/flags.js';
+import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 
 export default class BenchWriteback extends PcacheCommand {
-  static override summary = 'Measure how fast dirty data goes to the backing device.';
-  static override description = `Fills an ephemeral cache with dirty blocks at random places and writes them back to an ephemeral backing
-device, again and again; beside it, alternating, plain writes of 1 MiB of as many bytes to the same device.`;
+  static override summary = 'Measure write-back to the backing device.';
+  static override description = prose`Fills a temporary cache with dirty blocks at random offsets and writes them back to a temporary backing device,
+repeatedly; alternating with it, plain writes of 1 MiB with the same total go to the same device.`;
 
   static override examples = [
-    { description: 'The smallest blocks there are.', command: '<%= config.bin %> <%= command.id %> --bs 512' },
+    { description: 'Use the smallest possible blocks.', command: '<%= config.bin %> <%= command.id %> --bs 512' },
   ];
 
   static override flags = {
-    'keys': Flags.integer({ description: 'keys to write back', default: 50_000, min: 1, helpValue: 'N' }),
-    'bs': sizeFlag({ description: 'size of a block', default: 4096, defaultHelp: () => Promise.resolve('4KiB') }),
+    'keys': Flags.integer({ description: 'number of keys to write back', default: 50_000, min: 1, helpValue: 'N' }),
+    'bs': sizeFlag({ description: 'block size', default: 4096, defaultHelp: () => Promise.resolve('4KiB') }),
     'span': sizeFlag({
-      description: 'range of the logical device that blocks are scattered over',
+      description: 'size of the range over which blocks are scattered',
       default: 2 ** 30,
       defaultHelp: () => Promise.resolve('1GiB'),
     }),
-    'data-crc': Flags.boolean({ description: 'keep and check a CRC of every payload', default: false }),
+    'data-crc': Flags.boolean({ description: 'create the cache with data_crc, and check it', default: false }),
     'cache-size': sizeFlag({
-      description: 'size of the ephemeral cache',
+      description: 'size of the temporary cache',
       default: 2 ** 31,
       defaultHelp: () => Promise.resolve('2GiB'),
     }),
-    'rounds': Flags.integer({ description: 'how often to measure', default: 5, min: 1, helpValue: 'N' }),
+    'rounds': Flags.integer({ description: 'number of measurements', default: 5, min: 1, helpValue: 'N' }),
   };
 
   async run(): Promise<WritebackBenchResult> {

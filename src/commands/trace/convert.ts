@@ -1,8 +1,9 @@
-/** `pcache trace convert`: a block trace in another format. */
+/** `pcache trace convert`: converts a block trace to another format. */
 import { Args, Flags } from '@oclif/core';
 import { PcacheError } from '../../engine/errors.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { convertLine, convertNotes, type ConvertJson } from '../../output/convert-report.js';
+import { prose } from '../../output/prose.js';
 import { breathe } from '../../output/terminal.js';
 import { traceArg, traceFlags } from '../../output/trace-flags.js';
 import { NewFile, writeAll } from '../../pack/target.js';
@@ -12,45 +13,47 @@ import type { ConvertResult, TraceAction, TraceFormat, TraceOptions, WriteFormat
 const FILE_MODE = 0o666;
 
 export default class TraceConvert extends PcacheCommand {
-  static override summary = 'Write a block trace in another format.';
-  static override description = `Reads what pcache trace info reads, and writes text as of blkparse (queue events), a fio iolog (version 2 or 3), CSV as
-of MSR Cambridge, Alibaba or Tencent, a vscsi trace, or our own CSV, which loses nothing:
+  static override summary = 'Convert a block trace to another format.';
+  static override description = prose`Reads every format that "pcache trace info" reads, and writes blkparse text (queue events), a fio iolog (version 2 or
+3), CSV in the format of MSR Cambridge, Alibaba or Tencent, a vscsi trace, or the CSV of pcache, which loses nothing:
 
   time_ns,op,offset_bytes,length_bytes,flags,device
   0,write,4096,8192,fua|sync,
   1250,flush,0,0,,
 
-The first line names the columns, in any order; time_ns, flags and device may be missing. op is read, write, flush or
-discard (or r, w, f, d), flags are of fua, preflush, sync, meta, ahead with | between them, a device with a comma in its
-name is in quotes, and lines that begin with # are comments.
-What a format cannot hold is left out, and said. An OUT that ends in .gz is packed with gzip. It appears under its name
-when it is whole; one that is there is not overwritten without --force. docs/traces.md describes the formats.`;
+The first line names the columns, in any order; time_ns, flags and device are optional. op is read, write, flush or
+discard (or r, w, f, d). flags is any of fua, preflush, sync, meta and ahead, separated by |. A device name that
+contains a comma is quoted. Lines that begin with # are comments.
+
+Whatever the output format cannot hold is left out, with a warning. An OUT that ends in .gz is compressed with gzip. OUT
+appears under its name once it is complete; an existing file is not overwritten without --force. docs/traces.md
+describes the formats.`;
 
   static override examples = [
     {
-      description: 'For fio, which is told on which device with --replay_redirect.',
+      description: 'Convert a recording for fio, to be replayed with --replay_redirect=DEVICE.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace pgbench.iolog --to iolog3',
     },
     {
-      description: 'One volume of a large trace.',
+      description: 'Extract one volume of a large trace.',
       command: '<%= config.bin %> <%= command.id %> io_traces.csv.zst - --to csv --device 419 | head',
     },
   ];
 
   static override args = {
     trace: traceArg,
-    out: Args.string({ name: 'OUT', required: true, description: 'the new file, or - for standard output' }),
+    out: Args.string({ name: 'OUT', required: true, description: 'file to create, or - for standard output' }),
   };
 
   static override flags = {
     ...traceFlags(TRACE_FORMATS),
     to: Flags.string({
-      description: `format to write: ${WRITE_FORMATS.join(', ')}`,
+      description: `output format: ${WRITE_FORMATS.join(', ')}`,
       options: [...WRITE_FORMATS],
       required: true,
       helpValue: 'FORMAT',
     }),
-    force: Flags.boolean({ description: 'overwrite OUT if it is there', default: false }),
+    force: Flags.boolean({ description: 'overwrite OUT if it exists', default: false }),
   };
 
   async run(): Promise<ConvertJson> {
@@ -58,10 +61,13 @@ when it is whole; one that is there is not overwritten without --force. docs/tra
     const to = flags.to as WriteFormat;
     const toOutput = args.out === '-';
     if (toOutput && this.output.isTerminal && WRITE_TRAITS[to].binary) {
-      throw new PcacheError('USAGE', 'binary data would go to the terminal; redirect it, or give the name of a file');
+      throw new PcacheError('USAGE', 'standard output is a terminal; redirect it, or give a file name');
     }
     if (toOutput && this.jsonEnabled()) {
-      throw new PcacheError('USAGE', 'the trace and JSON cannot both go to standard output; give the name of a file');
+      throw new PcacheError(
+        'USAGE',
+        'the trace and the JSON document cannot both go to standard output; give a file name',
+      );
     }
     const options: TraceOptions = {
       action: flags.action as TraceAction,

@@ -1,6 +1,7 @@
-/** `pcache trace info`: what is in a block trace. */
+/** `pcache trace info`: describes a block trace. */
 import { PcacheError } from '../../engine/errors.js';
 import { PcacheCommand } from '../../output/base-command.js';
+import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 import { breathe } from '../../output/terminal.js';
 import { traceArg, traceFlags } from '../../output/trace-flags.js';
@@ -13,20 +14,24 @@ const PHASES = {
 } as const;
 
 export default class TraceInfo extends PcacheCommand {
-  static override summary = 'Tell what is in a block trace.';
-  static override description = `Operations and their sizes, how much of the device they touch, the working set and the mix of reads and writes over
-time, how sequential they are, and how they follow one another.
-TRACE is a blktrace recording (by its base name, or one file), blkparse's text, a fio iolog (version 2 or 3), CSV of MSR
-Cambridge, Alibaba, Tencent, or our own, or a vscsi trace of CloudPhysics, each also packed with gzip or zstd; its content
-says which. docs/traces.md describes them. It is read twice; standard input is kept in a temporary file for that.
-Of a trace of several devices all are looked at together, unless --device takes one.
-The working set of an interval is what of the device is touched in it; sequential is what begins where the request of its
-kind before it ended, in 32 streams what begins where one of the 32 before it ended.`;
+  static override summary = 'Describe a block trace.';
+  static override description = prose`Reports operations and their sizes, the range of the device they touch, the working set and the mix of reads and writes
+over time, how sequential the requests are, and the time between them.
+
+TRACE is a blktrace recording (by its base name, or one file of it), blkparse text, a fio iolog (version 2 or 3), CSV in
+the format of MSR Cambridge, Alibaba, Tencent or pcache itself, or a CloudPhysics vscsi trace; each may be compressed
+with gzip or zstd. The format is recognised from the content; docs/traces.md describes each one. The trace is read
+twice; standard input is kept in a temporary file for that.
+
+All devices of a trace are examined together unless --device selects one.
+
+The working set of an interval is the part of the device that is touched in it. A request is sequential when it begins
+where the previous request of its kind ended, and sequential in 32 streams when it continues one of the last 32 streams.`;
 
   static override examples = [
-    { description: 'What is in a recording?', command: '<%= config.bin %> <%= command.id %> pgbench.blktrace' },
+    { description: 'Describe a recording.', command: '<%= config.bin %> <%= command.id %> pgbench.blktrace' },
     {
-      description: 'The volumes of a trace with the most requests.',
+      description: 'List the ten busiest volumes of a trace.',
       command: '<%= config.bin %> <%= command.id %> io_traces.csv.zst --json | jq ".devices[:10]"',
     },
   ];
@@ -64,7 +69,7 @@ kind before it ended, in 32 streams what begins where one of the 32 before it en
             progress: (done) => progress.update(done),
             turn: async () => {
               await breathe();
-              if (this.interrupted) throw new PcacheError('INTERRUPTED', `${trace}: not read to its end`);
+              if (this.interrupted) throw new PcacheError('INTERRUPTED', `${trace}: interrupted before its end`);
             },
           },
         ),
