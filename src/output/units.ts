@@ -22,7 +22,7 @@ const SIZE_SUFFIX_BYTES = new Map<string, number>([
 ]);
 
 const SIZE_ACCEPTED =
-  'give a number of bytes, or a number with K, M, G, T (or KiB, MiB, GiB, TiB; kB, MB, GB, TB are decimal)';
+  'give a number of bytes, or one with K, M, G, T (or KiB, MiB, GiB, TiB; kB, MB, GB, TB are decimal)';
 const RANGE_ACCEPTED =
   'give OFFSET, OFFSET-END or OFFSET+LENGTH, such as 1M, 0-64K or 1M+4K (END is the first byte after the range)';
 

@@ -138,7 +138,7 @@ describe('bench', { timeout: 60_000 }, () => {
     [['--pattern', 'backwards'], 16, 'backwards'],
     [['cache.img'], 16, 'CACHE and BACKING go together'],
     [['--cache-size', '1MiB'], 8, 'too few for a cache'],
-    [['recovery', '--keys', '10000000'], 16, 'give a larger --cache-size'],
+    [['recovery', '--keys', '10000000'], 16, 'use a larger --cache-size'],
     [['recovery', '--keys', '1000', '--span', '1MiB'], 16, 'holds fewer blocks of 4096 bytes'],
   ])('%j is refused', async (args, status, message) => {
     const run = await bench(...args);

@@ -34,7 +34,7 @@ describe('info', () => {
     const { cachePath } = await unpackImage('gc-wrap');
     const { status, stdout } = await runCli(['info', cachePath]);
     expect(status).toBe(0);
-    expect(stdout).toContain('log:          55 ksets, 6,713 keys (0 stale), 263.5 KiB (269840 bytes)\n');
+    expect(stdout).toContain('log:            55 ksets, 6,713 keys (0 stale), 263.5 KiB (269840 bytes)\n');
     expect(stdout).toMatch(/\n {12}copy 1 {2}seq 114 {2}0:544112 +in effect: newer\n/);
     expect(stdout).toContain('\n  0 31 31 5 20 502 0:813952 0:566952 0:544112\n');
     expect(stdout).toContain(
@@ -56,7 +56,7 @@ describe('info', () => {
     const path = await damagedCopy(folder, 'dirty-crc', (image) => image.zero(8192, 8192));
     const { status, stdout, stderr } = await runCli(['info', path]);
     expect([status, stderr]).toEqual([4, '']);
-    expect(stdout).toContain('superblock:   good, 31 segments');
+    expect(stdout).toContain('superblock:     valid, 31 segments');
     expect(stdout).toContain('CACHE_INFO_LOST neither copy of cache_info has a good CRC');
     const json = await runCli(['info', path, '--json']);
     expect(json.status).toBe(4);

@@ -33,8 +33,8 @@ describe('map', () => {
       'CRC',
       'cache byte',
     ]);
-    expect(lines[1]).toMatch(/^ +1048576 +28160 {2}holds +backing /);
-    expect(lines[2]).toMatch(/^ +1076736 +1536 {2}holds +dirty +0:20576 +71 +2:4289536 +0 {2}good +37876736$/);
+    expect(lines[1]).toMatch(/^ +1048576 +28160 {2}current +backing /);
+    expect(lines[2]).toMatch(/^ +1076736 +1536 {2}current +dirty +0:20576 +71 +2:4289536 +0 {2}good +37876736$/);
     const json = await runCli([...args, '--json'], { env: { PCACHE_NATIVE: 'off' } });
     const mapped = JSON.parse(json.stdout) as MappedRange;
     expect(mapped).toMatchObject({
@@ -66,7 +66,7 @@ describe('map', () => {
     let end = 0;
     for (const row of rows) {
       const [offset, length] = row.trim().split(/ +/).map(Number);
-      if (row.includes('holds')) end = offset + length;
+      if (row.includes('current')) end = offset + length;
       else expect(offset + length).toBeLessThanOrEqual(end);
     }
     expect(end).toBe(64 << 20);
