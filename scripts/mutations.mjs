@@ -10,7 +10,7 @@ export const MUTATIONS = [
   {
     name: 'no persist after the kset',
     file: 'src/engine/log/log-writer.ts',
-    find: 'this.pmem.persist(); // kset before whoever is told of it',
+    find: 'this.pmem.persist(); // kset before anything that relies on it',
     put: '',
   },
   {
@@ -97,19 +97,19 @@ export const MUTATIONS = [
     put: '    for (const segment of this.dead) this.free(segment);',
   },
   {
-    name: 'newest twin overwritten after an open',
+    name: 'newest copy overwritten after an open',
     file: 'src/engine/copies/dual-writer.ts',
     find: 'this.next = winner === 0 ? 1 : 0;',
     put: 'this.next = winner === 1 ? 1 : 0;',
   },
   {
-    name: 'always the same twin overwritten',
+    name: 'always the same copy overwritten',
     file: 'src/engine/copies/dual-writer.ts',
     find: 'this.next = this.next === 0 ? 1 : 0;',
     put: '',
   },
   {
-    name: 'newest generation twin overwritten',
+    name: 'newest generation copy overwritten',
     file: 'src/engine/space/segment-table.ts',
     find: 'chain.generationWinner[segment] = chain.generationWinner[segment] === 0 ? 1 : 0;',
     put: '',
@@ -139,7 +139,7 @@ export const MUTATIONS = [
     put: 'if (differs && repaired < 0) copyOver',
   },
   {
-    name: 'repaired twin with the number of the good one',
+    name: 'repaired copy with the seq of the good one',
     file: 'src/engine/copies/repair-copies.ts',
     find: 'view.getUint8(SEQ_OFFSET) + 1',
     put: 'view.getUint8(SEQ_OFFSET)',
@@ -297,9 +297,9 @@ export const MUTATIONS = [
     put: '=== 0) this.dead',
   },
   {
-    name: 'broken twins not repaired at open',
+    name: 'broken copies not repaired at open',
     file: 'src/engine/core.ts',
-    find: '  repairBrokenTwins(pmem, loaded.metadata);',
+    find: '  repairBrokenCopies(pmem, loaded.metadata);',
     put: '',
   },
   {

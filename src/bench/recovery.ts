@@ -7,7 +7,7 @@ import type { PmemReader } from '../engine/device/pmem.js';
 import { ExtentIndex } from '../engine/index/extent-index.js';
 import { loadCacheOrThrow } from '../engine/index.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES, SUBTREE_BYTES } from '../engine/media/geometry.js';
-import { LogWalker } from '../engine/media/log.js';
+import { LogWalker } from '../engine/media/log-walker.js';
 import { readMetadata, type CacheMetadata } from '../engine/media/metadata.js';
 import { medianOf, spreadOf, type Spread } from './spread.js';
 

@@ -37,7 +37,7 @@ import { loadCacheOrThrow, type LoadedCache } from './log/recovery.js';
 import type { SegmentTable } from './space/segment-table.js';
 import type { Sharing } from './log/sharing.js';
 import { EngineStats } from './stats.js';
-import { repairBrokenTwins } from './copies/repair-copies.js';
+import { repairBrokenCopies } from './copies/repair-copies.js';
 
 export interface CacheOptions {
   readonly pmem: Pmem;
@@ -213,7 +213,7 @@ export function openCore(options: CacheOptions): { readonly core: Core; readonly
       `${pmem.path}: gc_percent is ${loaded.metadata.flags.gcPercent}, above 90; run "pcache fsck"`,
     );
   }
-  repairBrokenTwins(pmem, loaded.metadata);
+  repairBrokenCopies(pmem, loaded.metadata);
   blankLogEnd(pmem, loaded);
   const core = new Core(options, loaded, payloadCrcs);
   core.keyTail.storeInBoth(pmem); // what only its older twin leads to counts as free from here on

@@ -6,7 +6,7 @@
 import type { Core } from './core.js';
 import type { Position } from './media/codecs.js';
 import { KsetView } from './media/kset.js';
-import { LogWalker } from './media/log.js';
+import { LogWalker } from './media/log-walker.js';
 
 /** New ksets that are worth following whatever the number of those known already. */
 const FOLLOWED_KSETS_MIN = 64;

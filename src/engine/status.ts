@@ -2,7 +2,7 @@
 import type { Core } from './core.js';
 import type { PcacheError } from './errors.js';
 import type { CacheMode, Position } from './media/codecs.js';
-import { LogWalker } from './media/log.js';
+import { LogWalker } from './media/log-walker.js';
 import type { EngineStats } from './stats.js';
 
 export interface StatusFields {

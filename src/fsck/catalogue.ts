@@ -229,7 +229,7 @@ export const CATALOGUE = {
   ),
   DIRTY_TAIL_NOT_IN_LOG: accepted(
     'error',
-    'dirty_tail is not a place in the log',
+    'dirty_tail is not a position in the log',
     'finds nothing to write back there: data that is dirty never reaches the backing device',
     'set key_tail to dirty_tail where the log is broken before it; else set dirty_tail to key_tail: everything then counts as dirty',
   ),

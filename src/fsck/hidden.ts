@@ -5,7 +5,7 @@
  * when it has stale keys.
  */
 import type { Position } from '../engine/media/codecs.js';
-import { LogWalker } from '../engine/media/log.js';
+import { LogWalker } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';

@@ -4,7 +4,7 @@
  */
 import type { Position } from '../engine/media/codecs.js';
 import { KeyFields, KSET_FLAG_LAST, type KsetView } from '../engine/media/kset.js';
-import { LogWalker, type LogEndReason } from '../engine/media/log.js';
+import { LogWalker, type LogEndReason } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';

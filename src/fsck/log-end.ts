@@ -14,7 +14,7 @@ import {
   KsetField,
   KsetView,
 } from '../engine/media/kset.js';
-import { LogWalker } from '../engine/media/log.js';
+import { LogWalker } from '../engine/media/log-walker.js';
 import { BrokenKsets, findBrokenKsets } from './broken-ksets.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';

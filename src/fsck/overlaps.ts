@@ -3,7 +3,7 @@
  * found such payload. A key that is in the log twice, word for word, is no finding.
  */
 import type { Position } from '../engine/media/codecs.js';
-import { LogWalker } from '../engine/media/log.js';
+import { LogWalker } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';

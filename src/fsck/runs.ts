@@ -18,7 +18,7 @@ import {
   KSET_MAGIC_LOW,
   KsetView,
 } from '../engine/media/kset.js';
-import { LogWalker } from '../engine/media/log.js';
+import { LogWalker } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { LastClaim, PayloadMap } from './payload-map.js';

@@ -7,7 +7,7 @@ import { PcacheError } from '../engine/errors.js';
 import type { PackVerdicts } from '../engine/pack/pack-format.js';
 import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
 import type { Geometry } from '../engine/media/geometry.js';
-import { LogWalker } from '../engine/media/log.js';
+import { LogWalker } from '../engine/media/log-walker.js';
 import type { Examination } from '../fsck/check.js';
 
 const BYTES_PER_STEP = 64 * 1024 * 1024;

@@ -20,7 +20,7 @@ import type { Position } from '../engine/media/codecs.js';
 import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_BYTES, type Geometry } from '../engine/media/geometry.js';
 import type { KsetView } from '../engine/media/kset.js';
-import { LogWalker } from '../engine/media/log.js';
+import { LogWalker } from '../engine/media/log-walker.js';
 import type { CacheMetadata } from '../engine/media/metadata.js';
 
 /** What is to become of an extent; kept in the flags of its index entry. */
@@ -90,7 +90,7 @@ export class DirtyMap {
       }
     }
     this.keyHead = walker.position;
-    if (!dirty && !walker.isAt(dirtyTail)) throw this.changed('dirty_tail is not a place in the log');
+    if (!dirty && !walker.isAt(dirtyTail)) throw this.changed('dirty_tail is not a position in the log');
     if (walker.offsetBytes >= this.geometry.segmentDataBytes) {
       throw this.changed('the log goes to the last byte of its segment, where no tail can be');
     }

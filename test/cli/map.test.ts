@@ -82,7 +82,7 @@ describe('map', () => {
     expect(status).toBe(4);
     expect(stdout.split('\n').length).toBeGreaterThan(3);
     expect(stderr).toMatch(
-      /^pcache: .*: dirty_tail 0:\d+ is not a place in the log.*; run "pcache fsck" for all of it\n$/,
+      /^pcache: .*: dirty_tail 0:\d+ is not a position in the log.*; run "pcache fsck" for all of it\n$/,
     );
   });
 

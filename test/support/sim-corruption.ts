@@ -15,7 +15,7 @@ import {
   type Geometry,
 } from '../../src/engine/media/geometry.js';
 import type { KsetView } from '../../src/engine/media/kset.js';
-import { LogWalker } from '../../src/engine/media/log.js';
+import { LogWalker } from '../../src/engine/media/log-walker.js';
 import type { Random } from '../../src/engine/sim/random.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';

@@ -39,7 +39,8 @@ export class Verifier {
         `a crash leaves a bad device: ${result.problems.map((p) => `${p.code}: ${p.detail}`).join('; ')}`,
       );
     }
-    if (!ORDINARY_ENDS.includes(result.cache.logEnd)) throw new SimFailure(`the log ends for ${result.cache.logEnd}`);
+    if (!ORDINARY_ENDS.includes(result.cache.endReason))
+      throw new SimFailure(`the log ends for ${result.cache.endReason}`);
     return result.cache;
   }
 

@@ -24,7 +24,7 @@ import {
   type Geometry,
 } from '../../src/engine/media/geometry.js';
 import { KSET_HEADER_BYTES, KsetView } from '../../src/engine/media/kset.js';
-import { LogWalker } from '../../src/engine/media/log.js';
+import { LogWalker } from '../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../src/engine/media/metadata.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';

@@ -269,7 +269,7 @@ it('refuses a device of another size than planned, and writes nothing to it', ()
   const plan: FormatPlan = planFormat(SMALL_BYTES, small);
   expect(() => {
     formatDevice(pmem, plan);
-  }).toThrow(/were planned for/);
+  }).toThrow(/instead of the planned/);
   expect(pmem.events).toEqual([]);
 });
 

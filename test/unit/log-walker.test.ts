@@ -12,7 +12,7 @@ import {
   ksetBytes,
   KsetField,
 } from '../../src/engine/media/kset.js';
-import { LogWalker } from '../../src/engine/media/log.js';
+import { LogWalker } from '../../src/engine/media/log-walker.js';
 import { SparseImage } from '../support/sparse-image.js';
 
 const GEOMETRY = makeGeometry(1 << 20);

@@ -34,7 +34,7 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../src/engine/media/geometry.js';
 import { encodeLastKset, KSET_HEADER_BYTES } from '../../src/engine/media/kset.js';
-import { LogWalker } from '../../src/engine/media/log.js';
+import { LogWalker } from '../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../src/engine/media/metadata.js';
 import { describeImages, unpackImage } from '../support/images.js';
 import { SparseImage } from '../support/sparse-image.js';

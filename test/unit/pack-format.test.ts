@@ -13,7 +13,7 @@ import { PACK_FRAME_BYTES, PACK_HEADER_BYTES } from '../../src/engine/pack/pack-
 import { PackReader } from '../../src/engine/pack/pack-reader.js';
 import { KERNEL_GEOMETRY, segmentDataOffsetBytes, type Geometry } from '../../src/engine/media/geometry.js';
 import { ksetBytes, KsetField } from '../../src/engine/media/kset.js';
-import { LogWalker } from '../../src/engine/media/log.js';
+import { LogWalker } from '../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../src/engine/media/metadata.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { checkCache, type CheckResult } from '../../src/fsck/check.js';

@@ -8,7 +8,7 @@ import { readDual } from '../../src/engine/media/dual.js';
 import { DIRTY_TAIL_COPIES, generationCopies } from '../../src/engine/media/geometry.js';
 import { structCrc } from '../../src/engine/media/crc32c.js';
 import { KEY_BYTES, KEY_FLAG_CLEAN, KeyField, KSET_HEADER_BYTES } from '../../src/engine/media/kset.js';
-import { LogWalker } from '../../src/engine/media/log.js';
+import { LogWalker } from '../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../src/engine/media/metadata.js';
 import { Random } from '../../src/engine/sim/random.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';

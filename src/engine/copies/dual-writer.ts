@@ -1,15 +1,15 @@
 /**
- * Updates one dual-copy structure (format §1 "Metadata header"): always over the older or broken twin, so
- * that one good copy stands at every moment. The caller persists.
+ * Updates one dual-copy structure (format §1 "Metadata header"). It always overwrites the older or broken copy, so
+ * that one good copy exists at every moment. The caller persists.
  */
 import type { Pmem } from '../device/pmem.js';
 import type { Dual } from '../media/dual.js';
 import type { CopyOffsets } from '../media/geometry.js';
 
 export class DualWriter {
-  /** Sequence number of the newest copy; only its low 8 bits are on media. */
+  /** Sequence number of the newest copy; the device holds only its low 8 bits. */
   private seq: number;
-  /** Which copy the next update goes over. */
+  /** The copy that the next update overwrites. */
   private next: 0 | 1;
 
   constructor(
@@ -26,7 +26,7 @@ export class DualWriter {
     return new DualWriter(pmem, dual.offsets, dual.winner, dual.value?.seq ?? 0);
   }
 
-  /** Stores what `encode` makes for the next sequence number. Not durable before the next `persist()`. */
+  /** Stores the bytes that `encode` returns for the next sequence number. Durable after the next `persist()`. */
   write(encode: (seq: number) => Uint8Array): void {
     this.seq++;
     const bytes = encode(this.seq);

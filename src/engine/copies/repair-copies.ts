@@ -1,10 +1,10 @@
 /**
- * Repairs broken twins when a cache is opened for writing: a copy whose bytes are damaged gets the contents of
- * the good one again, under the next sequence number, so that a second loss does not lose the structure. A
- * blank copy was never written and is left: the next update goes there.
+ * Repairs broken copies when a cache is opened for writing: a damaged copy gets the contents of the good one,
+ * under the next sequence number, so that a second loss does not lose the structure. A blank copy was never
+ * written and stays: the next update goes there.
  *
- * A segment's info is written when the cache is made, twice: first without the next segment, then with it.
- * Nothing updates it after that, so its older copy gets the contents of the newer one too: alone it would
+ * A segment info is written twice when the cache is created: first without the next segment, then with it.
+ * Nothing updates it later, so its older copy gets the contents of the newer one too: alone, the older copy would
  * end the chain.
  */
 import type { Pmem } from '../device/pmem.js';
@@ -20,12 +20,12 @@ import type { Dual } from '../media/dual.js';
 import { generationCopies, segmentInfoCopies, type CopyOffsets } from '../media/geometry.js';
 import { CopyState, type CacheMetadata } from '../media/metadata.js';
 
-/** Where the sequence number is in the header that every dual-copy structure starts with. */
+/** Offset of the sequence number in the metadata header. */
 const SEQ_OFFSET = 4;
 const BOTH_VALID = CopyState.valid0 | CopyState.valid1;
 
-/** @returns how many copies were repaired; durable at return. */
-export function repairBrokenTwins(pmem: Pmem, metadata: CacheMetadata): number {
+/** @returns number of repaired copies; durable at return. */
+export function repairBrokenCopies(pmem: Pmem, metadata: CacheMetadata): number {
   let repaired = 0;
   const newerInfo = new Uint8Array(SEGMENT_INFO_BYTES);
   const olderInfo = new Uint8Array(SEGMENT_INFO_BYTES);

@@ -12,12 +12,12 @@ export class Tail {
   private storedSegment: number;
   private storedOffsetBytes: number;
 
-  /** @param twinsAgree both twins say this place. */
+  /** @param copiesAgree both copies hold this position. */
   constructor(
     private readonly writer: DualWriter,
     public segment: number,
     public offsetBytes: number,
-    private twinsAgree: boolean,
+    private copiesAgree: boolean,
   ) {
     this.storedSegment = segment;
     this.storedOffsetBytes = offsetBytes;
@@ -29,16 +29,16 @@ export class Tail {
   isAt(segment: number, offsetBytes: number): boolean {
     return this.segment === segment && this.offsetBytes === offsetBytes;
   }
-  /** Stores the place over the older twin; the caller persists. */
+  /** Stores the position over the older copy; the caller persists. */
   store(): void {
     this.writer.write((seq) => encodePosition(this, seq));
-    this.twinsAgree = this.isAt(this.storedSegment, this.storedOffsetBytes);
+    this.copiesAgree = this.isAt(this.storedSegment, this.storedOffsetBytes);
     this.storedSegment = this.segment;
     this.storedOffsetBytes = this.offsetBytes;
   }
-  /** Makes both twins say this place, durably: the loss of one can't bring an older place back. */
+  /** Stores the position durably in both copies, so that the loss of one cannot bring an older position back. */
   storeInBoth(pmem: Pmem): void {
-    while (!this.twinsAgree || !this.isAt(this.storedSegment, this.storedOffsetBytes)) {
+    while (!this.copiesAgree || !this.isAt(this.storedSegment, this.storedOffsetBytes)) {
       this.store();
       pmem.persist();
     }

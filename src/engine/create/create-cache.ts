@@ -1,19 +1,18 @@
 /**
- * Makes a cache: writes what the kernel leaves on a device after it attached one for the first time (format
- * §1), so that the kernel, the engine and fsck take it as theirs.
+ * Creates a cache: writes the bytes that the kernel leaves on a device after its first attach (format §1).
  *
- * Invariants: the old superblock goes, durably, before anything else is touched, and the new one is written
+ * Invariants: the old superblock is erased durably before anything else is touched, and the new one is written
  * last, after everything that it vouches for is durable. An interrupted format therefore leaves a device
  * without a superblock, never one that attaches half-way.
  *
- * Where the kernel leaves a choice:
+ * Choices that the format leaves open:
  * - Bytes that the kernel does not initialise (`version` and `reserved` of positions and generations) are
  *   zero, and so is the superblock's padding: its block is cleared first.
- * - gc_percent goes into the one cache_info that is written, where the kernel would write its default and
- *   then, on a message, a second copy. The status line is the same.
- * - A segment that has a valid generation already, from a cache that was here before, gets the next one
- *   instead of 0: keys of the old log that may still lie in the data areas are then stale, and no checker
- *   can take them for lost ones. On a blank device all generations are 0, as the kernel's.
+ * - gc_percent goes into the one cache_info that is written; the kernel would write its default and then, on a
+ *   message, a second copy. The status line is the same.
+ * - A segment that already has a valid generation, from an earlier cache, gets the next one instead of 0: keys of
+ *   the old log that may still lie in the data areas are then stale, and no checker can mistake them for lost
+ *   ones. On a blank device all generations are 0, as the kernel's are.
  */
 import { PcacheError } from '../errors.js';
 import {
@@ -56,9 +55,9 @@ import type { Signature } from './foreign-signatures.js';
 import type { Pmem } from '../device/pmem.js';
 
 const BLOCK_BYTES = 4 * KIB;
-/** A head for data and one for ksets: fewer segments can't hold a cache. */
+/** One segment for payload and one for ksets: fewer cannot hold a cache. */
 const MIN_SEGMENTS = 2;
-/** Old generations beyond this are taken for garbage: no cache frees a segment that often. */
+/** Old generations from here on count as garbage: no cache frees a segment that often. */
 const PLAUSIBLE_GENERATION = 2 ** 48;
 /** The first write of a dual-copy structure has this sequence number. */
 const FIRST_SEQ = 1;
@@ -68,9 +67,9 @@ export interface FormatOptions {
   readonly dataCrc: boolean;
   /** 0 to 90: GC starts when this much of the cache is used. */
   readonly gcPercent: number;
-  /** writeback when left out, the one mode that the kernel's target has. */
+  /** Default writeback, the only mode that the kernel's target implements. */
   readonly mode?: CacheMode;
-  /** For tests; the kernel's when left out. */
+  /** For tests; default is the kernel's. */
   readonly geometry?: Geometry;
 }
 
@@ -78,9 +77,9 @@ export interface FormatPlan {
   readonly geometry: Geometry;
   readonly deviceBytes: number;
   readonly segmentCount: number;
-  /** What the segments' data areas hold together, payload and log, bytes. */
+  /** Size of all data areas together, for payload and log, bytes. */
   readonly dataBytes: number;
-  /** At the end of the device, too small for another segment or beyond the most there can be, bytes. */
+  /** Size of the unused end of the device: too small for a segment, or beyond the maximum number of segments; bytes. */
   readonly unusedBytes: number;
   readonly dataCrc: boolean;
   readonly gcPercent: number;
@@ -90,8 +89,8 @@ export interface FormatPlan {
 }
 
 /**
- * What formatting a device of `deviceBytes` would make.
- * @throws PcacheError USAGE for a gc_percent out of range, TOO_SMALL for a device below the format's least
+ * Plans the cache that formatting a device of `deviceBytes` would create.
+ * @throws PcacheError USAGE for a gc_percent out of range, TOO_SMALL for a device below the format's minimum
  */
 export function planFormat(deviceBytes: number, options: FormatOptions): FormatPlan {
   const { dataCrc, gcPercent, mode = 'writeback', geometry = KERNEL_GEOMETRY } = options;
@@ -123,7 +122,7 @@ export function planFormat(deviceBytes: number, options: FormatOptions): FormatP
 }
 
 /**
- * Formats `pmem` at one go. See `formatSteps`.
+ * Formats `pmem` in one call. See `formatSteps`.
  * @param wipe marks of other formats to erase, as `findSignatures` gives them.
  */
 export function formatDevice(pmem: Pmem, plan: FormatPlan, wipe: readonly Signature[] = []): void {
@@ -132,15 +131,15 @@ export function formatDevice(pmem: Pmem, plan: FormatPlan, wipe: readonly Signat
 }
 
 /**
- * Formats `pmem` segment by segment, yielding how many are done, so that the caller can show progress, let
- * signals in, or stop: a device that was left in the middle has no superblock.
+ * Formats `pmem` segment by segment and yields the number of segments done, so that the caller can show progress,
+ * let signals in, or stop: a device on which it stopped half-way has no superblock.
  * @throws PcacheError as `Pmem` does
  */
 export function* formatSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signature[]): Generator<number, void> {
   if (pmem.sizeBytes !== plan.deviceBytes) {
     throw new PcacheError(
       'OUT_OF_RANGE',
-      `${pmem.path}: has ${pmem.sizeBytes} bytes, not the ${plan.deviceBytes} that were planned for`,
+      `${pmem.path}: has ${pmem.sizeBytes} bytes instead of the planned ${plan.deviceBytes}; run the command again`,
     );
   }
   pmem.zero(SUPERBLOCK_OFFSET_BYTES, BLOCK_BYTES);
@@ -181,8 +180,8 @@ function erase(pmem: Pmem, marks: readonly Signature[]): void {
 }
 
 /**
- * The start of a segment as one piece: info copies, generation copies, and the first bytes of the data area,
- * zeroed so that no kset of an earlier life is found there. One buffer, reused for every segment.
+ * The start of a segment in one buffer: info copies, generation copies, and the first bytes of the data area,
+ * zeroed so that no kset of an earlier cache is found there. The buffer is reused for every segment.
  */
 class SegmentHead {
   private readonly bytes = new Uint8Array(DATA_OFFSET_IN_SEGMENT_BYTES + KSET_HEADER_BYTES);

@@ -1,6 +1,6 @@
 /**
- * A short look at the pcache that may already be on a device, cheap on any size: what someone should know
- * before it is overwritten. For the whole truth see `metadata.ts`.
+ * Describes a pcache that is already on a device, for the message before it is overwritten. It costs a few reads
+ * on a device of any size; the complete reading is in `media/metadata.ts`.
  */
 import {
   CACHE_INFO_BYTES,
@@ -38,7 +38,7 @@ export interface ExistingCache {
   readonly dirty: 'yes' | 'no' | 'unknown';
 }
 
-/** @returns undefined when nothing on the device says pcache. @throws what `source.read` throws */
+/** @returns undefined when the device holds no pcache. @throws the errors of `source.read` */
 export function describeExistingCache(source: ByteSource, geometry: Geometry): ExistingCache | undefined {
   if (source.sizeBytes < SEGMENTS_OFFSET_BYTES) return undefined;
   const bytes = new Uint8Array(SUPERBLOCK_BYTES);
@@ -75,7 +75,7 @@ function dirtiness(source: ByteSource, geometry: Geometry, info: CacheInfo): Exi
   return new KsetView().attach(header, 0).magicOk ? 'yes' : 'no';
 }
 
-/** What a message says of it: `a pcache of 31 segments, data_crc on, with writes not written back yet`. */
+/** Text for a message: `a pcache of 31 segments, data_crc on, nothing left to write back`. */
 export function existingCacheText(cache: ExistingCache): string {
   const state = { whole: '', wiped: ' without a superblock', damaged: ' with damaged metadata' }[cache.state];
   const dirty = {

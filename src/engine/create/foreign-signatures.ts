@@ -1,15 +1,15 @@
 /**
- * Recognises what else may live on a device, by the magic bytes that each format puts at fixed places, so
- * that formatting does not destroy it unasked. Looks at magic and, where that is weak, at one more field;
- * verifies no checksums: to be wrong in the careful direction costs a `--force`.
+ * Recognises other formats on a device by the magic bytes that each puts at fixed offsets, so that formatting
+ * does not destroy them unasked. It checks the magic and, where that is weak, one more field, and no checksums:
+ * a false positive only costs a `--force`.
  */
 import type { ByteSource } from '../media/dual.js';
 
-/** One place where a known format left its mark. */
+/** The magic of a known format, found on a device. */
 export interface Signature {
-  /** What it is, as a message names it: `ext4 filesystem`. */
+  /** Name of the format in messages: `ext4 filesystem`. */
   readonly name: string;
-  /** Where its magic is on the device; zeroing exactly this makes the format unrecognisable. */
+  /** Range of its magic on the device; zeroing this range makes the format unrecognisable. */
   readonly offsetBytes: number;
   readonly lengthBytes: number;
 }
@@ -18,16 +18,16 @@ type Bytes = readonly number[] | string;
 
 interface Rule {
   readonly name: string;
-  /** Where the magic may be; an offset that is negative or beyond the device is passed over. */
+  /** Possible offsets of the magic; offsets that are negative or beyond the device are skipped. */
   readonly at: readonly number[] | ((deviceBytes: number) => readonly number[]);
   readonly magic: Bytes;
-  /** A second look. `probe` reads from the device at an offset that counts from the magic. */
+  /** A second condition. `probe` reads from the device at an offset relative to the magic. */
   readonly also?: (probe: Probe) => boolean;
   /** A name that depends on other fields. */
   readonly rename?: (probe: Probe) => string;
 }
 
-/** Bytes around a magic; what is beyond the device reads as zero. */
+/** Bytes around a magic; bytes beyond the device read as zero. */
 interface Probe {
   bytes(offsetFromMagic: number, lengthBytes: number): Uint8Array;
   u32(offsetFromMagic: number): number;
@@ -48,20 +48,20 @@ const MD_MAGIC = 0xa92b4efc;
 const ZFS_UBERBLOCK_MAGIC = 0x00bab10c;
 const ZFS_LABEL_BYTES = 256 * KIB;
 const SWAP_PAGE_BYTES = [4 * KIB, 8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB];
-const SWAP_PLACES = SWAP_PAGE_BYTES.map((page) => page - 10);
+const SWAP_MAGIC_OFFSETS = SWAP_PAGE_BYTES.map((page) => page - 10);
 /** Features that make an ext filesystem an ext4 one: extents, 64-bit, MMP, flexible groups. */
 const EXT4_INCOMPATIBLE = 0x3c0;
 const EXT_HAS_JOURNAL = 4;
 
-/** Uberblocks of the four labels, two at each end: an array of 128 slots from 128 KiB into the label. */
-function zfsPlaces(deviceBytes: number): number[] {
+/** Uberblocks of the four labels, two at each end: an array of 128 uberblocks from 128 KiB into the label. */
+function zfsMagicOffsets(deviceBytes: number): number[] {
   const end = Math.floor(deviceBytes / ZFS_LABEL_BYTES) * ZFS_LABEL_BYTES;
   const labels = [0, ZFS_LABEL_BYTES, end - 2 * ZFS_LABEL_BYTES, end - ZFS_LABEL_BYTES];
-  return labels.flatMap((label) => Array.from({ length: 128 }, (_, slot) => label + 128 * KIB + slot * KIB));
+  return labels.flatMap((label) => Array.from({ length: 128 }, (_, index) => label + 128 * KIB + index * KIB));
 }
 
 /** The sector before the last 8 KiB, rounded down to 4 KiB. */
-function md10Place(deviceBytes: number): number {
+function md10MagicOffset(deviceBytes: number): number {
   return Math.floor((Math.floor(deviceBytes / 512) - 16) / 8) * 8 * 512;
 }
 
@@ -120,11 +120,11 @@ const RULES: readonly Rule[] = [
     at: [4 * KIB + 24],
     magic: [0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9, 0xd9, 0x6a, 0x60, 0xcf, 0x80, 0x3d, 0xf7, 0xef],
   },
-  { name: 'ZFS member', at: zfsPlaces, magic: le64(ZFS_UBERBLOCK_MAGIC) },
-  { name: 'ZFS member', at: zfsPlaces, magic: [0, 0, 0, 0, ...be32(ZFS_UBERBLOCK_MAGIC)] },
-  { name: 'swap area', at: SWAP_PLACES, magic: 'SWAPSPACE2' },
-  { name: 'swap area', at: SWAP_PLACES, magic: 'SWAP-SPACE' },
-  { name: 'hibernation image', at: SWAP_PLACES, magic: 'S1SUSPEND' },
+  { name: 'ZFS member', at: zfsMagicOffsets, magic: le64(ZFS_UBERBLOCK_MAGIC) },
+  { name: 'ZFS member', at: zfsMagicOffsets, magic: [0, 0, 0, 0, ...be32(ZFS_UBERBLOCK_MAGIC)] },
+  { name: 'swap area', at: SWAP_MAGIC_OFFSETS, magic: 'SWAPSPACE2' },
+  { name: 'swap area', at: SWAP_MAGIC_OFFSETS, magic: 'SWAP-SPACE' },
+  { name: 'hibernation image', at: SWAP_MAGIC_OFFSETS, magic: 'S1SUSPEND' },
   {
     name: 'LVM2 physical volume',
     at: [0, 512, 1024, 1536],
@@ -161,7 +161,7 @@ const RULES: readonly Rule[] = [
   },
   {
     name: 'MD RAID member (1.0)',
-    at: (size) => [md10Place(size)],
+    at: (size) => [md10MagicOffset(size)],
     magic: le32(MD_MAGIC),
     also: (probe) => probe.u32(4) === 1,
   },
@@ -219,8 +219,8 @@ class Window {
   }
 }
 
-function probeAt(window: Window, place: number): Probe {
-  const bytes = (offset: number, length: number): Uint8Array => window.read(place + offset, length);
+function probeAt(window: Window, magicOffset: number): Probe {
+  const bytes = (offset: number, length: number): Uint8Array => window.read(magicOffset + offset, length);
   return {
     bytes,
     u32: (offset) => {
@@ -239,14 +239,14 @@ export function findSignatures(source: ByteSource): Signature[] {
   const found: Signature[] = [];
   for (const rule of RULES) {
     const magic = typeof rule.magic === 'string' ? codes(rule.magic) : rule.magic;
-    const places = typeof rule.at === 'function' ? rule.at(source.sizeBytes) : rule.at;
-    for (const place of new Set(places)) {
-      if (place < 0 || place + magic.length > source.sizeBytes) continue;
-      const seen = window.read(place, magic.length);
+    const offsets = typeof rule.at === 'function' ? rule.at(source.sizeBytes) : rule.at;
+    for (const offset of new Set(offsets)) {
+      if (offset < 0 || offset + magic.length > source.sizeBytes) continue;
+      const seen = window.read(offset, magic.length);
       if (!magic.every((byte, index) => seen[index] === byte)) continue;
-      const probe = probeAt(window, place);
+      const probe = probeAt(window, offset);
       if (rule.also !== undefined && !rule.also(probe)) continue;
-      found.push({ name: rule.rename?.(probe) ?? rule.name, offsetBytes: place, lengthBytes: magic.length });
+      found.push({ name: rule.rename?.(probe) ?? rule.name, offsetBytes: offset, lengthBytes: magic.length });
     }
   }
   return found;

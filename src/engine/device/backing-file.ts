@@ -15,14 +15,14 @@ import { SECTOR_BYTES } from '../media/geometry.js';
 
 export interface OpenBackingOptions {
   readonly readOnly: boolean;
-  /** The caller wants no durability: `flush` answers at once. Default false. */
+  /** No durability is needed: `flush` completes at once. Default false. */
   readonly ephemeral?: boolean;
-  /** Where given, a device in use is opened all the same and this is told what uses it. */
+  /** If given, a busy device is opened anyway, and this receives a description of its use. */
   readonly onBusy?: OnBusy;
 }
 
-/** A single transfer is no longer than this; the system's own limit is just below 2 GiB. */
-const PIECE_BYTES = 1 << 30;
+/** Maximum length of one transfer; the system's own limit is just below 2 GiB. */
+const TRANSFER_BYTES_MAX = 1 << 30;
 
 type TransferCall = (
   fd: number,
@@ -56,7 +56,7 @@ export function openBacking(path: string, options: OpenBackingOptions): BackingF
   return new BackingFile(path, file.fd, file.sizeBytes, options.readOnly, options.ephemeral ?? false);
 }
 
-/** What another thread of the process needs to use the same device. */
+/** Everything that another thread of the process needs to use the same device. */
 export interface SharedBacking {
   readonly path: string;
   readonly fd: number;
@@ -64,7 +64,7 @@ export interface SharedBacking {
   readonly ephemeral: boolean;
 }
 
-/** Opens a backing device once more, in another thread of the process that has it open, and its lock. */
+/** Opens the device again in another thread of the process, under the lock that the first opening holds. */
 export function openBackingAgain({ path, fd, sizeBytes, ephemeral }: SharedBacking): BackingFile {
   return new BackingFile(path, reopen(path, fd), sizeBytes, false, ephemeral);
 }
@@ -72,10 +72,10 @@ export function openBackingAgain({ path, fd, sizeBytes, ephemeral }: SharedBacki
 export class BackingFile implements BackingDevice {
   private open = true;
   private readonly addon = nativeAddonIfAvailable();
-  /** With the native helper calls go together; without it, one by one. */
+  /** Batches transfers through the native helper; undefined without it, and then each transfer is one call. */
   private readonly queue: TransferQueue | undefined;
 
-  /** @param fd open as needed; belongs to the new object. */
+  /** @param fd open file, which the new object closes. */
   constructor(
     readonly path: string,
     private readonly fd: number,
@@ -86,7 +86,7 @@ export class BackingFile implements BackingDevice {
     if (this.addon) this.queue = new TransferQueue(this.addon, fd);
   }
 
-  /** For other threads, as long as this one stays open. */
+  /** For `openBackingAgain` in other threads; valid while this object is open. */
   get shared(): SharedBacking {
     const { path, fd, sizeBytes, ephemeral } = this;
     return { path, fd, sizeBytes, ephemeral };
@@ -121,12 +121,12 @@ export class BackingFile implements BackingDevice {
     fdatasync(this.fd, (error) => done(error && fromSystemError(error, this.path, 'making it durable')));
   }
 
-  /** Lets the thread that writes, if there is one, have this processor, if it waits for it. */
+  /** Yields the processor to the helper's writing thread if that waits for it. */
   giveWay(): void {
     this.addon?.giveWay();
   }
 
-  /** Like `read`, at once; for commands that stream through the whole device. Throws what `read` would pass on. */
+  /** Synchronous `read`, for commands that stream through the whole device. Throws the error that `read` passes on. */
   readSync(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {
     const problem = this.problem('reading', offsetBytes, lengthBytes, target, targetOffset);
     if (problem !== null) throw problem;
@@ -137,7 +137,7 @@ export class BackingFile implements BackingDevice {
           this.fd,
           target,
           targetOffset + moved,
-          Math.min(lengthBytes - moved, PIECE_BYTES),
+          Math.min(lengthBytes - moved, TRANSFER_BYTES_MAX),
           offsetBytes + moved,
         );
       } catch (error) {
@@ -168,7 +168,7 @@ export class BackingFile implements BackingDevice {
         return;
       }
       try {
-        // Memory that cannot be read looks like a bad address; reading it tells why.
+        // The kernel reports unreadable memory as a bad address; reading it here gives the real error.
         if (errno === constants.errno.EFAULT) pmem.crc32c(pmemOffsetBytes[written], lengthBytes[written], 0);
         throw systemError(errno, 'a write failed');
       } catch (error) {
@@ -238,7 +238,7 @@ export class BackingFile implements BackingDevice {
   }
 }
 
-/** Node's own call, again and again until all is moved, the file ends, or it fails. */
+/** Repeats Node's own call until everything is transferred, the file ends, or it fails. */
 function transferByNode(
   call: TransferCall,
   fd: number,
@@ -248,7 +248,7 @@ function transferByNode(
   const { offsetBytes, bytes, bytesOffset, lengthBytes } = range;
   let moved = 0;
   const next = (): void =>
-    call(fd, bytes, bytesOffset + moved, Math.min(lengthBytes - moved, PIECE_BYTES), offsetBytes + moved, step);
+    call(fd, bytes, bytesOffset + moved, Math.min(lengthBytes - moved, TRANSFER_BYTES_MAX), offsetBytes + moved, step);
   const step = (error: NodeJS.ErrnoException | null, count: number): void => {
     if (error === null) moved += count;
     if (error === null && count > 0 && moved < lengthBytes) next();

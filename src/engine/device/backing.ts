@@ -1,36 +1,36 @@
 /**
- * The slow block device behind the cache. The only asynchronous thing the engine knows.
+ * The slow block device behind the cache: the only asynchronous device that the engine uses.
  *
  * `done` is called exactly once, never before the call returns: with null, or with a PcacheError that names
  * the device and the range. Short transfers are continued inside; an end of file within the device's size
- * reads as an error. Buffers must stay untouched until `done`.
+ * is an error. The caller leaves buffers untouched until `done`.
  */
 import type { Pmem } from './pmem.js';
 
 export type BackingDone = (error: Error | null) => void;
 
-/** Ranges of a cache device, and where on the backing device each goes; in columns. */
+/** Ranges of a cache device, each with its offset on the backing device; a struct of arrays. */
 export interface PmemRanges {
   readonly pmemOffsetBytes: Float64Array;
   readonly offsetBytes: Float64Array;
-  /** Not 0. */
+  /** Above 0. */
   readonly lengthBytes: Float64Array;
 }
 
-/** Writes `ranges[0, count)`, which stay untouched until `done`; that is called as for one write. */
+/** Writes `ranges[0, count)`. The caller leaves them untouched until `done`, which is called once for all of them. */
 export type PmemRangesWriter = (ranges: PmemRanges, count: number, done: BackingDone) => void;
 
 export interface BackingDevice {
-  /** What to call the device in messages. */
+  /** Name of the device in messages. */
   readonly path: string;
   /** Size in bytes, a multiple of 512. */
   readonly sizeBytes: number;
   read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void;
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void;
-  /** What writes straight out of a cache device, with no copy in between; where there is such a thing for it. */
+  /** A writer that copies straight from `pmem` to this device, or undefined where the pair of devices cannot do it. */
   writerFrom?(pmem: Pmem): PmemRangesWriter | undefined;
   /** Makes everything written so far durable. */
   flush(done: BackingDone): void;
-  /** No call may be under way. */
+  /** Closes the device. No call may be under way. */
   close(): void;
 }

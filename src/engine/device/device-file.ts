@@ -1,6 +1,6 @@
 /**
- * Opens a regular file, block device or DAX character device by path, finds its size and locks it: what the
- * cache device and the backing device have in common.
+ * Opens a regular file, block device or DAX character device by path, finds its size and locks it. Both the
+ * cache device and the backing device are opened here.
  */
 import { closeSync, constants, fstatSync, openSync, readlinkSync, statSync, type BigIntStats } from 'node:fs';
 import { basename, join } from 'node:path';
@@ -10,7 +10,7 @@ import { busyError, describeBusyDevice, lockDevice } from './lock.js';
 
 export type DeviceKind = 'file' | 'block' | 'dax';
 
-/** Called with what a busy device is busy with, instead of refusing it. */
+/** Receives the description of a busy device's use; with it, the device is opened instead of refused. */
 export type OnBusy = (use: string) => void;
 
 export interface DeviceFile {
@@ -62,7 +62,7 @@ function sizeOf(path: string, kind: DeviceKind, status: BigIntStats): number {
   } else {
     const directory =
       kind === 'dax' ? characterDirectory(status) : join(SYSTEM_ROOTS.sys, 'dev', 'block', deviceNumber(status.rdev));
-    // sysfs counts a block device in sectors of 512 bytes, whatever its own, and a DAX device in bytes.
+    // sysfs gives a block device's size in 512-byte sectors, whatever its sector size, and a DAX device's in bytes.
     sizeBytes = Number(readText(join(directory, 'size')) ?? NaN) * (kind === 'block' ? 512 : 1);
     if (Number.isNaN(sizeBytes))
       throw new PcacheError('IO', `${path}: its size is not in ${directory}; mount sysfs on ${SYSTEM_ROOTS.sys}`);
@@ -74,7 +74,7 @@ function sizeOf(path: string, kind: DeviceKind, status: BigIntStats): number {
 
 function openFile(path: string, kind: DeviceKind, writable: boolean): number {
   const access = writable ? constants.O_RDWR : constants.O_RDONLY;
-  // Without O_CREAT this is the kernel's own lock on a block device, against mounts and device-mapper.
+  // On a block device, O_EXCL without O_CREAT takes the kernel's own lock, which mounts and device-mapper take too.
   const exclusive = writable && kind === 'block' ? constants.O_EXCL : 0;
   try {
     return openSync(path, access | exclusive);
@@ -88,7 +88,7 @@ function openFile(path: string, kind: DeviceKind, writable: boolean): number {
 export function openDeviceFile(path: string, options: OpenDeviceOptions): DeviceFile {
   let kind: DeviceKind;
   try {
-    // Looked at before it is opened: opening a FIFO would wait for its other end.
+    // stat comes before open: opening a FIFO would wait for its other end.
     kind = kindOf(path, statSync(path, { bigint: true }));
   } catch (error) {
     throw fromSystemError(error, path, 'opening it');
@@ -106,8 +106,8 @@ export function openDeviceFile(path: string, options: OpenDeviceOptions): Device
 }
 
 /**
- * Opens an open file once more, for another thread of this process, which then has a descriptor of its own. Not by
- * its path, which may lead nowhere by now: ephemeral files have none.
+ * Opens an open file again, so that another thread of this process has its own descriptor. It does not use the
+ * path, which may be gone: ephemeral files have none.
  */
 export function reopen(path: string, fd: number): number {
   try {
@@ -117,7 +117,7 @@ export function reopen(path: string, fd: number): number {
   }
 }
 
-/** Runs `make`, which takes over an open file; the file is closed if that fails. */
+/** Runs `make`, which takes over the open file `fd`; closes the file if `make` throws. */
 export function orClose<T>(fd: number, make: () => T): T {
   try {
     return make();

@@ -1,23 +1,23 @@
 /**
- * The cache device by plain reads: the read-only fallback where the native helper is off. The open file
- * stays open, and with it its locks, until `close()`.
+ * The cache device through plain reads: the read-only fallback when the native helper is off. The file stays
+ * open, and locked, until `close()`.
  */
 import { closeSync, readSync } from 'node:fs';
 import { fromSystemError, PcacheError } from '../errors.js';
 import { bestCrc32c } from './native.js';
 import type { PmemReader } from './pmem.js';
 
-/** CRCs of long ranges are taken in pieces of this many bytes. */
-const CRC_PIECE_BYTES = 1 << 20;
-/** A single read is no longer than this; the system's own limit is just below 2 GiB. */
-const READ_PIECE_BYTES = 1 << 30;
+/** The CRC of a long range is computed through a buffer of this many bytes. */
+const CRC_BUFFER_BYTES = 1 << 20;
+/** Maximum length of one read; the system's own limit is just below 2 GiB. */
+const READ_BYTES_MAX = 1 << 30;
 
 export class FileReader implements PmemReader {
-  private piece: Uint8Array | undefined;
+  private crcBuffer: Uint8Array | undefined;
   private open = true;
   private readonly crc = bestCrc32c();
 
-  /** @param fd open for reading; belongs to the new object. */
+  /** @param fd file open for reading, which the new object closes. */
   constructor(
     readonly path: string,
     private readonly fd: number,
@@ -28,7 +28,7 @@ export class FileReader implements PmemReader {
     this.check(offsetBytes, lengthBytes);
     if (!fits(targetOffset, lengthBytes, target.length)) throw this.outOfRange(offsetBytes, lengthBytes);
     for (let done = 0; done < lengthBytes;) {
-      const wanted = Math.min(lengthBytes - done, READ_PIECE_BYTES);
+      const wanted = Math.min(lengthBytes - done, READ_BYTES_MAX);
       const got = this.readSome(target, targetOffset + done, wanted, offsetBytes + done);
       if (got === 0) {
         throw new PcacheError(
@@ -42,12 +42,12 @@ export class FileReader implements PmemReader {
 
   crc32c(offsetBytes: number, lengthBytes: number, seed: number): number {
     this.check(offsetBytes, lengthBytes);
-    this.piece ??= new Uint8Array(CRC_PIECE_BYTES);
+    this.crcBuffer ??= new Uint8Array(CRC_BUFFER_BYTES);
     let crc = seed;
-    for (let done = 0; done < lengthBytes; done += CRC_PIECE_BYTES) {
-      const length = Math.min(CRC_PIECE_BYTES, lengthBytes - done);
-      this.read(offsetBytes + done, this.piece, 0, length);
-      crc = this.crc(crc, this.piece, 0, length);
+    for (let done = 0; done < lengthBytes; done += CRC_BUFFER_BYTES) {
+      const length = Math.min(CRC_BUFFER_BYTES, lengthBytes - done);
+      this.read(offsetBytes + done, this.crcBuffer, 0, length);
+      crc = this.crc(crc, this.crcBuffer, 0, length);
     }
     return crc;
   }

@@ -1,11 +1,11 @@
 /**
- * Who else uses a file or block device: processes that hold a file lock on it, and uses inside the kernel
- * (mounts, device-mapper, loop devices), from procfs and sysfs. Only looks, never locks.
+ * Finds the users of a file or block device: processes that hold a file lock on it, and uses inside the kernel
+ * (mounts, device-mapper, loop devices), from procfs and sysfs. It never locks.
  */
 import { readdirSync, readFileSync, statSync, type BigIntStats } from 'node:fs';
 import { join } from 'node:path';
 
-/** Where the pseudo-filesystems are; tests give their own. */
+/** Mount points of the pseudo-filesystems; tests give their own. */
 export interface SystemRoots {
   readonly proc: string;
   readonly sys: string;
@@ -20,7 +20,7 @@ export function deviceNumber(device: bigint): string {
   return `${major}:${minor}`;
 }
 
-/** The text of a small file, or undefined where there is none. */
+/** The text of a small file, or undefined if it cannot be read. */
 export function readText(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8').trim();
@@ -54,7 +54,7 @@ export interface LockHolder {
   readonly write: boolean;
 }
 
-/** The file locks on the file that `status` is of, from /proc/locks; those only waited for are left out. */
+/** The locks held on the file with this `status`, from /proc/locks; waiting requests for locks are left out. */
 export function lockHolders(status: BigIntStats, roots: SystemRoots = SYSTEM_ROOTS): LockHolder[] {
   const [major, minor] = deviceNumber(status.dev).split(':').map(Number);
   const hex = (value: number): string => value.toString(16).padStart(2, '0');
@@ -62,14 +62,14 @@ export function lockHolders(status: BigIntStats, roots: SystemRoots = SYSTEM_ROO
   const holders: LockHolder[] = [];
   for (const line of readText(join(roots.proc, 'locks'))?.split('\n') ?? []) {
     // 1: FLOCK  ADVISORY  WRITE 1234 fd:00:131 0 EOF
-    // One that only waits has an arrow before its kind, and so nothing where the file is looked for.
+    // A waiting request has an arrow before its kind, which shifts its fields, so that `where` never matches.
     const [, kind, , access, pid, where] = line.trim().split(/\s+/);
     if (where === file) holders.push({ kind, write: access === 'WRITE', pid: Number(pid) });
   }
   return holders;
 }
 
-/** `pid 123 (fio)`, as well as it can be told. */
+/** `pid 123 (fio)`, or the part of it that is known. */
 export function describeProcess(pid: number, roots: SystemRoots = SYSTEM_ROOTS): string {
   if (!(pid > 0)) return 'a process that cannot be seen from here';
   const command = readText(join(roots.proc, String(pid), 'comm'));
@@ -96,7 +96,7 @@ function mounts(roots: SystemRoots): Mount[] {
   return found;
 }
 
-/** Where the block device `device` is mounted. Some filesystems show a number of their own: then the source tells. */
+/** Mount point of block device `device`. Some filesystems show a device number of their own; then the source decides. */
 function mountPointOf(device: string, all: readonly Mount[]): string | undefined {
   return all.find((mount) => {
     if (mount.device === device) return true;
@@ -105,7 +105,7 @@ function mountPointOf(device: string, all: readonly Mount[]): string | undefined
   })?.mountPoint;
 }
 
-/** What the kernel does with block device `device` or one of its partitions, or undefined. */
+/** The kernel's use of block device `device` or of one of its partitions, or undefined. */
 export function blockDeviceUse(device: string, roots: SystemRoots = SYSTEM_ROOTS): string | undefined {
   const all = mounts(roots);
   const directory = join(roots.sys, 'dev', 'block', device);
@@ -126,7 +126,7 @@ export function blockDeviceUse(device: string, roots: SystemRoots = SYSTEM_ROOTS
   return undefined;
 }
 
-/** Names (`loop0`) of the loop devices over the file that `status` is of. */
+/** Names (`loop0`) of the loop devices over the file with this `status`. */
 export function loopDevicesOver(status: BigIntStats, roots: SystemRoots = SYSTEM_ROOTS): string[] {
   return list(join(roots.sys, 'block')).filter((name) => {
     if (!name.startsWith('loop')) return false;
@@ -137,8 +137,8 @@ export function loopDevicesOver(status: BigIntStats, roots: SystemRoots = SYSTEM
 }
 
 /**
- * What the kernel does with a regular file through loop devices, or undefined. A loop device that is only
- * attached matters to a writer: it has a cache of its own.
+ * The kernel's use of a regular file through loop devices, or undefined. A loop device that is attached and unused
+ * still conflicts with a writer: it has a page cache of its own.
  */
 export function loopUse(status: BigIntStats, writing: boolean, roots: SystemRoots = SYSTEM_ROOTS): string | undefined {
   let attached: string | undefined;

@@ -1,7 +1,7 @@
 /**
- * Keeps two users off one device (design: "in use"). A lock is a `flock` on the open file, exclusive for
- * writers and shared for readers; it goes when the file is closed. Uses that take no such lock (mounts,
- * device-mapper, loop devices, other kinds of file lock) are looked for and refused as well.
+ * Keeps two users off one device. The lock is a `flock` on the open file, exclusive for writers and shared for
+ * readers; closing the file ends it. Uses that take no such lock (mounts, device-mapper, loop devices, other
+ * kinds of file lock) are looked up and refused as well.
  */
 import { fstatSync, readlinkSync, type BigIntStats } from 'node:fs';
 import { join } from 'node:path';
@@ -23,12 +23,12 @@ import { asSystemError, nativeAddonIfAvailable, type NativeAddon, type NativeErr
 export interface LockOptions {
   /** True for a writer. */
   readonly exclusive: boolean;
-  /** A busy device is not refused: what it is busy with is returned. */
+  /** Return the description of a busy device's use instead of throwing. */
   readonly allowBusy?: boolean;
   readonly roots?: SystemRoots;
 }
 
-/** How often, and how long apart, a lock on a block device is tried: udev holds one while it looks at it. */
+/** Attempts to lock a block device, and the pause between them: udev holds a lock while it probes the device. */
 const BLOCK_LOCK_TRIES = 10;
 const BLOCK_LOCK_PAUSE_MS = 50;
 
@@ -54,7 +54,7 @@ function describeHolder(holder: LockHolder | undefined, roots: SystemRoots): str
   return `in use by ${describeProcess(holder.pid, roots)}`;
 }
 
-/** Takes the flock, or only looks for one where the native helper is off; then at every other kind of lock. */
+/** Takes the flock (without the native helper, only looks for one), then looks for every other kind of lock. */
 function lockUse(
   path: string,
   fd: number,
@@ -69,7 +69,7 @@ function lockUse(
   if (!locked) {
     return describeHolder(inTheWay.find((holder) => holder.kind === 'FLOCK') ?? inTheWay[0], roots);
   }
-  // Of flocks, those left over do not conflict, and the one just taken is among them.
+  // The remaining flocks do not conflict, and the one just taken is among them.
   const foreign = inTheWay.find((holder) => addon === undefined || holder.kind !== 'FLOCK');
   return foreign && describeHolder(foreign, roots);
 }
@@ -84,31 +84,31 @@ export function busyError(path: string, use: string, cause?: unknown): PcacheErr
   return new PcacheError('BUSY', `${path}: ${use}; stop that use first`, { cause });
 }
 
-/** What uses a block device whose exclusive open the kernel refused. */
+/** Describes the use of a block device whose exclusive open the kernel refused. */
 export function describeBusyDevice(path: string, roots: SystemRoots = SYSTEM_ROOTS): string {
   const status = statOrUndefined(path);
   const use = status && kernelUse(status, true, roots);
   if (use !== undefined) return use;
-  // Another program that opens devices as this one does has the lock as well.
+  // Another program that opens devices as this one does holds a flock as well.
   const [holder] = status === undefined ? [] : lockHolders(status, roots);
   if (holder !== undefined) return describeHolder(holder, roots);
   return 'in use by the kernel (mounted, swap, or part of another device) or opened exclusively by a process';
 }
 
 /**
- * Locks the open file `fd` until it is closed. Throws BUSY, naming the holder, when it is in use; with
- * `allowBusy` returns what it is in use by instead, unlocked, and undefined when it is free.
+ * Locks the open file `fd` until it is closed. If the device is in use, throws BUSY and names the holder; with
+ * `allowBusy`, leaves it unlocked and returns a description of the use instead. Returns undefined when it was free.
  */
 export function lockDevice(path: string, fd: number, options: LockOptions): string | undefined {
   const roots = options.roots ?? SYSTEM_ROOTS;
   const status = fstatSync(fd, { bigint: true });
-  // The kernel's uses first: where there are several they say more than a process id does.
+  // The kernel's uses come first: they say more than a process id does.
   const use = kernelUse(status, options.exclusive, roots) ?? lockUse(path, fd, status, options.exclusive, roots);
   if (use !== undefined && options.allowBusy !== true) throw busyError(path, use);
   return use;
 }
 
-/** Names of a thing itself and of what it lies on: a loop device on its file, a partition on its disk. */
+/** Identities of a device and of what it lies on: a loop device on its file, a partition on its disk. */
 function identities(path: string, roots: SystemRoots): string[] {
   const status = statOrUndefined(path);
   if (status === undefined) return [];
@@ -124,7 +124,7 @@ function identities(path: string, roots: SystemRoots): string[] {
 
 /**
  * Whether two paths lead to the same bytes: one file or device, a loop device and its file, a disk and its
- * partition. A path that does not exist is the same as nothing.
+ * partition. False when either path does not exist.
  */
 export function sameDevice(pathA: string, pathB: string, roots: SystemRoots = SYSTEM_ROOTS): boolean {
   const a = identities(pathA, roots);

@@ -1,8 +1,8 @@
 /**
  * The cache device through the native helper: a shared mapping of a file, block device or DAX device. The
- * helper checks handles and bounds on every call; here its errors get the device's name.
+ * helper checks handles and bounds on every call; this file adds the device's name to its errors.
  *
- * The open file stays open, and with it its locks, until `close()`.
+ * The file stays open, and locked, until `close()`.
  */
 import { closeSync, fstatSync, statfsSync } from 'node:fs';
 import { assert, fromSystemError, internalError, PcacheError } from '../errors.js';
@@ -22,12 +22,12 @@ import {
 
 export interface MapOptions {
   readonly path: string;
-  /** Open as the mapping needs it; belongs to the new object once the constructor has returned. */
+  /** Open file with the access that the mapping needs. The new object closes it, once its constructor has returned. */
   readonly fd: number;
   readonly sizeBytes: number;
 }
 
-/** What another thread of the process needs to map the same device (`mapAgain` in `open.ts`). */
+/** Everything that another thread of the process needs to map the same device (`mapAgain` in `open.ts`). */
 export interface MappedDevice extends MapOptions {
   readonly ephemeral: boolean;
 }
@@ -92,7 +92,7 @@ export class MappedReader implements PmemReader {
     closeSync(this.fd);
   }
 
-  /** Turns what the addon threw into a PcacheError that names the device and what was asked of it. */
+  /** Turns an error of the addon into a PcacheError that names the device and the operation. */
   protected explain(thrown: unknown, doing: string, offsetBytes?: number, lengthBytes?: number): Error {
     const error = thrown as NativeError;
     const options = { cause: error };
@@ -159,15 +159,15 @@ function assertAttached(arena: Arena): void {
   if (memory.length !== registeredBytes) internalError('a registered arena was detached or resized');
 }
 
-/** What a list has for the helper. */
+/** The part of a list that the helper reads. */
 interface Registered {
-  /** Entries to run, and the arena. */
+  /** Number of entries to run, then the id of the arena. */
   readonly call: Uint32Array;
   handle: number;
   run: () => void;
 }
-/** And where its pieces go; one element. */
 interface PiecesCall {
+  /** One element: the offset on the device that the pieces of the list are relative to. */
   readonly pmemOffsetBytes: Float64Array;
 }
 type RegisteredList = CopyList & Registered;
@@ -180,13 +180,13 @@ export class MappedPmem extends MappedReader implements Pmem {
   private readonly pieces = new Set<number>();
   private readonly fenceCall: () => void;
 
-  /** For other threads, as long as this one stays open. */
+  /** For `mapAgain` in other threads; valid while this object is open. */
   get device(): MappedDevice {
     const { path, fd, sizeBytes } = this;
     return { path, fd, sizeBytes, ephemeral: this.durability === 'volatile' };
   }
 
-  /** @param ephemeral the caller wants no durability: `persist` is then a fence on any device. */
+  /** @param ephemeral no durability is needed: `persist` is only a fence on any device. */
   constructor(addon: NativeAddon, options: MapOptions, ephemeral: boolean) {
     super(addon, options, true, ephemeral);
     this.fenceCall = addon.fence;
@@ -234,7 +234,7 @@ export class MappedPmem extends MappedReader implements Pmem {
 
   createCopyList(capacity: number): CopyList {
     assert(Number.isInteger(capacity) && capacity > 0 && capacity <= 2 ** 20, 'copy list capacity out of range');
-    // One buffer for all columns: their addresses then never move, whatever their size.
+    // All columns share one buffer: V8 may move a small buffer of its own, and the helper keeps the addresses.
     const buffer = new ArrayBuffer(capacity * 16 + 8);
     const list: RegisteredList = {
       capacity,
@@ -302,8 +302,8 @@ export class MappedPmem extends MappedReader implements Pmem {
   }
 
   /**
-   * Starts writing ranges of it into an open file; `done` is told the number of the system's error, or 0, and how many
-   * ranges were written whole. Throws OUT_OF_RANGE when one is not inside it, CLOSED.
+   * Starts writing ranges of the mapping into an open file. `done` receives an errno, or 0, and the number of ranges
+   * that were written whole. Throws OUT_OF_RANGE if a range is not inside the mapping, and CLOSED.
    */
   writeOut(fd: number, ranges: PmemRanges, count: number, done: (errno: number, written: number) => void): void {
     try {
@@ -314,8 +314,8 @@ export class MappedPmem extends MappedReader implements Pmem {
   }
 
   /**
-   * What the memory itself allows, for benchmarks: the copies of `list[0, count)` in one native loop, `group`
-   * of them to a fence, and nothing else.
+   * The limit that memory sets, for benchmarks: runs only the copies of `list[0, count)`, in one native loop, with a
+   * fence after every `group` copies.
    * @param isRead 1 for a copy out, 0 for one into the device
    * @returns nanoseconds
    */

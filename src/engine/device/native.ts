@@ -1,6 +1,6 @@
 /**
- * Loads the native helper (native/), once, when it is first needed. Everything native goes through
- * `nativeAddon()`. Whether it may be used at all is decided outside the engine, with `setNativeEnabled`.
+ * Loads the native helper (native/) once, when it is first needed. Every native call goes through
+ * `nativeAddon()`. Code outside the engine decides with `setNativeEnabled` whether it may be used.
  */
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
@@ -13,7 +13,7 @@ import type { CopyList, Durability, PieceList } from './pmem.js';
 /** Instructions in use for copies, from least to best. */
 export type CopyInstructions = 'portable' | 'sse2' | 'avx' | 'avx512';
 export type WriteBackInstruction = 'none' | 'clflush' | 'clflushopt' | 'clwb';
-/** Tables, the crc32 instruction, or carry-less products of whole vectors. */
+/** Tables, the crc32 instruction, or carry-less multiplication of whole vectors. */
 export type CrcMethod = 'table' | 'hardware' | 'vector';
 
 export interface NativeFeatures {
@@ -25,7 +25,7 @@ export interface NativeFeatures {
   readonly crc: CrcMethod;
 }
 
-/** Transfers between memory and a file, as columns. Offsets and lengths in bytes. */
+/** Transfers between memory and a file, a struct of arrays. Offsets and lengths in bytes. */
 export interface TransferBatch {
   readonly isWrite: Uint8Array;
   readonly offsetBytes: Float64Array;
@@ -60,28 +60,28 @@ export interface NativeAddon {
   unmap(mapping: number): void;
   registerArena(memory: Uint8Array): number;
   unregisterArena(arena: number): void;
-  /** `run` runs the list as `list.call` says: how many entries, and which arena. */
+  /** `run` copies the first `list.call[0]` entries, into the arena `list.call[1]`. */
   registerList(mapping: number, list: CopyList & { readonly call: Uint32Array }): { handle: number; run: () => void };
   unregisterList(list: number): void;
-  /** `run` writes the list as `list.call` says: how many pieces, and from which arena; and to where. */
+  /** `run` writes the first `list.call[0]` pieces from the arena `list.call[1]`, relative to `list.pmemOffsetBytes[0]`. */
   registerPieces(
     mapping: number,
     list: PieceList & { readonly call: Uint32Array; readonly pmemOffsetBytes: Float64Array },
   ): { handle: number; run: () => void };
-  /** The list looks into the memory of that extent index from here on; it is kept alive. */
+  /** From now on the list searches the memory of that extent index, which it keeps alive. */
   searchIn(pieces: number, words: Int32Array, subtrees: Int32Array, groups: Int32Array): void;
   unregisterPieces(pieces: number): void;
-  /** False when somebody else's lock is in the way. */
+  /** False when another lock conflicts. */
   flock(fd: number, mode: 'shared' | 'exclusive' | 'release'): boolean;
   /**
-   * Starts reads and writes of a file off the main thread. All columns stay untouched until `done` is called, with
-   * `movedBytes` and `errno` set: all bytes and 0, or fewer with what ended it (0 is the end of the file).
+   * Starts reads and writes of a file off the main thread. The caller leaves all columns untouched until `done`. Then
+   * `movedBytes` and `errno` are set: all bytes and 0, or fewer bytes and the error, where 0 means end of file.
    */
   transfer(fd: number, batch: TransferBatch, count: number, done: () => void): void;
   /**
-   * Starts writes of ranges of a mapping into a file off the main thread, those that follow one another there in one
-   * call of the system. `done` is told an errno, or 0, and how many ranges were written whole. The mapping lasts until
-   * then, even if it is unmapped.
+   * Starts writes of ranges of a mapping into a file off the main thread; ranges that adjoin in the file share a system
+   * call. `done` receives an errno, or 0, and the number of ranges that were written whole. The mapping stays valid
+   * until then, even if it is unmapped.
    */
   writeOut(
     mapping: number,
@@ -90,24 +90,24 @@ export interface NativeAddon {
     count: number,
     done: (errno: number, written: number) => void,
   ): void;
-  /** Lets a thread of this process that is writing a file have this processor, if one waits for it. */
+  /** Yields the processor to a thread of this process that is writing a file, if one waits for it. */
   giveWay(): void;
   features(): NativeFeatures;
-  /** For tests: chooses lesser instructions; false when this processor lacks them. */
+  /** For tests: selects slower instructions; false when this processor lacks them. */
   select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;
 
   read(mapping: number, offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void;
   write(mapping: number, offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void;
   zero(mapping: number, offsetBytes: number, lengthBytes: number): void;
-  /** Writes cache lines back to the medium, for what was stored through the cache. */
+  /** Writes the cache lines of a range back to the medium. */
   flush(mapping: number, offsetBytes: number, lengthBytes: number): void;
   readonly fence: () => void;
   persist(mapping: number): void;
   crcRange(mapping: number, offsetBytes: number, lengthBytes: number, seed: number): number;
   /**
-   * Begins the CRCs of many ranges, each from `seed`, into `crcs`, by `threads` threads (64 at most): all but this one
-   * start; `endCrcs` does what they have not of those begun first, and waits. Up to 2^20 ranges, which stay untouched
-   * in between, and up to eight times before the first are ended. After a fault `crcs` means nothing.
+   * Begins the CRCs of up to 2^20 ranges, each from `seed`, into `crcs`, on `threads` threads (64 at most, the caller's
+   * included). `endCrcs` computes what is left of the oldest run, and waits for its end. The caller leaves the ranges
+   * untouched in between. At most eight runs are under way. After a fault the contents of `crcs` are undefined.
    */
   beginCrcs(
     mapping: number,
@@ -120,11 +120,11 @@ export interface NativeAddon {
   ): void;
   endCrcs(): void;
   crcBytes: Crc32c;
-  /** Up to 4 GiB of zeroes in large pages, where the system has them. Throws ERRNO, and OUT_OF_RANGE beyond. */
+  /** Up to 4 GiB of zeroed memory, in large pages where the system has them. Throws ERRNO, and OUT_OF_RANGE above 4 GiB. */
   allocateHuge(bytes: number): ArrayBuffer;
   /** See `PlaceFinder`. */
   findPlaces: PlaceFinder;
-  /** For benchmarks: the copies of a list, out or in, and nothing else, a fence per `group`; nanoseconds. */
+  /** For benchmarks: runs only the copies of a list, with a fence after every `group`. @returns nanoseconds */
   limitCopies(mapping: number, list: number, count: number, arena: number, group: number, isRead: Uint8Array): number;
 }
 
@@ -133,7 +133,7 @@ const ADDON_PATH = fileURLToPath(new URL('../../../native/build/Release/pcache_n
 let enabled = true;
 let loaded: NativeAddon | PcacheError | undefined;
 
-/** Allows or forbids the native helper from here on; what is mapped already stays so. */
+/** Allows or forbids the native helper from now on; existing mappings stay valid. */
 export function setNativeEnabled(allow: boolean): void {
   enabled = allow;
 }
@@ -150,7 +150,7 @@ function load(): NativeAddon | PcacheError {
   }
 }
 
-/** The addon. Throws NATIVE_MISSING, with the remedy, where it is not built or not allowed. */
+/** The addon. Throws NATIVE_MISSING, with the remedy, when it is not built or not allowed. */
 export function nativeAddon(): NativeAddon {
   if (!enabled) {
     throw new PcacheError(
@@ -192,12 +192,12 @@ export function indexAid(): IndexAid | undefined {
   };
 }
 
-/** The fastest raw CRC-32C there is here: the native one, or else the tables. */
+/** The fastest raw CRC-32C available: the native one, or else the table-driven one. */
 export function bestCrc32c(): Crc32c {
   return nativeAddonIfAvailable()?.crcBytes ?? crc32cRaw;
 }
 
-/** What the addon throws; see `NativeAddon`. */
+/** An error of the addon; see `NativeAddon`. */
 export interface NativeError extends Error {
   readonly code: 'CLOSED' | 'OUT_OF_RANGE' | 'READ_ONLY' | 'INVALID' | 'ERRNO' | 'FAULT' | 'FAULT_MEMORY';
   readonly errno?: number;
@@ -209,7 +209,7 @@ export function asSystemError(error: NativeError): NodeJS.ErrnoException {
   return systemError(error.errno ?? 0, error.message, { cause: error });
 }
 
-/** An error of the system by its number, with its name for a code. */
+/** A system error by its errno, with its name (`ENOSPC`) as the code. */
 export function systemError(errno: number, message: string, options?: ErrorOptions): NodeJS.ErrnoException {
   return Object.assign(new Error(message, options), { code: getSystemErrorName(-errno) });
 }

@@ -1,6 +1,6 @@
 /**
- * Opens the cache device: mapped through the native helper, or for reading by plain reads without it. Every
- * failure is one PcacheError that names the path.
+ * Opens the cache device: mapped through the native helper, or without it through plain reads, for reading only.
+ * Every failure is one PcacheError that names the path.
  */
 import { PcacheError } from '../errors.js';
 import { openDeviceFile, orClose, reopen, type OnBusy } from './device-file.js';
@@ -10,9 +10,9 @@ import { nativeAddon, nativeAddonIfAvailable } from './native.js';
 import type { Pmem, PmemReader } from './pmem.js';
 
 export interface OpenReaderOptions {
-  /** False to read the file plainly even where the native helper could map it. Default true. */
+  /** False to use plain reads even where the native helper could map the device. Default true. */
   readonly native?: boolean;
-  /** Where given, a device in use is opened all the same and this is told what uses it. */
+  /** If given, a busy device is opened anyway, and this receives a description of its use. */
   readonly onBusy?: OnBusy;
 }
 
@@ -33,7 +33,7 @@ export function openPmemReader(path: string, options: OpenReaderOptions = {}): P
 }
 
 export interface OpenPmemOptions {
-  /** The caller wants no durability: `persist` is then a fence on any device. Default false. */
+  /** No durability is needed: `persist` is only a fence on any device. Default false. */
   readonly ephemeral?: boolean;
 }
 
@@ -45,8 +45,8 @@ export function openPmem(path: string, options: OpenPmemOptions = {}): Pmem {
 }
 
 /**
- * Maps a device once more, in another thread of the process that has it open, and its lock: handles of the native
- * helper, and its guard against faults, belong to one thread each.
+ * Maps the device again in another thread of the process, under the lock that the first opening holds. Handles of the
+ * native helper and its guard against faults belong to one thread each.
  */
 export function mapAgain({ path, fd, sizeBytes, ephemeral }: MappedDevice): MappedPmem {
   const again = reopen(path, fd);

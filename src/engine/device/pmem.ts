@@ -9,28 +9,28 @@
 import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
 
-/** Where a store has to go before it is as durable as the mapping can make it. */
+/** What makes a store as durable as the mapping allows. */
 export type Durability =
   /** DAX with MAP_SYNC: cache-line write-back and a store fence. */
   | 'dax'
   /** Page cache of a file or block device: the stores plus fdatasync at every persistence point. */
   | 'page-cache'
-  /** A memory filesystem, or asked for as ephemeral: outlives the process, not the machine. */
+  /** A memory filesystem, or a device opened as ephemeral: data outlives the process, not the machine. */
   | 'volatile';
 
-/** Ranges of a device, in columns, and what their CRCs are. */
+/** Ranges of a device and their CRCs; a struct of arrays. */
 export interface CrcRanges {
   readonly offsetBytes: Float64Array;
   readonly lengthBytes: Uint32Array;
   readonly crc: Uint32Array;
 }
 
-/** How many lists of ranges may have been begun, and not ended, with `beginCrcs`. */
+/** Maximum number of `beginCrcs` runs that have begun and not ended. */
 export const CRC_RUNS_MAX = 8;
 
-/** Read side, all that read-only commands need. */
+/** The read side: everything that read-only commands need. */
 export interface PmemReader {
-  /** What to call the device in messages. */
+  /** Name of the device in messages. */
   readonly path: string;
   readonly sizeBytes: number;
   /** Copies `lengthBytes` from the device at `offsetBytes` into `target` at `targetOffset`. */
@@ -38,10 +38,10 @@ export interface PmemReader {
   /** Raw CRC-32C of a range of the device, continued from `seed` (unsigned). */
   crc32c(offsetBytes: number, lengthBytes: number, seed: number): number;
   /**
-   * Begins `crc32c` of each of `ranges[0, count)`, by so many threads, the caller's among them; absent where that gains
-   * nothing. The ranges stay untouched until the function that it returns has been called, which waits for the end. Up
-   * to CRC_RUNS_MAX may be under way, to be ended in the order in which they were begun. When either throws, as
-   * `crc32c` does, nothing is known of any of these ranges.
+   * Begins `crc32c` of each of `ranges[0, count)` on `threads` threads, the caller's included; absent where that gains
+   * nothing. Call the returned function to wait for the end; leave the ranges untouched until then. Up to CRC_RUNS_MAX
+   * runs may be under way, and they end in the order in which they began. If either function throws, as `crc32c` does,
+   * the CRCs of all ranges of the run are undefined.
    */
   beginCrcs?(ranges: CrcRanges, count: number, seed: number, threads: number): () => void;
   close(): void;
@@ -71,20 +71,20 @@ export interface Pmem extends PmemReader {
   createCopyList(capacity: number): CopyList;
   /**
    * Copies `list[0, count)` out of the device into `arena`, in order, in one native call.
-   * If an entry is out of bounds nothing of it is done and OUT_OF_RANGE is thrown; earlier ones stand.
+   * An entry out of bounds throws OUT_OF_RANGE and is not copied; earlier entries have been copied.
    */
   runReads(list: CopyList, count: number, arena: Arena): void;
   /** Makes a list for `writePieces`. */
   createPieceList(capacity: number, withCrc: boolean): PieceList;
   /**
    * Persisting copies of `list[0, count)` from `arena` to `pmemOffsetBytes` and beyond, in order, in one native call;
-   * the CRC of each with it if the list was made so. Unordered until the next `fence()` or `persist()`.
-   * If a piece is out of bounds nothing of it is done and OUT_OF_RANGE is thrown; earlier ones stand.
+   * computes the CRC of each piece too if the list was made `withCrc`. Unordered until the next `fence()` or `persist()`.
+   * A piece out of bounds throws OUT_OF_RANGE and is not copied; earlier pieces have been copied.
    */
   writePieces(list: PieceList, count: number, pmemOffsetBytes: number, arena: Arena): void;
   /**
-   * From here on `writePieces` of the list also looks into an extent index while what it writes is on its way. Absent
-   * where that gains nothing.
+   * Makes `writePieces` of this list also search an extent index while its stores drain. Absent where that gains
+   * nothing.
    */
   searchIn?(list: PieceList, index: IndexMemory): void;
 }
@@ -95,7 +95,7 @@ export interface Arena {
   readonly memory: Uint8Array;
 }
 
-/** A batch of copies as a struct of arrays; filled in place by the request path, reused for ever. */
+/** A batch of copies as a struct of arrays. The request path fills it in place and reuses it. */
 export interface CopyList {
   readonly capacity: number;
   readonly pmemOffsetBytes: Float64Array;
@@ -103,7 +103,7 @@ export interface CopyList {
   readonly lengthBytes: Uint32Array;
 }
 
-/** A list in ordinary memory, for devices that need no registering. */
+/** A copy list in ordinary memory, for devices that need no registration. */
 export function plainCopyList(capacity: number): CopyList {
   return {
     capacity,
@@ -150,14 +150,14 @@ export interface PieceList {
   readonly words: Int32Array;
 }
 
-/** A list in ordinary memory. */
+/** A piece list in ordinary memory. */
 export function plainPieceList(capacity: number, withCrc: boolean): PieceList {
   const words = new Int32Array(capacity * PIECE_WORDS);
   for (let i = 0; i < capacity; i++) words[i * PIECE_WORDS + PieceWord.place] = NO_PLACE;
   return { capacity, withCrc, words };
 }
 
-/** `writePieces` by the device's own `write`, for devices that have nothing faster. */
+/** `writePieces` through the device's own `write`, for devices without a faster way. */
 export function writePlainly(
   pmem: Pick<Pmem, 'write'>,
   { words, withCrc }: PieceList,

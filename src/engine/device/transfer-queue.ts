@@ -1,16 +1,16 @@
 /**
- * Reads and writes of a file that were asked for in one turn of the event loop, started together: one piece of
- * work off the main thread for many of them, where Node's own calls are one each. Reads are spread over a few
- * threads, so that a device that can do several things at once is given several; writes only go to the page
- * cache, where those of one file wait for one another.
+ * Batches reads and writes of a file: all transfers of one turn of the event loop start together, as one job off the
+ * main thread, where Node's own calls are one job each. Reads are spread over a few threads, so that a device that can
+ * serve several requests at once receives several; writes go to the page cache, where the writes of one file wait for
+ * one another anyway.
  */
 import { systemError, type NativeAddon, type TransferBatch } from './native.js';
 
-/** Called with what ended the transfer early, or null; and with the bytes moved: fewer without an error at the end of the file. */
+/** Receives the error that ended the transfer, or null, and the bytes moved; fewer bytes without an error mean end of file. */
 export type TransferDone = (error: NodeJS.ErrnoException | null, movedBytes: number) => void;
 
 const BATCH_TRANSFERS = 128;
-/** As many threads as libuv has for such work. */
+/** The number of threads that libuv has for such jobs. */
 const READ_THREADS = 4;
 
 class Batch implements TransferBatch {
@@ -47,7 +47,7 @@ export class TransferQueue {
     private readonly fd: number,
   ) {}
 
-  /** Takes a transfer, which begins at the end of this turn; the memory must stay untouched until `done`. */
+  /** Queues a transfer, which begins at the end of this turn. The caller leaves the memory untouched until `done`. */
   add(transfer: Transfer): void {
     this.queued.push(transfer);
     if (this.queued.length === 1) queueMicrotask(() => this.start());

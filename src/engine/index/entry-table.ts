@@ -9,8 +9,8 @@
  *   word 2   low 32 bits of the segment generation the entry was written under
  *
  * A placeholder (EMPTY) has no payload: its words 1 and 2 are the number and serial of the read that is
- * filling it. An entry whose generation is not its segment's any more is stale: its payload is gone, and
- * whoever meets it drops it.
+ * filling it. An entry whose generation differs from its segment's is stale: its payload is gone, and the
+ * next lookup that reaches it drops it.
  *
  * Sectors are of 512 bytes. Nothing here allocates per call.
  */
@@ -25,7 +25,7 @@ const { CHUNK_WORDS, classFor, ENTRY_WORDS, Slab } = slab;
 
 export const ENTRY_CLEAN = 1;
 export const ENTRY_EMPTY = 2;
-/** The kset that brought the entry was behind dirty_tail when the log was loaded; only then, never later. */
+/** The entry's kset was before dirty_tail when the log was loaded. Set only then, never later. */
 export const ENTRY_WRITTEN_BACK = 4;
 const FLAGS_MASK = 7;
 const START_SHIFT = 19;
@@ -76,14 +76,14 @@ function packWord1(segment: number, offsetSectors: number): number {
   return ((segment & SEGMENT_LOW_MASK) << SEGMENT_LOW_SHIFT) | offsetSectors;
 }
 
-/** What is made of words 0 and 1, for whoever inserts; together, since what is exported by itself is slower here. */
+/** Packing and unpacking of words 0 and 1, for insertions. One object, since separately exported functions are slower. */
 export const entryWords = {
   startOf,
   endOf,
   packWord0,
   packWord1,
   isSameRange,
-  /** To put another length in, and to get what lies below it. */
+  /** Position and mask of the length in word 0. */
   lengthShift: LENGTH_SHIFT,
   lengthMask: LENGTH_MASK,
   /** Entries are counted in these bits of a subtree's second word. */
@@ -106,14 +106,14 @@ export class EntryTable {
   protected at = 0;
 
   protected readonly slab: slab.Slab;
-  /** The slab's, which replaces them when it grows. */
+  /** The slab's memory, which the slab replaces when it grows. */
   words: Int32Array;
   /**
-   * Two words a subtree, side by side in one cache line: its chunk, and its entries | chunk's class << 16. Only groups
-   * that ever had an entry are there, behind one that stays empty. Replaced when it grows.
+   * Two words a subtree, in one cache line: its chunk, then its entry count | its chunk's class << 16. It holds one
+   * group that stays empty, then the groups that ever had an entry. Replaced when it grows.
    */
   subtrees: Int32Array;
-  /** Where in `subtrees` the words of each group begin; 0, the empty group, for one that never had an entry. */
+  /** Offset in `subtrees` of each group's words; 0, the empty group, for a group that never had an entry. */
   readonly groups: Int32Array;
   /** Words of `subtrees` in use. */
   private subtreeWords = GROUP_WORDS;
@@ -121,7 +121,7 @@ export class EntryTable {
   /**
    * @param backingBytes size of the backing device.
    * @param generations low 32 bits of every logical segment's generation; owned by the segment table.
-   * @param allocate memory of zeroes for a large table
+   * @param allocate returns zeroed memory for a large table.
    */
   constructor(
     backingBytes: number,
@@ -161,7 +161,7 @@ export class EntryTable {
 
   /**
    * Puts the cursor on the first entry of `subtree` that ends after `sector` (0…8191), if there is one.
-   * @param hint what `lookAhead` found for the two
+   * @param hint result of `lookAhead` for this subtree and sector
    */
   seek(subtree: number, sector: number, hint = NO_PLACE): void {
     this.select(subtree);
@@ -183,7 +183,7 @@ export class EntryTable {
     this.base = this.subtrees[at] * CHUNK_WORDS;
   }
 
-  /** Whether so many entries of the selected subtree start at or before `sector`. */
+  /** Whether exactly `hint` entries of the selected subtree start at or before `sector`. */
   protected isPlaceOf(sector: number, hint: number): boolean {
     const { words, base, count } = this;
     if (hint < 0 || hint > count) return false;
@@ -192,8 +192,8 @@ export class EntryTable {
   }
 
   /**
-   * How many entries of the selected subtree start at or before `sector`. Looks first where that would be if the
-   * entries were spread evenly, then as far from there as the entry found says, then gallops and bisects.
+   * Number of entries of the selected subtree that start at or before `sector`. The first guess assumes that the
+   * entries are spread evenly, the second corrects it by the entry found there; then it gallops and bisects.
    */
   protected countStartingAtOrBefore(sector: number): number {
     const { words, base, count } = this;
@@ -264,7 +264,7 @@ export class EntryTable {
   get offsetSectors(): number {
     return this.word(1) & OFFSET_MASK;
   }
-  /** The payload is gone: its segment moved on to another generation. Never true of a placeholder. */
+  /** The payload is gone: its segment has a newer generation. Never true of a placeholder. */
   get isStale(): boolean {
     return !this.isEmpty && this.word(2) !== this.generations[this.segment];
   }

@@ -1,9 +1,9 @@
 /**
- * The extent index (format §3 "Index"): which part of the cache holds which part of the backing device. What its entries
- * are, and where they lie, is in `entry-table.ts`; here they are inserted, looked for ahead of time, and kept clean.
+ * The extent index (format §3 "Index"): which part of the cache holds which part of the backing device. The layout of
+ * its entries is in `entry-table.ts`; this file inserts entries, searches ahead of requests, and sweeps out stale ones.
  *
- * Invariants: entries of a subtree are sorted, do not overlap, none is of zero length, and no two words of bookkeeping
- * disagree (`check()` asserts it all, for tests). Sectors are of 512 bytes. Nothing here allocates per call.
+ * Invariants: the entries of a subtree are sorted, do not overlap and have a length above 0, and the bookkeeping
+ * agrees with them (`check()` asserts all of it, for tests). Sectors have 512 bytes. Nothing here allocates per call.
  */
 import type { IndexAid, PlaceFinder } from '../device/native.js';
 import * as device from '../device/pmem.js';
@@ -49,7 +49,8 @@ export class ExtentIndex extends EntryTable {
   /**
    * @param backingBytes size of the backing device.
    * @param generations low 32 bits of every logical segment's generation; owned by the segment table.
-   * @param aid without it `lookAhead` only loads what the searches will probably touch, and memory is ordinary.
+   * @param aid native searches and large pages; without it `lookAhead` only loads the words that the searches will
+   * probably touch, and memory is ordinary.
    */
   constructor(backingBytes: number, generations: Int32Array, aid: IndexAid = UNAIDED) {
     super(backingBytes, generations, aid.allocate);
@@ -57,14 +58,14 @@ export class ExtentIndex extends EntryTable {
   }
 
   /**
-   * Looks for many sectors of many subtrees at once, so that the cache misses of the searches overlap. What it finds
-   * are the hints that `seek` and `insert` take; they may have gone stale by then. Subtrees may be out of range.
+   * Searches for many sectors of many subtrees at once, so that the cache misses of the searches overlap. The results
+   * are the hints of `seek` and `insert`, which may be out of date by then. Subtrees may be out of range.
    */
   lookAhead(subtree: Int32Array, sector: Uint16Array, count: number, hints: Int32Array): void {
     this.findPlaces(this.words, this.subtrees, this.groups, subtree, sector, count, hints);
   }
 
-  /** Inserts pieces that were written, in their order. */
+  /** Inserts written pieces, in their order. */
   insertPieces({ words: pieces, count, head: { segment, generationLow } }: IndexPieces): void {
     const { groups } = this;
     for (let i = 0; i < count; i++) {
@@ -74,7 +75,7 @@ export class ExtentIndex extends EntryTable {
       const sectors = pieces[piece | LENGTH] >>> SECTOR_SHIFT;
       const offsetSectors = pieces[piece | OFFSET_SECTORS];
       const place = pieces[piece | PLACE];
-      // Most often exactly one entry of the same range is in the way, and it was found while the piece was copied.
+      // In most cases exactly one entry, of the same range, is overwritten, and the copy of the piece found it.
       const { subtrees } = this;
       const subtreeAt = groups[subtree >>> GROUP_SHIFT] + ((subtree & GROUP_MASK) << 1);
       if (place > 0 && place <= (subtrees[subtreeAt + 1] & COUNT_MASK)) {
@@ -97,7 +98,7 @@ export class ExtentIndex extends EntryTable {
    * placeholder keeps at most the part before the extent (its read fills from its start).
    * @param start first sector in the subtree; `sectors` ≥ 1 must not cross the subtree's end.
    * @param generation low 32 bits of the generation the payload was written under.
-   * @param hint what `lookAhead` found for `subtree` and `start`
+   * @param hint result of `lookAhead` for `subtree` and `start`
    */
   insert(
     subtree: number,

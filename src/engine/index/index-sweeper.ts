@@ -1,27 +1,27 @@
 /**
- * The cleaner of a running cache: goes through the index for entries whose payload is gone, a part of it at a time.
- * Only the freeing of segments makes entries stale, and a look at the whole index for each would be too much.
+ * Sweeps stale entries out of the index of a running cache, a part of the index at a time. Entries become stale only
+ * when a segment is freed, and sweeping the whole index for each freed segment would cost too much.
  *
- * A stale entry takes memory, but a write of the same blocks finds it in its place, where it would have to make room
- * for a new one. So they are left until there are many, or until they have been there for long.
+ * A stale entry takes memory, but a write of the same blocks overwrites it in place, without moving other entries. So
+ * stale entries stay until there are many of them, or until many segments have been freed.
  */
 import type { ExtentIndex } from './extent-index.js';
 
-/** Subtrees it looks at in one step. */
+/** Subtrees swept in one step. */
 const SUBTREES_PER_STEP = 512;
-/** It goes through the index at most so often while as many segments are freed as the cache has, */
+/** Maximum number of sweeps per lap. In one lap as many segments are freed as the cache has. */
 const SWEEPS_PER_LAP = 2;
-/** if that has grown to so much of what it was after the last time, */
+/** A sweep begins when the index has this many times the entries that the last sweep left. */
 const GROWTH = 1.5;
-/** or else when so many times as many segments have been freed. */
+/** A sweep begins after this many laps even if the index has not grown. */
 const LAPS_PER_SWEEP_MAX = 4;
 
 export class IndexSweeper {
-  /** Within a round. */
+  /** A sweep is under way. */
   private isSweeping = false;
-  /** Segments freed when it set out last. */
-  private setOutAt = 0;
-  /** Entries in the index after the last round. */
+  /** Segments freed when the last sweep began. */
+  private sweptAt = 0;
+  /** Entries in the index after the last sweep. */
   private entriesAfter = 0;
 
   constructor(
@@ -31,13 +31,13 @@ export class IndexSweeper {
 
   /**
    * @param segmentsFreed since the cache was opened
-   * @returns whether there was anything to look at
+   * @returns whether it swept anything
    */
   step(segmentsFreed: number): boolean {
     const { index } = this;
     if (!this.isSweeping) {
-      if (!this.isDue((segmentsFreed - this.setOutAt) / this.segmentCount)) return false;
-      this.setOutAt = segmentsFreed;
+      if (!this.isDue((segmentsFreed - this.sweptAt) / this.segmentCount)) return false;
+      this.sweptAt = segmentsFreed;
       this.isSweeping = true;
     }
     if (index.sweep(SUBTREES_PER_STEP)) {

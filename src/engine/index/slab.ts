@@ -1,8 +1,8 @@
 /**
- * Memory of the extent index: chunks of 2^k entries (2 to 8192) of 12 bytes, cut buddy-wise from pages, all in
- * one array, so that an entry is one load away. When the array is full it is copied into one of twice the size,
- * of which the system gives only what is touched. Freed chunks are kept by size and reused before a new page is
- * made; nothing is given back to the system.
+ * Memory of the extent index: a buddy allocator of chunks of 2^k entries (2 to 8192) of 12 bytes. All chunks lie in
+ * one array, so that an entry is one load away. A full array is copied into one of twice the size, of which the
+ * system provides only the pages that are touched. Freed chunks are kept by size and reused before a new page is
+ * made; nothing is returned to the system.
  */
 import { assert } from '../errors.js';
 
@@ -14,7 +14,7 @@ export const MAX_CLASS = 13;
 const PAGE_CLASS = 16;
 /** The first pages are small, so that a small cache does not take memory for a large one. */
 const FIRST_PAGE_CLASSES: readonly number[] = [11, MAX_CLASS];
-/** A chunk reference counts in the smallest chunks; these are the words of one. */
+/** Words of the smallest chunk, the unit in which chunk references count. */
 export const CHUNK_WORDS = ENTRY_WORDS << MIN_CLASS;
 /** Indices into `words` stay below 2^31. */
 const CHUNKS_MAX = Math.floor(2 ** 31 / CHUNK_WORDS);
@@ -29,10 +29,10 @@ export class Slab {
   words: Int32Array;
   private readonly free: number[][] = Array.from({ length: PAGE_CLASS + 1 }, () => []);
   private pages = 0;
-  /** Chunks that the pages made so far have. */
+  /** Smallest chunks in all pages made so far. */
   private chunks = 0;
 
-  /** @param allocateBytes memory of zeroes */
+  /** @param allocateBytes returns zeroed memory */
   constructor(private readonly allocateBytes: (bytes: number) => ArrayBuffer) {
     this.words = this.makeWords(ENTRY_WORDS << FIRST_PAGE_CLASSES[0]);
   }

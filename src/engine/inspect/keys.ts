@@ -6,7 +6,7 @@ import type { Position } from '../media/codecs.js';
 import type { Crc32c } from '../media/crc32c.js';
 import type { ByteSource } from '../media/dual.js';
 import { SECTOR_BYTES, SUBTREE_BYTES } from '../media/geometry.js';
-import { LogWalker } from '../media/log.js';
+import { LogWalker } from '../media/log-walker.js';
 import type { CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
 import { ENTRY_CLEAN, ENTRY_WRITTEN_BACK } from '../index/entry-table.js';

@@ -1,12 +1,12 @@
 /**
- * Appends to the log (format §2): open ksets, one per slot, whose keys are encoded in place as they come;
- * closing one writes it at key_head. Kernel: `cache_key_append`, `cache_kset_close` as called from the request
- * path, and `get_kset_id`.
+ * Appends to the log (format §2). Each slot has an open kset, in which keys are encoded as they arrive; closing a
+ * kset writes it at key_head. kernel: `cache_key_append`, `cache_kset_close` as called from the request path, and
+ * `get_kset_id`.
  *
- * Order rules kept here: all payload, and the zeroes behind the kset, are persisted before the kset (the
- * kernel sends the zeroes out with it, so a crash may keep one without the other); a kset is persisted before
- * anything that relies on it; the LAST kset is written only after the next segment's
- * first bytes were zeroed and persisted.
+ * Order rules of this file: all payload, and the zeroes behind the kset, are persisted before the kset (the kernel
+ * sends the zeroes together with the kset, so a crash may keep one without the other); a kset is persisted before
+ * anything that relies on it; a LAST kset is written only after the first bytes of the next segment were zeroed and
+ * persisted.
  */
 import type { Clock } from '../clock.js';
 import { assert, internalError } from '../errors.js';
@@ -38,7 +38,7 @@ const { length: LENGTH, subtree: SUBTREE, sector: SECTOR, crc: CRC, offsetSector
 
 const ZEROES = new Uint8Array(KSET_HEADER_BYTES);
 
-// Where the fields of a key are in words.
+// Word offsets of the fields of a key.
 const FIRST_KEY_WORD = KSET_HEADER_BYTES / 4;
 const KEY_WORDS = KEY_BYTES / 4;
 const OFF_WORD = KeyField.off / 4;
@@ -54,18 +54,18 @@ const RESERVED_WORD = KeyField.reserved / 4;
 export class OpenKset {
   readonly bytes = new Uint8Array(KSET_BYTES_MAX);
   readonly view = new DataView(this.bytes.buffer);
-  /** The same in words, as this machine orders their bytes. */
+  /** The same bytes as words. */
   readonly words = new Int32Array(this.bytes.buffer);
   keyCount = 0;
   /** Clock when its first key was appended. */
   openedAtMs = 0;
-  /** Has to be closed at the next commit: full, or holds a FUA write. */
+  /** Must be closed at the next commit: it is full, or holds a FUA write. */
   closeDue = false;
 }
 
 export class LogWriter {
   readonly slotCount: number;
-  /** Place of the next kset. */
+  /** key_head: position of the next kset. */
   headSegment: number;
   headOffsetBytes: number;
   /** Ksets written and keys in them since the log was opened. */
@@ -102,12 +102,12 @@ export class LogWriter {
     return this.slotCount === 1 ? 0 : subtree % this.slotCount;
   }
 
-  /** Keys that the slot's kset takes before it is closed. */
+  /** Keys that still fit in the slot's open kset. */
   roomOf(slot: number): number {
     return KSET_KEYS_MAX - this.slots[slot].keyCount;
   }
 
-  /** The ksets that take keys, as far as they are filled; for looks from outside, until the next append. */
+  /** The open ksets with the keys that they hold so far; valid until the next append. */
   get openKsets(): readonly Readonly<Pick<OpenKset, 'bytes' | 'keyCount'>>[] {
     return this.slots;
   }
@@ -115,21 +115,21 @@ export class LogWriter {
   get hasOpenKeys(): boolean {
     return this.openSlots > 0;
   }
-  /** Some kset waits to be closed at the next commit. */
+  /** At least one kset must be closed at the next commit. */
   get hasDue(): boolean {
     return this.dueSlots > 0;
   }
 
   /**
    * Appends the keys of pieces to the open kset of their slot, which must have room for them.
-   * @param flags of all these keys
+   * @param flags key flags of all of them
    */
   append(pieces: Pieces, flags: number): void {
     const { words: from, count } = pieces;
     const { segment, generationLow, generationHigh } = pieces.head;
     const kset = this.slots[pieces.slot];
     const { words, keyCount } = kset;
-    if (keyCount + count > KSET_KEYS_MAX) internalError('keys are appended that have no room in their kset');
+    if (keyCount + count > KSET_KEYS_MAX) internalError('appended keys do not fit in their kset');
     if (keyCount === 0) this.open(kset);
     for (let i = 0; i < count; i++) {
       const piece = i * PIECE_WORDS;
@@ -157,25 +157,25 @@ export class LogWriter {
     this.openSlots++;
   }
 
-  /** Asks for the slot's kset to be closed at the next commit. */
+  /** Marks the slot's kset to be closed at the next commit. */
   markDue(slot: number): void {
     const kset = this.slots[slot];
     if (kset.closeDue || kset.keyCount === 0) return;
     kset.closeDue = true;
     this.dueSlots++;
   }
-  /** Asks for all open ksets (FLUSH). */
+  /** Marks all open ksets (FLUSH). */
   markAllDue(): void {
     for (let slot = 0; slot < this.slotCount; slot++) this.markDue(slot);
   }
-  /** Asks for the ksets whose first key is `ageMs` old. */
+  /** Marks the ksets whose first key is `ageMs` old. */
   markAgedDue(nowMs: number, ageMs: number): void {
     if (this.openSlots === 0) return;
     for (let slot = 0; slot < this.slotCount; slot++) {
       if (this.slots[slot].keyCount > 0 && nowMs - this.slots[slot].openedAtMs >= ageMs) this.markDue(slot);
     }
   }
-  /** When the oldest open kset turns `ageMs` old; Infinity when none is open, or time is not what it lacks. */
+  /** Time at which the oldest open kset becomes `ageMs` old; Infinity when none is open or the log is stuck. */
   nextDueMs(ageMs: number): number {
     let due = Infinity;
     if (this.isStuck) return due;
@@ -184,7 +184,7 @@ export class LogWriter {
   }
 
   /**
-   * Closes every kset that is due. All their payload must have been stored, and their CRCs set.
+   * Closes every kset that is due. The caller has stored all their payload and set the CRCs of their keys.
    * @returns false when the log needs a segment and none is free; those ksets stay due.
    */
   closeDue(): boolean {
@@ -215,11 +215,11 @@ export class LogWriter {
   /** Writes a kset at key_head. @returns false when the log needs a segment and none is free. */
   protected write({ bytes, keyCount }: OpenKset, lengthBytes: number): boolean {
     if (!this.makeRoom(lengthBytes + KSET_HEADER_BYTES)) return false;
-    // Zeroes first: if a crash kept the kset and not them, an old kset behind it would be replayed after it.
+    // Zeroes first: if a crash kept the kset without the zeroes, an old kset behind it would be replayed after it.
     this.pmem.write(this.headAddress() + lengthBytes, ZEROES, 0, KSET_HEADER_BYTES);
     this.pmem.persist(); // payload, and the zeroes, before key
     this.pmem.write(this.headAddress(), bytes, 0, lengthBytes);
-    this.pmem.persist(); // kset before whoever is told of it
+    this.pmem.persist(); // kset before anything that relies on it
     this.headOffsetBytes += lengthBytes;
     this.ksetsClosed++;
     this.keysLogged += keyCount;

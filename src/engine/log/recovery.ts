@@ -1,6 +1,6 @@
 /**
- * Loads a cache from its device (format §2 "Attach"): metadata, then the whole log from key_tail into the
- * extent index. Read-only: the engine starts from it, and so do `cat`, `dump-keys --live` and `info`.
+ * Loads a cache from its device (format §3 "Attach"): metadata, then the whole log from key_tail into the
+ * extent index. It only reads: the engine opens a cache with it, and so do `cat`, `dump-keys --live` and `info`.
  */
 import { PcacheError } from '../errors.js';
 import { indexAid } from '../device/native.js';
@@ -8,7 +8,7 @@ import type { PmemReader } from '../device/pmem.js';
 import type { Position } from '../media/codecs.js';
 import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, SEGMENTS_OFFSET_BYTES, SUBTREE_BYTES, type Geometry } from '../media/geometry.js';
-import { LogWalker, type LogEndReason } from '../media/log.js';
+import { LogWalker, type LogEndReason } from '../media/log-walker.js';
 import { readMetadata, type CacheMetadata } from '../media/metadata.js';
 import type { KsetView } from '../media/kset.js';
 import type { MediaProblem } from '../media/problem.js';
@@ -25,13 +25,13 @@ export interface LoadOptions {
   /** Whether to check payload CRCs when the cache has data_crc, as the kernel does at attach. */
   readonly checkPayload: boolean;
   readonly crc?: Crc32c;
-  /** Takes the payload CRC of every current key. */
+  /** Receives the payload CRC of every current key. */
   readonly payloadCrcs?: PayloadCrcs;
-  /** Where several threads share the cache. */
+  /** For a cache that several threads share. */
   readonly sharing?: Sharing;
 }
 
-/** What the log and the metadata say, in memory. */
+/** The metadata and the log of a cache, in memory. */
 export interface LoadedCache {
   readonly metadata: CacheMetadata;
   readonly segments: SegmentTable;
@@ -39,7 +39,7 @@ export interface LoadedCache {
   readonly keyTail: Position;
   readonly dirtyTail: Position;
   readonly keyHead: Position;
-  readonly logEnd: LogEndReason;
+  readonly endReason: LogEndReason;
   readonly ksetCount: number;
   /** Ksets from dirty_tail on. */
   readonly dirtyKsetCount: number;
@@ -47,14 +47,14 @@ export interface LoadedCache {
   readonly staleKeyCount: number;
   /** Bytes of the log from key_tail to key_head. */
   readonly logBytes: number;
-  /** Size of the logical device the index covers: the backing device's, or what the keys reach. */
+  /** Size of the logical device that the index covers: the backing device's, or the end of the last key. */
   readonly logicalBytes: number;
 }
 
 export type LoadResult =
   { readonly cache: LoadedCache } | { readonly problems: readonly MediaProblem[]; readonly metadata: CacheMetadata };
 
-/** Refuses what cannot even hold the metadata; everything else is for `readMetadata` to judge. */
+/** Reads the metadata. Throws TRUNCATED when the device is too short to hold it; `readMetadata` judges the rest. */
 export function readMetadataOf(pmem: PmemReader, geometry: Geometry): CacheMetadata {
   if (pmem.sizeBytes < SEGMENTS_OFFSET_BYTES) {
     throw new PcacheError(
@@ -65,7 +65,7 @@ export function readMetadataOf(pmem: PmemReader, geometry: Geometry): CacheMetad
   return readMetadata(pmem, geometry);
 }
 
-/** Loads a cache, or says which problems keep it from being loaded (the kernel would refuse it too). */
+/** Loads a cache, or returns the problems for which it cannot be loaded; the kernel would refuse it too. */
 export function loadCache(pmem: PmemReader, options: LoadOptions): LoadResult {
   const metadata = readMetadataOf(pmem, options.geometry);
   if (metadata.problems.length > 0) return { problems: metadata.problems, metadata };
@@ -104,7 +104,7 @@ export function loadCache(pmem: PmemReader, options: LoadOptions): LoadResult {
       keyTail: { segment: keyTail.segment, offsetBytes: keyTail.offsetBytes },
       dirtyTail: { segment: dirtyTail.segment, offsetBytes: dirtyTail.offsetBytes },
       keyHead: walker.position,
-      logEnd: walker.endReason!,
+      endReason: walker.endReason!,
       ksetCount: replay.ksetCount,
       dirtyKsetCount: replay.dirtyKsetCount,
       keyCount: replay.keyCount,
@@ -115,7 +115,7 @@ export function loadCache(pmem: PmemReader, options: LoadOptions): LoadResult {
   };
 }
 
-/** As `loadCache`, for whoever needs the cache: problems become one BAD_MEDIA error. */
+/** Loads a cache. Throws BAD_MEDIA, or NOT_PCACHE, with the first problem when it cannot be loaded. */
 export function loadCacheOrThrow(pmem: PmemReader, options: LoadOptions): LoadedCache {
   const result = loadCache(pmem, options);
   if ('cache' in result) return result.cache;
@@ -135,7 +135,7 @@ export function badMedia(path: string, problems: readonly MediaProblem[]): Pcach
   return new PcacheError('BAD_MEDIA', `${path}: ${first.detail}${more}; run "pcache fsck" for all of it`);
 }
 
-/** What the place where a log ended says against the cache, once `walker` is there. */
+/** The problem, if any, with the way in which the log ends; `walker` has reached key_head. */
 export function endProblem(walker: LogWalker, behindDirtyTail: boolean, dirtyTail: Position): MediaProblem | undefined {
   const at = `${walker.segment}:${walker.offsetBytes}`;
   switch (walker.endReason) {
@@ -152,12 +152,12 @@ export function endProblem(walker: LogWalker, behindDirtyTail: boolean, dirtyTai
       if (!behindDirtyTail || walker.isAt(dirtyTail)) return undefined;
       return {
         code: 'DIRTY_TAIL_NOT_IN_LOG',
-        detail: `dirty_tail ${dirtyTail.segment}:${dirtyTail.offsetBytes} is not a place in the log, which ends at ${at}`,
+        detail: `dirty_tail ${dirtyTail.segment}:${dirtyTail.offsetBytes} is not a position in the log, which ends at ${at}`,
       };
   }
 }
 
-/** The index has memory for every 4 MiB of the logical device, so a key beyond this is taken for damage: 1 PiB. */
+/** The index needs memory for every 4 MiB of the logical device, so a key beyond 1 PiB is treated as damage. */
 const LOGICAL_LIMIT_BYTES = 2 ** 50;
 
 /** One past the last byte any key covers, rounded up to a subtree. */
@@ -175,7 +175,7 @@ function reachOfKeys(pmem: PmemReader, metadata: CacheMetadata, options: LoadOpt
   return reach;
 }
 
-/** Where keys must end. */
+/** Maximum end of a key, bytes. */
 function backingLimit(options: LoadOptions): number {
   return Math.min(options.backingBytes, LOGICAL_LIMIT_BYTES);
 }
@@ -194,8 +194,8 @@ class Replay {
     private readonly options: LoadOptions,
   ) {}
 
-  /** Brings the keys of one kset into the index and counts their references, stale ones too. */
-  kset(kset: KsetView, place: Position, writtenBack: boolean): MediaProblem | undefined {
+  /** Inserts the keys of one kset into the index and counts their references, those of stale keys too. */
+  kset(kset: KsetView, position: Position, writtenBack: boolean): MediaProblem | undefined {
     const { segments, index, options } = this;
     const checkCrc = options.checkPayload && this.metadata.flags.dataCrc;
     const count = kset.keyCount;
@@ -204,7 +204,7 @@ class Replay {
       if (wrong !== '') {
         return {
           code: 'KEY_OUT_OF_BOUNDS',
-          detail: `key ${i} of the kset at ${place.segment}:${place.offsetBytes} ${wrong}`,
+          detail: `key ${i} of the kset at ${position.segment}:${position.offsetBytes} ${wrong}`,
         };
       }
       const segment = kset.keySegment(i);
@@ -215,7 +215,7 @@ class Replay {
       const stale = generation < segments.generation(segment);
       segments.markUsed(segment);
       segments.get(segment);
-      // The kernel refuses a stale key with a bad CRC too; its payload is dead, so it does no harm here.
+      // The kernel refuses a stale key with a bad CRC too. Nothing reads its payload any more, so it is accepted here.
       if (checkCrc && !stale) {
         const crc = this.pmem.crc32c(segments.dataOffsetBytes[segment] + segmentOffset, length, CRC_SEED);
         if (crc !== kset.keyDataCrc(i)) {
@@ -231,7 +231,7 @@ class Replay {
       }
       const subtree = Math.floor(offset / SUBTREE_BYTES);
       if (options.sharing && !options.sharing.owns(subtree)) continue;
-      // A generation from the future counts as the present one: it goes stale when the segment moves on.
+      // A generation above the segment's counts as the segment's: the key becomes stale when the segment is freed.
       options.payloadCrcs?.add(segment, segmentOffset >>> SECTOR_SHIFT, length >>> SECTOR_SHIFT, kset.keyDataCrc(i));
       index.insert(
         subtree,

@@ -1,6 +1,6 @@
 /**
- * What differs in a thread that shares its cache with others: where the segment table and the log's head are kept,
- * and which part of the index is its own. Only types; without it a cache has all of that to itself.
+ * The hooks of a thread that shares its cache with others (`shards/`): its segment table and log writer lie in shared
+ * memory, and it keeps a part of the index only. A cache of one thread has no such hooks.
  */
 import type { LogWriter } from './log-writer.js';
 import type { Geometry } from '../media/geometry.js';
@@ -10,6 +10,6 @@ import type { SegmentTable } from '../space/segment-table.js';
 export interface Sharing {
   makeSegments(geometry: Geometry, chain: SegmentChain): SegmentTable;
   makeLog(...args: ConstructorParameters<typeof LogWriter>): LogWriter;
-  /** Whether this thread keeps the index of a subtree. */
+  /** Whether this thread keeps the index of `subtree`. */
   owns(subtree: number): boolean;
 }

@@ -1,7 +1,7 @@
 /**
- * Codecs of every structure on media (format §1), over plain bytes. A decoder never judges: it returns what
- * is there; `crcOk` says whether the CRC holds. Integers are little-endian. 64-bit fields become doubles,
- * exact below 2^53 and only ever compared; a larger value is out of every legal range anyway.
+ * Codecs of every structure on media (format §1), over plain bytes. A decoder never judges: it returns the
+ * stored values, and `crcOk` says whether the CRC matches. Integers are little-endian. 64-bit fields become
+ * doubles: exact below 2^53, and only compared; a larger value is outside every legal range.
  */
 import { assert } from '../errors.js';
 import { structCrc } from './crc32c.js';
@@ -89,7 +89,7 @@ export function decodeSuperblock(bytes: Uint8Array): Superblock {
 }
 
 /**
- * @param padding the four bytes at +20 that the CRC covers (zero on a fresh device, else what lay there).
+ * @param padding the four bytes at +20 that the CRC covers: zero on a fresh device, else the device's old bytes.
  * @returns 24 bytes.
  */
 export function encodeSuperblock(segmentCount: number, padding = 0): Uint8Array {
@@ -103,7 +103,7 @@ export function encodeSuperblock(segmentCount: number, padding = 0): Uint8Array 
   return bytes;
 }
 
-/** What every dual-copy structure starts with. `version` and `reserved` mean nothing in positions and generations. */
+/** Header of every dual-copy structure. In positions and generations `version` and `reserved` are undefined. */
 export interface MetaHeader {
   readonly crcOk: boolean;
   readonly crcStored: number;
@@ -112,22 +112,22 @@ export interface MetaHeader {
   readonly seq: number;
 }
 
-// The decoders below copy its fields one by one: spreading an object costs more than the whole decoding, and
-// there are four of these for each of up to 2^20 segments.
+// The decoders below copy the header's fields one by one: spreading an object costs more than the decoding
+// itself, and each of up to 2^20 segments has four of these structures.
 function decodeHeader(bytes: Uint8Array, view: DataView, lengthBytes: number): MetaHeader {
   const crcStored = view.getUint32(0, true);
   const crcComputed = structCrc(bytes, 0, lengthBytes);
   return { crcOk: crcStored === crcComputed, crcStored, crcComputed, seq: view.getUint8(4) };
 }
 
-/** Puts `seq` into the header and seals the structure with its CRC. */
+/** Stores `seq` in the header, then the structure's CRC. */
 function seal(bytes: Uint8Array, seq: number): Uint8Array {
   bytes[4] = seq & 0xff;
   putU32(bytes, 0, structCrc(bytes, 0, bytes.length));
   return bytes;
 }
 
-/** As `DataView.setUint32`, without the view: positions are encoded for every kset that is written back. */
+/** `DataView.setUint32` without the view: a position is encoded for every kset that is written back. */
 function putU32(bytes: Uint8Array, offset: number, value: number): void {
   bytes[offset] = value;
   bytes[offset + 1] = value >>> 8;
@@ -165,11 +165,11 @@ export function encodeCacheInfo(info: CacheInfo, seq: number): Uint8Array {
   return seal(bytes, seq);
 }
 
-/** A cache_info flags word taken apart (format §1). */
+/** The fields of the cache_info flags word (format §1 "cache_info"). */
 export interface CacheFlags {
   readonly dataCrc: boolean;
   readonly initDone: boolean;
-  /** Number of the mode; `CACHE_MODES[modeNumber]` is undefined for a number that has no meaning. */
+  /** Number of the mode; `CACHE_MODES[modeNumber]` is undefined for an unassigned number. */
   readonly modeNumber: number;
   readonly gcPercent: number;
 }
@@ -193,7 +193,7 @@ export function encodeCacheFlags(parts: CacheFlags): number {
   );
 }
 
-/** A place in the log: a logical segment and a byte offset in its data area. */
+/** A position in the log: a logical segment and a byte offset in its data area. */
 export interface Position {
   readonly segment: number;
   readonly offsetBytes: number;

@@ -1,10 +1,10 @@
 /**
  * Raw CRC-32C as the format uses it: Castagnoli, reflected, no inversion before or after, always seeded
- * with `CRC_SEED`. This is the table-driven one (eight bytes a step): the fallback where the native helper
- * is off, and the oracle that tests the native one.
+ * with `CRC_SEED`. This is the table-driven implementation (eight bytes a step): the fallback when the native
+ * helper is off, and the reference that the native one is tested against.
  */
 
-/** Raw CRC-32C of `bytes[start, end)` continued from `seed`, unsigned: what `crc32cRaw` and its native twin are. */
+/** Raw CRC-32C of `bytes[start, end)` continued from `seed`, unsigned: the type of `crc32cRaw` and of the native one. */
 export type Crc32c = (seed: number, bytes: Uint8Array, start: number, end: number) => number;
 
 /** Seed of every CRC on media. */

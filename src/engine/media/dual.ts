@@ -1,23 +1,23 @@
 /**
- * Dual-copy metadata (format §1 "Metadata header"): which of two copies counts.
+ * Dual-copy metadata (format §1 "Metadata header"): reads a pair of copies and chooses the one that counts.
  */
 import type { MetaHeader } from './codecs.js';
 import type { CopyOffsets } from './geometry.js';
 
-/** What media code reads from: a device, or anything that can stand for one. Throws on an I/O error. */
+/** The source that media code reads: a device or a stand-in for one. `read` throws a `PcacheError` on an I/O error. */
 export interface ByteSource {
   readonly sizeBytes: number;
   read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void;
 }
 
-/** Why a copy won: the other is older, the other is broken, both carry the same number, or neither is good. */
+/** Why a copy won: the other is older, the other is broken, both have the same seq, or neither is good. */
 export type WinReason = 'newer' | 'only-valid' | 'same-seq' | 'none';
 
 export interface Dual<T> {
   readonly copies: readonly [T & MetaHeader, T & MetaHeader];
   /** Byte offsets of the copies on the device. */
   readonly offsets: CopyOffsets;
-  /** Whether the copy is nothing but zero bytes, which is what a copy that was never written looks like. */
+  /** Whether the copy is all zero bytes: a copy that was never written. */
   readonly blank: readonly [boolean, boolean];
   readonly winner: 0 | 1 | -1;
   readonly reason: WinReason;
@@ -25,7 +25,7 @@ export interface Dual<T> {
   readonly value: (T & MetaHeader) | undefined;
 }
 
-/** True when 8-bit sequence number `a` is ahead of `b`: by signed difference, so it survives the wrap. */
+/** True when 8-bit sequence number `a` is ahead of `b`, by signed 8-bit difference, so that seq may wrap. */
 export function seqAfter(a: number, b: number): boolean {
   return ((a - b) << 24) >> 24 > 0;
 }
@@ -39,7 +39,7 @@ export function chooseCopy(first: MetaHeader, second: MetaHeader): { winner: 0 |
   return { winner: 0, reason: first.seq === second.seq ? 'same-seq' : 'newer' };
 }
 
-/** Reads both copies of a structure of `lengthBytes` and chooses. */
+/** Reads both copies of a structure of `lengthBytes` and chooses the one that counts. */
 export function readDual<T>(
   source: ByteSource,
   offsets: CopyOffsets,

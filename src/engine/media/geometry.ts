@@ -1,6 +1,6 @@
 /**
- * Where things lie on a cache device (format §1). Everything that depends on the segment size goes through
- * a `Geometry`, so that tests can run with small segments; devices that the kernel shares always use
+ * Offsets of everything on a cache device (format §1). What depends on the segment size goes through a
+ * `Geometry`, so that tests can run with small segments; a device that a kernel may attach always uses
  * `KERNEL_GEOMETRY`.
  */
 import { assert } from '../errors.js';
@@ -81,23 +81,26 @@ export function segmentDataOffsetBytes(geometry: Geometry, physicalId: number): 
 /** Byte offsets of the two copies of a dual structure. */
 export type CopyOffsets = readonly [number, number];
 
-const twins = (first: number, stride: number): CopyOffsets => [first, first + stride];
+const copiesFrom = (first: number, stride: number): CopyOffsets => [first, first + stride];
 
-export const CACHE_INFO_COPIES = twins(CACHE_INFO_OFFSET_BYTES, CACHE_INFO_STRIDE_BYTES);
-export const KEY_TAIL_COPIES = twins(KEY_TAIL_OFFSET_BYTES, POSITION_STRIDE_BYTES);
-export const DIRTY_TAIL_COPIES = twins(DIRTY_TAIL_OFFSET_BYTES, POSITION_STRIDE_BYTES);
+export const CACHE_INFO_COPIES = copiesFrom(CACHE_INFO_OFFSET_BYTES, CACHE_INFO_STRIDE_BYTES);
+export const KEY_TAIL_COPIES = copiesFrom(KEY_TAIL_OFFSET_BYTES, POSITION_STRIDE_BYTES);
+export const DIRTY_TAIL_COPIES = copiesFrom(DIRTY_TAIL_OFFSET_BYTES, POSITION_STRIDE_BYTES);
 
 export function segmentInfoCopies(geometry: Geometry, physicalId: number): CopyOffsets {
-  return twins(
+  return copiesFrom(
     segmentOffsetBytes(geometry, physicalId) + SEGMENT_INFO_OFFSET_IN_SEGMENT_BYTES,
     SEGMENT_INFO_STRIDE_BYTES,
   );
 }
 
 export function generationCopies(geometry: Geometry, physicalId: number): CopyOffsets {
-  return twins(segmentOffsetBytes(geometry, physicalId) + GENERATION_OFFSET_IN_SEGMENT_BYTES, GENERATION_STRIDE_BYTES);
+  return copiesFrom(
+    segmentOffsetBytes(geometry, physicalId) + GENERATION_OFFSET_IN_SEGMENT_BYTES,
+    GENERATION_STRIDE_BYTES,
+  );
 }
 
 assert(KEY_TAIL_OFFSET_BYTES + 2 * POSITION_STRIDE_BYTES === DIRTY_TAIL_OFFSET_BYTES, 'tails do not adjoin');
-assert(KERNEL_GEOMETRY.segmentDataBytes === 16_764_928, 'data area is not the size the format gives');
+assert(KERNEL_GEOMETRY.segmentDataBytes === 16_764_928, 'the data area has the size of format §1');
 assert(segmentCountFor(KERNEL_GEOMETRY, MIN_DEVICE_BYTES) === 31, 'a 512 MiB device must have 31 segments');

@@ -43,7 +43,7 @@ export const KeyField = {
 /** Offsets of a kset header's fields. */
 export const KsetField = { crc: 0, keyCount: 4, nextSegment: 4, magic: 8, flags: 16 } as const;
 
-/** What ended the log at a place, or `ok`. */
+/** `ok`, or why the log ends at this position. */
 export type KsetVerdict = 'ok' | 'bad-magic' | 'bad-key-count' | 'too-long' | 'bad-crc';
 
 /** A reusable window on one kset in a buffer. Field getters read the buffer on each call. */
@@ -91,7 +91,7 @@ export class KsetView {
   get lengthBytes(): number {
     return ksetBytes(this.keyCount);
   }
-  /** How many of its keys lie whole in so many bytes from its beginning on; of one that may be broken. */
+  /** Number of keys that lie whole in the first `lengthBytes` of a kset that may be broken. */
   keysWithin(lengthBytes: number): number {
     return Math.min(this.keyCount, Math.floor((lengthBytes - KSET_HEADER_BYTES) / KEY_BYTES));
   }
@@ -101,10 +101,10 @@ export class KsetView {
   }
 
   /**
-   * Judges the kset (format §2: what ends the log). `too-long` is a whole, good kset that its segment
-   * cannot hold: the kernel refuses the device on it, where the other verdicts only end the log.
-   * @param readableBytes how many bytes of the buffer belong to the device from here on.
-   * @param availableBytes how many of those are in the segment's data area.
+   * Judges the kset (format §2: what ends the log). `too-long` is a complete kset with a good CRC that does not
+   * fit in its segment: kernel 7.3 refuses the device, where the other verdicts only end the log (format §5).
+   * @param readableBytes number of bytes of the buffer, from the kset on, that belong to the device.
+   * @param availableBytes number of those bytes that lie in the segment's data area.
    */
   verdict(readableBytes: number, availableBytes: number): KsetVerdict {
     if (readableBytes < KSET_HEADER_BYTES || !this.magicOk) return 'bad-magic';
@@ -146,7 +146,7 @@ export class KsetView {
     return this.view.getUint32(this.keyBase(index) + KeyField.reserved, true);
   }
 
-  /** Takes key `index` out. @returns `into` */
+  /** Copies the fields of key `index` into `into`. @returns `into` */
   readKey(index: number, into: KeyFields): KeyFields {
     const { view } = this;
     const at = this.keyBase(index);
@@ -170,8 +170,8 @@ export class KsetView {
 }
 
 /**
- * A key taken out of its kset at once, for loops over millions of them: words of 32 bits as they are stored, but
- * signed, which costs no allocation wherever they are passed.
+ * The fields of one key, for loops over millions of keys: the stored 32-bit words, but signed, since small signed
+ * integers are passed without an allocation.
  */
 export class KeyFields {
   offsetLow = 0;
@@ -197,8 +197,8 @@ export class KeyFields {
   }
 
   /**
-   * Why the key is not valid (format §1 "Key"), or '' when it is; then its length, segment and segment offset are
-   * positive as they are.
+   * Why the key is not valid (format §1 "Key"), or '' when it is valid; `length`, `segment` and `segmentOffset` of a
+   * valid key are non-negative although they are signed words.
    * @param backingBytes size of the backing device, or Infinity when it is not known.
    */
   problem(geometry: Geometry, segmentCount: number, backingBytes: number): string {

@@ -1,7 +1,7 @@
 /**
- * Reads everything about a cache that is not its log: superblock, cache_info, the segment chain with infos
- * and generations, both tails. Judges nothing beyond what it needs to go on; `problems` lists what makes the
- * device unusable, in the order the kernel would meet it. Never throws on what it reads.
+ * Reads the metadata of a cache, everything but its log: superblock, cache_info, the segment chain with infos
+ * and generations, both tails. `problems` lists what makes the device unusable, in the order in which the kernel
+ * meets it. Contents never make it throw; only an I/O error does.
  */
 import {
   CACHE_INFO_BYTES,
@@ -41,8 +41,8 @@ import type { MediaProblem, ProblemCode } from './problem.js';
 export const CopyState = { valid0: 1, valid1: 2, blank0: 4, blank1: 8 } as const;
 
 /**
- * The chain of segments, indexed by logical id: `length` of them were found good. Struct of arrays, since a
- * device may have 2^20.
+ * The chain of segments, indexed by logical id; the first `length` segments are good. A struct of arrays, since a
+ * device may have 2^20 segments.
  */
 export interface SegmentChain {
   readonly length: number;
@@ -67,7 +67,7 @@ export interface SegmentChain {
 export interface CacheMetadata {
   readonly geometry: Geometry;
   readonly deviceBytes: number;
-  /** How many segments the device has room for. */
+  /** Number of segments that fit on the device. */
   readonly roomForSegments: number;
   readonly superblock: Superblock;
   readonly cacheInfo: Dual<CacheInfo>;
@@ -81,7 +81,7 @@ export interface CacheMetadata {
 
 type Report = (code: ProblemCode, detail: string) => void;
 
-/** Reads one 512-byte-aligned structure. `source` must hold at least the first 20 KiB of a device. */
+/** Reads the metadata. `source` must hold at least the first 20 KiB of a device. */
 export function readMetadata(source: ByteSource, geometry: Geometry): CacheMetadata {
   const problems: MediaProblem[] = [];
   const report: Report = (code, detail) => problems.push({ code, detail });
@@ -147,7 +147,7 @@ function judgeSuperblock(superblock: Superblock, roomForSegments: number, report
   }
 }
 
-/** @returns how many segments the chain should have, bounded by the device. */
+/** @returns number of segments that the chain should have, bounded by the device. */
 function judgeCacheInfo(
   cacheInfo: Dual<CacheInfo>,
   flags: CacheFlags,
@@ -272,7 +272,7 @@ function readChain(
   return chain;
 }
 
-/** `readDual` without its objects: one call per segment of up to 2^20. */
+/** `readDual` without its objects, since it is called twice for each of up to 2^20 segments. */
 function readPair<T>(
   source: ByteSource,
   offset: number,

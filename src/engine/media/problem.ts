@@ -1,6 +1,6 @@
 /**
- * Bad media as a value. Each code names one way a cache can be wrong such that the kernel would not attach
- * it (format §2 "refuses to attach") or such that nobody should; fsck turns them into findings.
+ * Bad media as a value. Each code names one fault that makes a cache unusable: the kernel would refuse to
+ * attach it (format §3), or attaching it would lose data. fsck turns these codes into findings.
  */
 export type ProblemCode =
   | 'SUPERBLOCK_ZERO_MAGIC'

@@ -9,7 +9,7 @@ import type { PmemReader } from '../device/pmem.js';
 import { bestCrc32c } from '../device/native.js';
 import { PcacheError } from '../errors.js';
 import { SECTOR_BYTES, type Geometry } from '../media/geometry.js';
-import { LogWalker } from '../media/log.js';
+import { LogWalker } from '../media/log-walker.js';
 import { PackFile } from './pack-file.js';
 import { FrameKind, PACK_ABSENT_BYTE, parseVerdicts, type PackFrame, type PackVerdicts } from './pack-format.js';
 

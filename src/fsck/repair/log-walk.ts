@@ -2,7 +2,7 @@
 import type { Position } from '../../engine/media/codecs.js';
 import { CRC_SEED } from '../../engine/media/crc32c.js';
 import { KEY_BYTES, KSET_HEADER_BYTES, type KsetView } from '../../engine/media/kset.js';
-import { LogWalker } from '../../engine/media/log.js';
+import { LogWalker } from '../../engine/media/log-walker.js';
 import { PcacheError } from '../../engine/errors.js';
 import type { ByteRange } from './ranges.js';
 import type { PlanView } from './types.js';

@@ -5,7 +5,7 @@
 import { PcacheError } from '../../../src/engine/errors.js';
 import { GENERATION_BYTES } from '../../../src/engine/media/codecs.js';
 import { KEY_BYTES, KSET_BYTES_MAX, KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js';
-import { LogWalker } from '../../../src/engine/media/log.js';
+import { LogWalker } from '../../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../../src/engine/media/metadata.js';
 import { Random } from '../../../src/engine/sim/random.js';
 import { checkCache, type CheckResult } from '../../../src/fsck/check.js';

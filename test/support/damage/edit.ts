@@ -30,7 +30,7 @@ import {
   type CopyOffsets,
 } from '../../../src/engine/media/geometry.js';
 import { encodeLastKset, KEY_BYTES, KeyField, KSET_HEADER_BYTES, KsetView } from '../../../src/engine/media/kset.js';
-import { LogWalker } from '../../../src/engine/media/log.js';
+import { LogWalker } from '../../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../../src/engine/media/metadata.js';
 
 export const GEOMETRY = KERNEL_GEOMETRY;

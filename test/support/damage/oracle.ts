@@ -6,7 +6,7 @@ import type { Position } from '../../../src/engine/media/codecs.js';
 import { GENERATION_BYTES } from '../../../src/engine/media/codecs.js';
 import { generationCopies } from '../../../src/engine/media/geometry.js';
 import { KEY_BYTES, KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js';
-import { LogWalker } from '../../../src/engine/media/log.js';
+import { LogWalker } from '../../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../../src/engine/media/metadata.js';
 import { checkCache, type CheckResult } from '../../../src/fsck/check.js';
 import { mergeRanges, subtractRanges, totalBytes, type ByteRange } from '../../../src/fsck/repair/ranges.js';

@@ -1,7 +1,7 @@
 /**
  * Walks the log of ksets (format §2): from a position, kset after kset, through LAST ksets into other
- * segments, to the place where it ends. Bounded: at most as many hops as there are segments, at most as many
- * ksets as fit in them. Reads ahead in large pieces; allocates nothing per kset.
+ * segments, to key_head. Bounded: at most as many hops as the cache has segments, and as many ksets as fit in
+ * them. Reads ahead through a large window; allocates nothing per kset.
  */
 import type { Position } from './codecs.js';
 import type { Crc32c } from './crc32c.js';
@@ -10,15 +10,15 @@ import type { Geometry } from './geometry.js';
 import { KSET_BYTES_MAX, KSET_HEADER_BYTES, KsetView, type KsetVerdict } from './kset.js';
 import type { SegmentChain } from './metadata.js';
 
-/** How the log ended. The first four are its ordinary end, the others make the kernel refuse the device. */
+/** Why the log ends at key_head. Bad magic, key count or CRC is an ordinary end; the others make a kernel refuse. */
 export type LogEndReason = Exclude<KsetVerdict, 'ok'> | 'last-out-of-range' | 'too-many-hops';
 
 const WINDOW_BYTES = 256 * 1024;
 
 export class LogWalker {
-  /** The kset at the current place, valid after `next()` returned true and until it is called again. */
+  /** The kset at the current position, valid after `next()` returned true and until it is called again. */
   readonly kset: KsetView;
-  /** Place of the current kset; after the end, the place where it ended: key_head. */
+  /** Position of the current kset; after the end, key_head. */
   segment = 0;
   offsetBytes = 0;
   /** Set once `next()` has returned false. */
@@ -54,12 +54,12 @@ export class LogWalker {
     return { segment: this.segment, offsetBytes: this.offsetBytes };
   }
 
-  /** True when the current place is `position`. */
+  /** True when the current position is `position`. */
   isAt(position: Position): boolean {
     return this.segment === position.segment && this.offsetBytes === position.offsetBytes;
   }
 
-  /** Goes to the next kset (LAST ksets are visited too). False at the end of the log, then and ever after. */
+  /** Goes to the next kset (LAST ksets are visited too). Returns false at key_head and on every later call. */
   next(): boolean {
     if (this.endReason !== undefined) return false;
     if (this.hopTo >= 0) {
@@ -91,9 +91,9 @@ export class LogWalker {
   }
 
   /**
-   * Brings the bytes of the current place into the window and points the view there. A kset that its segment
-   * cannot hold must still be seen whole, so up to one kset beyond the segment's end is read.
-   * @returns how many bytes from there on belong to the device.
+   * Reads the bytes of the current position into the window and points the view there. A kset that does not fit in
+   * its segment must still be seen whole, so the window reaches up to one kset beyond the segment's end.
+   * @returns number of bytes, from the current position on, that belong to the device; at most one kset.
    */
   private load(): number {
     const dataOffset = this.chain.dataOffsetBytes[this.segment];
