@@ -372,7 +372,7 @@ export const MUTATIONS = [
   {
     name: 'the cache goes on when dirty_tail could not be stored',
     file: 'src/engine/background/write-back.ts',
-    find: '      core.failure ??= error;',
+    find: '      core.fail(error);',
     put: '',
   },
   {
@@ -384,8 +384,8 @@ export const MUTATIONS = [
   {
     name: 'the cache goes on after its device failed',
     file: 'src/engine/request/requests.ts',
-    find: '    this.core.failure ??= error;\n    if (group) {',
-    put: '    if (group) {',
+    find: 'const failure = this.core.fail(error);',
+    put: 'const failure = error as PcacheError;',
   },
   // ---- write-back ahead of dirty_tail
   {

@@ -81,9 +81,8 @@ export class Core {
   /** CRCs of all payload, when reads are to be verified. */
   readonly payloadCrcs: PayloadCrcs | undefined;
   readonly stats = new EngineStats();
-  /** Set when the device failed under us: nothing in memory can be trusted to match it any more. */
-  failure: PcacheError | undefined;
 
+  private failed: PcacheError | undefined;
   private flags: CacheFlags;
   private readonly infoWriter: DualWriter;
 
@@ -122,6 +121,21 @@ export class Core {
     this.dirtyTail = tail(metadata.dirtyTail, loaded.dirtyTail);
   }
 
+  /** Why the cache has stopped, if it has. */
+  get failure(): PcacheError | undefined {
+    return this.failed;
+  }
+  /**
+   * The cache device failed under us: memory cannot be trusted to match it any more, and the cache stops for good. The
+   * first error stays.
+   * @throws `error` itself when it is not a PcacheError, but a bug of ours
+   */
+  fail(error: unknown): PcacheError {
+    if (!(error instanceof PcacheError)) throw error;
+    this.failed ??= error;
+    return error;
+  }
+
   /** Writes reach the backing device before they are acknowledged (writethrough, writearound). */
   get isThrough(): boolean {
     return this.mode === 'writethrough' || this.mode === 'writearound';
@@ -139,8 +153,7 @@ export class Core {
     try {
       this.storeCacheInfo();
     } catch (error) {
-      if (error instanceof PcacheError) this.failure ??= error;
-      throw error;
+      throw this.fail(error);
     }
   }
   /** Writes cache_info durably, as at the end of every attach. */

@@ -114,7 +114,7 @@ describe('a group', () => {
     expect(calls).toEqual([]);
     small.settle();
     expect(calls).toEqual([1]);
-    small.cache['core'].failure = new PcacheError('IO', 'the device has failed');
+    small.cache['core'].fail(new PcacheError('IO', 'the device has failed'));
     requests.clear();
     requests.add(Op.write, 0, 512, 0);
     expect(small.cache.submit(requests)).toBe(0);

@@ -273,8 +273,7 @@ export class Writeback implements BackingDurability {
       core.dirtyTail.store();
       core.pmem.persist();
     } catch (error) {
-      if (!(error instanceof PcacheError)) throw error;
-      core.failure ??= error;
+      core.fail(error);
     }
   }
 

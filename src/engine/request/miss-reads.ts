@@ -8,7 +8,7 @@
  * The placeholder is found again by its start, which no write moves, and by slot and serial of its read.
  */
 import type { Core } from '../core.js';
-import { fromSystemError, PcacheError } from '../errors.js';
+import { fromSystemError, type PcacheError } from '../errors.js';
 import { ENTRY_CLEAN } from '../index/entry-table.js';
 import { KEY_FLAG_CLEAN } from '../media/kset.js';
 import { SECTOR_SHIFT, SUBTREE_BYTES } from '../media/geometry.js';
@@ -125,10 +125,7 @@ export class MissReads {
       try {
         this.settlePlaceholder(read, failure === undefined);
       } catch (fault) {
-        // The cache device failed under the fill: the engine is done for, and the read says so.
-        if (!(fault instanceof PcacheError)) throw fault;
-        failure = fault;
-        this.core.failure ??= fault;
+        failure = this.core.fail(fault); // the cache device failed under the fill, and the read fails with it
       }
     }
     read.group = undefined;

@@ -313,14 +313,13 @@ export class Requests {
 
   /** The cache device failed in the middle of a group: nothing more can be acknowledged. */
   stopOn(error: unknown, group?: RequestGroup): void {
-    if (!(error instanceof PcacheError)) throw error;
-    this.core.failure ??= error;
+    const failure = this.core.fail(error);
     if (group) {
       for (let i = 0; i < group.count; i++) {
-        if (group.state[i] === PENDING && !this.waits(group, i)) this.partDone(group, i, error);
+        if (group.state[i] === PENDING && !this.waits(group, i)) this.partDone(group, i, failure);
       }
     }
-    this.failWaiting(error);
+    this.failWaiting(failure);
   }
 
   private waits(group: RequestGroup, i: number): boolean {

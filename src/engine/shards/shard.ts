@@ -201,11 +201,10 @@ export class Shard implements Driven {
   tell: (message: FromShard) => void = () => {};
 
   private heedOthers(): void {
-    if (this.state.get(Word.failed) === 0) return;
-    const { path } = this.core.pmem;
-    this.core.failure ??= new PcacheError(
-      'IO',
-      `${path}: the cache stopped when its device failed under another thread`,
+    const { core } = this;
+    if (this.state.get(Word.failed) === 0 || core.failure) return;
+    core.fail(
+      new PcacheError('IO', `${core.pmem.path}: the cache stopped when its device failed under another thread`),
     );
   }
 

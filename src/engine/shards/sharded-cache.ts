@@ -132,7 +132,7 @@ class CoordinatorCache extends Cache {
 
   /** The cache device failed under a shard. */
   stopOn(error: PcacheError): void {
-    this.core.failure ??= error;
+    this.core.fail(error);
     this.state.set(Word.failed, 1);
   }
 }
