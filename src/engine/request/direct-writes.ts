@@ -10,7 +10,7 @@
 import type { BackingDurability } from '../background/backing-durability.js';
 import type { Core } from '../core.js';
 import { fromSystemError, type PcacheError } from '../errors.js';
-import type { RequestGroup } from './request-group.js';
+import type { EngineGroup } from './request-group.js';
 
 /** Ranges that are remembered before a flush is asked for. */
 const UNFLUSHED_RANGES_MAX = 256;
@@ -32,7 +32,7 @@ export class DirectWrites {
   constructor(
     private readonly core: Core,
     private readonly durability: BackingDurability,
-    private readonly onPartDone: (group: RequestGroup, request: number, error: PcacheError | undefined) => void,
+    private readonly onPartDone: (group: EngineGroup, request: number, error: PcacheError | undefined) => void,
   ) {
     const unknown = new DirectWrite(0, core.backing.sizeBytes);
     unknown.isUnderWay = false;
@@ -63,7 +63,7 @@ export class DirectWrites {
   }
 
   /** Writes a part of request `i`, which nothing under way may overlap. */
-  write(group: RequestGroup, i: number, offsetBytes: number, lengthBytes: number, arenaAt: number): void {
+  write(group: EngineGroup, i: number, offsetBytes: number, lengthBytes: number, arenaAt: number): void {
     const { backing, stats } = this.core;
     const write = new DirectWrite(offsetBytes, offsetBytes + lengthBytes);
     this.writes.push(write);

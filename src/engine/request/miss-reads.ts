@@ -12,11 +12,11 @@ import { fromSystemError, type PcacheError } from '../errors.js';
 import { ENTRY_CLEAN } from '../index/entry-table.js';
 import { KEY_FLAG_CLEAN } from '../media/kset.js';
 import { SECTOR_SHIFT, SUBTREE_BYTES } from '../media/geometry.js';
-import type { RequestGroup } from './request-group.js';
+import type { EngineGroup } from './request-group.js';
 
 /** One read under way; the objects are kept and reused, with one callback each. */
 class MissRead {
-  group: RequestGroup | undefined;
+  group: EngineGroup | undefined;
   request = 0;
   subtree = 0;
   startSector = 0;
@@ -46,7 +46,7 @@ export class MissReads {
    */
   constructor(
     private readonly core: Core,
-    private readonly onPartDone: (group: RequestGroup, request: number, error: PcacheError | undefined) => void,
+    private readonly onPartDone: (group: EngineGroup, request: number, error: PcacheError | undefined) => void,
     private readonly fillsAllowed: (startBytes: number, endBytes: number) => boolean,
     private readonly mayFill: () => boolean,
   ) {}
@@ -60,7 +60,7 @@ export class MissReads {
    * Reads the hole [sector, end) that the index cursor stands at. Where the data may go into the cache, a
    * placeholder is left in it.
    */
-  readHole(group: RequestGroup, request: number, subtree: number, sector: number, end: number, arenaAt: number): void {
+  readHole(group: EngineGroup, request: number, subtree: number, sector: number, end: number, arenaAt: number): void {
     const bytes = (end - sector) << SECTOR_SHIFT;
     const offset = subtree * SUBTREE_BYTES + (sector << SECTOR_SHIFT);
     if (!this.fillsAllowed(offset, offset + bytes)) {
@@ -77,7 +77,7 @@ export class MissReads {
 
   /** Reads a range and leaves the index as it is. */
   readAround(
-    group: RequestGroup,
+    group: EngineGroup,
     request: number,
     subtree: number,
     sector: number,
@@ -89,7 +89,7 @@ export class MissReads {
     this.submit(read, bytes);
   }
 
-  private take(group: RequestGroup, request: number, subtree: number, sector: number, arenaAt: number): MissRead {
+  private take(group: EngineGroup, request: number, subtree: number, sector: number, arenaAt: number): MissRead {
     let read = this.free.pop();
     if (!read) {
       read = new MissRead(this.pool.length, this);

@@ -7,7 +7,7 @@ import type { Pmem } from '../device/pmem.js';
 import { CRC_SEED } from '../media/crc32c.js';
 import { SECTOR_SHIFT } from '../media/geometry.js';
 import type { PayloadCrcs } from '../space/payload-crcs.js';
-import type { RequestGroup } from './request-group.js';
+import type { EngineGroup } from './request-group.js';
 import type { SegmentTable } from '../space/segment-table.js';
 import type { EngineStats } from '../stats.js';
 
@@ -37,7 +37,7 @@ export class ReadChecks {
   }
 
   /** Checks all pieces noted since the last run. @throws what the cache device throws */
-  run(group: RequestGroup): void {
+  run(group: EngineGroup): void {
     for (const piece of this.pieces.splice(0)) {
       if (group.errors[piece.request]) continue;
       const error = this.check(piece);

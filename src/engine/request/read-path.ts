@@ -10,7 +10,7 @@ import { NO_PLACE } from '../device/pmem.js';
 import { SECTOR_SHIFT, sectorInSubtree, SUBTREE_SECTORS, subtreeOf } from '../media/geometry.js';
 import type { MissReads } from './miss-reads.js';
 import type { ReadChecks } from './read-checks.js';
-import type { RequestGroup } from './request-group.js';
+import type { EngineGroup } from './request-group.js';
 
 /**
  * Stages request `i` of the group; what `checks` has to check is noted there. Its misses are under way at
@@ -20,7 +20,7 @@ export function stageRead(
   core: Core,
   misses: MissReads,
   checks: ReadChecks | undefined,
-  group: RequestGroup,
+  group: EngineGroup,
   i: number,
 ): void {
   const { copies, index, segments, stats } = core;

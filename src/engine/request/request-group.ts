@@ -1,7 +1,10 @@
 /**
- * Requests as the engine takes them: a group, preallocated once and refilled for ever, as a struct of
- * arrays. Payload lies in an arena that was registered with the pmem device. All requests of a group share
- * one fence; each is acknowledged (`state` done) only after it. A single request is a group of one.
+ * A group of requests, as a struct of arrays: allocated once and refilled as often as its owner likes. The payload lies
+ * in an arena that is registered with the pmem device. All requests of a group share one fence, and each is acknowledged
+ * (its `state` is `done`) only after it. A single request is a group of one.
+ *
+ * `RequestGroup` is what a caller sees. `EngineGroup` is the same object as the request path sees it: a class by type
+ * only, so that looking behind the face costs nothing.
  */
 import { internalError, PcacheError } from '../errors.js';
 import type { Arena } from '../device/pmem.js';
@@ -29,7 +32,7 @@ const SECTOR_MASK = SUBTREE_SECTORS - 1;
 const SUBTREES_OF_BYTE = 1 / SUBTREE_BYTES;
 
 export class RequestGroup {
-  /** How many requests are in the group; set by `add`. */
+  /** Number of requests in the group; set by `add`. */
   count = 0;
   /** `Op` values. */
   readonly op: Uint8Array;
@@ -39,45 +42,36 @@ export class RequestGroup {
   readonly offsetBytes: Float64Array;
   /** Length, bytes, a multiple of 512; 0 for a flush. */
   readonly lengthBytes: Uint32Array;
-  /** Where the payload lies in the arena, bytes. */
+  /** Offset of the payload in the arena, bytes. */
   readonly arenaOffsetBytes: Uint32Array;
 
-  /** `RequestState` values: pending from `add` on, and then set by the engine. */
+  /** `RequestState` values: pending from `add` on, then set by the engine. */
   readonly state: Uint8Array;
-  /** Why request i failed, when its state says so. */
+  /** Why request i failed, when its state is `failed`. */
   readonly errors: (PcacheError | undefined)[];
   /** Bytes of a read that came from the backing device; 0 for a full hit. */
   readonly missBytes: Uint32Array;
-  /** How many requests are not done yet. */
+  /** Number of requests that have not ended. */
   pending = 0;
 
   /** Called for each request that ends after `submit` returned. */
   onRequestDone: ((group: RequestGroup, index: number) => void) | undefined;
 
-  /**
-   * Engine's: not all are writes that can be begun together, if they are inside the device: in order, and without
-   * preflushes. How far they reach, bytes, and how many are FUA. And whether there are reads.
-   */
-  isMixed = false;
-  endBytes = 0;
-  fuaWrites = 0;
-  hasReads = false;
-  /** Engine's: it is being submitted. */
-  isBeingTaken = false;
-  readonly arenaBytes: number;
-  /** Engine's: where request i begins. */
-  readonly subtree: Int32Array;
-  readonly startSector: Uint16Array;
-  /** Engine's: where in the index request i begins, as far as that is known. */
-  readonly hint: Int32Array;
-  /** Engine's: parts of request i under way at the backing device, and bytes of it that are finished. */
-  readonly parts: Uint32Array;
-  readonly doneBytes: Uint32Array;
-  /** Engine's: `errors`, `missBytes`, `hasKeys` and `flush` are empty from here on; few groups need any of them. */
-  blankFrom = 0;
-  /** Engine's: 1 when a key of write i went into the log; the flush of the backing device it waits for, or 0. */
-  readonly hasKeys: Uint8Array;
-  readonly flush: Float64Array;
+  // The engine's own, described at `EngineGroup`.
+  protected isMixed = false;
+  protected endBytes = 0;
+  protected fuaWrites = 0;
+  protected hasReads = false;
+  protected isBeingTaken = false;
+  protected readonly arenaBytes: number;
+  protected readonly subtree: Int32Array;
+  protected readonly startSector: Uint16Array;
+  protected readonly hint: Int32Array;
+  protected readonly parts: Uint32Array;
+  protected readonly doneBytes: Uint32Array;
+  protected blankFrom = 0;
+  protected readonly hasKeys: Uint8Array;
+  protected readonly flush: Float64Array;
 
   constructor(
     readonly capacity: number,
@@ -101,7 +95,7 @@ export class RequestGroup {
     this.flush = new Float64Array(capacity);
   }
 
-  /** Empties the group for refilling; none of it may be pending. */
+  /** Empties the group for refilling; no request of it may be pending. */
   clear(): void {
     if (this.pending !== 0) internalError('a group is refilled while requests of it are pending');
     this.count = 0;
@@ -111,8 +105,7 @@ export class RequestGroup {
     this.hasReads = false;
   }
 
-  /** Empties the columns that `blankFrom` is about. */
-  blank(): void {
+  protected blank(): void {
     const { blankFrom } = this;
     this.errors.fill(undefined, 0, blankFrom);
     this.missBytes.fill(0, 0, blankFrom);
@@ -154,8 +147,40 @@ export class RequestGroup {
   }
 }
 
-/** Whether read or write `i` is made of sectors and inside its arena. */
-function isInOrder(group: RequestGroup, i: number): boolean {
+/** A group as the request path sees it. Never constructed: every `RequestGroup` is one. */
+export abstract class EngineGroup extends RequestGroup {
+  /** False only if every request is an aligned write without PREFLUSH, so that all can be started together. */
+  declare isMixed: boolean;
+  /** Highest end of a request on the logical device, bytes. */
+  declare endBytes: number;
+  /** Number of aligned FUA writes without PREFLUSH. */
+  declare fuaWrites: number;
+  declare hasReads: boolean;
+  /** The group is inside `submit`: requests that end now are reported by `state` alone. */
+  declare isBeingTaken: boolean;
+  declare readonly arenaBytes: number;
+  /** First sector of request i: its subtree, and the sector there. */
+  declare readonly subtree: Int32Array;
+  declare readonly startSector: Uint16Array;
+  /** Where a lookup of request i in the index should begin, or NO_HINT. */
+  declare readonly hint: Int32Array;
+  /** Parts of request i under way at the backing device. */
+  declare readonly parts: Uint32Array;
+  /** Bytes of write i that are in the cache or past it. */
+  declare readonly doneBytes: Uint32Array;
+  /** `errors`, `missBytes`, `hasKeys` and `flush` are empty from this index on: few groups need any of them. */
+  declare blankFrom: number;
+  /** 1 when a key of write i went into the log. */
+  declare readonly hasKeys: Uint8Array;
+  /** Ticket of the flush of the backing device that request i waits for, or 0. */
+  declare readonly flush: Float64Array;
+
+  /** Empties the columns that `blankFrom` is about. */
+  declare blank: () => void;
+}
+
+/** Whether read or write `i` is made of whole sectors and inside its arena. */
+function isAligned(group: EngineGroup, i: number): boolean {
   const length = group.lengthBytes[i];
   const firstByte = group.subtree[i] * SUBTREE_BYTES + group.startSector[i] * SECTOR_BYTES;
   const isOfSectors = firstByte === group.offsetBytes[i] && length % SECTOR_BYTES === 0;
@@ -163,12 +188,12 @@ function isInOrder(group: RequestGroup, i: number): boolean {
 }
 
 /** Why request `i` cannot be taken by a device of `deviceBytes`, or undefined when it can. */
-export function whyRefused(group: RequestGroup, i: number, deviceBytes: number): PcacheError | undefined {
+export function whyRefused(group: EngineGroup, i: number, deviceBytes: number): PcacheError | undefined {
   if (group.op[i] === Op.flush) return undefined;
   const offset = group.offsetBytes[i];
   const length = group.lengthBytes[i];
   const isInside = offset >= 0 && offset + length <= deviceBytes;
-  if (isInside && isInOrder(group, i)) return undefined;
+  if (isInside && isAligned(group, i)) return undefined;
   if (offset / SECTOR_BYTES !== Math.floor(offset / SECTOR_BYTES) || length % SECTOR_BYTES !== 0) {
     return new PcacheError('MISALIGNED', `${describe(group, i)}: both must be multiples of ${SECTOR_BYTES}`);
   }

@@ -14,7 +14,7 @@ import { assert, PcacheError } from '../errors.js';
 import { MissReads } from './miss-reads.js';
 import { ReadChecks } from './read-checks.js';
 import { stageRead } from './read-path.js';
-import { Op, RequestFlag, RequestState, whyRefused, type RequestGroup } from './request-group.js';
+import { Op, RequestFlag, RequestState, whyRefused, type EngineGroup, type RequestGroup } from './request-group.js';
 import { ThroughWaits } from './through-waits.js';
 import { WaitQueue } from './wait-queue.js';
 import { WritePath } from './write-path.js';
@@ -47,7 +47,7 @@ export class Requests {
     durability: BackingDurability | undefined,
     onProgress: () => void,
   ) {
-    const partDone = (group: RequestGroup, request: number, error: PcacheError | undefined) => {
+    const partDone = (group: EngineGroup, request: number, error: PcacheError | undefined) => {
       this.partDone(group, request, error);
       onProgress();
     };
@@ -105,7 +105,8 @@ export class Requests {
    * failed; the others end later, each with a call of `group.onRequestDone`.
    * @returns how many are pending.
    */
-  submit(group: RequestGroup): number {
+  submit(requests: RequestGroup): number {
+    const group = requests as EngineGroup;
     const { core } = this;
     const { count } = group;
     if (group.blankFrom > 0) group.blank();
@@ -133,14 +134,14 @@ export class Requests {
     return group.pending;
   }
 
-  private refuse(group: RequestGroup): void {
+  private refuse(group: EngineGroup): void {
     const why = this.core.failure ?? closedError(this.core.pmem.path);
     group.blankFrom = group.count;
     for (let i = 0; i < group.count; i++) this.partDone(group, i, why);
   }
 
   /** Looks for the places of all requests side by side, before they are needed one by one; one alone gains nothing. */
-  private lookAhead(group: RequestGroup, count: number): void {
+  private lookAhead(group: EngineGroup, count: number): void {
     if (count === 1) group.hint[0] = UNKNOWN_PLACE;
     else this.core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
   }
@@ -150,13 +151,13 @@ export class Requests {
    * `doneBytes` short.
    * @returns whether any asks for more than those copies
    */
-  private start(group: RequestGroup, count: number): boolean {
+  private start(group: EngineGroup, count: number): boolean {
     this.isHeldUp = false;
     const isMixed = group.isMixed || group.endBytes > this.deviceBytes;
     return isMixed ? this.startMixed(group, count) : this.startWrites(group, 0, count, group.fuaWrites);
   }
 
-  private startMixed(group: RequestGroup, count: number): boolean {
+  private startMixed(group: EngineGroup, count: number): boolean {
     this.core.copies.beginReads(group.arena);
     let needsMore = this.through !== undefined || this.checks !== undefined;
     for (let i = 0; i < count;) {
@@ -175,7 +176,7 @@ export class Requests {
   }
 
   /** Where the writes end that begin at request `i` and can be begun together. */
-  private endOfWrites(group: RequestGroup, i: number, count: number): number {
+  private endOfWrites(group: EngineGroup, i: number, count: number): number {
     let end = i;
     while (end < count && group.op[end] === WRITE && group.flags[end] <= FUA) {
       if (whyRefused(group, end, this.deviceBytes)) break;
@@ -188,7 +189,7 @@ export class Requests {
    * Starts writes [from, to), so many of them FUA.
    * @returns whether any asks for more than the copies that are begun
    */
-  private startWrites(group: RequestGroup, from: number, to: number, fuaWrites: number): boolean {
+  private startWrites(group: EngineGroup, from: number, to: number, fuaWrites: number): boolean {
     const isForced = fuaWrites > 0 || this.through !== undefined;
     const mustWait = this.waiting.length > 0 || this.isHeldUp;
     if (!mustWait) this.isHeldUp = this.writes.begin(group, from, to, isForced) < to;
@@ -201,7 +202,7 @@ export class Requests {
   }
 
   /** As `startWrites`, of any single request. */
-  private startOther(group: RequestGroup, i: number): boolean {
+  private startOther(group: EngineGroup, i: number): boolean {
     const { core } = this;
     const wrong = whyRefused(group, i, this.deviceBytes);
     if (wrong) {
@@ -231,7 +232,7 @@ export class Requests {
   }
 
   /** Goes on with write `i` from its `doneBytes` on, as far as it can. @returns whether it came to its end */
-  private advanceWrite(group: RequestGroup, i: number): boolean {
+  private advanceWrite(group: EngineGroup, i: number): boolean {
     if ((group.flags[i] & PREFLUSH) !== 0) {
       const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
       if (!isBegun && !this.preflush(group, i)) return false;
@@ -240,7 +241,7 @@ export class Requests {
   }
 
   /** @returns whether all that was acknowledged before write `i` is durable. */
-  private preflush(group: RequestGroup, i: number): boolean {
+  private preflush(group: EngineGroup, i: number): boolean {
     const { core, through } = this;
     if (group.flush[i] === 0) {
       core.log.markAllDue();
@@ -252,7 +253,7 @@ export class Requests {
   }
 
   /** After the commit: acknowledges the requests, or makes them wait. */
-  private settle(group: RequestGroup, logged: boolean): void {
+  private settle(group: EngineGroup, logged: boolean): void {
     group.blankFrom = group.count;
     this.checks?.run(group);
     for (let i = 0; i < group.count; i++) {
@@ -267,14 +268,14 @@ export class Requests {
   }
 
   /** The cache device has all of request `i`; in the modes that write through the backing device has to. */
-  private served(group: RequestGroup, i: number): void {
+  private served(group: EngineGroup, i: number): void {
     const { through } = this;
     if (through && group.op[i] !== READ && through.add(group, i, this.core.log.ksetsClosed)) return;
     this.partDone(group, i, undefined);
   }
 
   /** Whether all that request `i` asks of the cache device is done, given that the log is closed or not. */
-  private isServed(group: RequestGroup, i: number, logged: boolean): boolean {
+  private isServed(group: EngineGroup, i: number, logged: boolean): boolean {
     const op = group.op[i];
     if (op === READ) return true;
     if (op === WRITE && group.doneBytes[i] < group.lengthBytes[i]) return false;
@@ -285,7 +286,7 @@ export class Requests {
   }
 
   /** A part of a request has ended; the last part ends the request. */
-  private partDone(group: RequestGroup, i: number, error: PcacheError | undefined): void {
+  private partDone(group: EngineGroup, i: number, error: PcacheError | undefined): void {
     if (error) group.errors[i] ??= error;
     assert(group.state[i] === PENDING, 'a request ends twice');
     if (group.parts[i] > 0) {
@@ -302,7 +303,7 @@ export class Requests {
     if (!group.isBeingTaken) group.onRequestDone?.(group, i); // whoever submits sees by `state` what ended at once
   }
 
-  private stopIn(group: RequestGroup, error: unknown): void {
+  private stopIn(group: EngineGroup, error: unknown): void {
     group.blankFrom = group.count;
     try {
       this.stopOn(error, group);
@@ -312,7 +313,7 @@ export class Requests {
   }
 
   /** The cache device failed in the middle of a group: nothing more can be acknowledged. */
-  stopOn(error: unknown, group?: RequestGroup): void {
+  stopOn(error: unknown, group?: EngineGroup): void {
     const failure = this.core.fail(error);
     if (group) {
       for (let i = 0; i < group.count; i++) {
@@ -322,7 +323,7 @@ export class Requests {
     this.failWaiting(failure);
   }
 
-  private waits(group: RequestGroup, i: number): boolean {
+  private waits(group: EngineGroup, i: number): boolean {
     return this.waiting.has(group, i) || (this.through?.has(group, i) ?? false);
   }
 

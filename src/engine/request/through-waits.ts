@@ -11,10 +11,10 @@
  */
 import type { BackingDurability } from '../background/backing-durability.js';
 import type { PcacheError } from '../errors.js';
-import { Op, RequestFlag, type RequestGroup } from './request-group.js';
+import { Op, RequestFlag, type EngineGroup } from './request-group.js';
 
 interface Wait {
-  readonly group: RequestGroup;
+  readonly group: EngineGroup;
   readonly request: number;
   /** Number of the last kset that has to be on the backing device; −Infinity when none does. */
   readonly kset: number;
@@ -27,7 +27,7 @@ export class ThroughWaits {
 
   constructor(
     private readonly durability: BackingDurability,
-    private readonly onEnd: (group: RequestGroup, request: number, error: PcacheError | undefined) => void,
+    private readonly onEnd: (group: EngineGroup, request: number, error: PcacheError | undefined) => void,
   ) {}
 
   get length(): number {
@@ -35,7 +35,7 @@ export class ThroughWaits {
   }
 
   /** Whether request `i` of the group waits here. */
-  has(group: RequestGroup, request: number): boolean {
+  has(group: EngineGroup, request: number): boolean {
     return this.waits.some((wait) => wait.group === group && wait.request === request);
   }
 
@@ -43,7 +43,7 @@ export class ThroughWaits {
    * Makes a request wait whose keys are all in the log: `kset` is the last that was closed.
    * @returns false when there is nothing to wait for but its other parts
    */
-  add(group: RequestGroup, request: number, kset: number): boolean {
+  add(group: EngineGroup, request: number, kset: number): boolean {
     const forced = group.flags[request] & (RequestFlag.fua | RequestFlag.preflush);
     const isFlush = group.op[request] === Op.flush || (group.lengthBytes[request] === 0 && forced !== 0);
     const needsFlush = isFlush || (group.flags[request] & RequestFlag.fua) !== 0;
@@ -58,11 +58,11 @@ export class ThroughWaits {
    * Asks for the flush that has to come before a write with PREFLUSH: it covers the ksets up to number `kset`, and
    * all that was written past the cache.
    */
-  requestPreflush(group: RequestGroup, request: number, kset: number): void {
+  requestPreflush(group: EngineGroup, request: number, kset: number): void {
     group.flush[request] = this.durability.flushes.request(kset);
   }
   /** Whether the flush that was asked for a request is done. */
-  isFlushed(group: RequestGroup, request: number): boolean {
+  isFlushed(group: EngineGroup, request: number): boolean {
     const ticket = group.flush[request];
     return ticket !== 0 && this.durability.flushes.isServed(ticket);
   }

@@ -10,7 +10,7 @@ import { internalError } from '../errors.js';
 import * as device from '../device/pmem.js';
 import * as geometry from '../media/geometry.js';
 import { PIECES_MAX } from '../space/pieces.js';
-import { RequestFlag, type RequestGroup } from './request-group.js';
+import { RequestFlag, type EngineGroup } from './request-group.js';
 
 // See `pieces.ts` about imported constants.
 const { PIECE_WORDS } = device;
@@ -42,7 +42,7 @@ export class WritePath {
    * @returns the first that could not be begun whole, or `to`: no segment is free, or a direct write is in the way. Its
    *   `doneBytes` says how far it came, and it can be begun again.
    */
-  begin(group: RequestGroup, from: number, to: number, isForced: boolean): number {
+  begin(group: EngineGroup, from: number, to: number, isForced: boolean): number {
     const { core } = this;
     const { pieces } = core;
     if (pieces.count !== 0) internalError('pieces of other writes are under way');
@@ -65,7 +65,7 @@ export class WritePath {
    * Gives places to the pieces of writes [from, to), as many as go to one segment and have their keys in one kset.
    * @returns the first write that is left with a piece without; or `to`, and then `stop` is none
    */
-  private place(group: RequestGroup, from: number, to: number): number {
+  private place(group: EngineGroup, from: number, to: number): number {
     const { direct } = this;
     const { log, pieces } = this.core;
     const { arenaOffsetBytes, doneBytes, lengthBytes } = group;
@@ -132,7 +132,7 @@ export class WritePath {
   }
 
   /** @returns false when a direct write is in the way */
-  private writePast(direct: DirectWrites, group: RequestGroup, i: number, done: number, sectors: number): boolean {
+  private writePast(direct: DirectWrites, group: EngineGroup, i: number, done: number, sectors: number): boolean {
     const at = group.offsetBytes[i] + done * SECTOR_BYTES;
     const bytes = sectors * SECTOR_BYTES;
     if (direct.isUnderWay(at, at + bytes)) {
@@ -144,7 +144,7 @@ export class WritePath {
   }
 
   /** Asks for the ksets of those pieces to be closed whose writes are acknowledged only then. */
-  private markDue(group: RequestGroup): void {
+  private markDue(group: EngineGroup): void {
     const { isThrough, log, pieces } = this.core;
     for (let n = 0; n < pieces.count; n++) {
       const request = pieces.words[n * PIECE_WORDS + REQUEST];
