@@ -30,6 +30,7 @@ const ENGINE_LAYERS = [
 
 /** Folder of each other layer. */
 const LAYERS = [
+  ['layout', 'src/layout/**'],
   ['trace', 'src/trace/**'],
   ['fsck', 'src/fsck/**'],
   ['rescue', 'src/rescue/**'],
@@ -49,6 +50,7 @@ const ENGINE = ENGINE_LAYERS.map(([layer]) => layer);
 
 /** What a layer may import besides itself and `engine/errors.ts`, which everything may and which imports nothing. */
 const MAY_IMPORT = {
+  layout: [],
   ...Object.fromEntries(ENGINE.map((layer, rank) => [layer, ENGINE.slice(0, rank)])),
   trace: ['media'],
   fsck: ['media', 'device'],
@@ -91,6 +93,7 @@ const categories = [
 
 const policies = [
   { allow: { to: { file: { categories: 'errors' } } } },
+  { allow: { to: { file: { categories: 'layout' } } } },
   ...Object.entries(MAY_IMPORT).map(([layer, others]) => ({
     from: { file: { categories: layer } },
     allow: { to: { file: { categories: { anyOf: [layer, ...others] } } } },
@@ -117,7 +120,7 @@ const noTerminal = (packages) => ({
 });
 
 export default tseslint.config(
-  { ignores: ['dist/', 'build/', 'coverage/', 'node_modules/', 'native/', 'fixtures/'] },
+  { ignores: ['dist/', 'build/', 'bundle/', 'coverage/', 'node_modules/', 'native/', 'fixtures/'] },
   {
     files: ['src/**/*.ts', 'test/**/*.ts', 'vitest.config.ts'],
     extends: [tseslint.configs.recommendedTypeChecked],

@@ -1,4 +1,4 @@
 #!/usr/bin/env node
-import { main } from '../dist/output/main.js';
+import { startCheckout } from './start-checkout.js';
 
-await main(import.meta.url, { development: true });
+await startCheckout(import.meta.url, true);

@@ -7,10 +7,11 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { join, relative } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { root } from './package/root.mjs';
 
-export const root = dirname(dirname(fileURLToPath(import.meta.url)));
+export { root };
 const at = (...parts) => join(root, ...parts);
 
 function mtimeMs(path) {
@@ -89,6 +90,14 @@ function buildSources() {
   });
 }
 
+/** The program as it is installed: `npm link` puts it on the PATH. */
+function buildBundle() {
+  const inputs = [at('src'), at('scripts', 'package')].flatMap(filesBelow);
+  whenStale('bundle', [...inputs, at('package.json'), at('package-lock.json')], at('bundle', 'pcache.cjs'), () => {
+    run('bundling', process.execPath, [at('scripts', 'package', 'bundle.mjs')]);
+  });
+}
+
 export function setup() {
   const [major, minor] = process.versions.node.split('.').map(Number);
   if (major < 20 || (major === 20 && minor < 19)) {
@@ -97,6 +106,7 @@ export function setup() {
   installPackages();
   buildNative();
   buildSources();
+  buildBundle();
 }
 
 /** Ends the script with one line instead of a stack: what a failed step had to say is already on the screen. */

@@ -10,6 +10,7 @@ import type { MappedDevice, MappedPmem } from '../engine/device/mapped.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import { assert, errorOf, type ErrorNote } from '../engine/errors.js';
 import { ShardedCache, type ShardSeed } from '../engine/index.js';
+import { layout } from '../layout/layout.js';
 import type { Pattern } from './pattern.js';
 import type { Round } from './rounds.js';
 
@@ -80,7 +81,7 @@ export class Jobs {
         backing: backing instanceof BackingFile ? { file: backing.shared } : { nullBytes: backing.sizeBytes },
         meeting,
       };
-      return new Worker(new URL('./job-worker.js', import.meta.url), { workerData, transferList: [seed.port] });
+      return new Worker(layout.workerModule('bench'), { workerData, transferList: [seed.port] });
     });
     this.exits = this.workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve)));
     this.broken = new Promise((_, reject) => {

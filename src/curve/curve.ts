@@ -5,6 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { nativeAddonIfAvailable } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
+import { layout } from '../layout/layout.js';
 import { GC_PERCENT_DEFAULT, type CacheMode } from '../engine/media/codecs.js';
 import { withScannedTrace, type ReplayObserver, type ScannedTrace, type TraceChoice } from '../replay/replay.js';
 import { describeTrace } from '../replay/result.js';
@@ -35,9 +36,6 @@ export interface CurveChoice extends TraceChoice {
   /** Infinity when not asked for; else there must be a model. */
   readonly speed: number;
 }
-
-/** The module of the worker threads, compiled: where this one is. */
-const WORKER = new URL('./worker.js', import.meta.url);
 
 /**
  * Simulates all sizes. An interrupt gives a result too, of those that were done.
@@ -108,7 +106,7 @@ function runJobs(
     observer.progress(done.reduce((sum, ofJob) => sum + ofJob, 0));
   };
   return runInThreads<CurveJob, CurveOutcome>(jobs, {
-    module: WORKER,
+    module: layout.workerModule('curve'),
     threads,
     signal,
     onProgress: tell,

@@ -8,7 +8,7 @@ import { Command } from '@oclif/core';
 import { setNativeEnabled } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
 import type { InterruptCallback } from './interrupt.js';
-import { createProgress, type Progress, type ProgressOptions } from './progress.js';
+import { createProgress, loadProgress, type Progress, type ProgressOptions } from './progress.js';
 import { theSession } from './session.js';
 import { makeStyle, wantsColour, type Output, type Style } from './terminal.js';
 
@@ -33,6 +33,12 @@ export abstract class PcacheCommand extends Command {
   override async init(): Promise<void> {
     await super.init();
     setNativeEnabled(this.nativeEnabled);
+    if (this.showsProgress) await loadProgress();
+  }
+
+  private get showsProgress(): boolean {
+    // A terminal that does not know its width says 0, and the line could not be taken away from it again.
+    return process.stderr.isTTY && process.stderr.columns > 0 && !this.jsonEnabled();
   }
 
   /** Standard input; opened when first asked for. */
@@ -52,9 +58,7 @@ export abstract class PcacheCommand extends Command {
 
   /** Progress on standard error: shown only when that is a terminal and `--json` is not given. */
   protected progress(options: ProgressOptions): Progress {
-    // A terminal that does not know its width says 0, and the line could not be taken away from it again.
-    const shown = process.stderr.isTTY && process.stderr.columns > 0 && !this.jsonEnabled();
-    return createProgress(shown ? process.stderr : undefined, options, wantsColour(true, process.env));
+    return createProgress(this.showsProgress ? process.stderr : undefined, options, wantsColour(true, process.env));
   }
 
   /** Processor time of this process so far, all its threads, ns. */

@@ -1,11 +1,13 @@
 /**
- * Starts the command line: hands the arguments to oclif, and turns however that ends into text and an exit
+ * Runs the command line: hands the arguments to oclif, and turns however that ends into text and an exit
  * status. The only place that ends the process.
  */
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
-import { Config, run } from '@oclif/core';
+import { Config } from '@oclif/core';
+import { Help, normalizeArgv } from '@oclif/core/help';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { bundledConfig, type BundledCommands } from './bundled-config.js';
 import { describeError, errorJson, errorLines } from './error-report.js';
 import { nearestName } from './nearest-name.js';
 import { theSession } from './session.js';
@@ -26,25 +28,26 @@ export interface MainOptions {
 
 /**
  * Runs one command and ends the process.
- * @param entryUrl `import.meta.url` of the script in `bin/`; the package is found from it.
+ * @param source `import.meta.url` of the script in `bin/`, from which oclif finds the commands; or the commands of
+ *   a bundle.
  */
-export async function main(entryUrl: string, options: MainOptions = {}): Promise<void> {
+export async function main(source: string | BundledCommands, options: MainOptions = {}): Promise<void> {
   const args = helpWordAsFlag(process.argv.slice(2));
   if (parseInt(process.versions.v8, 10) <= INLINING_V8_MAX) setFlagsFromString(INLINING_FLAG);
   takeOverStreams();
   if (options.development === true) process.setSourceMapsEnabled(true);
   let helpCommand = 'pcache --help';
   const fail = (error: unknown): void => {
-    report(error, helpCommand, wantsJson(args), options.development === true);
+    report(error, helpCommand, wantsFlag(args, '--json'), options.development === true);
   };
   process.on('uncaughtException', (error) => {
     fail(error);
     process.exit(theSession.exitStatus);
   });
   try {
-    const config = await Config.load(fileURLToPath(entryUrl));
+    const config = typeof source === 'string' ? await Config.load(fileURLToPath(source)) : await bundledConfig(source);
     helpCommand = checkCommand(config, args);
-    await run([...args], config);
+    await dispatch(config, args);
     await theSession.interrupts.close();
   } catch (error) {
     fail(error);
@@ -57,9 +60,9 @@ function helpWordAsFlag(args: readonly string[]): string[] {
   return args[0] === 'help' ? [...args.slice(1, 2), '--help'] : [...args];
 }
 
-function wantsJson(args: readonly string[]): boolean {
+function wantsFlag(args: readonly string[], flag: string): boolean {
   const rest = args.indexOf('--');
-  return (rest < 0 ? args : args.slice(0, rest)).includes('--json');
+  return (rest < 0 ? args : args.slice(0, rest)).includes(flag);
 }
 
 /** Refuses an unknown command in one line. @returns what to run for help on the command. */
@@ -81,6 +84,15 @@ function checkCommand(config: Config, args: readonly string[]): string {
   const nearest = nearestName(called, known);
   const remedy = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
   throw new PcacheError('USAGE', `'${called}' is not a command${remedy}`);
+}
+
+/** Shows help, or runs a command. oclif's own `run` would load its configuration a second time. */
+async function dispatch(config: Config, args: readonly string[]): Promise<void> {
+  const [id, ...rest] = normalizeArgv(config, [...args]);
+  const isTopic = id !== undefined && config.findCommand(id) === undefined;
+  if (isTopic) return new Help(config).showHelp([id]);
+  if (args.length === 0 || wantsFlag(args, '--help')) return new Help(config).showHelp([...args]);
+  await config.runCommand(id, rest);
 }
 
 /** Takes the streams' error events from oclif, which would rethrow anything but EPIPE as a crash. */

@@ -3,7 +3,9 @@
  * standard error is a terminal. Draws at most ten times a second and only from `update`, so it needs no timer
  * and works inside loops that never yield.
  */
-import ora, { type Ora } from 'ora';
+import { assert } from '../engine/errors.js';
+import type makeSpinner from 'ora';
+import type { Ora } from 'ora';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './units.js';
 
 const DRAW_INTERVAL_NS = 100e6;
@@ -44,6 +46,13 @@ export function progressText(options: ProgressOptions, done: number, elapsedNs: 
   return parts.join('  ');
 }
 
+let library: { readonly default: typeof makeSpinner } | undefined;
+
+/** Loads the library that draws, which most runs can do without. Before the first progress on a terminal. */
+export async function loadProgress(): Promise<void> {
+  library = await import('ora');
+}
+
 const SILENT: Progress = { update: () => undefined, stop: () => undefined };
 
 class TerminalProgress implements Progress {
@@ -59,7 +68,8 @@ class TerminalProgress implements Progress {
   ) {
     this.startedNs = nowNs();
     // The cursor and standard input stay as they are: hiding and discarding would install signal handlers.
-    this.spinner = ora({
+    assert(library !== undefined, 'progress is drawn with a library that is not loaded');
+    this.spinner = library.default({
       stream,
       hideCursor: false,
       discardStdin: false,

@@ -1,12 +1,8 @@
 /**
- * What is put into every report: its style sheet, its script, and the chart library with its licence. They are read
- * where they stand: the library in its package, ours in `src/report-html/page`, from the sources and from `dist` alike.
+ * What is put into every report: its style sheet, its script, and the chart library with its licence.
  */
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { layout } from '../layout/layout.js';
 
-const PAGE_FOLDER = new URL('../../src/report-html/page/', import.meta.url);
 /** Classic scripts that share one scope; in the order of their use. */
 const SCRIPTS = ['format.js', 'chart.js', 'lines.js', 'map.js', 'main.js'];
 
@@ -16,17 +12,12 @@ export interface PageAssets {
 }
 
 export function pageAssets(): PageAssets {
-  const library = dirname(createRequire(import.meta.url).resolve('uplot/package.json'));
   // A browser reads CR LF as LF, and the hash of the script is of what it reads.
-  const ofLibrary = (...path: string[]) =>
-    readFileSync(join(library, ...path), 'utf8')
-      .replaceAll('\r\n', '\n')
-      .trim();
-  const ours = (name: string) => readFileSync(new URL(name, PAGE_FOLDER), 'utf8');
+  const ofLibrary = (name: string) => layout.pageFile(`uplot/${name}`).replaceAll('\r\n', '\n').trim();
   const licence = `/*\nuPlot\n${ofLibrary('LICENSE')}\n*/`;
-  const scripts = SCRIPTS.map(ours).join('\n');
+  const scripts = SCRIPTS.map((name) => layout.pageFile(name)).join('\n');
   return {
-    styles: `${ofLibrary('dist', 'uPlot.min.css')}\n${ours('page.css')}`,
-    script: `\n${licence}\n${ofLibrary('dist', 'uPlot.iife.min.js')}\n(function () {\n'use strict';\n${scripts}})();\n`,
+    styles: `${ofLibrary('uPlot.min.css')}\n${layout.pageFile('page.css')}`,
+    script: `\n${licence}\n${ofLibrary('uPlot.iife.min.js')}\n(function () {\n'use strict';\n${scripts}})();\n`,
   };
 }

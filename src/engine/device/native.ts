@@ -2,9 +2,8 @@
  * Loads the native helper (native/) once, when it is first needed. Every native call goes through
  * `nativeAddon()`. Code outside the engine decides with `setNativeEnabled` whether it may be used.
  */
-import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
 import { getSystemErrorName } from 'node:util';
+import { layout } from '../../layout/layout.js';
 import { PcacheError } from '../errors.js';
 import { crc32cRaw, type Crc32c } from '../media/crc32c.js';
 import type { PmemRanges } from './backing.js';
@@ -128,8 +127,6 @@ export interface NativeAddon {
   limitCopies(mapping: number, list: number, count: number, arena: number, group: number, isRead: Uint8Array): number;
 }
 
-const ADDON_PATH = fileURLToPath(new URL('../../../native/build/Release/pcache_native.node', import.meta.url));
-
 let enabled = true;
 let loaded: NativeAddon | PcacheError | undefined;
 
@@ -140,7 +137,7 @@ export function setNativeEnabled(allow: boolean): void {
 
 function load(): NativeAddon | PcacheError {
   try {
-    return createRequire(import.meta.url)(ADDON_PATH) as NativeAddon;
+    return layout.loadAddon() as NativeAddon;
   } catch (error) {
     const absent = (error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND';
     const reason = absent ? 'is not built' : `cannot be loaded (${(error as Error).message.split('\n')[0]})`;

@@ -1,0 +1,74 @@
+/** The program as it is installed (`bundle/`), beside the one of the checkout (`dist/`). */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runCli } from '../support/cli.js';
+import { describeWithClient } from '../support/clients.js';
+
+const root = new URL('../..', import.meta.url).pathname;
+const BUNDLED = { entry: join(root, 'bundle', 'pcache.cjs') };
+const TRACE = join(root, 'fixtures', 'traces', 'pgbench.blktrace');
+
+const folder = mkdtempSync(join(tmpdir(), 'pcache-bundle-test-'));
+const image = join(folder, 'cache.img');
+
+beforeAll(async () => {
+  if (!existsSync(BUNDLED.entry)) throw new Error('there is no bundle; run: npm run setup');
+  const made = await runCli(['format', image, '--size', '512MiB'], BUNDLED);
+  expect(made).toMatchObject({ status: 0, stderr: '' });
+});
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe('the bundled program', () => {
+  test.each([
+    ['--help'],
+    ['bench', '--help'],
+    ['trace', '--help'],
+    ['fsck', '--help'],
+    ['--version'],
+    ['info', '/nowhere'],
+    ['info', '--no-such-flag'],
+    ['inof'],
+    ['trace', 'foo'],
+  ])('answers %s %s as the checkout does', async (...args) => {
+    const words = args.filter((arg) => arg !== undefined);
+    const [bundled, checkout] = [await runCli(words, BUNDLED), await runCli(words)];
+    expect(bundled).toEqual(checkout);
+  });
+
+  test.each([['info'], ['fsck'], ['dump-keys']])('%s of an image prints what the checkout prints', async (command) => {
+    const [bundled, checkout] = [await runCli([command, image], BUNDLED), await runCli([command, image])];
+    expect(bundled.status).toBe(0);
+    expect(bundled).toEqual(checkout);
+  });
+
+  test('runs the threads of a curve, and writes a report with the chart library in it', async () => {
+    const report = join(folder, 'curve.html');
+    const args = ['replay', TRACE, '--sizes', '512MiB,640MiB', '--limit', '2000', '--report', report];
+    expect(await runCli(args, BUNDLED)).toMatchObject({ status: 0 });
+    expect(readFileSync(report, 'utf8')).toContain('uPlot');
+  });
+
+  test('runs the threads of a benchmark', async () => {
+    const args = ['bench', '--jobs', '2', '--seconds', '1', '--cache-size', '512MiB', '--span', '256MiB', '--json'];
+    expect(await runCli(args, BUNDLED)).toMatchObject({ status: 0 });
+  });
+});
+
+describeWithClient('the start of the bundled program', 'strace', (strace) => {
+  test('the version needs at most ten files beyond those of Node.js itself', () => {
+    const opened = (args: readonly string[]) => {
+      const log = join(folder, 'strace.log');
+      spawnSync(strace, ['-f', '-qq', '-e', 'trace=open,openat', '-o', log, process.execPath, ...args]);
+      return readFileSync(log, 'utf8')
+        .split('\n')
+        .filter((line) => /open(at)?\(/.test(line) && !line.includes('= -1'));
+    };
+    expect(opened([BUNDLED.entry, '--version']).length - opened(['-e', '0']).length).toBeLessThanOrEqual(10);
+  });
+});
