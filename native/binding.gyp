@@ -13,7 +13,7 @@
         'src/huge.cc',
         'src/io.cc',
         'src/mapping.cc',
-        'src/places.cc',
+        'src/hints.cc',
       ],
       'dependencies': [
         "<!(node -p \"require('node-addon-api').targets\"):node_addon_api_except",

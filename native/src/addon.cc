@@ -1,4 +1,4 @@
-// The calls of the control plane: mapping, registering memory, locking, and what the processor offers.
+// The calls of the control plane: mapping, registering memory, locking, processor features.
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -90,7 +90,7 @@ Element* column(const Napi::Object& list, const char* name, napi_typedarray_type
   return reinterpret_cast<Element*>(static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset());
 }
 
-// What registering gives: the handle, and the function that runs what was registered.
+// Result of a registration: the handle, and the function that runs the list.
 Napi::Object registered(Napi::Env env, uint32_t handle, napi_value run) {
   Napi::Object result = Napi::Object::New(env);
   result.Set("handle", handle_value(env, handle));
@@ -168,7 +168,7 @@ void unregister_pieces(const Napi::CallbackInfo& info) { unregister(info, state_
 
 void unregister_list(const Napi::CallbackInfo& info) { unregister(info, state_of(info).lists); }
 
-// flock(fd, 'shared' | 'exclusive' | 'release') → false when somebody else's lock is in the way
+// flock(fd, 'shared' | 'exclusive' | 'release') → false when another lock conflicts
 Napi::Value lock_file(const Napi::CallbackInfo& info) {
   const std::string mode = info[1].As<Napi::String>();
   const int operation = mode == "exclusive" ? LOCK_EX : mode == "shared" ? LOCK_SH : LOCK_UN;
@@ -203,7 +203,7 @@ int index_of(const Napi::Env env, const char* const (&names)[N], const std::stri
   throw coded_error(env, "INVALID", "no such choice of instructions");
 }
 
-// select(copy, writeBack, crc) → false when this processor cannot. For tests of the lesser choices.
+// select(copy, writeBack, crc) → false when this processor lacks them. For tests of the slower instructions.
 Napi::Value select_kernels(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const auto copy = static_cast<Copy>(index_of(env, kCopyNames, info[0].ToString()));

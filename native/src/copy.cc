@@ -139,7 +139,7 @@ __attribute__((target("clwb"))) void flush_clwb(const uint8_t* begin, size_t len
 
 #endif  // __x86_64__
 
-// A range of the mapping: whole lines, and what lies before and behind them.
+// A range of the mapping: whole cache lines, and the partial lines at its ends.
 struct Parts {
   size_t head, lines, tail;
 
@@ -226,7 +226,7 @@ uint32_t persisting_copy_crc(uint32_t seed, uint8_t* target, const uint8_t* sour
 void prefetch(const uint8_t* bytes, size_t length) {
 #if defined(__x86_64__)
   // The start is enough: it brings in the page's translation, and the processor's own prefetcher follows the
-  // copy from there. Asking for whole 4 KiB was no faster than asking for nothing.
+  // copy from there. Prefetching whole 4 KiB was no faster than no prefetch.
   const size_t ahead = std::min<size_t>(length, 512);
   for (size_t at = 0; at < ahead; at += kLineBytes) _mm_prefetch(reinterpret_cast<const char*>(bytes + at), _MM_HINT_T0);
 #else

@@ -1,5 +1,5 @@
-// Moving bytes to and from a mapping. A persisting store bypasses the cache for whole lines and writes the
-// two partial lines at the ends back; neither is durable, or ordered against later stores, before `fence`.
+// Copies to and from a mapping. A persisting store bypasses the cache for whole lines and writes back the partial lines
+// at its ends; neither is durable, or ordered before later stores, until `fence`.
 #pragma once
 
 #include "cpu.h"
@@ -20,13 +20,13 @@ inline void persisting_copy(uint8_t* target, const uint8_t* source, size_t lengt
   }
 }
 void persisting_zero(uint8_t* target, size_t length);
-// The same copy, and the CRC of what was copied, with one pass over memory.
+// The same copy with the CRC of the copied bytes, in one pass over memory.
 uint32_t persisting_copy_crc(uint32_t seed, uint8_t* target, const uint8_t* source, size_t length);
 
-// Asks for the lines of a coming read. Never faults.
+// Prefetches the cache lines of a coming read. Never faults.
 void prefetch(const uint8_t* bytes, size_t length);
 
-// Earlier stores, the streaming ones too, are complete before later ones.
+// Completes all earlier stores, streaming ones included, before any later store.
 void fence();
 
 }  // namespace pcache

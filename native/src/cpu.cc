@@ -83,7 +83,7 @@ Kernels chosen_kernels = make(best_copy(), best_write_back(), best_crc());
 const Cpu& cpu() { return detected; }
 
 bool select(Copy copy, WriteBack write_back, Crc crc) {
-  // The enumerations are ordered: each processor that has one choice has every lesser one.
+  // The enumerations are ordered: a processor that has one choice has every slower one.
   if (copy > best_copy() || write_back > best_write_back() || crc > best_crc()) return false;
   chosen_kernels = make(copy, write_back, crc);
   return true;

@@ -1,5 +1,5 @@
-// What this processor can do, and the one choice of instructions made from it at load time. Every other file
-// goes through `kernels()`; nothing else asks the processor.
+// The features of this processor, and the instructions chosen for it at load time. Every other file goes through
+// `kernels()`; only this one asks the processor.
 #pragma once
 
 #include <cstddef>
@@ -32,7 +32,7 @@ struct Kernels {
   void (*flush)(const uint8_t* begin, size_t length);
   // Raw CRC-32C continued from `seed`.
   uint32_t (*crc32c)(uint32_t seed, const uint8_t* bytes, size_t length);
-  // `stream_lines` and the CRC of what it copies, in one loop; null where two do as well.
+  // `stream_lines` and the CRC of the copied bytes, in one loop; null where two loops are as fast.
   uint32_t (*stream_lines_crc)(uint32_t seed, uint8_t* target, const uint8_t* source, size_t length);
 };
 
@@ -41,7 +41,7 @@ const Cpu& cpu();
 extern Kernels chosen_kernels;
 inline const Kernels& kernels() { return chosen_kernels; }
 
-// Chooses other instructions than the best ones; false if this processor lacks them.
+// Selects other instructions than the fastest; returns false if this processor lacks them.
 bool select(Copy copy, WriteBack write_back, Crc crc);
 
 }  // namespace pcache

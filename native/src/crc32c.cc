@@ -75,7 +75,7 @@ constexpr std::array<uint32_t, 2 * kLaneBytesMax / 8 + 1> make_shift_keys() {
   return keys;
 }
 
-// By the number of 8-byte words to move on by.
+// Indexed by the number of 8-byte words to move on by.
 constexpr auto kShiftKeys = make_shift_keys();
 
 uint64_t load64(const uint8_t* bytes) {
@@ -84,7 +84,7 @@ uint64_t load64(const uint8_t* bytes) {
   return value;
 }
 
-// Asks for what a lane will come to. Beyond the end of the range it does nothing.
+// Prefetches the memory that a lane will reach. It does nothing beyond the end of the range.
 void prefetch(const uint8_t* bytes) {
   _mm_prefetch(reinterpret_cast<const char*>(bytes) + kPrefetchBytes, _MM_HINT_T0);
 }
@@ -158,7 +158,7 @@ uint32_t crc_vector(uint32_t seed, const uint8_t* bytes, size_t length) {
   return crc_folded<false>(seed, bytes, length, nullptr);
 }
 
-// The stores take longer than the folding, which costs nothing beside them.
+// The stores take longer than the folding, so that the CRC is free.
 uint32_t stream_lines_crc_vector(uint32_t seed, uint8_t* target, const uint8_t* source, size_t length) {
   const size_t folded = length < 2 * kFoldedBytes ? 0 : length - length % kFoldedBytes;
   kernels().stream_lines(target + folded, source + folded, length - folded);

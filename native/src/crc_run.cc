@@ -8,12 +8,12 @@
 namespace pcache {
 namespace {
 
-// False after a fault; `guard` then says where.
+// Returns false after a fault, whose address is then in `guard`.
 bool take_crcs(const CrcRun& run, uint32_t from, uint32_t end, FaultGuard& guard) {
   const auto at = [&run](uint32_t i) { return run.mapping.base() + static_cast<uint64_t>(run.offsets[i]); };
   auto body = [&] {
     for (uint32_t i = from; i < end; i++) {
-      // The beginning of the next; the processor sees to its rest by itself.
+      // Prefetches the start of the next range; the processor's own prefetcher follows from there.
       if (i + 1 < end) {
         for (size_t line = 0; line < 4; line++) __builtin_prefetch(at(i + 1) + 64 * line);
       }
@@ -39,7 +39,7 @@ void CrcQueue::begin(std::unique_ptr<CrcRun> run, uint32_t threads) {
     try {
       threads_.emplace_back([this] { work(); });
     } catch (const std::system_error&) {
-      break;  // No thread to be had: fewer do it.
+      break;  // the system gives no more threads; fewer do the work
     }
   }
   {
@@ -51,7 +51,7 @@ void CrcQueue::begin(std::unique_ptr<CrcRun> run, uint32_t threads) {
 
 std::unique_ptr<CrcRun> CrcQueue::end() {
   std::unique_lock<std::mutex> lock(mutex_);
-  while (do_piece(lock, *runs_.front())) {
+  while (do_share(lock, *runs_.front())) {
   }
   await(lock, *runs_.front());
   std::unique_ptr<CrcRun> run = std::move(runs_.front());
@@ -76,10 +76,10 @@ void CrcQueue::await(std::unique_lock<std::mutex>& lock, const CrcRun& run) {
   ended_.wait(lock, [&run] { return run.busy == 0; });
 }
 
-bool CrcQueue::do_piece(std::unique_lock<std::mutex>& lock, CrcRun& run) {
+bool CrcQueue::do_share(std::unique_lock<std::mutex>& lock, CrcRun& run) {
   if (run.next == run.count) return false;
   const uint32_t from = run.next;
-  const uint32_t end = run.next = std::min(run.count, from + kPiece);
+  const uint32_t end = run.next = std::min(run.count, from + kShare);
   run.busy++;
   lock.unlock();
   FaultGuard guard;
@@ -99,7 +99,7 @@ void CrcQueue::work() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!is_stopping_) {
     bool worked = false;
-    for (size_t i = 0; i < runs_.size() && !worked; i++) worked = do_piece(lock, *runs_[i]);
+    for (size_t i = 0; i < runs_.size() && !worked; i++) worked = do_share(lock, *runs_[i]);
     if (!worked) begun_.wait(lock);
   }
 }

@@ -1,4 +1,4 @@
-// CRCs of many ranges of a mapping, by several threads, while JavaScript goes on.
+// CRCs of many ranges of a mapping, computed by several threads while JavaScript goes on.
 #pragma once
 
 #include <napi.h>
@@ -15,8 +15,8 @@
 
 namespace pcache {
 
-// Ranges whose CRCs are asked for together. The columns are JavaScript memory, which `keep` keeps; they were checked,
-// and are not to be touched until the run has ended.
+// Ranges whose CRCs are computed together. The columns are JavaScript memory, which `keep` keeps alive; the caller has
+// checked their contents and leaves them untouched until the run has ended.
 struct CrcRun {
   CrcRun(const Mapping& mapping, const double* offsets, const uint32_t* lengths, uint32_t* crcs, uint32_t count,
          uint32_t seed)
@@ -31,16 +31,16 @@ struct CrcRun {
   const uint32_t count;
   const uint32_t seed;
   std::vector<Napi::ObjectReference> columns;
-  // What follows is the queue's, under its lock. The next range nobody has taken, and how many threads are at work.
+  // The members below belong to the queue, under its lock: the next free range, and the number of threads at work.
   uint32_t next = 0;
   uint32_t busy = 0;
-  // After a fault the rest is left undone.
+  // False after a fault: the rest of the run is not computed.
   bool good = true;
   FaultGuard fault;
 };
 
-// Runs in the order in which they were begun. Its threads do them one after the other; they stay until it goes, and
-// sleep while there is nothing to do.
+// Runs in the order in which they began. The threads compute one run after the other. They sleep while there is nothing
+// to do, and live as long as the queue.
 class CrcQueue {
  public:
   static constexpr size_t kRunsMax = 8;
@@ -52,23 +52,23 @@ class CrcQueue {
 
   bool is_empty() const { return runs_.empty(); }
   bool is_full() const { return runs_.size() == kRunsMax; }
-  // `threads` counts the caller's, which comes to help in `end`. Not when it is full.
+  // `threads` includes the caller's, which helps in `end`. The queue must not be full.
   void begin(std::unique_ptr<CrcRun> run, uint32_t threads);
-  // Does what is left of the oldest, and waits for the rest. Not when it is empty.
+  // Helps with the oldest run and waits for its end. The queue must not be empty.
   std::unique_ptr<CrcRun> end();
-  // Forgets all that belong to a mapping, which may go then.
+  // Drops all runs of a mapping, which may then be unmapped.
   void drop(const Mapping* mapping);
 
  private:
-  // Ranges that a thread takes at a time.
-  static constexpr uint32_t kPiece = 64;
+  // Number of ranges that a thread takes at a time.
+  static constexpr uint32_t kShare = 64;
 
   void work();
-  // Takes a piece of a run and does it. False when nothing of it is left to take.
-  bool do_piece(std::unique_lock<std::mutex>& lock, CrcRun& run);
+  // Takes a share of a run and computes it. Returns false when no range of the run is free.
+  bool do_share(std::unique_lock<std::mutex>& lock, CrcRun& run);
   void await(std::unique_lock<std::mutex>& lock, const CrcRun& run);
 
-  // Changed by the caller's thread only, under the lock.
+  // Only the caller's thread changes it, under the lock.
   std::deque<std::unique_ptr<CrcRun>> runs_;
   std::mutex mutex_;
   std::condition_variable begun_, ended_;

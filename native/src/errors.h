@@ -1,4 +1,4 @@
-// Errors that the control plane throws, as src/engine/device/native.ts names them.
+// Errors of the control plane; src/engine/device/native.ts names their codes.
 #pragma once
 
 #include <cstring>

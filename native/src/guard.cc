@@ -10,7 +10,7 @@ namespace {
 
 struct sigaction previous;
 
-// A fault that is not ours: as if this handler had never been there.
+// Passes a foreign fault to the previous handler.
 void pass_on(int number, siginfo_t* info, void* context) {
   if (previous.sa_flags & SA_SIGINFO) {
     previous.sa_sigaction(number, info, context);
@@ -22,7 +22,7 @@ void pass_on(int number, siginfo_t* info, void* context) {
     previous.sa_handler(number);
     return;
   }
-  // The default: die of it. A real fault happens again on return; one that was sent must be sent again.
+  // Default action: the signal ends the process. A real fault recurs on return; a sent signal must be sent again.
   struct sigaction fatal = {};
   fatal.sa_handler = SIG_DFL;
   sigaction(SIGBUS, &fatal, nullptr);

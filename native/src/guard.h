@@ -1,5 +1,5 @@
-// Turns a SIGBUS inside an access to a mapping (the file was cut short, its filesystem is full, the medium
-// has a bad line) into a return value. Faults anywhere else go to whoever handled SIGBUS before.
+// Turns a SIGBUS inside an access to a mapping (the file was truncated, its filesystem is full, the medium has a
+// bad line) into a return value. Faults anywhere else go to the previous handler of SIGBUS.
 #pragma once
 
 #include <atomic>
@@ -19,16 +19,17 @@ struct FaultGuard {
   volatile int code;
 };
 
-// The guard of the access that a thread is in, if any.
+// The guard of the access that this thread is in, or null.
 using GuardSlot = FaultGuard* volatile;
 extern __thread GuardSlot current_guard;
 
 // Installs the handler, once per process.
 void install_fault_handler();
 
-// Runs `body`, which may touch [begin, begin + length), must not throw and must not own anything: a fault
-// leaves it on the spot. Returns false after a fault; `guard` then says where. What `body` writes and the
-// caller reads after a fault must be volatile. `slot` is this thread's: looking it up costs some.
+// Runs `body`, which may touch [begin, begin + length). It must not throw and must not own anything, since a fault
+// leaves it without unwinding. Returns false after a fault, whose address is then in `guard`. Variables that `body`
+// writes and the caller reads after a fault must be volatile. `slot` is `current_guard` of this thread; the caller
+// passes it since looking it up takes time.
 template <typename Body>
 bool guarded(GuardSlot& slot, FaultGuard& guard, const uint8_t* begin, size_t length, Body& body) {
   guard.begin = begin;

@@ -9,7 +9,7 @@
 #include "cpu.h"
 #include "crc32c.h"
 #include "guard.h"
-#include "places.h"
+#include "hints.h"
 #include "state.h"
 
 namespace pcache {
@@ -264,23 +264,23 @@ napi_value end_crcs(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// (words, subtrees, groups, subtree, sector, count, places)
-napi_value find_places(napi_env env, napi_callback_info info) {
+// (words, subtrees, groups, subtree, sector, count, hints)
+napi_value find_hints(napi_env env, napi_callback_info info) {
   const Arguments<7> args(env, info);
   IndexMemory index;
   const int32_t* subtrees;
   const uint16_t* sectors;
-  int32_t* places;
+  int32_t* hints;
   uint32_t count;
   if (!args.word(5, &count)) return fail_range(env);
   if (!args.column(0, napi_int32_array, &index.words, &index.word_count) ||
       !args.column(1, napi_int32_array, &index.subtrees, &index.subtree_words) ||
       !args.column(2, napi_int32_array, &index.groups, &index.group_count) ||
       !args.items(3, napi_int32_array, count, &subtrees) || !args.items(4, napi_uint16_array, count, &sectors) ||
-      !args.items(6, napi_int32_array, count, &places)) {
+      !args.items(6, napi_int32_array, count, &hints)) {
     return fail(env, "INVALID", "columns for so many searches are needed");
   }
-  find_places(index, subtrees, sectors, count, places);
+  find_hints(index, subtrees, sectors, count, hints);
   return nullptr;
 }
 
@@ -380,12 +380,12 @@ class PieceRun {
   static constexpr uint32_t kAbreast = 64;
 
   bool run(Piece* pieces, uint32_t count) {
-    PlaceSearch searches[kAbreast];
-    for (uint32_t i = 0; i < count; i++) searches[i] = PlaceSearch(list_.index, pieces[i].subtree, pieces[i].sector);
+    HintSearch searches[kAbreast];
+    for (uint32_t i = 0; i < count; i++) searches[i] = HintSearch(list_.index, pieces[i].subtree, pieces[i].sector);
     for (uint32_t i = 0; i < count; i++) searches[i].guess(list_.index);
     if (!copy(pieces[0])) return false;
     for (uint32_t i = 0; i < count; i++) searches[i].correct();
-    for (uint32_t i = 0; i < count; i++) pieces[i].place = searches[i].finish();
+    for (uint32_t i = 0; i < count; i++) pieces[i].hint = searches[i].finish();
     for (uint32_t i = 1; i < count; i++) {
       if (!copy(pieces[i])) return false;
     }
@@ -529,7 +529,7 @@ struct HotCall {
 constexpr HotCall kHotCalls[] = {
     {"read", read},         {"write", write},        {"zero", zero},          {"flush", flush},
     {"fence", fence_call},  {"persist", persist},    {"crcRange", crc_range}, {"crcBytes", crc_bytes},
-    {"limitCopies", limit_copies}, {"findPlaces", find_places}, {"beginCrcs", begin_crcs}, {"endCrcs", end_crcs},
+    {"limitCopies", limit_copies}, {"findHints", find_hints}, {"beginCrcs", begin_crcs}, {"endCrcs", end_crcs},
 };
 
 }  // namespace

@@ -9,12 +9,12 @@ namespace pcache {
 namespace {
 
 constexpr size_t kHugeBytes = 2 << 20;
-// Node 20 takes no larger memory over, and then both it and node-addon-api release what belongs to the finalizer.
+// Node 20 refuses larger external memory, and then both Node and node-addon-api run the finalizer.
 constexpr double kBytesMax = 4294967296.0;
 
 size_t round_up(size_t bytes) { return (bytes + kHugeBytes - 1) & ~(kHugeBytes - 1); }
 
-// Null and errno when the system refuses. Begins at a large page.
+// Returns memory that begins at a large page; null, with errno set, when the system refuses.
 uint8_t* map_aligned(size_t bytes) {
   const size_t reserved = bytes + kHugeBytes;
   void* const got = mmap(nullptr, reserved, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -36,7 +36,7 @@ Napi::Value allocate_huge(const Napi::CallbackInfo& info) {
   const size_t bytes = round_up(wanted);
   uint8_t* const memory = map_aligned(bytes);
   if (memory == nullptr) throw errno_error(env, "allocating memory", errno);
-  // Where there are none, small ones do.
+  // If the system has no large pages, small ones serve.
   madvise(memory, bytes, MADV_HUGEPAGE);
   const auto release = [](Napi::Env, void* data, size_t* size) {
     munmap(data, *size);

@@ -1,5 +1,5 @@
-// Reads and writes of a file off the main thread, many in one piece of work: what a call into libuv's pool costs
-// on the main thread is paid once for all of them.
+// Reads and writes of a file off the main thread, many in one job, so that the cost of a call into libuv's pool on the
+// main thread is paid once for all of them.
 #include "io.h"
 
 #include <algorithm>
@@ -24,7 +24,7 @@ struct Transfer {
   uint64_t offset;
   uint64_t length;
   bool is_write;
-  // What came of it: bytes moved, and the error that ended it before all were; 0 at the end of the file.
+  // Result: bytes moved, and the error that ended the transfer early; 0 at the end of the file.
   uint64_t moved = 0;
   int error = 0;
 
@@ -53,7 +53,7 @@ class Batch : public Napi::AsyncWorker {
     std::optional<WritersTurns> turns;
     for (Transfer& transfer : transfers_) {
       transfer.run(fd_);
-      if (!transfer.is_write) continue;  // somebody waits for what is read
+      if (!transfer.is_write) continue;  // only writes take turns: a request waits for each read
       if (!turns) turns.emplace();
       turns->wrote(transfer.moved);
     }
@@ -76,15 +76,15 @@ class Batch : public Napi::AsyncWorker {
   Napi::ObjectReference memory_, results_;
 };
 
-// A range of a mapping, and where in the file it goes.
+// A range of a mapping and its offset in the file.
 struct Range {
   uint8_t* bytes;
   uint64_t offset;
   uint64_t length;
 };
 
-// Ranges of a mapping on their way into a file. Holds on to the mapping: were it gone, the addresses might already be
-// something else's.
+// Ranges of a mapping being written into a file. Shares the mapping: once unmapped, its addresses might belong to
+// another mapping.
 class WriteOut : public Napi::AsyncWorker {
  public:
   WriteOut(Napi::Function done, int fd, std::shared_ptr<Mapping> mapping, std::vector<Range> ranges)
@@ -104,7 +104,7 @@ class WriteOut : public Napi::AsyncWorker {
  private:
   static constexpr size_t kPieces = 64;
 
-  // One call of the system, for the next range and those that follow one another in the file. Returns what it wrote.
+  // One system call for the next range and those that adjoin it in the file. Returns the bytes written.
   size_t write_some() {
     iovec pieces[kPieces];
     size_t count = 0;
@@ -131,7 +131,7 @@ class WriteOut : public Napi::AsyncWorker {
   const int fd_;
   const std::shared_ptr<Mapping> mapping_;
   std::vector<Range> ranges_;
-  // The first range that is not written whole, and why.
+  // The first range that is not written whole, and its error.
   size_t next_ = 0;
   int error_ = 0;
 };
@@ -152,7 +152,7 @@ Array column(const Napi::Object& batch, const char* name, size_t count) {
 
 // transfer(fd, batch, count, done): batch is { isWrite: Uint8Array, offsetBytes: Float64Array,
 // lengthBytes: Float64Array, bytesOffset: Float64Array, memory: Uint8Array[], movedBytes: Float64Array,
-// errno: Int32Array }. All of it stays untouched until `done` is called, with the last two columns set.
+// errno: Int32Array }. The caller leaves it untouched until `done`, which finds the last two columns set.
 void transfer(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int fd = info[0].As<Napi::Number>().Int32Value();
@@ -213,7 +213,7 @@ void write_out(const Napi::CallbackInfo& info) {
   worker->Queue();  // deletes itself when it is done
 }
 
-// giveWay(): lets a thread of this process that writes a file have this processor, if one waits for it.
+// giveWay(): yields the processor to a thread of this process that writes a file, if one waits for it.
 void give_way_to_writers(const Napi::CallbackInfo&) {
   if (writers_at_work.load(std::memory_order_relaxed) > 0) give_way();
 }

@@ -20,7 +20,7 @@
 namespace pcache {
 namespace {
 
-// Only a regular file says something by its filesystem: a block device's node lies on a memory filesystem too.
+// Only a regular file's filesystem tells: a block device's node also lies on a memory filesystem.
 bool on_memory_filesystem(int fd) {
   struct stat status;
   struct statfs filesystem;

@@ -1,4 +1,4 @@
-// A mapped cache device and how durable a store to it can become.
+// A mapped cache device and the durability of stores to it.
 #pragma once
 
 #include <cstddef>
@@ -8,11 +8,11 @@ namespace pcache {
 
 enum class Durability { dax, page_cache, volatile_memory };
 
-// Owns the mapping and a descriptor of its own for the same open file (so a flock on that file lasts at
-// least as long as the mapping).
+// Owns the mapping and a duplicate of its file descriptor, so that a flock on the file lasts at least as long as the
+// mapping.
 class Mapping {
  public:
-  // Returns null and sets errno when the system refuses. `ephemeral`: the caller wants no durability.
+  // Returns null and sets errno when the system refuses. `ephemeral`: no durability is needed.
   static Mapping* create(int fd, uint64_t size_bytes, bool writable, bool ephemeral);
   ~Mapping();
   Mapping(const Mapping&) = delete;

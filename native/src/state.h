@@ -1,4 +1,4 @@
-// What one JavaScript environment (the main thread, or a worker) has open. Freed with the environment.
+// The open objects of one JavaScript environment (the main thread, or a worker). Freed with the environment.
 #pragma once
 
 #include <memory>
@@ -8,24 +8,24 @@
 #include "guard.h"
 #include "handles.h"
 #include "mapping.h"
-#include "places.h"
+#include "hints.h"
 
 namespace pcache {
 
-// JavaScript memory that copies go from and to. The reference keeps it alive, so its address may be kept.
+// JavaScript memory that copies go from and to. The reference keeps it alive, so its address stays valid.
 struct Arena {
   uint8_t* bytes;
   size_t length;
   Napi::ObjectReference memory;
 };
 
-// What JavaScript has registered to be run in one call. The addresses of its columns may be kept because the reference
-// keeps the list object alive.
+// A list that JavaScript has registered to be run in one call. The reference keeps the list object alive, so the
+// addresses of its columns stay valid.
 struct RunList {
-  // Null once either is gone: the list is not run then, and nothing below is looked at.
+  // Null once the mapping or the list is closed: the list is not run then, and no member below is used.
   Mapping* mapping;
   uint32_t capacity;
-  // What a run is told: how many entries, and the handle of the arena.
+  // Arguments of a run: number of entries, handle of the arena.
   const uint32_t* call;
   Napi::ObjectReference list;
 
@@ -42,25 +42,25 @@ struct CopyList : RunList {
   const uint32_t* length;
 };
 
-// One piece of payload as JavaScript lays it out: `PieceWord` in src/engine/device/pmem.ts.
+// One piece of payload; the layout is `PieceWord` in src/engine/device/pmem.ts.
 struct Piece {
   uint32_t arena_offset;
   uint32_t length;
   uint32_t offset_sectors;
   int32_t subtree;
   int32_t sector;
-  int32_t place;
+  int32_t hint;
   uint32_t crc;
   int32_t request;
 };
 static_assert(sizeof(Piece) == 32);
 
-// Pieces that are written together, and the searches beside that.
+// Pieces that are written together, and the index that is searched meanwhile.
 struct PieceList : RunList {
   bool with_crc;
-  const double* pmem_offset;  // where they go, beyond which each has its own
+  const double* pmem_offset;  // offset on the device that the offset of each piece is relative to
   Piece* pieces;
-  // What it looks into, if anything.
+  // The index to search; empty for none.
   IndexMemory index;
   Napi::ObjectReference index_words;
   Napi::ObjectReference index_subtrees;
@@ -79,13 +79,13 @@ struct State {
   HandleTable<Arena> arenas;
   HandleTable<CopyList> lists;
   HandleTable<PieceList> pieces;
-  // Of the environment's thread.
+  // The fault guard of the environment's thread.
   GuardSlot& guard_slot = current_guard;
-  // Begun and not ended; declared after the mappings, so that it ends before they do.
+  // Runs that have begun and not ended. Declared after the mappings, so that it is destroyed before them.
   CrcQueue crcs;
 };
 
-// The functions that run a list on its mapping. They may be kept longer than either is open.
+// Make the functions that run a list on its mapping. JavaScript may keep them longer than list or mapping are open.
 napi_value make_read_run(napi_env env, State* state, std::shared_ptr<CopyList> list);
 napi_value make_piece_run(napi_env env, State* state, std::shared_ptr<PieceList> list);
 

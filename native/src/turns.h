@@ -1,6 +1,6 @@
-// Taking turns on a processor. Where there are fewer processors than busy threads, a server's thread and the one that
-// writes back share one. Left alone they change over after some hundred microseconds: too long for a client, which then
-// has an answer to nothing and stands idle too. So each of them gives way to the other after a little work.
+// Taking turns on a processor. With fewer processors than busy threads, the thread that serves requests and the thread
+// that writes back share one. The scheduler alone switches between them after some hundred microseconds; meanwhile the
+// clients get no replies and stand idle. So each thread yields to the other after a little work.
 #pragma once
 
 #include <atomic>
@@ -13,8 +13,8 @@ namespace pcache {
 // Threads of this process that are writing a file now.
 inline std::atomic<int> writers_at_work{0};
 
-// Lets another thread have this processor, if one waits for it. A thread that then waits long for its next turn, and
-// again the next time, gives way to some other program, which knows nothing of turns: it stops being polite for a while.
+// Yields the processor to another thread that waits for it. If a thread then waits long for its next turn, twice in a
+// row, another program has taken the processor, which does not yield in return: the thread stops yielding for a while.
 inline void give_way() {
   using Clock = std::chrono::steady_clock;
   constexpr std::chrono::milliseconds kLong{1}, kPause{200};
@@ -31,7 +31,7 @@ inline void give_way() {
   not_before = end + kPause;
 }
 
-// The work of a thread that writes a file, in turns.
+// Makes a thread that writes a file yield after every turn.
 class WritersTurns {
  public:
   WritersTurns() { writers_at_work.fetch_add(1, std::memory_order_relaxed); }
@@ -39,7 +39,7 @@ class WritersTurns {
   WritersTurns(const WritersTurns&) = delete;
   WritersTurns& operator=(const WritersTurns&) = delete;
 
-  // To be told of each write.
+  // Call after each write.
   void wrote(size_t bytes) {
     done_ += bytes < kLeast ? kLeast : bytes;
     if (done_ < kTurn) return;
@@ -48,7 +48,7 @@ class WritersTurns {
   }
 
  private:
-  // A turn is so many bytes, and a write takes the time of at least so many.
+  // Bytes written per turn; a shorter write counts as `kLeast`, whose time it takes.
   static constexpr size_t kTurn = 48 * 1024, kLeast = 4096;
   size_t done_ = 0;
 };

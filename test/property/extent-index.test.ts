@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { indexAid } from '../../src/engine/device/native.js';
-import { NO_PLACE } from '../../src/engine/device/pmem.js';
+import { NO_HINT } from '../../src/engine/device/pmem.js';
 import { ENTRY_CLEAN, ENTRY_EMPTY } from '../../src/engine/index/entry-table.js';
 import { ExtentIndex } from '../../src/engine/index/extent-index.js';
 
@@ -140,7 +140,7 @@ describe('extent index', () => {
     index.lookAhead(subtree, sector, 200, hints);
     for (let i = 0; i < 200; i++) {
       if (aid === undefined || subtree[i] < 0 || subtree[i] >= SUBTREES) {
-        expect(hints[i]).toBe(aid ? 0 : NO_PLACE);
+        expect(hints[i]).toBe(aid ? 0 : NO_HINT);
         continue;
       }
       let place = 0;

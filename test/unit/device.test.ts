@@ -360,7 +360,7 @@ describe('copies of payload', () => {
           pieces.words[i * PIECE_WORDS + PieceWord.sector] = sector;
         }
         pmem.writePieces(pieces, wanted.length, 4096, arena);
-        const places = wanted.map((_, i) => pieces.words[i * PIECE_WORDS + PieceWord.place]);
+        const places = wanted.map((_, i) => pieces.words[i * PIECE_WORDS + PieceWord.hint]);
         expect(places).toEqual(wanted.map(([, , place]) => place));
       }
     }

@@ -61,8 +61,8 @@ describe.each(LIMITS)('with %d for a size or an offset', (limit) => {
         addon.beginCrcs(handle, Float64Array.of(limit), Uint32Array.of(512), new Uint32Array(1), 1, 0, 1),
       'beginCrcs count': () =>
         addon.beginCrcs(handle, new Float64Array(1), new Uint32Array(1), new Uint32Array(1), limit, 0, 1),
-      'findPlaces count': () =>
-        addon.findPlaces(
+      'findHints count': () =>
+        addon.findHints(
           new Int32Array(6),
           new Int32Array(256),
           new Int32Array(1),

@@ -36,17 +36,18 @@ export interface TransferBatch {
 }
 
 /**
- * Finds how many entries of a subtree start at or before a sector, for `count` pairs of these, side by side, in the
- * memory of an extent index; 0 of a subtree out of range. `places` may be wrong where that needs many steps.
+ * Searches the memory of an extent index for `count` pairs of subtree and sector at once. Each hint is the number of
+ * entries of the subtree that start at or before the sector; 0 for a subtree out of range. A hint may be wrong when
+ * the search would take many steps.
  */
-export type PlaceFinder = (
+export type HintFinder = (
   words: Int32Array,
   subtrees: Int32Array,
   groups: Int32Array,
   subtree: Int32Array,
   sector: Uint16Array,
   count: number,
-  places: Int32Array,
+  hints: Int32Array,
 ) => void;
 
 /**
@@ -121,8 +122,8 @@ export interface NativeAddon {
   crcBytes: Crc32c;
   /** Up to 4 GiB of zeroed memory, in large pages where the system has them. Throws ERRNO, and OUT_OF_RANGE above 4 GiB. */
   allocateHuge(bytes: number): ArrayBuffer;
-  /** See `PlaceFinder`. */
-  findPlaces: PlaceFinder;
+  /** See `HintFinder`. */
+  findHints: HintFinder;
   /** For benchmarks: runs only the copies of a list, with a fence after every `group`. @returns nanoseconds */
   limitCopies(mapping: number, list: number, count: number, arena: number, group: number, isRead: Uint8Array): number;
 }
@@ -169,7 +170,7 @@ export function nativeAddonIfAvailable(): NativeAddon | undefined {
 
 /** What makes an extent index fast, where there is such a thing. */
 export interface IndexAid {
-  readonly findPlaces: PlaceFinder;
+  readonly findHints: HintFinder;
   /** Memory of zeroes for a large table. */
   readonly allocate: (bytes: number) => ArrayBuffer;
 }
@@ -183,7 +184,7 @@ export function indexAid(): IndexAid | undefined {
   const addon = nativeAddonIfAvailable();
   if (!addon) return undefined;
   return {
-    findPlaces: addon.findPlaces,
+    findHints: addon.findHints,
     allocate: (bytes) =>
       bytes < HUGE_FROM_BYTES || bytes > HUGE_MAX_BYTES ? new ArrayBuffer(bytes) : addon.allocateHuge(bytes),
   };

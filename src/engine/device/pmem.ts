@@ -120,24 +120,24 @@ export interface IndexMemory {
   readonly groups: Int32Array;
 }
 
-/** A place in an index that nobody has looked for. */
-export const NO_PLACE = -1;
+/** The hint of a lookup for which no search was made. */
+export const NO_HINT = -1;
 
-/** Where the words of a piece say what; it has PIECE_WORDS of them. */
+/** Index of each of the PIECE_WORDS words of a piece. */
 export const PieceWord = {
-  /** Where it is in the arena, and its length; bytes, unsigned. */
+  /** Offset in the arena, and length; bytes, unsigned. */
   arenaOffset: 0,
   length: 1,
-  /** Where it goes: sectors beyond where the list's pieces go. */
+  /** Offset on the device, in sectors, relative to the offset of the list. */
   offsetSectors: 2,
-  /** Where it belongs on the logical device: a subtree, and a sector of it. */
+  /** Position on the logical device: a subtree, and a sector in it. */
   subtree: 3,
   sector: 4,
-  /** Result: how many entries of that subtree start at the sector or before, or nearly; NO_PLACE if nobody looked. */
-  place: 5,
+  /** Result: about the number of entries of that subtree that start at or before the sector; NO_HINT without a search. */
+  hint: 5,
   /** Result: raw CRC-32C of the payload, seeded with the format's seed; 0 in a list without. */
   crc: 6,
-  /** The caller's. */
+  /** Number of the request, for the caller. */
   request: 7,
 } as const;
 export const PIECE_WORDS = 8;
@@ -153,7 +153,7 @@ export interface PieceList {
 /** A piece list in ordinary memory. */
 export function plainPieceList(capacity: number, withCrc: boolean): PieceList {
   const words = new Int32Array(capacity * PIECE_WORDS);
-  for (let i = 0; i < capacity; i++) words[i * PIECE_WORDS + PieceWord.place] = NO_PLACE;
+  for (let i = 0; i < capacity; i++) words[i * PIECE_WORDS + PieceWord.hint] = NO_HINT;
   return { capacity, withCrc, words };
 }
 

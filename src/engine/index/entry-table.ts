@@ -14,13 +14,13 @@
  *
  * Sectors are of 512 bytes. Nothing here allocates per call.
  */
-import { NO_PLACE as UNKNOWN_PLACE } from '../device/pmem.js';
+import { NO_HINT as UNKNOWN_HINT } from '../device/pmem.js';
 import { assert } from '../errors.js';
 import { SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.js';
 import * as slab from './slab.js';
 
 // See `pieces.ts` about imported constants.
-const NO_PLACE = UNKNOWN_PLACE;
+const NO_HINT = UNKNOWN_HINT;
 const { CHUNK_WORDS, classFor, ENTRY_WORDS, Slab } = slab;
 
 export const ENTRY_CLEAN = 1;
@@ -163,7 +163,7 @@ export class EntryTable {
    * Puts the cursor on the first entry of `subtree` that ends after `sector` (0…8191), if there is one.
    * @param hint result of `lookAhead` for this subtree and sector
    */
-  seek(subtree: number, sector: number, hint = NO_PLACE): void {
+  seek(subtree: number, sector: number, hint = NO_HINT): void {
     this.select(subtree);
     if (hint > 0 && hint <= this.count) {
       const word0 = this.words[this.base + (hint - 1) * ENTRY_WORDS];

@@ -5,7 +5,7 @@
  * Invariants: the entries of a subtree are sorted, do not overlap and have a length above 0, and the bookkeeping
  * agrees with them (`check()` asserts all of it, for tests). Sectors have 512 bytes. Nothing here allocates per call.
  */
-import type { IndexAid, PlaceFinder } from '../device/native.js';
+import type { IndexAid, HintFinder } from '../device/native.js';
 import * as device from '../device/pmem.js';
 import { assert } from '../errors.js';
 import * as geometry from '../media/geometry.js';
@@ -13,7 +13,7 @@ import { ENTRY_EMPTY, EntryTable, entryWords } from './entry-table.js';
 import * as slab from './slab.js';
 
 // See `pieces.ts` about imported constants.
-const { NO_PLACE, PIECE_WORDS } = device;
+const { NO_HINT, PIECE_WORDS } = device;
 const { SECTOR_SHIFT, SUBTREE_SECTORS } = geometry;
 const { CHUNK_WORDS, classFor, ENTRY_WORDS } = slab;
 const { startOf, endOf, packWord0, packWord1, isSameRange } = entryWords;
@@ -30,7 +30,7 @@ const {
   length: LENGTH,
   subtree: SUBTREE,
   sector: SECTOR,
-  place: PLACE,
+  hint: HINT,
   offsetSectors: OFFSET_SECTORS,
 } = device.PieceWord;
 
@@ -44,7 +44,7 @@ export interface IndexPieces {
 
 export class ExtentIndex extends EntryTable {
   private sweepNext = 0;
-  private readonly findPlaces: PlaceFinder;
+  private readonly findHints: HintFinder;
 
   /**
    * @param backingBytes size of the backing device.
@@ -54,7 +54,7 @@ export class ExtentIndex extends EntryTable {
    */
   constructor(backingBytes: number, generations: Int32Array, aid: IndexAid = UNAIDED) {
     super(backingBytes, generations, aid.allocate);
-    this.findPlaces = aid.findPlaces;
+    this.findHints = aid.findHints;
   }
 
   /**
@@ -62,7 +62,7 @@ export class ExtentIndex extends EntryTable {
    * are the hints of `seek` and `insert`, which may be out of date by then. Subtrees may be out of range.
    */
   lookAhead(subtree: Int32Array, sector: Uint16Array, count: number, hints: Int32Array): void {
-    this.findPlaces(this.words, this.subtrees, this.groups, subtree, sector, count, hints);
+    this.findHints(this.words, this.subtrees, this.groups, subtree, sector, count, hints);
   }
 
   /** Inserts written pieces, in their order. */
@@ -74,13 +74,13 @@ export class ExtentIndex extends EntryTable {
       const start = pieces[piece | SECTOR];
       const sectors = pieces[piece | LENGTH] >>> SECTOR_SHIFT;
       const offsetSectors = pieces[piece | OFFSET_SECTORS];
-      const place = pieces[piece | PLACE];
+      const hint = pieces[piece | HINT];
       // In most cases exactly one entry, of the same range, is overwritten, and the copy of the piece found it.
       const { subtrees } = this;
       const subtreeAt = groups[subtree >>> GROUP_SHIFT] + ((subtree & GROUP_MASK) << 1);
-      if (place > 0 && place <= (subtrees[subtreeAt + 1] & COUNT_MASK)) {
+      if (hint > 0 && hint <= (subtrees[subtreeAt + 1] & COUNT_MASK)) {
         const { words } = this;
-        const at = subtrees[subtreeAt] * CHUNK_WORDS + (place - 1) * ENTRY_WORDS;
+        const at = subtrees[subtreeAt] * CHUNK_WORDS + (hint - 1) * ENTRY_WORDS;
         const word0 = packWord0(start, sectors, segment, 0);
         if (isSameRange(words[at], word0)) {
           words[at] = word0;
@@ -89,7 +89,7 @@ export class ExtentIndex extends EntryTable {
           continue;
         }
       }
-      this.insert(subtree, start, sectors, segment, offsetSectors, generationLow, 0, place);
+      this.insert(subtree, start, sectors, segment, offsetSectors, generationLow, 0, hint);
     }
   }
 
@@ -108,7 +108,7 @@ export class ExtentIndex extends EntryTable {
     offsetSectors: number,
     generation: number,
     flags: number,
-    hint = NO_PLACE,
+    hint = NO_HINT,
   ): void {
     const word0 = packWord0(start, sectors, segment, flags);
     const word1 = packWord1(segment, offsetSectors);
@@ -246,17 +246,17 @@ export class ExtentIndex extends EntryTable {
 }
 
 /**
- * Finds no places, but loads the lines that searches for them will probably touch first. The loads are in a loop of
- * their own: a processor looks only some hundred instructions ahead.
+ * Finds no hints, but loads the cache lines that the searches will probably touch first. The loads have a loop of
+ * their own, since a processor looks only some hundred instructions ahead.
  */
-function touch(...[words, subtrees, groups, subtree, sector, count, places]: Parameters<PlaceFinder>): void {
+function touch(...[words, subtrees, groups, subtree, sector, count, hints]: Parameters<HintFinder>): void {
   for (let i = 0; i < count; i++) {
     const group = subtree[i] >>> GROUP_SHIFT;
     const s = group < groups.length ? groups[group] + ((subtree[i] & GROUP_MASK) << 1) : 0;
     const guess = (sector[i] * (subtrees[s + 1] & COUNT_MASK)) >>> GUESS_SHIFT;
-    places[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
+    hints[i] = subtrees[s] * CHUNK_WORDS + guess * ENTRY_WORDS;
   }
-  for (let i = 0; i < count; i++) places[i] = words[places[i]] | NO_PLACE;
+  for (let i = 0; i < count; i++) hints[i] = words[hints[i]] | NO_HINT;
 }
 
-const UNAIDED: IndexAid = { findPlaces: touch, allocate: (bytes) => new ArrayBuffer(bytes) };
+const UNAIDED: IndexAid = { findHints: touch, allocate: (bytes) => new ArrayBuffer(bytes) };

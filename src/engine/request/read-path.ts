@@ -6,7 +6,7 @@
  * covers the current sector (tail, contain, contained, head), and a hole up to the next entry (before).
  */
 import type { Core } from '../core.js';
-import { NO_PLACE } from '../device/pmem.js';
+import { NO_HINT } from '../device/pmem.js';
 import { SECTOR_SHIFT, sectorInSubtree, SUBTREE_SECTORS, subtreeOf } from '../media/geometry.js';
 import type { MissReads } from './miss-reads.js';
 import type { ReadChecks } from './read-checks.js';
@@ -33,7 +33,7 @@ export function stageRead(
     const subtree = subtreeOf(at);
     const first = sectorInSubtree(at, subtree);
     const end = Math.min(SUBTREE_SECTORS, first + ((length - done) >>> SECTOR_SHIFT));
-    index.seek(subtree, first, done === 0 ? group.hint[i] : NO_PLACE);
+    index.seek(subtree, first, done === 0 ? group.hint[i] : NO_HINT);
     let sector = first;
     while (sector < end) {
       // The payload of a stale entry is gone: it is dropped, and what it covered is a hole.

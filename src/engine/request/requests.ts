@@ -8,7 +8,7 @@
  */
 import type { BackingDurability } from '../background/backing-durability.js';
 import type { Core } from '../core.js';
-import { NO_PLACE } from '../device/pmem.js';
+import { NO_HINT } from '../device/pmem.js';
 import { DirectWrites } from './direct-writes.js';
 import { assert, PcacheError } from '../errors.js';
 import { MissReads } from './miss-reads.js';
@@ -23,7 +23,7 @@ import { WritePath } from './write-path.js';
 const { read: READ, write: WRITE, flush: FLUSH } = Op;
 const { fua: FUA, preflush: PREFLUSH } = RequestFlag;
 const { done: DONE, pending: PENDING, failed: FAILED } = RequestState;
-const UNKNOWN_PLACE = NO_PLACE;
+const UNKNOWN_HINT = NO_HINT;
 
 export class Requests {
   /** No further requests are taken. */
@@ -142,7 +142,7 @@ export class Requests {
 
   /** Looks for the places of all requests side by side, before they are needed one by one; one alone gains nothing. */
   private lookAhead(group: EngineGroup, count: number): void {
-    if (count === 1) group.hint[0] = UNKNOWN_PLACE;
+    if (count === 1) group.hint[0] = UNKNOWN_HINT;
     else this.core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
   }
 

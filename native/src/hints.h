@@ -7,35 +7,35 @@
 
 namespace pcache {
 
-// The memory of an extent index, as JavaScript laid it out.
+// The memory of an extent index, in the layout of the JavaScript side.
 struct IndexMemory {
   const int32_t* words = nullptr;
   size_t word_count = 0;
-  // Two words a subtree: its chunk, and its entries in the low 16 bits. Subtrees are in groups.
+  // Two words a subtree: its chunk, then its entry count in the low 16 bits. Subtrees lie in groups.
   const int32_t* subtrees = nullptr;
   size_t subtree_words = 0;
-  // Where in `subtrees` each group begins.
+  // Offset in `subtrees` of each group's words.
   const int32_t* groups = nullptr;
   size_t group_count = 0;
 };
 
-// How many entries of a subtree start at or before a sector, in steps: each asks for memory that the next one needs,
-// so that other work, or other searches, can go on while it comes. The result is where to look first, and nothing
-// more: whoever uses it checks it. Outside the index it is 0.
-class PlaceSearch {
+// Finds the number of entries of a subtree that start at or before a sector, in steps. Each step prefetches the memory
+// that the next one needs, so that other work, or other searches, can run meanwhile. The result is only a hint: the
+// caller checks it. It is 0 outside the index.
+class HintSearch {
  public:
-  PlaceSearch() {}  // says nothing, and costs nothing
-  PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector);
+  HintSearch() {}  // leaves all members uninitialised, so that an array of them costs nothing
+  HintSearch(const IndexMemory& index, int32_t subtree, int32_t sector);
 
-  // First where it would be if the entries were spread evenly,
+  // Step 1: the index of the entry if entries were spread evenly.
   void guess(const IndexMemory& index);
-  // then as far from there as the entry found says,
+  // Step 2: corrects the guess by the distance of the entry found there.
   void correct();
-  // and from there one by one, a few.
+  // Step 3: goes on entry by entry, a few.
   int32_t finish();
 
  private:
-  // As in slab.ts and entry-table.ts.
+  // The values of slab.ts and entry-table.ts.
   static constexpr size_t kEntryWords = 3;
   static constexpr size_t kChunkWords = 6;
   static constexpr int kLineWords = 16;
@@ -44,12 +44,12 @@ class PlaceSearch {
   static constexpr int kStartShift = 19;
   static constexpr int kSubtreeSectorsShift = 13;
   static constexpr uint32_t kCountMask = 0xffff;
-  // Entries looked at one by one around the last guess.
+  // Maximum number of entries that `finish` visits.
   static constexpr int kSteps = 24;
 
   int32_t start(int32_t i) const;
 
-  // Two words of the index's `subtrees`; null outside.
+  // The two words in the index's `subtrees`; null outside the index.
   const int32_t* subtree_;
   const int32_t* entries_;
   int32_t sector_;
@@ -57,7 +57,7 @@ class PlaceSearch {
   int32_t at_;
 };
 
-inline PlaceSearch::PlaceSearch(const IndexMemory& index, int32_t subtree, int32_t sector) : subtree_(nullptr), sector_(sector), count_(0) {
+inline HintSearch::HintSearch(const IndexMemory& index, int32_t subtree, int32_t sector) : subtree_(nullptr), sector_(sector), count_(0) {
   const size_t group = static_cast<uint32_t>(subtree) >> kGroupShift;
   if (group >= index.group_count) return;
   const size_t at = static_cast<uint32_t>(index.groups[group]) + (static_cast<uint32_t>(subtree) & kGroupMask) * 2;
@@ -66,11 +66,11 @@ inline PlaceSearch::PlaceSearch(const IndexMemory& index, int32_t subtree, int32
   __builtin_prefetch(subtree_);
 }
 
-inline int32_t PlaceSearch::start(int32_t i) const {
+inline int32_t HintSearch::start(int32_t i) const {
   return static_cast<int32_t>(static_cast<uint32_t>(entries_[i * kEntryWords]) >> kStartShift);
 }
 
-inline void PlaceSearch::guess(const IndexMemory& index) {
+inline void HintSearch::guess(const IndexMemory& index) {
   if (subtree_ == nullptr) return;
   const size_t base = static_cast<uint32_t>(subtree_[0]) * kChunkWords;
   const size_t count = static_cast<uint32_t>(subtree_[1]) & kCountMask;
@@ -78,18 +78,18 @@ inline void PlaceSearch::guess(const IndexMemory& index) {
   entries_ = index.words + base;
   count_ = static_cast<int32_t>(count);
   at_ = std::min(static_cast<int32_t>((static_cast<uint32_t>(sector_) * count) >> kSubtreeSectorsShift), count_ - 1);
-  // The guess is off by some entries: they may lie in the lines before or behind.
+  // The guess is off by a few entries, which may lie in the cache lines before or after.
   for (int line = -1; line <= 1; line++) __builtin_prefetch(entries_ + at_ * kEntryWords + line * kLineWords);
 }
 
-inline void PlaceSearch::correct() {
+inline void HintSearch::correct() {
   if (count_ == 0) return;
   const int32_t off = ((sector_ - start(at_)) * count_) >> kSubtreeSectorsShift;
   at_ = std::clamp(at_ + off, 0, count_ - 1);
   __builtin_prefetch(entries_ + at_ * kEntryWords);
 }
 
-inline int32_t PlaceSearch::finish() {
+inline int32_t HintSearch::finish() {
   if (count_ == 0) return 0;
   int32_t at = at_;
   int steps = kSteps;
@@ -101,7 +101,7 @@ inline int32_t PlaceSearch::finish() {
   return at;
 }
 
-// Many searches side by side, into `places`.
-void find_places(const IndexMemory& index, const int32_t* subtrees, const uint16_t* sectors, size_t count, int32_t* places);
+// Runs `count` searches at once, into `hints`.
+void find_hints(const IndexMemory& index, const int32_t* subtrees, const uint16_t* sectors, size_t count, int32_t* hints);
 
 }  // namespace pcache
