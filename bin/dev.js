@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import './no-inspector.js';
 import { startCheckout } from './start-checkout.js';
 
 await startCheckout(import.meta.url, true);

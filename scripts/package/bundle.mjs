@@ -18,6 +18,8 @@ const source = (...parts) => join(root, 'src', ...parts);
 const ENTRY = 'pcache:entry';
 const COMMANDS = 'pcache:commands';
 const LAYOUT = 'pcache:layout';
+/** As `bin/no-inspector.js` does it for a checkout: before anything else. */
+const NO_INSPECTOR = "process.on('SIGUSR1', () => undefined);";
 
 /** What oclif needs of package.json. */
 function shortPackageJson() {
@@ -143,7 +145,7 @@ export async function bundle() {
       format: 'cjs',
       entryFileNames: '[name].cjs',
       chunkFileNames: '[name]-[hash].cjs',
-      banner: (chunk) => (chunk.isEntry ? '#!/usr/bin/env node' : ''),
+      banner: (chunk) => (chunk.isEntry ? `#!/usr/bin/env node\n${NO_INSPECTOR}` : ''),
     },
   );
   const modules = await write(

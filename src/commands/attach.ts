@@ -1,8 +1,9 @@
 /** `pcache attach`: runs a cache and serves it over NBD. */
 import { Args, Flags } from '@oclif/core';
-import { PcacheError } from '../engine/errors.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { attach, type AttachResult } from '../nbd/attach.js';
+import { CLIENTS_MAX, HANDSHAKE_MAX_MS } from '../nbd/server.js';
 import {
   commandLines,
   kernelRefusal,
@@ -10,7 +11,7 @@ import {
   runKernelAttach,
   type KernelAttach,
 } from '../kernel/kernel-attach.js';
-import { attachText } from '../output/attach-report.js';
+import { attachText, undrainedText } from '../output/attach-report.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { prose } from '../output/prose.js';
 import { formatBytes } from '../output/units.js';
@@ -20,17 +21,19 @@ const LOOPBACK = '127.0.0.1';
 /** Flags that only apply when the cache is served, which --kernel does not do. */
 const SERVING_FLAGS = [
   ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'exec', 'drain', 'pid-file'],
-  ...['control', 'metrics', 'tls-certificates', 'tls-verify-peer', 'tls-psk'],
+  ...['control', 'metrics', 'metrics-address', 'tls-certificates', 'tls-verify-peer', 'tls-psk', 'export-name'],
 ];
 
 export default class Attach extends PcacheCommand {
   static override summary = 'Serve a cached device over NBD, or attach it with the kernel.';
-  static override description = prose`Serves the logical device (cache over backing) on a Unix socket with mode 0600 or on a TCP port, until SIGINT or
-SIGTERM: it then stops accepting requests, completes those in progress, closes the cache cleanly and reports how much is
-dirty.
+  static override description = prose`Serves the logical device (cache over backing) on a Unix socket with mode 0600 or on a TCP port, until it is told
+to end by SIGINT, SIGTERM, SIGHUP, SIGQUIT or "pcache detach". It then stops accepting requests, completes those in
+progress, puts every acknowledged write into the log of the cache and reports how much is dirty. The exit status is 0,
+or 4 when --drain could not write everything back. After a second signal it no longer waits for clients, and for the
+backing device 5 seconds at most; acknowledged writes are kept.
 
-The export name is empty. Flush and FUA are honoured, and several connections of one client are coherent. Zeroes are
-written like other data. TRIM is not offered, because dm-pcache has no discard.
+Neither device is changed before every address and file name could be taken. Flush and FUA are honoured, and several
+connections of one client are coherent.
 
 With --kernel nothing is served: the cache is checked as by "pcache fsck", a cache that the kernel would refuse is
 refused (exit status 4), and the dmsetup commands that attach it are printed.`;
@@ -102,9 +105,12 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
       description: 'run CMD with sh, with PCACHE_URI and PCACHE_SOCKET set; exit when it exits, with its status',
       helpValue: 'CMD',
     }),
-    'drain': Flags.boolean({ description: 'write back all dirty data before exiting', default: false }),
+    'drain': Flags.boolean({
+      description: 'write everything back before ending; exit status 4 when that fails',
+      default: false,
+    }),
     'pid-file': Flags.string({
-      description: 'write the process id to FILE once clients can connect',
+      description: 'write the process id to FILE, which must not exist (a stale pid file is replaced)',
       helpValue: 'FILE',
     }),
     'kernel': Flags.string({
@@ -116,14 +122,37 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
       dependsOn: ['kernel'],
     }),
     'control': Flags.string({
-      description: 'control socket for "pcache status" and "pcache tune" (default: SOCKET.control)',
+      description: 'control socket for "pcache status", tune, drain and detach (default: SOCKET.control)',
       helpValue: 'PATH',
     }),
     'metrics': Flags.integer({
-      description: 'TCP port on 127.0.0.1 for Prometheus metrics; 0 selects a free port',
+      description: 'TCP port for Prometheus metrics; 0 selects a free port',
       min: 0,
       max: 65535,
       helpValue: 'N',
+    }),
+    'metrics-address': Flags.string({
+      description: `address to serve metrics on (default ${LOOPBACK})`,
+      helpValue: 'ADDRESS',
+      dependsOn: ['metrics'],
+    }),
+    'export-name': Flags.string({
+      description: 'name of the export; other names are refused (default: every name is accepted)',
+      helpValue: 'NAME',
+    }),
+    'max-clients': Flags.integer({
+      description: 'connections at a time',
+      default: CLIENTS_MAX,
+      min: 1,
+      max: 1000,
+      helpValue: 'N',
+    }),
+    'handshake-timeout': Flags.integer({
+      description: 'seconds a client may take to negotiate',
+      default: HANDSHAKE_MAX_MS / 1000,
+      min: 1,
+      max: 600,
+      helpValue: 'S',
     }),
   };
 
@@ -157,14 +186,18 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
           pidFile: flags['pid-file'],
           controlPath: flags.control,
           metricsPort: flags.metrics,
+          metricsHost: flags['metrics-address'] ?? LOOPBACK,
+          exportName: flags['export-name'],
+          clientsMax: flags['max-clients'],
+          handshakeMaxMs: flags['handshake-timeout'] * 1000,
           drain: flags.drain,
           json: this.jsonEnabled(),
           native: this.nativeEnabled,
         },
         {
-          serving: (uri, sizeBytes, metricsPort) => {
+          serving: (uri, sizeBytes, metricsUrl) => {
             progress.stop();
-            if (metricsPort !== undefined) this.note(`metrics at http://${LOOPBACK}:${metricsPort}/metrics`);
+            if (metricsUrl !== undefined) this.note(`metrics at ${metricsUrl}`);
             this.note(`serving ${formatBytes(sizeBytes)} at ${uri}`);
           },
           begins: (phase) => {
@@ -174,10 +207,16 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
           onInterrupt: (stop) => {
             release = this.onInterrupt(stop);
           },
+          signalGroup: this.signalGroup,
         },
       );
+      this.endedInOrder();
       this.print(attachText(result));
       if (result.command !== null) this.setExitStatus(result.command.status);
+      if (result.drainError !== null) {
+        this.note(undrainedText(result));
+        this.setExitStatus(ExitStatus.problemsLeft);
+      }
       return result;
     } finally {
       release();

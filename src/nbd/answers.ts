@@ -16,6 +16,8 @@ export interface AnswersContext {
   readonly stats: ServerStats;
   readonly nowMs: () => number;
   readonly onPartEnded: (op: number) => void;
+  /** Called when the store has failed a request, with its `Command`. */
+  readonly onFailure: (command: number, text: string) => void;
   /** Called when a read has failed after a part of its reply was sent, and the reply has no way to say so. */
   readonly onUnanswerable: () => void;
 }
@@ -48,6 +50,7 @@ export class Answers {
     if (failed && ops.error[op] === 0) {
       const cause = group.errors[i];
       ops.refuse(op, errorNumber(cause), cause?.message ?? '');
+      this.context.onFailure(ops.command[op], cause?.message ?? '');
     }
     if (group.op[i] === Op.read) this.readEnded(batch, i, failed);
     else if (group.op[i] === Op.write && batch.window[i] !== NO_WINDOW) windows.unpin(batch.window[i]);

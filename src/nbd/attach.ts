@@ -1,63 +1,37 @@
 /**
- * `attach` from beginning to end: opens the devices, runs the cache, serves it, and at the end closes
- * everything in order. Whatever ends it, what was acknowledged as flushed is on the cache device.
+ * `attach` from beginning to end. Order: the devices are opened and locked, every name and address is taken, and
+ * only then is the cache opened for writing, so that an attach that fails has changed nothing. At the end
+ * everything is closed in order: what was acknowledged as flushed is on the cache device, whatever ended it.
  */
-import { mkdtempSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
-import { openBacking } from '../engine/device/backing-file.js';
-import { sameDevice } from '../engine/device/lock.js';
-import { bestCrc32c } from '../engine/device/native.js';
-import { openPmem } from '../engine/device/open.js';
-import { Cache, CacheDriver, fromSystemError, PcacheError, readMetadataOf, type CloseReport } from '../engine/index.js';
-import { LogicalReader } from '../engine/inspect/logical-reader.js';
-import { loadForInspection, openForInspection } from '../engine/inspect/open.js';
-import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
+import { fromSystemError, PcacheError, type CloseReport } from '../engine/index.js';
+import { checkAttachOptions, type AttachOptions } from './attach-options.js';
 import { ControlServer, controlPathOf, type Tuned } from './control.js';
-import { runCommand, type CommandEnd } from './exec.js';
-import { listen, type Address } from './listen.js';
-import { serveMetrics } from './metrics.js';
+import { EventLog } from './event-log.js';
+import { runCommand, type CommandEnd, type SignalGroup } from './exec.js';
+import { listen, type Address, type Listener } from './listen.js';
+import { listenForMetrics, type MetricsEndpoint } from './metrics.js';
+import { PidFile } from './pid-file.js';
+import { openServedDevices, type Served, type ServedDevices } from './served-devices.js';
 import { NbdServer } from './server.js';
 import { StatusReporter } from './status.js';
-import { CacheStore, ReadOnlyStore, type Store } from './store.js';
-import { loadTls, type TlsFactory, type TlsRequest } from './tls.js';
+import { loadTls, type TlsFactory } from './tls.js';
 
-export interface AttachOptions {
-  readonly cachePath: string;
-  readonly backingPath: string;
-  /** Unix socket to listen on; made in a temporary folder when there is neither it nor a port, for `exec`. */
-  readonly socketPath: string | undefined;
-  readonly host: string;
-  readonly port: number | undefined;
-  readonly readOnly: boolean;
-  /** Refuse a cache whose data_crc is otherwise. */
-  readonly dataCrc: boolean | undefined;
-  readonly gcPercent: number | undefined;
-  readonly verifyReads: boolean;
-  readonly tls: TlsRequest;
-  /** Command to run while attached; it ends with it. */
-  readonly exec: string | undefined;
-  readonly pidFile: string | undefined;
-  /** Control socket; beside the socket when undefined, and none when there is only a port. */
-  readonly controlPath: string | undefined;
-  /** TCP port on the loopback address for metrics. */
-  readonly metricsPort: number | undefined;
-  readonly drain: boolean;
-  /** A JSON document goes to standard output, so nothing else may. */
-  readonly json: boolean;
-  readonly native: boolean;
-}
+export type { AttachOptions } from './attach-options.js';
 
-/** What `attach` tells while it runs. */
+/** What `attach` reports while it runs, and what it needs of the process. */
 export interface AttachObserver {
-  /** Clients can connect. */
-  serving(uri: string, sizeBytes: number, metricsPort: number | undefined): void;
+  /** Clients are served. */
+  serving(uri: string, sizeBytes: number, metricsUrl: string | undefined): void;
   begins(phase: 'stop' | 'drain'): void;
-  /** Write-back fails, and is tried again; said once for each reason. */
-  writebackFails(reason: string): void;
-  /** Asked for; `stop` ends it in order. */
-  onInterrupt(stop: () => void): void;
+  /** Something about a client or a device that belongs in a log. */
+  tell(text: string): void;
+  /** `stop` ends it in order; `hurry` no longer waits for clients and the backing device. */
+  onInterrupt(stop: () => void, hurry: () => void): void;
+  readonly signalGroup: SignalGroup;
 }
 
 export interface AttachResult {
@@ -73,144 +47,96 @@ export interface AttachResult {
   readonly dirty: CloseReport | null;
   /** Why write-back was failing at the end, if it was. */
   readonly writebackError: string | null;
+  /** Why not everything was written back though that was asked for; null when it was, or was not asked for. */
+  readonly drainError: string | null;
   /** How `exec`'s command ended; null without one. */
   readonly command: CommandEnd | null;
 }
 
-interface Served {
-  readonly store: Store;
-  /** Absent when served read-only. */
-  readonly driver: CacheDriver | undefined;
-  readonly durability: string;
-  closeDevices(): void;
-}
+/** How long a hurried end waits for the backing device. */
+const HURRY_MAX_MS = 5_000;
+/** How often a running cache is checked for a failed device. */
+const FAILURE_CHECK_MS = 500;
 
 /** @throws PcacheError for what keeps it from being attached, or from being closed in order. */
 export async function attach(options: AttachOptions, observer: AttachObserver): Promise<AttachResult> {
-  checkOptions(options);
-  const tls = loadTls(options.tls);
-  const stopped = new Promise<void>((resolve) => observer.onInterrupt(resolve));
-  const served = options.readOnly ? openReadOnly(options) : openCache(options);
-  const session = new Session(options, observer, served, tls);
+  checkAttachOptions(options);
+  const tell = new EventLog(
+    (line) => observer.tell(line),
+    () => performance.now(),
+  );
+  const tls = loadTls(options.tls, (text) => observer.tell(text));
+  const session = new Session(options, observer, tell, tls);
   try {
-    return await session.run(stopped);
+    return await session.run();
   } finally {
     await session.close();
   }
 }
 
-function checkOptions(options: AttachOptions): void {
-  const refuse = (message: string) => {
-    throw new PcacheError('USAGE', message);
-  };
-  const { socketPath, port, exec, readOnly } = options;
-  if (socketPath === undefined && port === undefined && exec === undefined) {
-    refuse('where to listen is missing; give --socket PATH or --port N');
-  }
-  if (socketPath !== undefined && port !== undefined) refuse('--socket and --port exclude one another: give one');
-  if (readOnly && options.drain) refuse('--drain writes; it does not go with --read-only');
-  if (readOnly && options.gcPercent !== undefined) refuse('--gc-percent writes; it does not go with --read-only');
-  if (readOnly && options.verifyReads) refuse('--verify-reads is not there with --read-only; run "pcache fsck" before');
-  if (sameDevice(options.cachePath, options.backingPath)) {
-    refuse(`${options.backingPath}: is the cache device itself; give the backing device`);
-  }
+/** Everything that was taken before the cache was opened. */
+interface Taken {
+  readonly address: Address;
+  readonly uri: string;
+  readonly listener: Listener;
+  readonly control: Listener | undefined;
+  readonly metrics: MetricsEndpoint | undefined;
 }
 
-function refuseOtherCrc(path: string, has: boolean, wanted: boolean | undefined): void {
-  if (wanted === undefined || has === wanted) return;
-  throw new PcacheError(
-    'USAGE',
-    `${path}: was formatted with data_crc ${has ? 'on' : 'off'}; give ${has ? '--data-crc' : '--no-data-crc'}, or neither`,
-  );
-}
-
-function openReadOnly({ cachePath, backingPath, dataCrc, native }: AttachOptions): Served {
-  const devices = openForInspection({ cachePath, backingPath, native });
-  try {
-    const loaded = loadForInspection(devices);
-    refuseOtherCrc(cachePath, loaded.metadata.flags.dataCrc, dataCrc);
-    const reader = new LogicalReader(devices.pmem, loaded, devices.backing);
-    return {
-      store: new ReadOnlyStore(reader),
-      driver: undefined,
-      durability: 'read-only',
-      closeDevices: () => devices.close(),
-    };
-  } catch (error) {
-    devices.close();
-    throw error;
-  }
-}
-
-function openCache(options: AttachOptions): Served {
-  const { cachePath, backingPath, dataCrc, gcPercent, verifyReads } = options;
-  const backing = openBacking(backingPath, { readOnly: false });
-  let pmem: ReturnType<typeof openPmem> | undefined;
-  const closeDevices = () => {
-    pmem?.close();
-    backing.close();
-  };
-  try {
-    pmem = openPmem(cachePath);
-    const { flags, problems } = readMetadataOf(pmem, KERNEL_GEOMETRY);
-    if (problems.length === 0) refuseOtherCrc(cachePath, flags.dataCrc, dataCrc);
-    const clock = { nowMs: () => performance.now() };
-    const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads });
-    if (gcPercent !== undefined) cache.setGcPercent(gcPercent);
-    const driver = new CacheDriver(cache, clock, () => backing.giveWay());
-    return { store: new CacheStore(driver, pmem), driver, durability: pmem.durability, closeDevices };
-  } catch (error) {
-    closeDevices();
-    throw error;
-  }
-}
-
-/** How often a running cache is looked at, whether its device has failed. */
-const FAILURE_CHECK_MS = 500;
-/** Metrics are for this machine; what carries them further is the monitoring's. */
-const METRICS_HOST = '127.0.0.1';
-
-/** The cache while it is served. */
 class Session {
-  private readonly server: NbdServer;
-  private readonly listeners: { close(): void }[] = [];
-  /** What is to be removed at the end. */
-  private readonly leftovers: string[] = [];
+  private devices: ServedDevices | undefined;
+  private served: Served | undefined;
+  private server: NbdServer | undefined;
+  private readonly closers: (() => void)[] = [];
   private isDriverClosed = false;
+  /** The backing device did not answer: its memory is still in use. */
+  private isAbandoned = false;
   /** Why write-back fails, as the observer has been told. */
   private toldReason: string | undefined;
+  private readonly stopped: Promise<void>;
+  private readonly hurried: Promise<void>;
+  private stop!: () => void;
+  private isHurried = false;
 
   constructor(
     private readonly options: AttachOptions,
     private readonly observer: AttachObserver,
-    private readonly served: Served,
+    private readonly log: EventLog,
     private readonly tls: TlsFactory | undefined,
   ) {
-    this.server = new NbdServer({
-      store: served.store,
-      description: `pcache ${options.cachePath} over ${options.backingPath}`,
-      nowMs: () => performance.now(),
-      tls,
+    this.stopped = new Promise((resolve) => (this.stop = resolve));
+    this.hurried = new Promise((resolve) => {
+      observer.onInterrupt(this.stop, () => {
+        this.isHurried = true;
+        resolve();
+      });
     });
   }
 
-  async run(stopped: Promise<void>): Promise<AttachResult> {
-    const { options, observer, server, served } = this;
-    const address = this.address();
-    const listener = await listen(address, server.accept);
-    this.listeners.push(listener);
-    const uri = uriOf(address, listener.port, this.tls !== undefined);
-    const metricsPort = await this.openControl(address, uri);
-    if (options.pidFile !== undefined) this.writePidFile(options.pidFile);
-    observer.serving(uri, served.store.sizeBytes, metricsPort);
-    const command = await this.untilTheEnd(address, uri, stopped);
+  async run(): Promise<AttachResult> {
+    const { options, observer } = this;
+    this.devices = openServedDevices(options);
+    const taken = await this.take();
+    const served = (this.served = this.devices.openStore());
+    const server = (this.server = new NbdServer({
+      store: served.store,
+      description: `pcache ${options.cachePath} over ${options.backingPath}`,
+      nowMs: () => performance.now(),
+      tls: this.tls,
+      exportName: options.exportName,
+      clientsMax: options.clientsMax,
+      handshakeMaxMs: options.handshakeMaxMs,
+      tell: (kind, text) => this.log.tell(kind, text),
+    }));
+    this.serve(taken, served, server);
+    observer.serving(taken.uri, served.store.sizeBytes, taken.metrics?.url);
+    const command = await this.untilTheEnd(taken);
     observer.begins('stop');
-    this.closeListeners();
-    await server.stop();
-    const dirty = await this.closeCache();
+    this.releaseNames();
+    const { dirty, drainError } = await this.closeInOrder(served, server);
     const { stats } = server;
     return {
-      uri,
+      uri: taken.uri,
       sizeBytes: served.store.sizeBytes,
       readOnly: served.store.isReadOnly,
       requests: stats.requests,
@@ -220,22 +146,58 @@ class Session {
       connections: stats.accepted,
       dirty,
       writebackError: served.driver?.cache.writebackError?.message ?? null,
+      drainError,
       command,
     };
+  }
+
+  /** Takes every name and address. Nothing is served yet: clients that connect wait. */
+  private async take(): Promise<Taken> {
+    const { options, closers } = this;
+    const address = this.address();
+    const listener = await listen(address);
+    closers.push(() => listener.close());
+    const controlPath = options.controlPath ?? ('path' in address ? controlPathOf(address.path) : undefined);
+    let control: Listener | undefined;
+    if (controlPath !== undefined) {
+      const opened = (control = await listen({ path: resolve(controlPath) }));
+      closers.push(() => opened.close());
+    }
+    let metrics: MetricsEndpoint | undefined;
+    if (options.metricsPort !== undefined) {
+      const opened = (metrics = await listenForMetrics(options.metricsHost, options.metricsPort));
+      closers.push(() => opened.close());
+    }
+    if (options.pidFile !== undefined) {
+      const file = PidFile.create(resolve(options.pidFile));
+      closers.push(() => file.remove());
+    }
+    return { address, uri: uriOf(address, listener.port, this.tls !== undefined), listener, control, metrics };
   }
 
   private address(): Address {
     const { socketPath, host, port } = this.options;
     if (port !== undefined) return { host, port };
     if (socketPath !== undefined) return { path: resolve(socketPath) };
-    const folder = mkdtempSync(join(tmpdir(), 'pcache-'));
-    this.leftovers.push(folder);
+    const parent = tmpdir();
+    let folder: string;
+    try {
+      folder = mkdtempSync(join(parent, 'pcache-'));
+    } catch (error) {
+      throw fromSystemError(error, parent, 'making a temporary folder in it; set TMPDIR to one that exists');
+    }
+    this.closers.push(() => {
+      try {
+        rmdirSync(folder);
+      } catch {
+        // The command has put something there: it stays.
+      }
+    });
     return { path: join(folder, 'socket') };
   }
 
-  /** Opens the control socket and what else tells of the cache. @returns the port of the metrics, if any */
-  private async openControl(address: Address, uri: string): Promise<number | undefined> {
-    const { options, served, server } = this;
+  private serve({ uri, listener, control, metrics }: Taken, served: Served, server: NbdServer): void {
+    const { options, closers } = this;
     const reporter = new StatusReporter({
       cachePath: options.cachePath,
       backingPath: options.backingPath,
@@ -247,97 +209,143 @@ class Session {
       durability: served.durability,
       nowMs: () => performance.now(),
     });
-    const path = options.controlPath ?? ('path' in address ? controlPathOf(address.path) : undefined);
-    if (path !== undefined) {
-      const control = new ControlServer({
-        status: () => reporter.status(),
-        tune: (gcPercent) => this.tune(gcPercent),
-      });
-      this.listeners.push(await listen({ path: resolve(path) }, control.accept), control);
+    if (control) {
+      const controlServer = new ControlServer(
+        {
+          status: () => reporter.status(),
+          tune: (gcPercent) => this.tune(gcPercent),
+          detach: () => this.stop(),
+          drain: () => this.drainNow(),
+        },
+        () => performance.now(),
+      );
+      control.serve(controlServer.accept);
+      closers.push(() => controlServer.close());
     }
-    if (options.metricsPort === undefined) return undefined;
-    const endpoint = await serveMetrics(METRICS_HOST, options.metricsPort, () => reporter.status());
-    this.listeners.push(endpoint);
-    return endpoint.port;
+    metrics?.serve(() => reporter.status());
+    listener.serve(server.accept);
   }
 
   private tune(gcPercent: number): Tuned {
-    const { driver } = this.served;
-    if (driver === undefined) throw new PcacheError('NO_ACCESS', 'the cache is served read-only; nothing can be set');
+    const driver = this.runningDriver('nothing can be set');
     driver.cache.setGcPercent(gcPercent);
     driver.kick();
     return { gcPercent };
   }
 
-  private closeListeners(): void {
-    for (const listener of this.listeners.splice(0)) listener.close();
+  /** Writes everything back while clients are served. @returns what has become dirty meanwhile */
+  private async drainNow(): Promise<CloseReport> {
+    const driver = this.runningDriver('there is nothing to write back');
+    await driver.drain();
+    const { keys, bytes } = driver.cache.dirtyInLog();
+    return { dirtyKeys: keys, dirtyBytes: bytes };
   }
 
-  private writePidFile(path: string): void {
-    try {
-      writeFileSync(path, `${readlinkSync('/proc/self')}\n`);
-    } catch (error) {
-      throw fromSystemError(error, path, 'writing the process number to it');
-    }
-    this.leftovers.push(path);
+  private runningDriver(otherwise: string): NonNullable<Served['driver']> {
+    const driver = this.served?.driver;
+    if (driver === undefined) throw new PcacheError('NO_ACCESS', `the cache is served read-only; ${otherwise}`);
+    return driver;
+  }
+
+  /** In the order opposite to that in which they were taken. */
+  private releaseNames(): void {
+    for (const close of this.closers.splice(0).reverse()) close();
   }
 
   /** Waits for the command, or where there is none for a signal. A cache device that fails ends it too. */
-  private async untilTheEnd(address: Address, uri: string, stopped: Promise<void>): Promise<CommandEnd | null> {
+  private async untilTheEnd({ address, uri }: Taken): Promise<CommandEnd | null> {
     const { exec, json } = this.options;
+    const { signalGroup } = this.observer;
     let timer: NodeJS.Timeout | undefined;
     const failed = new Promise<void>((resolve) => {
       timer = setInterval(() => {
-        if (this.served.driver?.cache.failure) resolve();
+        if (this.served?.driver?.cache.failure) resolve();
         this.tellOfWriteback();
       }, FAILURE_CHECK_MS);
     });
     try {
-      const ended = Promise.race([stopped, failed]);
+      const stopped = Promise.race([this.stopped, failed]);
       if (exec === undefined) {
-        await ended;
+        await stopped;
         return null;
       }
       const variables = { PCACHE_URI: uri, ...('path' in address ? { PCACHE_SOCKET: address.path } : {}) };
-      return await runCommand({ command: exec, variables, outputToStderr: json, stopped: ended });
+      const { hurried } = this;
+      return await runCommand({ command: exec, variables, outputToStderr: json, stopped, hurried, signalGroup });
     } finally {
       clearInterval(timer);
     }
   }
 
   private tellOfWriteback(): void {
-    const reason = this.served.driver?.cache.writebackError?.message;
-    if (reason !== undefined && reason !== this.toldReason) this.observer.writebackFails(reason);
+    const reason = this.served?.driver?.cache.writebackError?.message;
+    if (reason !== undefined && reason !== this.toldReason) {
+      this.observer.tell(`write-back fails, and is tried again: ${reason}`);
+    }
     this.toldReason = reason;
   }
 
-  private async closeCache(): Promise<CloseReport | null> {
-    const { driver } = this.served;
-    if (driver === undefined) return null;
-    let problem: Error | undefined;
-    if (this.options.drain && !driver.cache.failure) {
+  /** Ends the clients' requests, drains if that was asked for, and closes the cache. */
+  private async closeInOrder(
+    { driver }: Served,
+    server: NbdServer,
+  ): Promise<{ dirty: CloseReport | null; drainError: string | null }> {
+    // Acknowledged writes go to the log first of all: from here on even a kill loses none of them.
+    driver?.cache.requestClose();
+    driver?.kick();
+    await Promise.race([server.stop(), this.hurried]);
+    if (this.isHurried) server.destroy();
+    if (driver === undefined) return { dirty: null, drainError: null };
+    driver.cache.requestClose();
+    driver.kick();
+    let drainError: string | null = null;
+    if (this.options.drain && !driver.cache.failure && !this.isHurried) {
       this.observer.begins('drain');
-      await driver.drain().catch((error: Error) => (problem = error));
+      const drained = driver.drain().catch((error: Error) => (drainError = error.message));
+      await Promise.race([drained, this.hurried]);
     }
+    if (this.options.drain && this.isHurried) drainError ??= 'ended by a second signal';
     this.isDriverClosed = true;
-    const report = await driver.close();
-    if (problem !== undefined) throw problem;
-    return report;
+    const dirty = await this.closedOrAbandoned(driver.close());
+    if (drainError !== null && dirty.dirtyKeys === 0) drainError = null;
+    return { dirty, drainError };
+  }
+
+  /** Waits for the cache to be closed; after a second signal not for long. */
+  private async closedOrAbandoned(closing: Promise<CloseReport>): Promise<CloseReport> {
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = this.hurried.then(
+      () => new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), HURRY_MAX_MS))),
+    );
+    const report = await Promise.race([closing, timeout]);
+    clearTimeout(timer);
+    if (report !== undefined) return report;
+    closing.catch(() => undefined);
+    this.isAbandoned = true;
+    const isLost = this.served?.driver?.cache.hasOpenKeys === true;
+    throw new PcacheError(
+      'IO',
+      `${this.options.backingPath}: does not answer; ended without waiting for it; ` +
+        (isLost
+          ? 'the last acknowledged writes are lost: the log of the cache is full'
+          : 'all acknowledged writes are in the cache'),
+    );
   }
 
   /** Undoes whatever `run` has left. */
   async close(): Promise<void> {
-    this.closeListeners();
+    this.releaseNames();
+    this.server?.destroy();
     // After a failure: what was acknowledged goes to the log all the same, if it can.
-    if (!this.isDriverClosed) await this.served.driver?.close().catch(() => {});
-    for (const path of this.leftovers) rmSync(path, { recursive: true, force: true });
-    this.served.closeDevices();
+    if (!this.isDriverClosed) await this.served?.driver?.close().catch(() => {});
+    if (!this.isAbandoned) this.devices?.close();
   }
 }
 
 function uriOf(address: Address, port: number, isTls: boolean): string {
   const scheme = isTls ? 'nbds' : 'nbd';
   if ('path' in address) return `${scheme}+unix:///?socket=${encodeURIComponent(address.path).replaceAll('%2F', '/')}`;
+  if ('fd' in address) return `${scheme}: the socket of the service manager`;
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
   return `${scheme}://${host}:${port}`;
 }

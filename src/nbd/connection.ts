@@ -15,10 +15,14 @@ export interface ConnectionOptions {
   readonly arenas: ArenaPool;
   readonly stats: ServerStats;
   readonly description: string;
+  /** Name of the export; undefined takes whatever name a client gives. */
+  readonly exportName?: string | undefined;
   readonly nowMs: () => number;
   readonly needsTls: boolean;
   /** Puts TLS over the transport: from then on its bytes are the encrypted conversation's. */
   readonly startTls: () => void;
+  /** Receives what belongs in a log. */
+  readonly tell?: (kind: string, text: string) => void;
   /** Called once, when the client is gone and holds nothing any more. */
   readonly onReleased: () => void;
 }
@@ -44,12 +48,13 @@ export class Connection implements Receiver {
   }
 
   private negotiate(tls: TlsPolicy, flags: number | undefined): void {
-    const { store, description } = this.options;
+    const { store, description, exportName } = this.options;
     const { sizeBytes, isReadOnly } = store;
     this.negotiation = new Negotiation({
       sizeBytes,
       isReadOnly,
       description,
+      exportName,
       tls,
       flags,
       send: (bytes) => this.send(bytes),
@@ -91,13 +96,14 @@ export class Connection implements Receiver {
       case 'broken':
         this.negotiation = undefined;
         this.options.stats.protocolErrors++;
+        this.options.tell?.('protocol', `broke the protocol: ${outcome.what}`);
         this.transport.destroy();
         return false;
     }
   }
 
   private admit(isStructured: boolean, rest: Uint8Array): boolean {
-    const { store, arenas, stats, nowMs } = this.options;
+    const { store, arenas, stats, nowMs, tell } = this.options;
     this.arena = arenas.take();
     this.negotiation = undefined;
     this.transmission = new Transmission({
@@ -107,9 +113,11 @@ export class Connection implements Receiver {
       stats,
       nowMs,
       isStructured,
-      onProtocolError: () => {
+      onProtocolError: (what) => {
         stats.protocolErrors++;
+        tell?.('protocol', `broke the protocol: ${what}`);
       },
+      onFailure: (command, text) => tell?.(`failed ${command}`, `request ${command} failed: ${text}`),
       onReleased: () => this.release(),
     });
     return rest.length === 0 || this.transmission.take(rest);

@@ -1,87 +1,138 @@
 /**
- * Listening sockets. A Unix socket comes into being with mode 0600 and under its name only when it listens:
- * it is bound in a private folder beside, and renamed. A stale one, that nobody listens on, is replaced.
+ * Listening sockets: made here, or passed by a service manager. They are bound before anything else is changed, and
+ * hand out clients only from `serve` on; those that connect earlier wait.
+ *
+ * A Unix socket appears under its name with mode 0600 and only when it listens: it is bound in a private folder
+ * beside, and linked to its name, which fails where something is. A socket that nobody listens on is replaced.
  */
-import { chmodSync, lstatSync, mkdtempSync, renameSync, rmSync, unlinkSync } from 'node:fs';
+import { chmodSync, linkSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
-import { dirname, join } from 'node:path';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
+import { inFolderBeside, inodeAt, removeIfSame, removeStale, statusOf, takenError, type Inode } from './owned-name.js';
 
-/** What the kernel takes as the path of a Unix socket. */
+/** Longest path of a Unix socket that the kernel takes. */
 const SOCKET_PATH_MAX_BYTES = 107;
 const SOCKET_MODE = 0o600;
+/** How often a socket that appears between two looks is looked at again. */
+const TRIES = 10;
 
-export type Address = { readonly path: string } | { readonly host: string; readonly port: number };
+/** A Unix socket, a TCP address, or an open listening socket. */
+export type Address =
+  { readonly path: string } | { readonly host: string; readonly port: number } | { readonly fd: number };
 
 export interface Listener {
   /** Port that it listens on; 0 for a Unix socket. */
   readonly port: number;
+  /** Hands clients out from now on, those that have connected already first. */
+  serve(onConnection: (socket: Socket) => void): void;
   /** Takes no further clients, and removes the socket's name. */
   close(): void;
 }
 
 /** @throws PcacheError when the address cannot be had. */
-export function listen(address: Address, onConnection: (socket: Socket) => void): Promise<Listener> {
-  // Paused, so that whoever takes the socket decides where it reads to.
-  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, onConnection);
-  return 'path' in address ? listenUnix(server, address.path) : listenTcp(server, address.host, address.port);
-}
-
-async function listenTcp(server: Server, host: string, port: number): Promise<Listener> {
-  const where = `${host} port ${port}`;
-  try {
-    await started(server, { host, port });
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === 'EADDRINUSE') throw new PcacheError('BUSY', `${where}: in use; give another --port`, { cause: error });
-    if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
-      throw new PcacheError('USAGE', `${host}: not an address of this machine; give one with --address`, {
-        cause: error,
-      });
-    }
-    throw fromSystemError(error, where, 'listening on it');
-  }
-  return { port: (server.address() as AddressInfo).port, close: () => server.close() };
-}
-
-async function listenUnix(server: Server, path: string): Promise<Listener> {
-  await removeStale(path);
-  let folder: string;
-  try {
-    folder = mkdtempSync(join(dirname(path), '.'));
-  } catch (error) {
-    throw fromSystemError(error, path, 'making a socket there');
-  }
-  try {
-    const bound = join(folder, 's');
-    for (const name of [bound, path]) {
-      if (Buffer.byteLength(name) > SOCKET_PATH_MAX_BYTES) {
-        throw new PcacheError('USAGE', `${path}: too long for a socket; give a shorter path`);
-      }
-    }
-    await started(server, { path: bound });
-    chmodSync(bound, SOCKET_MODE);
-    renameSync(bound, path);
-  } catch (error) {
-    server.close();
-    throw fromSystemError(error, path, 'listening on it');
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
+export async function listen(address: Address): Promise<Listener> {
+  let onConnection: ((socket: Socket) => void) | undefined;
+  const early: Socket[] = [];
+  // Paused, so that the one who takes the socket decides where it reads to.
+  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => {
+    if (onConnection) onConnection(socket);
+    else early.push(socket.on('error', () => socket.destroy()));
+  });
+  let inode: Inode | undefined;
+  if ('path' in address) inode = await listenUnix(server, address.path);
+  else if ('fd' in address) await listenPassed(server, address.fd);
+  else await listenTcp(server, address.host, address.port);
   return {
-    port: 0,
+    port: (server.address() as AddressInfo | null)?.port ?? 0,
+    serve: (handOut) => {
+      onConnection = handOut;
+      for (const socket of early.splice(0)) handOut(socket.removeAllListeners('error'));
+    },
     close: () => {
+      // As long as it is open its inode is not used again.
+      if ('path' in address) removeIfSame(address.path, inode!);
+      for (const socket of early.splice(0)) socket.destroy();
       server.close();
-      try {
-        unlinkSync(path);
-      } catch {
-        // Somebody has removed it already.
-      }
     },
   };
 }
 
-function started(server: Server, where: { path: string } | { host: string; port: number }): Promise<void> {
+async function listenTcp(server: Server, host: string, port: number): Promise<void> {
+  const where = `${host} port ${port}`;
+  try {
+    await started(server, { host, port });
+  } catch (error) {
+    throw tcpError(error, where, host, '--port', '--address');
+  }
+}
+
+/** The error for a TCP address that cannot be listened on; the flags are those that gave it. */
+export function tcpError(
+  error: unknown,
+  where: string,
+  host: string,
+  portFlag: string,
+  addressFlag: string,
+): PcacheError {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === 'EADDRINUSE')
+    return new PcacheError('BUSY', `${where}: in use; give another ${portFlag}`, { cause: error });
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' || code === 'EAI_AGAIN') {
+    return new PcacheError('USAGE', `${host}: is not an address of this machine; give one with ${addressFlag}`, {
+      cause: error,
+    });
+  }
+  return fromSystemError(error, where, 'listening on it');
+}
+
+async function listenPassed(server: Server, fd: number): Promise<void> {
+  try {
+    await started(server, { fd });
+  } catch (error) {
+    throw fromSystemError(error, `file descriptor ${fd}`, 'listening on the socket passed by the service manager');
+  }
+}
+
+/** @returns the socket's inode. */
+async function listenUnix(server: Server, path: string): Promise<Inode> {
+  try {
+    return await inFolderBeside(path, async (folder) => {
+      const bound = `${folder}/s`;
+      for (const name of [bound, path]) {
+        if (Buffer.byteLength(name) > SOCKET_PATH_MAX_BYTES) {
+          throw new PcacheError('USAGE', `${path}: too long for a socket; give a shorter path`);
+        }
+      }
+      await removeUnused(path);
+      await started(server, { path: bound });
+      chmodSync(bound, SOCKET_MODE);
+      await linkTo(bound, path);
+      unlinkSync(bound);
+      return inodeAt(path)!;
+    });
+  } catch (error) {
+    server.close();
+    throw fromSystemError(error, path, 'making a socket there');
+  }
+}
+
+/** Gives the listening socket its name. */
+async function linkTo(bound: string, path: string): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      linkSync(bound, path);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST' || attempt === TRIES) throw error;
+    }
+    await removeUnused(path);
+  }
+}
+
+function started(
+  server: Server,
+  where: { path: string } | { host: string; port: number } | { fd: number },
+): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(where, () => {
@@ -92,19 +143,14 @@ function started(server: Server, where: { path: string } | { host: string; port:
 }
 
 /** Removes a socket that nobody listens on. @throws PcacheError BUSY when somebody does, or it is something else. */
-async function removeStale(path: string): Promise<void> {
-  let isSocket: boolean;
-  try {
-    isSocket = lstatSync(path).isSocket();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-    throw fromSystemError(error, path, 'looking for a socket there');
-  }
-  if (!isSocket) throw new PcacheError('BUSY', `${path}: is there already and is no socket; give another --socket`);
+async function removeUnused(path: string): Promise<void> {
+  const inode = inodeAt(path);
+  if (inode === undefined) return;
+  if (!statusOf(path)?.isSocket()) throw takenError(path, 'exists and is not a socket', 'give another path');
   if (await isListening(path)) {
-    throw new PcacheError('BUSY', `${path}: another process listens there; stop it, or give another --socket`);
+    throw takenError(path, 'another process listens there', 'stop it, or give another path');
   }
-  rmSync(path, { force: true });
+  removeStale(path, inode);
 }
 
 function isListening(path: string): Promise<boolean> {

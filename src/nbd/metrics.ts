@@ -1,8 +1,8 @@
 /** The status of an attached cache as Prometheus reads it (text format 0.0.4), and an HTTP endpoint for it. */
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { fromSystemError, PcacheError } from '../engine/errors.js';
 import { percentileNs, snapshotCount } from './histogram.js';
+import { tcpError } from './listen.js';
 import type { AttachStatus } from './status.js';
 
 const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
@@ -89,36 +89,56 @@ export function metricsText(status: AttachStatus): string {
 }
 
 export interface MetricsEndpoint {
-  readonly port: number;
+  readonly url: string;
+  /** Answers from now on; before, requests are answered with 503. */
+  serve(status: () => AttachStatus): void;
   close(): void;
 }
 
+const CLIENTS_MAX = 16;
+/** How long a client may take for its request, and between two. */
+const REQUEST_MAX_MS = 10_000;
+
 /** Serves `/metrics` over HTTP. @throws PcacheError when the address cannot be had. */
-export async function serveMetrics(host: string, port: number, status: () => AttachStatus): Promise<MetricsEndpoint> {
-  const server: Server = createServer((request, response) => {
-    const isOurs = request.method === 'GET' && request.url === '/metrics';
-    const headers = { 'content-type': isOurs ? 'text/plain; version=0.0.4' : 'text/plain' };
-    response.writeHead(isOurs ? 200 : 404, headers);
-    response.end(isOurs ? metricsText(status()) : 'GET /metrics\n');
-  });
-  server.maxConnections = 16;
+export async function listenForMetrics(host: string, port: number): Promise<MetricsEndpoint> {
+  let source: (() => AttachStatus) | undefined;
+  const limits = { requestTimeout: REQUEST_MAX_MS, headersTimeout: REQUEST_MAX_MS, keepAliveTimeout: REQUEST_MAX_MS };
+  const server: Server = createServer(limits, (request, response) => answer(request, response, source));
+  server.maxConnections = CLIENTS_MAX;
   try {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(port, host, resolve);
     });
   } catch (error) {
-    const where = `${host} port ${port}`;
-    if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
-      throw new PcacheError('BUSY', `${where}: in use; give another --metrics`, { cause: error });
-    }
-    throw fromSystemError(error, where, 'serving metrics on it');
+    throw tcpError(error, `${host} port ${port}`, host, '--metrics', '--metrics-address');
   }
+  const shownHost = host.includes(':') ? `[${host}]` : host;
   return {
-    port: (server.address() as AddressInfo).port,
+    url: `http://${shownHost}:${(server.address() as AddressInfo).port}/metrics`,
+    serve: (status) => (source = status),
     close: () => {
       server.close();
       server.closeAllConnections();
     },
   };
+}
+
+function answer(
+  { method, url = '' }: IncomingMessage,
+  response: ServerResponse,
+  source: (() => AttachStatus) | undefined,
+): void {
+  const end = (status: number, text: string, headers: Record<string, string> = {}) => {
+    response.writeHead(status, {
+      'content-type': 'text/plain; charset=utf-8',
+      'content-length': Buffer.byteLength(text),
+      ...headers,
+    });
+    response.end(method === 'HEAD' ? undefined : text);
+  };
+  if (url.split('?', 1)[0] !== '/metrics') end(404, 'GET /metrics\n');
+  else if (method !== 'GET' && method !== 'HEAD') end(405, 'GET /metrics\n', { allow: 'GET, HEAD' });
+  else if (source === undefined) end(503, 'the cache is being opened\n');
+  else end(200, metricsText(source()), { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
 }

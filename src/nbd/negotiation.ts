@@ -1,8 +1,9 @@
 /**
  * Fixed newstyle negotiation, up to the moment when requests may come: the client's options in, the server's
- * replies out. One export, with the empty name. Knows neither sockets nor the store.
+ * replies out. One export. Knows neither sockets nor the store.
  *
- * Bounded: options by number, their data by length. Whoever breaks the protocol is dropped.
+ * Bounded: options by number, whatever their length, and their data by length. A client that breaks the protocol
+ * is dropped.
  */
 import {
   BLOCK_MIN_BYTES,
@@ -34,6 +35,8 @@ export interface NegotiationOptions {
   readonly sizeBytes: number;
   readonly isReadOnly: boolean;
   readonly description: string;
+  /** Name of the export; undefined takes whatever name a client gives. */
+  readonly exportName?: string | undefined;
   readonly tls: TlsPolicy;
   /** The client's, when they have come already. */
   readonly flags: number | undefined;
@@ -117,15 +120,16 @@ export class Negotiation {
       const option = this.buffer.readUInt32BE(8);
       const dataBytes = this.buffer.readUInt32BE(12);
       const end = OPTION_HEADER_BYTES + dataBytes;
-      if (end > BUFFER_BYTES) {
+      const isLong = end > BUFFER_BYTES;
+      if (!isLong && this.length < end) return MORE;
+      if (++this.options > OPTIONS_MAX) return broken('too many options');
+      if (isLong) {
         if (dataBytes > SKIPPED_DATA_MAX_BYTES) return broken(`an option of ${dataBytes} bytes`);
         this.skipBytes = end - this.length;
         this.length = 0;
         this.refuse(option, OptionReply.tooBig, `at most ${OPTION_DATA_MAX_BYTES} bytes`);
         return MORE;
       }
-      if (this.length < end) return MORE;
-      if (++this.options > OPTIONS_MAX) return broken('too many options');
       const data = Buffer.from(this.buffer.subarray(OPTION_HEADER_BYTES, end));
       this.drop(end);
       const outcome = this.answer(option, data);
@@ -158,7 +162,7 @@ export class Negotiation {
       case Option.exportName:
         return this.exportName(data);
       case Option.list:
-        this.reply(option, OptionReply.server, Buffer.alloc(4));
+        this.listExport();
         this.reply(option, OptionReply.ack);
         return MORE;
       case Option.startTls:
@@ -196,9 +200,21 @@ export class Negotiation {
     return flags;
   }
 
+  private isOurs(name: Buffer): boolean {
+    const { exportName } = this.context;
+    return exportName === undefined || name.equals(Buffer.from(exportName));
+  }
+
+  private listExport(): void {
+    const name = Buffer.from(this.context.exportName ?? '');
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(name.length);
+    this.reply(Option.list, OptionReply.server, Buffer.concat([length, name]));
+  }
+
   /** The old way in: there is no reply that says no. */
   private exportName(name: Buffer): Outcome {
-    if (name.length > 0) return broken('an unknown export name');
+    if (!this.isOurs(name)) return broken('an unknown export name');
     const withZeroes = (this.flags! & HandshakeFlag.noZeroes) === 0;
     const bytes = Buffer.alloc(10 + (withZeroes ? EXPORT_NAME_REPLY_ZEROES : 0));
     bytes.writeBigUInt64BE(BigInt(this.context.sizeBytes), 0);
@@ -218,17 +234,18 @@ export class Negotiation {
       this.refuse(option, OptionReply.invalid, 'its lengths contradict one another');
       return MORE;
     }
-    if (nameBytes > 0) {
-      this.refuse(option, OptionReply.unknown, 'there is one export, and its name is empty');
+    const name = data.subarray(4, 4 + nameBytes);
+    if (!this.isOurs(name)) {
+      this.refuse(option, OptionReply.unknown, `there is one export, '${this.context.exportName}'`);
       return MORE;
     }
     const asked = new Set(Array.from({ length: count }, (_, n) => data.readUInt16BE(6 + nameBytes + 2 * n)));
-    this.informations(option, asked);
+    this.informations(option, asked, name);
     this.reply(option, OptionReply.ack);
     return option === Option.go ? this.ready() : MORE;
   }
 
-  private informations(option: number, asked: ReadonlySet<number>): void {
+  private informations(option: number, asked: ReadonlySet<number>, name: Buffer): void {
     const exported = Buffer.alloc(12);
     exported.writeUInt16BE(Info.export, 0);
     exported.writeBigUInt64BE(BigInt(this.context.sizeBytes), 2);
@@ -240,9 +257,9 @@ export class Negotiation {
     blockSizes.writeUInt32BE(BLOCK_PREFERRED_BYTES, 6);
     blockSizes.writeUInt32BE(PAYLOAD_MAX_BYTES, 10);
     this.reply(option, OptionReply.info, blockSizes);
-    const text = (info: number, value: string) =>
+    const text = (info: number, value: string | Buffer) =>
       this.reply(option, OptionReply.info, Buffer.concat([Buffer.from([info >> 8, info & 0xff]), Buffer.from(value)]));
-    if (asked.has(Info.name)) text(Info.name, '');
+    if (asked.has(Info.name)) text(Info.name, name);
     if (asked.has(Info.description)) text(Info.description, this.context.description);
   }
 

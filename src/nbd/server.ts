@@ -1,6 +1,6 @@
 /**
- * Serves a store to clients: their number is bounded, those that do not finish negotiating are dropped, and
- * stopping lets what is under way end.
+ * Serves a store to clients. Bounded: their number, and the time that negotiation may take. When there is no room,
+ * a new client takes the place of one that has not finished negotiating, so that idle sockets lock nobody out.
  */
 import type { Socket } from 'node:net';
 import { Connection } from './connection.js';
@@ -10,10 +10,15 @@ import { ServerStats } from './stats.js';
 import type { Store } from './store.js';
 import type { TlsFactory } from './tls.js';
 
-const CONNECTIONS_MAX = 64;
-const NEGOTIATION_MAX_MS = 30_000;
+export const CLIENTS_MAX = 64;
+export const HANDSHAKE_MAX_MS = 10_000;
 /** How long a client may take to read the last replies when the server stops. */
 const STOP_GRACE_MS = 5_000;
+/** After this long without data the system asks whether the other side is still there. */
+const KEEPALIVE_MS = 60_000;
+
+/** @param kind of a fixed set, by which repeated lines are suppressed. */
+export type Tell = (kind: string, text: string) => void;
 
 export interface ServerOptions {
   readonly store: Store;
@@ -22,65 +27,112 @@ export interface ServerOptions {
   readonly tls?: TlsFactory | undefined;
   /** False to receive by copying always; for tests. */
   readonly inPlace?: boolean;
-  readonly connectionsMax?: number;
+  readonly clientsMax?: number | undefined;
+  readonly handshakeMaxMs?: number | undefined;
   readonly stopGraceMs?: number;
+  /** Name of the export; undefined takes whatever name a client gives. */
+  readonly exportName?: string | undefined;
+  /** Receives what belongs in a log: refused clients, failed handshakes, failed requests. */
+  readonly tell?: Tell;
+}
+
+interface Client {
+  readonly connection: Connection;
+  /** Where it comes from: an address, or the same for all clients of a Unix socket. */
+  readonly origin: string;
 }
 
 export class NbdServer {
   readonly stats = new ServerStats();
   private readonly arenas: ArenaPool;
-  private readonly connections = new Set<Connection>();
+  private readonly clients = new Set<Client>();
   private readonly waiters: (() => void)[] = [];
+  private readonly tell: Tell;
   private isStopping = false;
 
   constructor(private readonly options: ServerOptions) {
     this.arenas = new ArenaPool(options.store);
+    this.tell = options.tell ?? (() => undefined);
   }
 
   /** Takes a client that has just connected, not yet read from. */
   readonly accept = (socket: Socket): void => {
-    const { stats } = this;
+    const { stats, options } = this;
     stats.accepted++;
-    if (this.isStopping || this.connections.size >= (this.options.connectionsMax ?? CONNECTIONS_MAX)) {
+    const origin = socket.remoteAddress ?? 'the Unix socket';
+    if (this.isStopping || !this.hasRoom()) {
       stats.refused++;
+      if (!this.isStopping) {
+        this.tell('refused', `refused a client from ${origin}: ${this.clients.size} are connected (--max-clients)`);
+      }
       socket.destroy();
       return;
     }
-    const { store, description, nowMs, tls, inPlace = true } = this.options;
+    const { store, description, nowMs, tls, exportName, inPlace = true } = options;
+    socket.setKeepAlive(true, KEEPALIVE_MS);
     const transport = new SocketTransport(socket, inPlace && tls === undefined);
     const connection: Connection = new Connection(transport, {
       store,
       arenas: this.arenas,
       stats,
       description,
+      exportName,
       nowMs,
       needsTls: tls !== undefined,
-      startTls: () => transport.startTls(tls!),
-      onReleased: () => this.released(connection, timer),
+      startTls: () =>
+        transport.startTls(tls!, (reason) => this.tell('tls', `TLS with a client from ${origin} failed: ${reason}`)),
+      tell: (kind, text) => this.tell(kind, `client from ${origin}: ${text}`),
+      onReleased: () => this.released(client, timer),
     });
+    const client: Client = { connection, origin };
     const timer = setTimeout(() => {
-      if (!connection.isAdmitted) connection.destroy();
-    }, NEGOTIATION_MAX_MS);
-    this.connections.add(connection);
-    stats.connections = this.connections.size;
+      if (connection.isAdmitted) return;
+      stats.handshakeTimeouts++;
+      this.tell('handshake', `dropped a client from ${origin}: it did not finish negotiating in time`);
+      connection.destroy();
+    }, options.handshakeMaxMs ?? HANDSHAKE_MAX_MS);
+    this.clients.add(client);
+    stats.connections = this.clients.size;
     transport.start(connection);
   };
 
-  private released(connection: Connection, timer: NodeJS.Timeout): void {
+  /** Whether another client can be taken; if need be one that has not finished negotiating makes room. */
+  private hasRoom(): boolean {
+    const { clients, stats } = this;
+    if (clients.size < (this.options.clientsMax ?? CLIENTS_MAX)) return true;
+    const negotiating = [...clients].filter(({ connection }) => !connection.isAdmitted);
+    if (negotiating.length === 0) return false;
+    // The oldest of the origin that has most of them.
+    const counts = new Map<string, number>();
+    for (const { origin } of negotiating) counts.set(origin, (counts.get(origin) ?? 0) + 1);
+    const most = Math.max(...counts.values());
+    const victim = negotiating.find(({ origin }) => counts.get(origin) === most)!;
+    stats.refused++;
+    this.tell('evicted', `dropped a client from ${victim.origin} that had not finished negotiating, to make room`);
+    clients.delete(victim);
+    victim.connection.destroy();
+    return true;
+  }
+
+  private released(client: Client, timer: NodeJS.Timeout): void {
     clearTimeout(timer);
-    this.connections.delete(connection);
-    this.stats.connections = this.connections.size;
-    if (this.connections.size === 0) for (const wake of this.waiters.splice(0)) wake();
+    this.clients.delete(client);
+    this.stats.connections = this.clients.size;
+    if (this.clients.size === 0) for (const wake of this.waiters.splice(0)) wake();
   }
 
   /** Takes no further client and no further request; resolves when all that were under way are answered. */
   async stop(): Promise<void> {
     this.isStopping = true;
-    for (const connection of [...this.connections]) connection.stop();
-    const timer = setTimeout(() => {
-      for (const connection of [...this.connections]) connection.destroy();
-    }, this.options.stopGraceMs ?? STOP_GRACE_MS);
-    while (this.connections.size > 0) await new Promise<void>((resolve) => this.waiters.push(resolve));
+    for (const { connection } of [...this.clients]) connection.stop();
+    const timer = setTimeout(() => this.destroy(), this.options.stopGraceMs ?? STOP_GRACE_MS);
+    while (this.clients.size > 0) await new Promise<void>((resolve) => this.waiters.push(resolve));
     clearTimeout(timer);
+  }
+
+  /** Closes every connection at once. */
+  destroy(): void {
+    this.isStopping = true;
+    for (const { connection } of [...this.clients]) connection.destroy();
   }
 }

@@ -84,12 +84,15 @@ export class SocketTransport implements Transport {
   }
 
   /** From here on the bytes are those within TLS. What was sent before goes in the clear. */
-  startTls(factory: TlsFactory): void {
+  startTls(factory: TlsFactory, onFailure: (reason: string) => void): void {
     const raw = this.socket;
     raw.removeAllListeners('data');
     raw.removeAllListeners('end');
     const server = factory();
-    server.once('tlsClientError', () => raw.destroy());
+    server.once('tlsClientError', (error) => {
+      onFailure(error.message);
+      raw.destroy();
+    });
     server.once('secureConnection', (secure) => {
       this.socket = secure;
       this.listen(secure, false);

@@ -9,8 +9,10 @@ export class ServerStats {
   connections = 0;
   accepted = 0;
   refused = 0;
-  /** Dropped since they broke the protocol. */
+  /** Dropped because they broke the protocol. */
   protocolErrors = 0;
+  /** Dropped because they did not finish negotiating in time. */
+  handshakeTimeouts = 0;
 
   requests = 0;
   readRequests = 0;

@@ -2,7 +2,8 @@
  * TLS as the command line asks for it: certificates from a folder with the names that other NBD servers use, or
  * pre-shared keys from a file of `user:hexadecimal` lines, as psktool writes it.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { X509Certificate } from 'node:crypto';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSecureContext, createServer, type Server, type TlsOptions } from 'node:tls';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
@@ -27,16 +28,22 @@ export interface TlsRequest {
 /** Makes what takes one client's raw socket and gives its secure one. */
 export type TlsFactory = () => Server;
 
-/** @returns undefined when TLS is not asked for. @throws PcacheError for files that are missing or wrong */
-export function loadTls({ certificates, pskFile, verifyPeer }: TlsRequest): TlsFactory | undefined {
+/**
+ * @param warn receives warnings about files that others can read.
+ * @returns undefined when TLS is not asked for. @throws PcacheError for files that are missing or wrong
+ */
+export function loadTls(
+  { certificates, pskFile, verifyPeer }: TlsRequest,
+  warn: (text: string) => void,
+): TlsFactory | undefined {
   if (certificates !== undefined && pskFile !== undefined) {
     throw new PcacheError('USAGE', '--tls-certificates and --tls-psk exclude one another: give one');
   }
   if (verifyPeer && certificates === undefined) {
     throw new PcacheError('USAGE', '--tls-verify-peer is for certificates; give --tls-certificates too');
   }
-  if (certificates !== undefined) return withCertificates(certificates, verifyPeer);
-  return pskFile === undefined ? undefined : withKeys(pskFile);
+  if (certificates !== undefined) return withCertificates(certificates, verifyPeer, warn);
+  return pskFile === undefined ? undefined : withKeys(pskFile, warn);
 }
 
 function read(path: string): Buffer {
@@ -47,12 +54,41 @@ function read(path: string): Buffer {
   }
 }
 
-function withCertificates(folder: string, verifyPeer: boolean): TlsFactory {
+/** Reads a secret, and warns when others than its owner's group can read or change it. */
+function readSecret(path: string, warn: (text: string) => void): Buffer {
+  const secret = read(path);
+  const mode = statSync(path).mode & 0o777;
+  if ((mode & 0o006) !== 0) {
+    warn(`warning: ${path}: every user of this machine can read or change it; run: chmod 600 ${path}`);
+  }
+  return secret;
+}
+
+const CERTIFICATE = /-----BEGIN (?:TRUSTED )?CERTIFICATE-----[\s\S]+?-----END (?:TRUSTED )?CERTIFICATE-----/g;
+
+/** OpenSSL takes a file without a certificate for an authority that has signed nothing, and refuses every client. */
+function readAuthority(path: string): Buffer {
+  const text = read(path);
+  const certificates = text.toString('latin1').match(CERTIFICATE) ?? [];
+  if (certificates.length === 0) throw new PcacheError('USAGE', `${path}: holds no certificate in PEM form`);
+  for (const certificate of certificates) {
+    try {
+      new X509Certificate(certificate);
+    } catch (error) {
+      throw new PcacheError('USAGE', `${path}: a certificate in it is damaged: ${(error as Error).message}`, {
+        cause: error,
+      });
+    }
+  }
+  return text;
+}
+
+function withCertificates(folder: string, verifyPeer: boolean, warn: (text: string) => void): TlsFactory {
   const authority = join(folder, 'ca-cert.pem');
   const options: TlsOptions = {
     cert: read(join(folder, 'server-cert.pem')),
-    key: read(join(folder, 'server-key.pem')),
-    ...(verifyPeer || existsSync(authority) ? { ca: read(authority) } : {}),
+    key: readSecret(join(folder, 'server-key.pem'), warn),
+    ...(verifyPeer || existsSync(authority) ? { ca: readAuthority(authority) } : {}),
     minVersion: 'TLSv1.2',
     requestCert: verifyPeer,
     rejectUnauthorized: verifyPeer,
@@ -60,9 +96,9 @@ function withCertificates(folder: string, verifyPeer: boolean): TlsFactory {
   return checked(options, folder);
 }
 
-function withKeys(path: string): TlsFactory {
+function withKeys(path: string, warn: (text: string) => void): TlsFactory {
   const keys = new Map<string, Buffer>();
-  for (const line of read(path).toString('utf8').split('\n')) {
+  for (const line of readSecret(path, warn).toString('utf8').split('\n')) {
     if (line === '' || line.startsWith('#')) continue;
     const [, user, key] = /^([^:]+):([0-9a-f]+)\s*$/i.exec(line) ?? [];
     if (key === undefined || key.length % 2 !== 0 || key.length < 2 * PSK_MIN_BYTES) {

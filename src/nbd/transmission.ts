@@ -32,6 +32,8 @@ export interface TransmissionOptions {
   readonly isStructured: boolean;
   /** Called when the client has broken the protocol, which ends the connection. */
   readonly onProtocolError: (what: string) => void;
+  /** Called with the `Command` and the reason when the store has failed a request. */
+  readonly onFailure?: (command: number, text: string) => void;
   /** Called once, when the socket is gone and nothing uses the arena any more. */
   readonly onReleased: () => void;
 }
@@ -83,6 +85,7 @@ export class Transmission implements Receiver {
       stats: options.stats,
       nowMs: () => this.nowMs,
       onPartEnded: (op) => this.long?.partEnded(op),
+      onFailure: (command, text) => options.onFailure?.(command, text),
       onUnanswerable: () => {
         this.isEnding = true;
         options.transport.destroy();

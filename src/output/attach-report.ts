@@ -21,3 +21,10 @@ export function attachText(result: AttachResult): string {
   if (result.writebackError !== null) fields.push(['write-back', `failed: ${result.writebackError}`]);
   return renderFields(fields);
 }
+
+/** Says what stays dirty though it was to be written back. */
+export function undrainedText({ dirty, drainError }: AttachResult): string {
+  const keys = dirty?.dirtyKeys ?? 0;
+  const held = `${formatBytes(dirty?.dirtyBytes ?? 0)} in ${formatCount(keys)} keys`;
+  return `not everything was written back: ${held} stay dirty in the cache: ${drainError}`;
+}

@@ -7,7 +7,7 @@
 import { Command } from '@oclif/core';
 import { setNativeEnabled } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
-import type { InterruptCallback } from './interrupt.js';
+import type { InterruptCallback, InterruptOptions } from './interrupt.js';
 import { createProgress, loadProgress, type Progress, type ProgressOptions } from './progress.js';
 import { theSession } from './session.js';
 import { makeStyle, wantsColour, type Output, type Style } from './terminal.js';
@@ -73,18 +73,29 @@ export abstract class PcacheCommand extends Command {
   }
 
   /**
-   * On the first SIGINT or SIGTERM `callback` asks the work to stop; `run` must then end by itself, by
-   * returning (what it has is printed) or throwing. The exit status is 130 or 143. A second signal kills.
+   * On the first SIGINT, SIGTERM, SIGHUP or the like `callback` asks the work to stop; `run` must then end by itself,
+   by returning (what it has is printed) or throwing. The exit status is 128 and the signal's number, unless
+   * the command calls `endedInOrder`. A second signal kills, unless `callback` hears of it too.
    * Signals are only heard between turns of the event loop: a command that registers must yield (`breathe`).
    * @returns takes the callback back.
    */
-  protected onInterrupt(callback: InterruptCallback): () => void {
-    return theSession.interrupts.add(callback);
+  protected onInterrupt(callback: InterruptCallback, options?: InterruptOptions): () => void {
+    return theSession.interrupts.add(callback, options);
   }
+
+  /** Being asked to stop is how this command is meant to end: its exit status is its own. */
+  protected endedInOrder(): void {
+    theSession.interrupts.endedInOrder = true;
+  }
+
+  /** Sends a signal to a process group. @throws the system's error when there is none */
+  protected readonly signalGroup = (pid: number, signal: NodeJS.Signals | 0): void => {
+    process.kill(-pid, signal);
+  };
 
   /** Was the command asked to stop? */
   protected get interrupted(): boolean {
-    return theSession.interrupts.status !== undefined;
+    return theSession.interrupts.isInterrupted;
   }
 
   override logJson(json: unknown): void {

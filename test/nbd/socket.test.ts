@@ -1,5 +1,6 @@
 /** The server over real sockets in this process, receiving in place and by copying: the same bytes either way. */
 import { rmSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { Op, RequestState, type RequestGroup } from '../../src/engine/index.js';
@@ -52,7 +53,8 @@ class MemoryStore implements Store {
 async function serve(options: Partial<ServerOptions> = {}): Promise<MemoryStore> {
   const store = new MemoryStore();
   server = new NbdServer({ store, description: '', nowMs: () => performance.now(), ...options });
-  listener = await listen({ path }, server.accept);
+  listener = await listen({ path });
+  listener.serve(server.accept);
   return store;
 }
 
@@ -113,13 +115,40 @@ describe('the server', () => {
     expect(ends[0].status).toBe('fulfilled');
   });
 
-  it('lets in no more than so many', async () => {
-    await serve({ connectionsMax: 2 });
+  it('refuses a client beyond its maximum, and takes one again when another has left', async () => {
+    await serve({ clientsMax: 2 });
     const [first, second] = [await NbdClient.connect(path), await NbdClient.connect(path)];
     await expect(NbdClient.connect(path)).rejects.toThrow('closed the connection');
     first.close();
     await vi.waitFor(() => expect(server.stats.connections).toBe(1));
     const third = await NbdClient.connect(path);
     for (const client of [second, third]) client.close();
+  });
+
+  it('drops a client that has not finished negotiating when it needs room for a new one', async () => {
+    const lines: string[] = [];
+    await serve({ clientsMax: 2, tell: (_, text) => lines.push(text) });
+    const admitted = await NbdClient.connect(path);
+    const idle = connect(path);
+    const closed = new Promise((resolve) => idle.once('close', resolve));
+    idle.on('error', () => undefined).resume();
+    await vi.waitFor(() => expect(server.stats.connections).toBe(2));
+    const late = await NbdClient.connect(path);
+    await closed;
+    expect((await admitted.read(0, 512)).length + (await late.read(0, 512)).length).toBe(1024);
+    expect(lines).toEqual(['dropped a client from the Unix socket that had not finished negotiating, to make room']);
+    for (const client of [admitted, late]) client.close();
+  });
+
+  it('drops a client that does not finish negotiating in time', async () => {
+    await serve({ handshakeMaxMs: 50 });
+    const idle = connect(path);
+    await new Promise((resolve) =>
+      idle
+        .on('error', () => undefined)
+        .resume()
+        .once('close', resolve),
+    );
+    expect(server.stats.handshakeTimeouts).toBe(1);
   });
 });

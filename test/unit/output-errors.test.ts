@@ -101,6 +101,31 @@ describe('Interrupts', () => {
     expect(source.listenerCount('SIGINT') + source.listenerCount('SIGTERM')).toBe(0);
   });
 
+  it('lets a callback hear of the second signal, and kills on the third', async () => {
+    const { source, notes, killed, interrupts } = setUp();
+    const heard: number[] = [];
+    interrupts.add((times) => void heard.push(times), { hearsSecond: true, note: 'stopping in order' });
+    for (const signal of ['SIGHUP', 'SIGTERM']) source.emit(signal, signal);
+    await interrupts.close();
+    expect([heard, killed, notes]).toEqual([[1, 2], [], ['stopping in order']]);
+  });
+
+  it('kills on the third signal even a command that heard of the second', () => {
+    const { source, killed, interrupts } = setUp();
+    interrupts.add(() => undefined, { hearsSecond: true });
+    for (const signal of ['SIGHUP', 'SIGTERM', 'SIGTERM']) source.emit(signal, signal);
+    expect(killed).toEqual(['SIGTERM']);
+  });
+
+  it('gives no status of its own to a command that ended in order', () => {
+    const { source, interrupts } = setUp();
+    interrupts.add(() => undefined);
+    source.emit('SIGQUIT', 'SIGQUIT');
+    expect(interrupts.status).toBe(131);
+    interrupts.endedInOrder = true;
+    expect([interrupts.status, interrupts.isInterrupted]).toEqual([undefined, true]);
+  });
+
   it('does not lose what a callback throws', async () => {
     const { source, interrupts } = setUp();
     interrupts.add(() => {

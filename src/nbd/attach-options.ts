@@ -1,0 +1,70 @@
+/** What `attach` is asked for, and what contradicts itself in it. */
+import { resolve } from 'node:path';
+import { sameDevice } from '../engine/device/lock.js';
+import { PcacheError } from '../engine/errors.js';
+import type { TlsRequest } from './tls.js';
+
+export interface AttachOptions {
+  readonly cachePath: string;
+  readonly backingPath: string;
+  /** Unix socket to listen on; made in a temporary folder for `exec` when there is neither it nor a port. */
+  readonly socketPath: string | undefined;
+  readonly host: string;
+  readonly port: number | undefined;
+  readonly readOnly: boolean;
+  /** Refuse a cache whose data_crc is otherwise. */
+  readonly dataCrc: boolean | undefined;
+  readonly gcPercent: number | undefined;
+  readonly verifyReads: boolean;
+  readonly tls: TlsRequest;
+  /** Command to run while attached; attach ends when it ends. */
+  readonly exec: string | undefined;
+  readonly pidFile: string | undefined;
+  /** Control socket; beside the socket when undefined, and none when there is only a port. */
+  readonly controlPath: string | undefined;
+  /** TCP port for metrics. */
+  readonly metricsPort: number | undefined;
+  readonly metricsHost: string;
+  /** Name of the export; undefined takes whatever name a client gives. */
+  readonly exportName: string | undefined;
+  readonly clientsMax: number;
+  readonly handshakeMaxMs: number;
+  readonly drain: boolean;
+  /** A JSON document goes to standard output, so nothing else may. */
+  readonly json: boolean;
+  readonly native: boolean;
+}
+
+/** @throws PcacheError USAGE */
+export function checkAttachOptions(options: AttachOptions): void {
+  const refuse = (message: string) => {
+    throw new PcacheError('USAGE', message);
+  };
+  const { socketPath, port, exec, readOnly, host, metricsHost } = options;
+  if (socketPath === undefined && port === undefined && exec === undefined) {
+    refuse('where to listen is missing; give --socket PATH or --port N');
+  }
+  if (socketPath !== undefined && port !== undefined) refuse('--socket and --port exclude one another: give one');
+  // Node takes an empty address for every address of the machine.
+  if (host === '') refuse('--address is empty; give an address, or 0.0.0.0 for every address of the machine');
+  if (metricsHost === '') refuse('--metrics-address is empty; give an address');
+  for (const [flag, path] of [
+    ['--socket', socketPath],
+    ['--control', options.controlPath],
+    ['--pid-file', options.pidFile],
+  ] as const) {
+    if (path === '') refuse(`${flag} is empty; give a path`);
+  }
+  if (readOnly && options.drain) refuse('--drain cannot be used with --read-only: nothing is written');
+  if (readOnly && options.gcPercent !== undefined) refuse('--gc-percent cannot be used with --read-only');
+  if (readOnly && options.verifyReads) {
+    refuse('--verify-reads cannot be used with --read-only; run "pcache fsck" first');
+  }
+  if (sameDevice(options.cachePath, options.backingPath)) {
+    refuse(`${options.backingPath}: is the cache device itself; give the backing device`);
+  }
+  const names = [socketPath, options.controlPath, options.pidFile].filter((path) => path !== undefined);
+  if (new Set(names.map((path) => resolve(path))).size < names.length) {
+    refuse('--socket, --control and --pid-file need different paths');
+  }
+}
