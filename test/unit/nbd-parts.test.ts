@@ -207,6 +207,37 @@ describe('negotiation', () => {
     expect([2, 6, 10].map((at) => infos[1].readUInt32BE(at))).toEqual([512, 4096, PAYLOAD_MAX_BYTES]);
   });
 
+  it('accepts every export name, unless one is given: then others are refused', () => {
+    const goFor = (name: string) => {
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(name.length);
+      return Buffer.concat([
+        CLIENT_FLAGS,
+        optionBytes(Option.go, Buffer.concat([length, Buffer.from(name), Buffer.alloc(2)])),
+      ]);
+    };
+    for (const name of ['', 'export', 'x'.repeat(4096)])
+      expect(negotiate(goFor(name), 1 << 20).outcome.kind).toBe('ready');
+    const named = { exportName: 'disk' };
+    expect(negotiate(goFor('disk'), 1 << 20, named).outcome.kind).toBe('ready');
+    const { outcome, list } = negotiate(goFor('other'), 1 << 20, named);
+    expect([outcome.kind, list[0].type]).toEqual(['more', OptionReply.unknown]);
+    const listed = negotiate(Buffer.concat([CLIENT_FLAGS, optionBytes(Option.list)]), 1 << 20, named).list[0].data;
+    expect(listed.toString()).toBe('\0\0\0\x04disk');
+    const old = (name: string) => Buffer.concat([CLIENT_FLAGS, optionBytes(Option.exportName, Buffer.from(name))]);
+    expect(negotiate(old('disk'), 1 << 20, named).outcome.kind).toBe('ready');
+    expect(negotiate(old('other'), 1 << 20, named).outcome.kind).toBe('broken');
+    expect(negotiate(old('other'), 1 << 20).outcome.kind).toBe('ready');
+  });
+
+  it('drops a client after 64 options, however long their data are', () => {
+    for (const bytes of [0, 9000]) {
+      const one = optionBytes(99, Buffer.alloc(bytes));
+      const { outcome, list } = negotiate(Buffer.concat([CLIENT_FLAGS, ...Array<Buffer>(100).fill(one)]), 1 << 16);
+      expect([outcome, list.length]).toEqual([{ kind: 'broken', what: 'too many options' }, 64]);
+    }
+  });
+
   it('hands on what comes right behind', () => {
     const { outcome } = negotiate(Buffer.concat([CLIENT_FLAGS, GO, Buffer.from('next')]), 1000);
     expect(outcome).toMatchObject({ kind: 'ready', isStructured: false, rest: Buffer.from('next') });
@@ -224,7 +255,6 @@ describe('negotiation', () => {
 
   it.each([
     ['an unknown option', optionBytes(99), OptionReply.unsupported],
-    ['an unknown export', optionBytes(Option.go, Buffer.from([0, 0, 0, 1, 65, 0, 0])), OptionReply.unknown],
     ['a name longer than its data', optionBytes(Option.info, Buffer.from([0, 0, 0, 9, 65, 0, 0])), OptionReply.invalid],
     ['data where there are none', optionBytes(Option.list, Buffer.from('x')), OptionReply.invalid],
     ['TLS where there is none', optionBytes(Option.startTls), OptionReply.policy],
