@@ -203,9 +203,12 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
           begins: (phase) => {
             progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });
           },
-          writebackFails: (reason) => this.note(`write-back failed and will be retried: ${reason}`),
-          onInterrupt: (stop) => {
-            release = this.onInterrupt(stop);
+          tell: (text) => this.note(text),
+          onInterrupt: (stop, hurry) => {
+            release = this.onInterrupt((times) => (times === 1 ? stop() : hurry()), {
+              hearsSecond: true,
+              note: 'stopping in order; interrupt again to stop without waiting for clients and the backing device',
+            });
           },
           signalGroup: this.signalGroup,
         },

@@ -280,7 +280,7 @@ class Session {
   private tellOfWriteback(): void {
     const reason = this.served?.driver?.cache.writebackError?.message;
     if (reason !== undefined && reason !== this.toldReason) {
-      this.observer.tell(`write-back fails, and is tried again: ${reason}`);
+      this.observer.tell(`write-back failed and will be retried: ${reason}`);
     }
     this.toldReason = reason;
   }
