@@ -1,6 +1,6 @@
 /**
- * The two ways the engine says no: an `assert` for a bug in our own state, a `PcacheError` for the
- * environment. Bad media is neither: it is a value, see `media/problem.ts`.
+ * The two kinds of error: an `assert` for a bug in our own state, a `PcacheError` for the environment. Bad media is
+ * neither: it is a value, see `media/problem.ts`.
  */
 
 /** Exit statuses of every command, after fsck(8). */
@@ -40,7 +40,7 @@ export type PcacheErrorCode =
 
 /**
  * An error of the environment: one line that names the thing and the remedy, with a stable code.
- * `exitStatus` is what a command that ends on it exits with (8 unless it is a usage error).
+ * `exitStatus` is the exit status of a command that ends with it (16 for USAGE, 8 for the others, unless given).
  */
 export class PcacheError extends Error {
   readonly code: PcacheErrorCode;
@@ -54,7 +54,7 @@ export class PcacheError extends Error {
   }
 }
 
-/** A broken invariant of our own. Never used on what was read from media or from the user. */
+/** A broken invariant of our own. Contents of media and input of the user never cause one. */
 export class AssertionError extends Error {
   constructor(message: string) {
     super(`internal error: ${message}`);
@@ -67,18 +67,18 @@ export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) internalError(message);
 }
 
-/** What `assert` throws. On the hot path it stands behind an `if`, which costs less than passing a condition on. */
+/** Throws the error of `assert`. The hot path calls it behind an `if`, which costs less than passing the condition. */
 export function internalError(message: string): never {
   throw new AssertionError(message);
 }
 
-/** A `PcacheError` as it goes from thread to thread: on the way an error loses its class. */
+/** A `PcacheError` in transit between threads, where an error object loses its class. */
 export interface ErrorNote {
   readonly code: PcacheErrorCode;
   readonly message: string;
 }
 
-/** @throws what is no `PcacheError`: a bug, which is told with its stack */
+/** @throws `error` itself unless it is a `PcacheError`: it is a bug and keeps its stack */
 export function noteOf(error: unknown): ErrorNote {
   if (!(error instanceof PcacheError)) throw error;
   return { code: error.code, message: error.message };
@@ -88,7 +88,7 @@ export function errorOf({ code, message }: ErrorNote): PcacheError {
   return new PcacheError(code, message);
 }
 
-/** Turns what Node's file calls throw into a `PcacheError` that names `path`. */
+/** Turns an error of Node's file calls into a `PcacheError` that names `path`. */
 export function fromSystemError(error: unknown, path: string, doing: string): PcacheError {
   if (error instanceof PcacheError) return error;
   const code = (error as NodeJS.ErrnoException)?.code ?? '';

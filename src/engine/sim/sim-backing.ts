@@ -1,13 +1,13 @@
 /**
- * Simulated backing device with a volatile write cache. Nothing is answered by itself: whoever drives the
- * simulation chooses which call under way ends next, and how. So latencies of any kind, reorderings and
- * stalls are all orders of `finish` calls.
+ * Simulated backing device with a volatile write cache. No call completes by itself: the driver of the
+ * simulation chooses which call ends next, and how. So latencies, reorderings and stalls are all orders of
+ * `finish` calls.
  *
- * Model: data moves when a call ends (a buffer that changes before is noticed). A written sector is volatile
- * until a flush that was called after the write had ended has ended itself. A crash keeps, per sector and
- * independently, the durable contents or any of the volatile ones, those of writes still under way included;
- * a sector is never torn. A failed write may have written any of its sectors; a failed flush may have made
- * any durable and may have dropped any for good, unless told not to.
+ * Model: data moves when a call ends, so that a buffer that changes too early is noticed. A written sector is
+ * volatile until a flush that began after the end of the write has ended. A crash keeps, per sector and
+ * independently, the durable contents or any of the volatile ones, those of unfinished writes included; a sector
+ * is never torn. A failed write may have written any of its sectors; a failed flush may have made any sector
+ * durable and, by default, may have dropped any for good.
  */
 import type { BackingDevice, BackingDone, PmemRangesWriter } from '../device/backing.js';
 import type { Pmem } from '../device/pmem.js';
@@ -15,7 +15,7 @@ import { PcacheError, type PcacheErrorCode } from '../errors.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
 import type { Random } from './random.js';
 
-/** Contents of one sector, with what `tagOf` made of them. */
+/** Contents of one sector, with their tag from `tagOf`. */
 export interface SectorVersion {
   readonly bytes: Uint8Array;
   readonly tag: number;
@@ -26,11 +26,11 @@ export interface SectorVersion {
 export interface SimBackingOptions {
   readonly sizeBytes: number;
   readonly path?: string;
-  /** What a sector holds that was never written. */
+  /** Fills in the contents of a sector that was never written. */
   readonly initial: (sector: number, target: Uint8Array, targetOffset: number) => void;
-  /** Names the contents of a sector, so that a checker need not read them again; -1 for what it does not know. */
+  /** Returns a number that identifies the contents of a sector, so that a checker need not read them again; -1 if unknown. */
   readonly tagOf: (sector: number, bytes: Uint8Array, offset: number) => number;
-  /** A flush that fails loses nothing for good. */
+  /** A failed flush drops nothing. */
   readonly keepsOnFailedFlush?: boolean;
 }
 
@@ -41,7 +41,7 @@ interface Call {
   readonly memoryOffset: number;
   readonly lengthBytes: number;
   readonly done: BackingDone;
-  /** Of a flush: versions up to here had ended when it was called. */
+  /** Of a flush: serial of the newest version that had ended when the flush was called. */
   readonly serial: number;
 }
 
@@ -81,7 +81,7 @@ export class SimBacking implements BackingDevice {
     this.take('write', offsetBytes, source, sourceOffset, lengthBytes, done);
   }
 
-  /** What adjoins here is one write, which holds what the cache device held when it was asked for. */
+  /** Ranges that adjoin share one write, with the bytes of the cache device at the time of the call. */
   writerFrom(pmem: Pmem): PmemRangesWriter {
     return (ranges, count, done) => {
       const { offsetBytes, lengthBytes, pmemOffsetBytes } = ranges;
@@ -146,7 +146,7 @@ export class SimBacking implements BackingDevice {
     return this.calls[call].kind;
   }
 
-  /** Ends call number `which` (0 is the oldest) as it should. */
+  /** Ends call number `which` (0 is the oldest) successfully. */
   finish(which: number): void {
     const [call] = this.calls.splice(which, 1);
     if (call.kind === 'read') this.load(call, call.lengthBytes);
@@ -155,7 +155,7 @@ export class SimBacking implements BackingDevice {
     call.done(null);
   }
 
-  /** Ends call number `which` with an error, having done a part of it. */
+  /** Ends call number `which` with an error, after a part of it was done. */
   finishWithError(which: number, random: Random, code: PcacheErrorCode = 'IO'): void {
     const [call] = this.calls.splice(which, 1);
     if (call.kind === 'read') {
@@ -175,17 +175,17 @@ export class SimBacking implements BackingDevice {
     return this.pending.has(sector);
   }
 
-  /** The newest contents of a sector, as a read would find them. */
+  /** The newest contents of a sector, which a read would return. */
   newest(sector: number): SectorVersion | undefined {
     return this.pending.get(sector)?.at(-1) ?? this.durable.get(sector);
   }
 
-  /** What a sector holds for certain. Undefined: what it held from the start. */
+  /** The durable contents of a sector; undefined for its initial contents. */
   durableVersion(sector: number): SectorVersion | undefined {
     return this.durable.get(sector);
   }
 
-  /** Tag of what a sector holds for certain; 0 for what it held from the start. */
+  /** Tag of the durable contents of a sector; 0 for its initial contents. */
   durableTag(sector: number): number {
     return this.durableTags[sector];
   }
@@ -206,13 +206,13 @@ export class SimBacking implements BackingDevice {
     }
   }
 
-  /** The power goes: calls under way are never answered, volatile sectors survive or not. */
+  /** Loses power: calls under way never complete, and each volatile sector survives or is lost. */
   crash(random: Random): void {
     for (const call of this.calls) {
       if (call.kind === 'write' && random.chance(0.7)) this.store(call, () => random.chance(0.6));
     }
     this.calls.length = 0;
-    const style = random.below(3); // all lost, all kept, or each as chance has it
+    const style = random.below(3); // all lost, all kept, or each at random
     for (const [sector, versions] of this.pending) {
       const kept = style === 0 ? -1 : style === 1 ? versions.length - 1 : random.between(-1, versions.length - 1);
       if (kept >= 0) this.makeDurable(sector, versions[kept]);
@@ -220,7 +220,7 @@ export class SimBacking implements BackingDevice {
     this.pending.clear();
   }
 
-  /** Whoever asked is gone: calls under way end as chance has it, and nobody is told. */
+  /** The process ended: calls under way end in any way, and their callbacks are not called. */
   abandon(random: Random): void {
     for (const call of this.calls.splice(0)) {
       if (call.kind === 'write') this.store(call, () => random.chance(0.5));
@@ -228,7 +228,7 @@ export class SimBacking implements BackingDevice {
     }
   }
 
-  /** A device of its own as a crash at this moment may leave it. */
+  /** A separate device in a state that a crash at this moment may leave. */
   copyCrashed(random: Random): SimBacking {
     const copy = new SimBacking(this.options);
     for (const [sector, version] of this.durable) copy.durable.set(sector, version);
@@ -276,7 +276,7 @@ export class SimBacking implements BackingDevice {
     this.onDurable?.(sector);
   }
 
-  /** Makes versions up to `serial` durable, of the sectors that are `reached`. */
+  /** Makes versions up to `serial` durable, in the sectors that are `reached`. */
   private settle(serial: number, reached: (sector: number) => boolean): void {
     for (const [sector, versions] of this.pending) {
       if (!reached(sector)) continue;
@@ -289,7 +289,7 @@ export class SimBacking implements BackingDevice {
     }
   }
 
-  /** A flush that fails may lose what it could not write, and later flushes don't say so. */
+  /** A failed flush may drop sectors for good, and later flushes do not report it. */
   private dropSome(random: Random): void {
     for (const sector of [...this.pending.keys()]) if (random.chance(0.5)) this.pending.delete(sector);
   }

@@ -1,17 +1,17 @@
 /**
- * Simulated persistent memory (design: 64-byte lines, 8-byte atomic stores). What the program sees is
- * `bytes`; what a loss of power may leave is found from a journal of the stores that are not durable yet.
+ * Simulated persistent memory with 64-byte lines and atomic 8-byte stores. `bytes` is the memory that the program
+ * sees; a journal of the stores that are not durable yet gives the states that a loss of power may leave.
  *
- * Persistence model: a store reaches the medium at any moment from when it is made (a line may be evicted
- * without a flush) until the barrier that waits for it. So at a crash each line holds what it held after
- * some number of the stores made to it since the last barrier, from none to all, or an 8-byte-wise mixture
- * of two neighbouring such states. Lines are independent of one another.
+ * Persistence model: a store reaches the medium at any moment between the store itself (a line may be evicted
+ * without a flush) and the next barrier. So after a crash each line holds its state after some number of the stores
+ * made to it since the last barrier, from none to all, or an 8-byte-wise mixture of two neighbouring states. Lines
+ * are independent of one another.
  *
- * Barriers: 'dax' makes everything durable at `fence()` and `persist()`; 'page-cache' only at `persist()`,
- * as a file mapping does that is told to write back only there.
+ * Barriers: 'dax' makes everything durable at `fence()` and `persist()`; 'page-cache' only at `persist()`, like a
+ * file mapping that is written back only then.
  *
- * A crash state is made in place, from the journal, and taken back again: it costs what is not durable, not
- * what the device holds.
+ * A crash state is made in place from the journal and undone afterwards. Its cost depends on the number of stores
+ * that are not durable, not on the size of the device.
  */
 import { PcacheError } from '../errors.js';
 import {
@@ -31,14 +31,14 @@ import type { Random } from './random.js';
 export const LINE_BYTES = 64;
 const WORD_BYTES = 8;
 const FIRST_JOURNAL_BYTES = 64 * 1024;
-/** How many of the last stores are known by place; a power of two. */
+/** Number of past stores whose offsets are remembered; a power of two. */
 const HISTORY_STORES = 4096;
 
 export type BarrierKind = 'fence' | 'persist';
 
-/** What becomes of a line, or of a whole store, in a crash. */
+/** The fate of a line, or of a whole store, in a crash. */
 const Fate = { kept: 0, lost: 1, torn: 2, perLine: 3 } as const;
-/** How fates are dealt out in one crash: extremes are as telling as mixtures. */
+/** How one crash assigns fates. Extremes find as many bugs as mixtures. */
 const Style = { allLost: 0, allKept: 1, perStore: 2, perLine: 3 } as const;
 const STYLES = 4;
 
@@ -49,11 +49,11 @@ export interface SimPmemOptions {
   readonly crc?: Crc32c;
 }
 
-/** Which calls are to fail, counted in stores and barriers from now. */
+/** Which calls fail, counted in stores and barriers from now. */
 export interface FaultPlan {
-  /** Calls that still succeed. */
+  /** Number of calls that still succeed. */
   readonly after: number;
-  /** How many fail then; Infinity for a dead device. */
+  /** Number of calls that fail after them; Infinity for a dead device. */
   readonly times: number;
 }
 
@@ -61,13 +61,13 @@ export class SimPmem implements Pmem {
   readonly path: string;
   readonly sizeBytes: number;
   readonly durability: Durability;
-  /** Called before a store is made, with where it goes and what it stores: undefined for zeroes. */
+  /** Called before a store, with its range and its bytes; undefined bytes mean zeroes. */
   onStore: ((offsetBytes: number, lengthBytes: number, stored: Uint8Array | undefined) => void) | undefined;
-  /** Called before a barrier takes effect: the moment at which most is at stake. */
+  /** Called before a barrier takes effect, when the most stores are not durable. */
   onBarrier: ((kind: BarrierKind) => void) | undefined;
   /** Stores and barriers so far, failed ones included. */
   calls = 0;
-  /** Stores made so far, which is also the number that the next one gets. */
+  /** Number of stores so far, and the number of the next store. */
   storeCount = 0;
 
   private readonly model: 'dax' | 'page-cache';
@@ -77,7 +77,7 @@ export class SimPmem implements Pmem {
   private failFrom = Infinity;
   private failUntil = Infinity;
 
-  // The journal: stores since the last barrier, and what they overwrote, one after the other.
+  // The journal: the stores since the last barrier and the bytes that they overwrote, in order.
   private stores = 0;
   private storeOffset = new Int32Array(64);
   private storeLength = new Int32Array(64);
@@ -85,15 +85,15 @@ export class SimPmem implements Pmem {
   private undo: Uint8Array = new Uint8Array(FIRST_JOURNAL_BYTES);
   private redo: Uint8Array = new Uint8Array(FIRST_JOURNAL_BYTES);
   private journalBytes = 0;
-  /** 1 for lines whose fate is settled while a crash state is made. */
+  /** 1 for lines whose fate is decided, while a crash state is made. */
   private readonly settled: Uint8Array;
 
-  // Where the last stores went, by their number, round and round.
+  // Ring buffers of the ranges of the last stores, by store number.
   private readonly historyOffset = new Int32Array(HISTORY_STORES);
   private readonly historyLength = new Int32Array(HISTORY_STORES);
   private historyFrom = 0;
 
-  /** @param bytes the whole device; owned from here on. */
+  /** @param bytes contents of the whole device, which the new object owns. */
   constructor(
     readonly bytes: Uint8Array,
     private readonly options: SimPmemOptions,
@@ -199,11 +199,11 @@ export class SimPmem implements Pmem {
     if (call >= this.failFrom && call < this.failUntil) throw new PcacheError('IO', `${this.path}: failed as asked`);
   }
 
-  /** The medium goes bad at one byte, which no store is pending for. */
+  /** Corrupts one byte of the medium, for which no store is pending. */
   spoil(offsetBytes: number, mask: number): void {
     this.check(offsetBytes, 1);
     this.bytes[offsetBytes] ^= mask;
-    this.historyFrom = this.storeCount; // this changed without a store
+    this.historyFrom = this.storeCount; // this byte changed without a store
   }
 
   // ---- crashes ----------------------------------------------------------------------------------------
@@ -220,11 +220,11 @@ export class SimPmem implements Pmem {
   get firstPendingStore(): number {
     return this.storeCount - this.stores;
   }
-  /** Number of the oldest store whose place is still known: everything that changed since then is. */
+  /** Number of the oldest store whose range is remembered; the ranges of all later changes are too. */
   get firstKnownStore(): number {
     return Math.max(this.historyFrom, this.storeCount - HISTORY_STORES);
   }
-  /** Where store number `store` went. */
+  /** Range of store number `store`. */
   placeOfStore(store: number): number {
     return this.historyOffset[store % HISTORY_STORES];
   }
@@ -233,7 +233,7 @@ export class SimPmem implements Pmem {
   }
 
   /**
-   * Shows `look` the device as a crash at this moment may leave it, then takes it all back.
+   * Calls `look` with the device in a state that a crash at this moment may leave, then restores it.
    * `look` must not change the device.
    */
   withCrash<T>(random: Random, look: (device: PmemReader) => T): T {
@@ -250,19 +250,19 @@ export class SimPmem implements Pmem {
     }
   }
 
-  /** The power goes: `bytes` becomes what the medium kept. */
+  /** Loses power: `bytes` becomes the contents that the medium kept. */
   crash(random: Random): void {
     this.lose(random);
     this.forgetStores();
-    this.historyFrom = this.storeCount; // what was lost changed without a store
+    this.historyFrom = this.storeCount; // lost stores changed bytes without a store
   }
 
-  /** A device of its own with the same bytes, all of them durable. */
+  /** A separate device with the same bytes, all durable. */
   copy(): SimPmem {
     return new SimPmem(this.bytes.slice(), this.options);
   }
 
-  /** What is certain to survive a crash now: the device without any store that is not durable. */
+  /** The state that is certain to survive a crash now: the device without the stores that are not durable. */
   durableImage(): Uint8Array {
     const image = this.bytes.slice();
     for (let i = this.stores - 1; i >= 0; i--) {
@@ -305,7 +305,7 @@ export class SimPmem implements Pmem {
     this.journalBytes = 0;
   }
 
-  /** Takes stores back, newest first, as chance has it. `redo` then holds what brings the present back. */
+  /** Undoes stores at random, newest first. `redo` then holds the bytes that restore the present state. */
   private lose(random: Random): void {
     const style = random.below(STYLES);
     for (let i = this.stores - 1; i >= 0; i--) {
@@ -375,7 +375,7 @@ function grown(bytes: Uint8Array): Uint8Array {
   return next;
 }
 
-/** Below this many bytes a loop beats the making of a view. */
+/** Below this many bytes a loop is faster than making a view. */
 const LOOP_BYTES = 48;
 
 function copyBytes(from: Uint8Array, fromAt: number, to: Uint8Array, toAt: number, length: number): void {
