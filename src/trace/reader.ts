@@ -95,7 +95,7 @@ function describe(inputs: readonly TraceInput[]): string {
   return `${what}${version}, ${orders.size === 1 ? [...orders][0] : 'mixed byte orders'}${packed}`;
 }
 
-export class TraceReader {
+export class TraceReader implements AsyncDisposable {
   /** The trace as the user named it, or `standard input`. */
   readonly name: string;
   /** What it is, for people. */
@@ -183,6 +183,10 @@ export class TraceReader {
   async close(): Promise<void> {
     this.#heap.length = 0;
     await closeAll(this.#inputs);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   /** Fetches and decodes until the earliest request of `input` may leave. */
