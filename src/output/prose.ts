@@ -6,5 +6,5 @@
  */
 export function prose(strings: TemplateStringsArray, ...values: readonly (string | number)[]): string {
   const text = String.raw({ raw: strings }, ...values);
-  return text.replace(/^(?! ).*(?:\n\S.*)*/gm, (paragraph) => paragraph.replaceAll('\n', ' '));
+  return text.replace(/^\S.*(?:\n\S.*)*/gm, (paragraph) => paragraph.replaceAll('\n', ' '));
 }
