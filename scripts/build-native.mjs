@@ -1,47 +1,31 @@
 /**
- * Builds the native helper (native/) with node-gyp, without a network: Node's headers are taken from beside
- * the running node where they are. Does nothing when the built addon matches the sources, unless `--force`.
- * On failure: one line with the remedy on stderr, the compiler's words in native/build/build.log, status 1.
+ * Compiles the native helper (native/) with the C++ compiler, without a network. Does nothing when the helper that is
+ * there matches the sources, unless `--force`. On failure: one line with the remedy on standard error, the compiler's
+ * words in native/build/build.log, status 1; a helper that was there before stays.
  */
-import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  accessSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  writeFileSync,
-} from 'node:fs';
-import { createRequire } from 'node:module';
-import { delimiter, dirname, join, relative } from 'node:path';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { delimiter, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { compileHelper, includeFolders, nativeFolder, root, writeLog } from './native/recipe.mjs';
 
-const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const nativeDir = join(root, 'native');
-const buildDir = join(nativeDir, 'build');
-const addonPath = join(buildDir, 'Release', 'pcache_native.node');
-const stampPath = join(buildDir, 'pcache.stamp');
-const logPath = join(buildDir, 'build.log');
-const require = createRequire(import.meta.url);
+const helperPath = join(nativeFolder, 'build', 'Release', 'pcache_native.node');
+const stampPath = join(nativeFolder, 'build', 'pcache.stamp');
 
-/** A hash of all that the built addon depends on. Node-API is stable, so Node's version is not among it. */
+/** A hash of all that the helper depends on. Node-API is stable, so the version of Node.js is not among it. */
 function fingerprint() {
-  const hash = createHash('sha256');
-  hash.update(`${process.platform} ${process.arch} ${require('node-addon-api/package.json').version}\n`);
-  const sources = readdirSync(join(nativeDir, 'src'))
-    .sort()
-    .map((name) => join(nativeDir, 'src', name));
-  for (const path of [fileURLToPath(import.meta.url), join(nativeDir, 'binding.gyp'), ...sources]) {
+  const hash = createHash('sha256').update(`${process.platform} ${process.arch}\n`);
+  const folders = [join(nativeFolder, 'src'), join(root, 'scripts', 'native'), ...includeFolders()];
+  const files = folders.flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => /\.(cc|h|mjs)$/.test(name))
+      .sort()
+      .map((name) => join(folder, name)),
+  );
+  for (const path of [fileURLToPath(import.meta.url), ...files]) {
     hash.update(`${relative(root, path)}\n`).update(readFileSync(path));
   }
   return hash.digest('hex');
-}
-
-function upToDate(wanted) {
-  return existsSync(addonPath) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === wanted;
 }
 
 function onPath(command) {
@@ -55,44 +39,31 @@ function onPath(command) {
   });
 }
 
-/** Names of the tools that node-gyp needs and that are not here. */
-function missingTools() {
-  const missing = [];
-  if (!process.env.CXX && !['c++', 'g++', 'clang++'].some(onPath)) missing.push('a C++ compiler (g++)');
-  if (!onPath('make') && !onPath('gmake')) missing.push('make');
-  if (!process.env.PYTHON && !process.env.npm_config_python && !onPath('python3')) missing.push('python3');
-  return missing;
+/** Throws an Error whose message is the one line to show. */
+export async function buildNative({ force = false } = {}) {
+  const wanted = fingerprint();
+  const isFresh = existsSync(helperPath) && existsSync(stampPath) && readFileSync(stampPath, 'utf8') === wanted;
+  if (isFresh && !force) return;
+  const compiler = process.env.CXX ?? ['c++', 'g++', 'clang++'].find(onPath);
+  if (compiler === undefined) {
+    throw new Error(
+      'a C++ compiler was not found; install one (Debian: apt install g++) and run: npm run build:native',
+    );
+  }
+  try {
+    writeLog(await compileHelper({ compiler, output: helperPath }));
+  } catch (error) {
+    const log = writeLog(error.output ?? error.stack);
+    throw new Error(`${error.message}; see ${relative(root, log)}, then run: npm run build:native`, { cause: error });
+  }
+  writeFileSync(stampPath, wanted);
 }
 
-function fail(reason) {
-  process.stderr.write(`pcache: the native helper was not built: ${reason}\n`);
-  process.exit(1);
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  try {
+    await buildNative({ force: process.argv.includes('--force') });
+  } catch (error) {
+    process.stderr.write(`pcache: the native helper was not built: ${error.message}\n`);
+    process.exitCode = 1;
+  }
 }
-
-const wanted = fingerprint();
-if (!process.argv.includes('--force') && upToDate(wanted)) process.exit(0);
-
-const missing = missingTools();
-if (missing.length > 0) {
-  fail(
-    `${missing.join(', ')} not found; install it (Debian: apt install g++ make python3) and run: npm run build:native`,
-  );
-}
-
-const nodePrefix = dirname(dirname(realpathSync(process.execPath)));
-const headersHere = existsSync(join(nodePrefix, 'include', 'node', 'node_api.h'));
-const nodeGyp = require.resolve('node-gyp/bin/node-gyp.js');
-const args = [nodeGyp, 'rebuild', '--directory', nativeDir, ...(headersHere ? ['--nodedir', nodePrefix] : [])];
-const built = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8', maxBuffer: 2 ** 28 });
-
-mkdirSync(buildDir, { recursive: true });
-writeFileSync(logPath, `${built.stdout ?? ''}${built.stderr ?? ''}`);
-if (built.status !== 0 || !existsSync(addonPath)) {
-  const offline = headersHere
-    ? ''
-    : `; Node's headers are not in ${join(nodePrefix, 'include', 'node')} (install them, or allow node-gyp to fetch them)`;
-  fail(
-    `node-gyp ended with status ${built.status ?? built.signal ?? built.error?.message}${offline}; see ${relative(root, logPath)}, then run: npm run build:native`,
-  );
-}
-writeFileSync(stampPath, wanted);

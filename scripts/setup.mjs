@@ -7,7 +7,7 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { root } from './package/root.mjs';
 
@@ -82,7 +82,7 @@ function removeOrphans() {
   }
 }
 
-function buildSources() {
+export function buildSources() {
   const inputs = [...filesBelow(at('src')), at('tsconfig.json'), at('package-lock.json')];
   whenStale('dist', inputs, at('dist', 'output', 'main.js'), () => {
     removeOrphans();
@@ -91,10 +91,18 @@ function buildSources() {
 }
 
 /** The program as it is installed: `npm link` puts it on the PATH. */
-function buildBundle() {
+export function buildBundle() {
   const inputs = [at('src'), at('scripts', 'package')].flatMap(filesBelow);
   whenStale('bundle', [...inputs, at('package.json'), at('package-lock.json')], at('bundle', 'pcache.cjs'), () => {
     run('bundling', process.execPath, [at('scripts', 'package', 'bundle.mjs')]);
+  });
+}
+
+/** The prebuilt helpers of the package. */
+export function buildPrebuilds() {
+  const inputs = [at('native', 'src'), at('scripts', 'native')].flatMap(filesBelow);
+  whenStale('prebuilds', [...inputs, at('package-lock.json')], at('prebuilds', 'linux-arm64.node'), () => {
+    run('compiling the prebuilt helpers', process.execPath, [at('scripts', 'native', 'prebuild.mjs')]);
   });
 }
 

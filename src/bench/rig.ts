@@ -2,6 +2,7 @@
  * What every benchmark works on: a cache on a device, a backing device, and an arena whose blocks all hold the
  * same bytes, so that copying any block to where another one was written changes nothing.
  */
+import { layout } from '../layout/layout.js';
 import { performance } from 'node:perf_hooks';
 import { bestCrc32c } from '../engine/device/native.js';
 import { MappedPmem } from '../engine/device/mapped.js';
@@ -67,7 +68,7 @@ export function mappedOrThrow(pmem: Pmem): MappedPmem {
   if (pmem instanceof MappedPmem) return pmem;
   throw new PcacheError(
     'NATIVE_MISSING',
-    `${pmem.path}: a benchmark needs the native helper; build it with: npm run setup`,
+    `${pmem.path}: a benchmark needs the native helper; build it with: ${layout.buildCommand}`,
   );
 }
 

@@ -8,7 +8,7 @@ import { checkCache, type CheckResult } from '../fsck/check.js';
 import type { Finding } from '../fsck/findings.js';
 import type { Answer } from '../fsck/repair/repair.js';
 import { repairDevice, undoRepair } from '../fsck/repair/repair-device.js';
-import { lossSummaryText, nothingLost, saysAnything, type LossSummary } from '../fsck/repair/losses.js';
+import { lossSummaryText, nothingLost, type LossSummary } from '../fsck/repair/losses.js';
 import { declinedLine, fixedLine, lossLines, questionText, repairJson, undoLine } from '../fsck/repair/report.js';
 import type { RepairJson } from '../fsck/repair/report.js';
 import type { Fix } from '../fsck/repair/types.js';
@@ -20,7 +20,7 @@ import { breathe } from '../output/terminal.js';
 import { formatBytes } from '../output/units.js';
 
 /** Whether a repair needs an answer from the user. */
-type Consent = 'yes' | 'ask' | 'without-loss';
+type Consent = 'yes' | 'ask';
 
 interface FsckJson extends CheckJson {
   /** What the repair lost, or may have. */
@@ -28,14 +28,7 @@ interface FsckJson extends CheckJson {
   readonly repair?: RepairJson;
 }
 
-/** --preen never loses data, --repair needs no answers, --interactive asks. */
-function consentOf(flags: { readonly interactive: boolean; readonly preen: boolean }): Consent {
-  if (flags.preen) return 'without-loss';
-  return flags.interactive ? 'ask' : 'yes';
-}
-
 export default class Fsck extends PcacheCommand {
-  static override task = 'repair' as const;
   static override summary = 'Check a cache and optionally repair it.';
   static override description = prose`Looks for everything that the kernel would refuse and everything that it would silently lose: metadata, the chain of
 segments, both tails, every kset and key of the log, ksets cut off from the log, and, with data_crc, payload against its
@@ -87,12 +80,7 @@ not be carried out.`;
     'dry-run': Flags.boolean({
       char: 'n',
       description: 'change nothing (the default)',
-      exclusive: ['repair', 'preen', 'interactive', 'undo-apply'],
-    }),
-    'preen': Flags.boolean({
-      char: 'p',
-      description: 'repair without asking whatever loses no data, and leave the rest',
-      exclusive: ['repair', 'interactive', 'undo-apply', 'drop-corrupt', 'accept-loss'],
+      exclusive: ['repair', 'interactive', 'undo-apply'],
     }),
     'repair': Flags.boolean({
       char: 'y',
@@ -111,10 +99,6 @@ not be carried out.`;
     'accept-loss': Flags.boolean({
       description: 'carry out repairs that give up a log, and exit 1 although data is or may be lost',
     }),
-    'force': Flags.boolean({
-      char: 'f',
-      description: 'accepted for the sake of e2fsck: every check is complete anyway',
-    }),
     'relink': Flags.boolean({
       description:
         'treat ksets found behind the end of the log as part of it, even if they may belong to an earlier cache',
@@ -129,7 +113,7 @@ not be carried out.`;
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(Fsck);
     const undoPath = flags['undo-apply'];
-    if (flags.repair || flags.preen || flags.interactive) return this.repair(args.cache, args.backing, flags);
+    if (flags.repair || flags.interactive) return this.repair(args.cache, args.backing, flags);
     for (const flag of ['drop-corrupt', 'accept-loss', 'relink', 'undo'] as const) {
       if (flags[flag]) throw new PcacheError('USAGE', `--${flag} needs --repair or --interactive`);
     }
@@ -170,7 +154,6 @@ not be carried out.`;
     flags: {
       'data': boolean;
       'interactive': boolean;
-      'preen': boolean;
       'drop-corrupt': boolean;
       'accept-loss': boolean;
       'relink': boolean;
@@ -192,7 +175,7 @@ not be carried out.`;
         undoPath: flags.undo,
         data: flags.data,
         relinkDoubtful: flags.relink,
-        ask: this.asker(consentOf(flags), flags['drop-corrupt'], flags['accept-loss']),
+        ask: this.asker(flags.interactive ? 'ask' : 'yes', flags['drop-corrupt'], flags['accept-loss']),
         onChecked: (checked) => {
           progress.stop();
           this.printFindings(checked);
@@ -227,7 +210,6 @@ not be carried out.`;
       if (this.interrupted) return 'stop';
       if (fix.consent === 'drop-corrupt' && !dropCorrupt) return 'no';
       if (fix.consent === 'accept-loss' && !acceptLoss) return 'no';
-      if (consent === 'without-loss') return fix.losses.some(saysAnything) ? 'no' : 'yes';
       if (fix.consent === 'data-crc') return 'no';
       for (const line of lossLines(fix, formatBytes)) this.print(`${line}\n`);
       if (all) return 'yes';

@@ -20,6 +20,7 @@ const UPLOT_FILES: Readonly<Record<string, string>> = {
 };
 
 export const checkout: Layout = {
+  buildCommand: 'npm run build:native',
   version: () => (requireHere(fileURLToPath(new URL('package.json', ROOT))) as { version: string }).version,
   loadAddon: () => requireHere(fileURLToPath(new URL('native/build/Release/pcache_native.node', ROOT))) as unknown,
   workerModule: (name) => WORKERS[name],

@@ -1,5 +1,5 @@
 /** The files of the installed package: every chunk of the bundle is in `bundle/` itself. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import type { Layout } from './types.js';
@@ -9,12 +9,17 @@ declare const PCACHE_VERSION: string;
 
 const BUNDLE = new URL('./', import.meta.url);
 
+/** The helper that was compiled here, because no other fitted; or else the prebuilt one. */
+function helperPath(): string {
+  const compiled = fileURLToPath(new URL('../native/build/Release/pcache_native.node', BUNDLE));
+  if (existsSync(compiled)) return compiled;
+  return fileURLToPath(new URL(`../prebuilds/${process.platform}-${process.arch}.node`, BUNDLE));
+}
+
 export const installedPackage: Layout = {
   version: () => PCACHE_VERSION,
-  loadAddon: () =>
-    createRequire(import.meta.url)(
-      fileURLToPath(new URL('../native/build/Release/pcache_native.node', BUNDLE)),
-    ) as unknown,
+  buildCommand: 'npm rebuild --global pcache',
+  loadAddon: () => createRequire(import.meta.url)(helperPath()) as unknown,
   workerModule: (name) => new URL(`worker-${name}.js`, BUNDLE),
   pageFile: (name) => readFileSync(new URL(`page/${name}`, BUNDLE), 'utf8'),
 };

@@ -7,6 +7,8 @@ export type WorkerName = 'bench' | 'curve';
 export interface Layout {
   /** Version of the package, such as `0.1.0`. */
   version(): string;
+  /** Command that builds the native helper where it is missing. */
+  readonly buildCommand: string;
   /** Loads the native helper. Throws what Node throws, MODULE_NOT_FOUND where there is none. */
   loadAddon(): unknown;
   /** The module to start a worker thread with. */

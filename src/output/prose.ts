@@ -5,6 +5,5 @@
  * where they break. An empty line ends a paragraph; an indented line stays as it is.
  */
 export function prose(strings: TemplateStringsArray, ...values: readonly (string | number)[]): string {
-  const text = String.raw({ raw: strings }, ...values);
-  return text.replace(/^\S.*(?:\n\S.*)*/gm, (paragraph) => paragraph.replaceAll('\n', ' '));
+  return String.raw({ raw: strings }, ...values).replace(/(?<=\S)\n(?=\S)/g, ' ');
 }

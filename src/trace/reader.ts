@@ -15,8 +15,7 @@ import { LineInput } from './lines.js';
 import { openInput } from './open.js';
 import { Recording } from './recording.js';
 import { RequestSelector } from './select.js';
-import { RequeuedRequests } from './requeued.js';
-import { REQUEUE, RequestSink } from './sink.js';
+import { RequestSink } from './sink.js';
 import { makeBatch } from './types.js';
 import type { DeviceBatch, MalformedRecord, TraceAction, TraceOptions, TraceTally } from './types.js';
 
@@ -83,19 +82,15 @@ function describe(inputs: readonly TraceInput[]): string {
   const packings = new Set(inputs.map(({ packing }) => packing).filter((packing) => packing !== undefined));
   const packed = [...packings].map((packing) => `, ${packing}`).join('');
   const orders = new Set<string>();
-  const versions = new Set<number>();
   for (const input of inputs) {
     if (!(input instanceof Recording)) return `${input.format}${packed}`;
-    if (input.kind === undefined) continue;
-    orders.add(input.kind.byteOrder);
-    versions.add(input.kind.layout.version);
+    if (input.byteOrder !== undefined) orders.add(input.byteOrder);
   }
   const what = inputs.length === 1 ? 'blktrace stream' : `blktrace recording of ${inputs.length} CPUs`;
-  const version = versions.size === 1 && !versions.has(8) ? '' : `, version ${[...versions].sort().join(' and ')}`;
-  return `${what}${version}, ${orders.size === 1 ? [...orders][0] : 'mixed byte orders'}${packed}`;
+  return `${what}, ${orders.size === 1 ? [...orders][0] : 'mixed byte orders'}${packed}`;
 }
 
-export class TraceReader implements AsyncDisposable {
+export class TraceReader {
   /** The trace as the user named it, or `standard input`. */
   readonly name: string;
   /** What it is, for people. */
@@ -113,7 +108,6 @@ export class TraceReader implements AsyncDisposable {
   /** Times in the windows have an origin of their own; this is the first request's there. */
   #firstTimeNs = Number.NaN;
   #lastTimeNs = 0;
-  readonly #requeued = new RequeuedRequests();
 
   /** Only `openTrace` makes one. Takes `inputs` over. */
   constructor(
@@ -185,10 +179,6 @@ export class TraceReader implements AsyncDisposable {
     await closeAll(this.#inputs);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
-  }
-
   /** Fetches and decodes until the earliest request of `input` may leave. */
   async #refill(input: TraceInput): Promise<void> {
     input.decode();
@@ -222,12 +212,9 @@ export class TraceReader implements AsyncDisposable {
     const timeNs = input.window.headTimeNs - this.#firstTimeNs;
     if (timeNs < this.#lastTimeNs) this.#sink.counts.outOfOrder++;
     else this.#lastTimeNs = timeNs;
-    const at = batch.count;
+    const at = batch.count++;
     batch.timeNs[at] = this.#lastTimeNs;
     input.window.shiftInto(batch, at);
-    if (batch.op[at] === REQUEUE) this.#requeued.add(batch, at);
-    else if (this.#requeued.takes(batch, at)) this.#sink.uncount(batch.op[at], batch.flags[at], batch.device[at]);
-    else batch.count++;
   }
 
   /** Reads all files to their ends without delivering, for the sake of the tally. */

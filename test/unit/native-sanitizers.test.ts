@@ -25,7 +25,7 @@ describe.runIf(process.env.PCACHE_TEST_ALL === '1')('the native helper under Add
       for (const name of ['src', 'test', 'scripts', 'package.json', 'tsconfig.json', 'vitest.config.ts']) {
         cpSync(join(root, name), join(copy, name), { recursive: true });
       }
-      for (const name of ['binding.gyp', 'src']) {
+      for (const name of ['src']) {
         cpSync(join(root, 'native', name), join(copy, 'native', name), { recursive: true });
       }
       symlinkSync(join(root, 'node_modules'), join(copy, 'node_modules'));

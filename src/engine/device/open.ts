@@ -2,6 +2,7 @@
  * Opens the cache device: mapped through the native helper, or without it through plain reads, for reading only.
  * Every failure is one PcacheError that names the path.
  */
+import { layout } from '../../layout/layout.js';
 import { PcacheError } from '../errors.js';
 import { openDeviceFile, orClose, reopen, type OnBusy } from './device-file.js';
 import { FileReader } from './file-reader.js';
@@ -25,7 +26,7 @@ export function openPmemReader(path: string, options: OpenReaderOptions = {}): P
     if (file.kind === 'dax') {
       throw new PcacheError(
         'NATIVE_MISSING',
-        `${path}: a DAX character device can only be mapped, which needs the native helper; build it with: npm run build:native`,
+        `${path}: a DAX character device can only be mapped, which needs the native helper; build it with: ${layout.buildCommand}`,
       );
     }
     return new FileReader(path, file.fd, file.sizeBytes);
