@@ -33,13 +33,13 @@ export const MUTATIONS = [
   },
   {
     name: 'payload copied after the kset is closed',
-    file: 'src/engine/request/write-path.ts',
-    find: `        core.copies.write(pieces, group.arena);
-        core.log.append(pieces, 0);
+    file: 'src/engine/core.ts',
+    find: `    copies.write(pieces, arena);
+    log.append(pieces, keyFlags);
 `,
-    put: `        core.log.append(pieces, 0);
-        core.commit();
-        core.copies.write(pieces, group.arena);
+    put: `    log.append(pieces, keyFlags);
+    this.commit();
+    copies.write(pieces, arena);
 `,
   },
   {
@@ -239,7 +239,7 @@ export const MUTATIONS = [
   {
     name: 'miss filled in though overtaken by a write',
     file: 'src/engine/request/miss-reads.ts',
-    find: 'if (!index.valid || index.start !== read.startSector || !index.isPlaceholderOf(read.slot, read.serial)) {',
+    find: 'if (!index.valid || index.start !== read.startSector || !index.isPlaceholderOf(read.number, read.serial)) {',
     put: 'if (!index.valid || index.start !== read.startSector) {',
   },
   {
@@ -263,8 +263,8 @@ export const MUTATIONS = [
   {
     name: 'slots by 4 KiB instead of by subtree',
     file: 'src/engine/request/write-path.ts',
-    find: 'log.slotOf(subtree) !== pieces.slot) {\n          room = n > 0 ? 0 : this.openList(log.slotOf(subtree));',
-    put: 'log.slotOf(first >>> 3) !== pieces.slot) {\n          room = n > 0 ? 0 : this.openList(log.slotOf(first >>> 3));',
+    find: 'log.slotOf(subtree) !== pieces.slot) {\n          room = n > 0 ? 0 : this.beginBatch(log.slotOf(subtree));',
+    put: 'log.slotOf(first >>> 3) !== pieces.slot) {\n          room = n > 0 ? 0 : this.beginBatch(log.slotOf(first >>> 3));',
   },
   {
     name: 'pieces of other slots join the list',
@@ -275,8 +275,8 @@ export const MUTATIONS = [
   {
     name: 'pieces go on in a segment that their head has let go of',
     file: 'src/engine/request/write-path.ts',
-    find: 'pieces.head.segment < 0 ? 0 : pieces.room',
-    put: 'pieces.room',
+    find: 'pieces.head.segment < 0 ? 0 : least(pieces.room, this.most)',
+    put: 'least(pieces.room, this.most)',
   },
   {
     name: 'references of stale keys not counted at replay',
@@ -391,13 +391,13 @@ export const MUTATIONS = [
   {
     name: 'dirty_tail passes a kset with corrupt payload',
     file: 'src/engine/background/write-back.ts',
-    find: 'const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : place;',
-    put: 'const limit = place;',
+    find: 'const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : position;',
+    put: 'const limit = position;',
   },
   {
     name: 'dirty_tail put at a corrupt kset that the flush does not cover',
     file: 'src/engine/background/write-back.ts',
-    find: 'const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : place;',
+    find: 'const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : position;',
     put: 'const limit = this.heldAt ?? place;',
   },
   {
@@ -442,7 +442,7 @@ export const MUTATIONS = [
   {
     name: 'PREFLUSH does not flush the backing device',
     file: 'src/engine/request/requests.ts',
-    find: '      if (!this.through) return true;\n',
+    find: '      if (!through) return true;\n',
     put: '      return true;\n',
   },
   {

@@ -5,7 +5,7 @@
 import { PcacheError } from './errors.js';
 import { DataHead } from './space/data-head.js';
 import type { BackingDevice } from './device/backing.js';
-import type { Pmem } from './device/pmem.js';
+import type { Arena, Pmem } from './device/pmem.js';
 import type { Clock } from './clock.js';
 import { DualWriter } from './copies/dual-writer.js';
 import { copiesAgree, Tail } from './copies/tail.js';
@@ -164,8 +164,23 @@ export class Core {
   }
 
   /**
+   * Stores the batch in `pieces`: payload into the cache device, keys into the open kset of its slot, entries into the
+   * index. The payload is not fenced, and no kset is closed, before the next `commit`.
+   * @param keyFlags of every key
+   * @param entryFlags of every index entry
+   * @throws PcacheError what the device throws
+   */
+  storePieces(arena: Arena, keyFlags: number, entryFlags: number): void {
+    const { copies, index, log, pieces } = this;
+    copies.write(pieces, arena);
+    log.append(pieces, keyFlags);
+    index.insertPieces(pieces, entryFlags);
+    pieces.end(log.roomOf(pieces.slot));
+  }
+
+  /**
    * Ends the copies that were begun, then closes the ksets that are due.
-   * @returns false when the log has no segment to go on in; the ksets stay due.
+   * @returns false when the log needs a segment and none is free; the ksets stay due.
    */
   commit(): boolean {
     this.copies.run();

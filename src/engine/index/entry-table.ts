@@ -284,15 +284,6 @@ export class EntryTable {
     this.words[i] = (this.words[i] & ~(LENGTH_MASK << LENGTH_SHIFT)) | ((sectors - 1) << LENGTH_SHIFT);
   }
 
-  /** Turns the placeholder under the cursor into an entry with payload. */
-  fill(segment: number, offsetSectors: number, flags: number): void {
-    const i = this.base + this.at * ENTRY_WORDS;
-    const word0 = this.words[i];
-    this.words[i] = packWord0(startOf(word0), sectorsOf(word0), segment, flags);
-    this.words[i + 1] = packWord1(segment, offsetSectors);
-    this.words[i + 2] = this.generations[segment];
-  }
-
   /**
    * Inserts the placeholder of read `slot` at the cursor, over a hole: the caller has found that no entry
    * overlaps [start, end). The cursor is then on the entry after it.

@@ -66,7 +66,7 @@ export class ExtentIndex extends EntryTable {
   }
 
   /** Inserts written pieces, in their order. */
-  insertPieces({ words: pieces, count, head: { segment, generationLow } }: IndexPieces): void {
+  insertPieces({ words: pieces, count, head: { segment, generationLow } }: IndexPieces, flags: number): void {
     const { groups } = this;
     for (let i = 0; i < count; i++) {
       const piece = i * PIECE_WORDS;
@@ -81,7 +81,7 @@ export class ExtentIndex extends EntryTable {
       if (hint > 0 && hint <= (subtrees[subtreeAt + 1] & COUNT_MASK)) {
         const { words } = this;
         const at = subtrees[subtreeAt] * CHUNK_WORDS + (hint - 1) * ENTRY_WORDS;
-        const word0 = packWord0(start, sectors, segment, 0);
+        const word0 = packWord0(start, sectors, segment, flags);
         if (isSameRange(words[at], word0)) {
           words[at] = word0;
           words[at + 1] = packWord1(segment, offsetSectors);
@@ -89,7 +89,7 @@ export class ExtentIndex extends EntryTable {
           continue;
         }
       }
-      this.insert(subtree, start, sectors, segment, offsetSectors, generationLow, 0, hint);
+      this.insert(subtree, start, sectors, segment, offsetSectors, generationLow, flags, hint);
     }
   }
 

@@ -1,11 +1,11 @@
 /**
- * Reads of what the cache does not hold (kernel: `cache_miss_req_*`, `submit_cache_miss_req`,
- * `miss_read_end_req`). A read of a hole leaves a placeholder in the index; when the backing device has
- * answered and the placeholder still stands, its data goes into the cache as a CLEAN key. A write that came
- * in between has deleted or shortened the placeholder, so old data never covers new. A read that meets
- * somebody's placeholder reads the backing device itself and inserts nothing.
+ * Reads of ranges that the cache does not hold (kernel: `cache_miss_req_*`, `submit_cache_miss_req`,
+ * `miss_read_end_req`). A read of a hole leaves a placeholder in the index. When the backing device has answered and
+ * the placeholder still stands, the data goes into the cache as a CLEAN key. A write that came in between has deleted
+ * or shortened the placeholder, so old data never covers new data. A read that meets the placeholder of another read
+ * reads the backing device itself and inserts nothing.
  *
- * The placeholder is found again by its start, which no write moves, and by slot and serial of its read.
+ * The placeholder is found again by its start, which no write moves, and by the number and serial of its read.
  */
 import type { Core } from '../core.js';
 import { fromSystemError, type PcacheError } from '../errors.js';
@@ -14,20 +14,21 @@ import { KEY_FLAG_CLEAN } from '../media/kset.js';
 import { SECTOR_SHIFT, SUBTREE_BYTES } from '../media/geometry.js';
 import type { EngineGroup } from './request-group.js';
 
-/** One read under way; the objects are kept and reused, with one callback each. */
+/** One read under way. The objects are pooled, each with its own callback. */
 class MissRead {
   group: EngineGroup | undefined;
   request = 0;
   subtree = 0;
   startSector = 0;
   arenaOffsetBytes = 0;
-  /** Of the placeholder; the slot is the object's place in the pool. */
+  /** Whether the read left a placeholder, and that placeholder's serial. */
   fills = false;
   serial = 0;
   readonly done: (error: Error | null) => void;
 
+  /** @param number index of this object in the pool; the placeholder carries it */
   constructor(
-    readonly slot: number,
+    readonly number: number,
     owner: MissReads,
   ) {
     this.done = (error) => owner.finished(this, error);
@@ -40,9 +41,9 @@ export class MissReads {
   private serial = 0;
 
   /**
-   * @param onPartDone called when a part of a request has ended, with the error if it failed.
-   * @param fillsAllowed asked before a range is read: whether what is read of it may go into the cache.
-   * @param mayFill asked before data goes into the cache: false while writers wait for room.
+   * @param onPartDone called when a part of a request has ended; with the error if it failed
+   * @param fillsAllowed asked before a range is read: whether its data may go into the cache
+   * @param mayFill asked before data goes into the cache; false while writes wait for room
    */
   constructor(
     private readonly core: Core,
@@ -51,14 +52,14 @@ export class MissReads {
     private readonly mayFill: () => boolean,
   ) {}
 
-  /** Reads under way. */
+  /** Number of reads under way. */
   get pending(): number {
     return this.pool.length - this.free.length;
   }
 
   /**
-   * Reads the hole [sector, end) that the index cursor stands at. Where the data may go into the cache, a
-   * placeholder is left in it.
+   * Reads the hole [sector, end) that the index cursor stands at. If the data may go into the cache, the read leaves a
+   * placeholder.
    */
   readHole(group: EngineGroup, request: number, subtree: number, sector: number, end: number, arenaAt: number): void {
     const bytes = (end - sector) << SECTOR_SHIFT;
@@ -71,11 +72,11 @@ export class MissReads {
     read.fills = true;
     this.serial = (this.serial + 1) | 0;
     read.serial = this.serial;
-    this.core.index.insertPlaceholder(sector, end, read.slot, read.serial);
+    this.core.index.insertPlaceholder(sector, end, read.number, read.serial);
     this.submit(read, bytes);
   }
 
-  /** Reads a range and leaves the index as it is. */
+  /** Reads a range without a placeholder: its data does not go into the cache. */
   readAround(
     group: EngineGroup,
     request: number,
@@ -117,7 +118,7 @@ export class MissReads {
     return read.subtree * SUBTREE_BYTES + (read.startSector << SECTOR_SHIFT);
   }
 
-  /** Called by the backing device's answer. */
+  /** The backing device has answered. */
   finished(read: MissRead, error: Error | null): void {
     const group = read.group!;
     let failure = error ? fromSystemError(error, this.core.backing.path, 'reading it') : undefined;
@@ -125,7 +126,7 @@ export class MissReads {
       try {
         this.settlePlaceholder(read, failure === undefined);
       } catch (fault) {
-        failure = this.core.fail(fault); // the cache device failed under the fill, and the read fails with it
+        failure = this.core.fail(fault); // the cache device failed during the fill: the read fails, too
       }
     }
     read.group = undefined;
@@ -136,11 +137,11 @@ export class MissReads {
   /** Turns the placeholder into a CLEAN key, or drops it. */
   private settlePlaceholder(read: MissRead, arrived: boolean): void {
     const { core } = this;
-    const { copies, index, log, pieces, stats } = core;
+    const { index, log, pieces, stats } = core;
     const slot = log.slotOf(read.subtree);
     const room = arrived && this.mayFill() && (log.roomOf(slot) > 0 || core.commit());
     index.seek(read.subtree, read.startSector);
-    if (!index.valid || index.start !== read.startSector || !index.isPlaceholderOf(read.slot, read.serial)) {
+    if (!index.valid || index.start !== read.startSector || !index.isPlaceholderOf(read.number, read.serial)) {
       stats.fillsDropped++;
       return;
     }
@@ -150,19 +151,15 @@ export class MissReads {
       return;
     }
     const wanted = index.end - index.start;
-    const { offsetSectors, leftSectors, segment } = pieces.head;
+    const { offsetSectors, leftSectors } = pieces.head;
     const sectors = Math.min(wanted, leftSectors);
     if (sectors < wanted) index.truncate(sectors);
-    const bytes = sectors << SECTOR_SHIFT;
     pieces.set(0, offsetSectors, sectors, read.subtree, read.startSector, read.arenaOffsetBytes, read.request);
     pieces.count = 1;
     pieces.sectors = sectors;
-    copies.write(pieces, read.group!.arena);
-    log.append(pieces, KEY_FLAG_CLEAN);
-    index.fill(segment, offsetSectors, ENTRY_CLEAN);
-    pieces.end(0);
+    core.storePieces(read.group!.arena, KEY_FLAG_CLEAN, ENTRY_CLEAN);
     core.commit();
     stats.fills++;
-    stats.fillBytes += bytes;
+    stats.fillBytes += sectors << SECTOR_SHIFT;
   }
 }

@@ -1,8 +1,10 @@
 /**
- * Writes (kernel: `cache_write`): allocate, copy the payload, append the key, index it; piece by piece where a request
- * crosses a subtree or the allocation a segment's end. Each of the four steps is done for the pieces of all requests
- * that come together before the next step (`pieces.ts`). With writearound only what the cache holds already is written
- * so, since no later key could say that it is gone; the rest goes past it.
+ * Writes (kernel: `cache_write`): a write is cut into pieces where it crosses a subtree or where the allocation reaches
+ * the end of a segment. Every piece is allocated, its payload copied, its key appended, and the key indexed; each of
+ * these four steps is done for a whole batch of pieces before the next step (`pieces.ts`).
+ *
+ * With writearound only ranges that the cache already holds are written like this, because no later key could say that
+ * they are gone. The rest goes past the cache (`direct-writes.ts`).
  */
 import type { Core } from '../core.js';
 import type { DirectWrites } from './direct-writes.js';
@@ -12,23 +14,23 @@ import * as geometry from '../media/geometry.js';
 import { PIECES_MAX } from '../space/pieces.js';
 import { RequestFlag, type EngineGroup } from './request-group.js';
 
-// See `pieces.ts` about imported constants.
+// Why constants are copied: see `pieces.ts`.
 const { PIECE_WORDS } = device;
 const { request: REQUEST } = device.PieceWord;
 const { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_SECTORS } = geometry;
 
-/** Why no list of pieces can be begun: their kset is full, or they have to wait. */
+/** Why a batch ended before the last write: its kset is full, or the write has to wait. */
 const Stop = { none: 0, ksetFull: 1, mustWait: 2 } as const;
 
-/** `Math.min` is for numbers of any kind, and slower; so is what is declared as a function. */
+/** `Math.min` takes numbers of any kind and is slower; so is a function declaration. */
 const least = (a: number, b: number): number => (a < b ? a : b) | 0;
 
 export class WritePath {
-  /** Pieces that get places before they are copied: what goes past the cache depends on what the index says. */
+  /** Maximum number of pieces in a batch. With direct writes it is 1: the index decides what goes past the cache. */
   private readonly most: number;
   private stop: number = Stop.none;
 
-  /** @param direct where the parts go that the cache does not hold; if not given, all goes into the cache. */
+  /** @param direct takes the parts that the cache does not hold; if not given, everything goes into the cache */
   constructor(
     private readonly core: Core,
     private readonly direct: DirectWrites | undefined,
@@ -39,21 +41,19 @@ export class WritePath {
   /**
    * Begins the writes [from, to) of a group, each from its `doneBytes` on.
    * @param isForced some of them are acknowledged only when their keys are in the log
-   * @returns the first that could not be begun whole, or `to`: no segment is free, or a direct write is in the way. Its
-   *   `doneBytes` says how far it came, and it can be begun again.
+   * @returns `to`, or the first write that could not be begun as a whole because no segment is free or a direct write is
+   *   in the way. Its `doneBytes` says how far it came, and it can be begun again.
    */
   begin(group: EngineGroup, from: number, to: number, isForced: boolean): number {
     const { core } = this;
     const { pieces } = core;
-    if (pieces.count !== 0) internalError('pieces of other writes are under way');
+    if (pieces.count !== 0) internalError('a batch of other writes is under way');
     for (let i = from; i < to;) {
-      i = this.place(group, i, to);
-      if (pieces.count > 0) {
-        core.copies.write(pieces, group.arena);
-        core.log.append(pieces, 0);
-        core.index.insertPieces(pieces);
-        if (isForced) this.markDue(group);
-        pieces.end(least(core.log.roomOf(pieces.slot), this.most));
+      i = this.allocate(group, i, to);
+      const { count } = pieces;
+      if (count > 0) {
+        core.storePieces(group.arena, 0, 0);
+        if (isForced) this.markDue(group, count);
       }
       if (this.stop === Stop.mustWait) return i;
       if (this.stop === Stop.ksetFull && !core.commit()) return i;
@@ -62,22 +62,22 @@ export class WritePath {
   }
 
   /**
-   * Gives places to the pieces of writes [from, to), as many as go to one segment and have their keys in one kset.
-   * @returns the first write that is left with a piece without; or `to`, and then `stop` is none
+   * Cuts writes [from, to) into pieces and allocates space to them, up to as many as fit in one segment and one kset.
+   * @returns the first write with a piece that got no space; or `to`, with `stop` none
    */
-  private place(group: EngineGroup, from: number, to: number): number {
+  private allocate(group: EngineGroup, from: number, to: number): number {
     const { direct } = this;
     const { log, pieces } = this.core;
     const { arenaOffsetBytes, doneBytes, lengthBytes } = group;
-    let room = pieces.head.segment < 0 ? 0 : pieces.room; // for so many pieces,
-    let left = pieces.head.leftSectors; // and so many sectors
+    let room = pieces.head.segment < 0 ? 0 : least(pieces.room, this.most); // pieces
+    let left = pieces.head.leftSectors;
     let at = pieces.head.offsetSectors;
     let n = 0;
     let i = from;
     this.stop = Stop.none;
     for (; i < to; i++) {
       const length = lengthBytes[i] >>> SECTOR_SHIFT;
-      let done = doneBytes[i] >>> SECTOR_SHIFT; // in sectors, as all that follows
+      let done = doneBytes[i] >>> SECTOR_SHIFT; // sectors, like everything below
       let subtree = group.subtree[i];
       let first = (group.startSector[i] + done) | 0;
       while (done < length) {
@@ -94,7 +94,7 @@ export class WritePath {
           sectors = piece;
         }
         if (n === room || log.slotOf(subtree) !== pieces.slot) {
-          room = n > 0 ? 0 : this.openList(log.slotOf(subtree));
+          room = n > 0 ? 0 : this.beginBatch(log.slotOf(subtree));
           if (room === 0) break;
           at = pieces.head.offsetSectors;
           left = pieces.head.leftSectors;
@@ -116,8 +116,8 @@ export class WritePath {
     return i;
   }
 
-  /** @returns how many pieces it has room for; or 0, and then `stop` says why */
-  private openList(slot: number): number {
+  /** @returns the number of pieces that the batch has room for; or 0, with the reason in `stop` */
+  private beginBatch(slot: number): number {
     const { log, pieces } = this.core;
     const keys = log.roomOf(slot);
     if (keys === 0) {
@@ -131,7 +131,7 @@ export class WritePath {
     return least(keys, this.most);
   }
 
-  /** @returns false when a direct write is in the way */
+  /** Writes a part of write `i` past the cache. @returns false when a direct write of that range is under way */
   private writePast(direct: DirectWrites, group: EngineGroup, i: number, done: number, sectors: number): boolean {
     const at = group.offsetBytes[i] + done * SECTOR_BYTES;
     const bytes = sectors * SECTOR_BYTES;
@@ -143,10 +143,13 @@ export class WritePath {
     return true;
   }
 
-  /** Asks for the ksets of those pieces to be closed whose writes are acknowledged only then. */
-  private markDue(group: EngineGroup): void {
+  /**
+   * Asks for the kset of the batch to be closed if one of its `count` pieces belongs to a write that is acknowledged
+   * only then.
+   */
+  private markDue(group: EngineGroup, count: number): void {
     const { isThrough, log, pieces } = this.core;
-    for (let n = 0; n < pieces.count; n++) {
+    for (let n = 0; n < count; n++) {
       const request = pieces.words[n * PIECE_WORDS + REQUEST];
       if (!isThrough && (group.flags[request] & RequestFlag.fua) === 0) continue;
       group.hasKeys[request] = 1;
@@ -156,8 +159,8 @@ export class WritePath {
 }
 
 /**
- * How a range of a subtree begins: sectors that the cache holds, or, as a negative number, sectors that it does
- * not. Placeholders in the latter go: what their reads bring is old.
+ * Length of the first part of a range that the cache holds as a whole or not at all: sectors, negative if it does not
+ * hold them. Placeholders in a part that it does not hold are removed, because the data that their reads bring is old.
  */
 function nextPiece(core: Core, subtree: number, first: number, sectors: number): number {
   const { index, stats } = core;
@@ -171,7 +174,7 @@ function nextPiece(core: Core, subtree: number, first: number, sectors: number):
       const { start } = index;
       return start > first ? first - start : Math.min(index.end, end) - first;
     } else if (index.start < first) {
-      index.truncate(first - index.start); // the read fills from its start
+      index.truncate(first - index.start); // a read fills from its start
       index.advance();
     } else {
       index.remove();
