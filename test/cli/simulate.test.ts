@@ -70,7 +70,7 @@ describe('replay --simulate', { timeout: 120_000 }, () => {
     const { uniqueBytes: _u, name: _n, ...trace } = known.trace;
     expect(counted(piped)).toEqual({ ...counted(known), trace: { ...trace, name: '-' } });
     const small = await pcache(['-', '--simulate', '--backing-size', '1MiB', '--json'], { stdinFrom: file });
-    expect(small.stderr).toMatch(/^pcache: request at byte [^\n]+ the device has 1048576\n$/);
+    expect(small.stderr).toMatch(/^pcache: request at byte [^\n]+ the device ends at byte 1048576\n$/);
     expect(small.status).toBe(8);
     rmSync(file);
   });

@@ -1,6 +1,6 @@
 /**
- * What requests need of write-back in the modes that write through: which ksets are on the backing device, and its
- * flushes. Ksets closed since the cache was opened have the numbers 1, 2, … (`LogWriter.ksetsClosed`).
+ * The part of write-back that requests need in the modes that write through: which ksets are on the backing device, and
+ * its flushes. Ksets closed since the cache was opened have the numbers 1, 2, … (`LogWriter.ksetsClosed`).
  */
 import type { PcacheError } from '../errors.js';
 import type { FlushTickets } from './flush-tickets.js';
@@ -9,7 +9,7 @@ export interface BackingDurability {
   /** Number of the last kset that has been written to the backing device. */
   readonly written: number;
   readonly flushes: Pick<FlushTickets, 'request' | 'isServed' | 'next' | 'isDone'>;
-  /** Only a new open can help. */
+  /** Write-back cannot go on before the cache is opened again. */
   readonly stopped: boolean;
   /** Why write-back is failing, has stopped, or cannot finish; undefined when all is well. */
   readonly lastError: PcacheError | undefined;

@@ -1,13 +1,13 @@
 /**
- * Bookkeeping of the backing device's flushes, of which at most one is under way. It answers two questions: is the
- * flush done that somebody asked for (`request`, `isServed`), and has any flush that began after a certain moment
- * ended (`next`, `isDone`).
+ * Bookkeeping of the flushes of the backing device; at most one is under way. It answers two questions: has the flush
+ * that a ticket asked for succeeded (`request`, `isServed`), and has any flush that began after a certain moment
+ * succeeded (`next`, `isDone`)?
  */
 export class FlushTickets {
-  /** Flushes that have begun, and the last of them that succeeded. */
+  /** Number of the last flush that began, and of the last that succeeded. */
   private begun = 0;
   private done = 0;
-  /** Tickets given out, tickets served, and tickets that the flush under way serves. */
+  /** Last ticket given out, last ticket served, and last ticket that the flush under way serves. */
   private requested = 0;
   private served = 0;
   private serving = 0;
@@ -49,7 +49,7 @@ export class FlushTickets {
     this.begun++;
     this.serving = this.wouldServe(written) ? this.requested : this.served;
   }
-  /** The flush under way has succeeded. One that fails serves nobody, and needs no call. */
+  /** The flush under way has succeeded. A flush that fails serves no ticket and needs no call. */
   succeed(): void {
     this.done = this.begun;
     this.served = this.serving;

@@ -1,18 +1,18 @@
 /**
- * Write-back (format §3): goes through the log from dirty_tail, kset by kset and in order, and writes
- * its newest versions to the backing device, a few ksets in one go; after some ksets the device is flushed, and
- * only then does dirty_tail move.
+ * Write-back (format §3): goes through the log from dirty_tail, kset by kset and in order, and writes the newest
+ * version of each range to the backing device, a few ksets at a time. After some ksets the backing device is flushed,
+ * and only then dirty_tail moves.
  *
- * Three places, in the order of the log: dirty_tail, `flushedAt` (all before it is durable on the backing
- * device) and `cursor` (all before it has been written there). dirty_tail is at `flushedAt` unless a kset
- * holds dirty payload that does not match its CRC: that is never written, dirty_tail stays in front of its
+ * There are three positions, in the order of the log: dirty_tail; `flushedAt`, before which everything is durable on
+ * the backing device; and `cursor`, before which everything has been written there. dirty_tail is at `flushedAt` unless
+ * a kset holds dirty payload that does not match its CRC. Such payload is never written: dirty_tail stays before its
  * kset for good, and write-back of everything behind it goes on.
  *
- * A failed write or flush moves nothing; it is tried again after a pause that grows. A log that changed
- * under us stops write-back for good.
+ * A failed write or flush moves none of them; it is tried again after a growing pause. A log that changed under us
+ * stops write-back for good.
  *
- * Ksets are counted in the order of the log: those closed since the cache was opened are 1, 2, …, as
- * `LogWriter.ksetsClosed` counts, those that were dirty before have the numbers up to 0.
+ * Ksets are numbered in the order of the log: those closed since the cache was opened are 1, 2, …, as
+ * `LogWriter.ksetsClosed` counts; those that were dirty before have the numbers up to 0.
  */
 import type { Core } from '../core.js';
 import { fromSystemError, PcacheError } from '../errors.js';
@@ -26,41 +26,41 @@ import { KsetWriter } from './kset-writer.js';
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
-/** What may be written before the backing device is flushed. */
+/** Limits of what is written between two flushes of the backing device. */
 const UNFLUSHED_KSETS_MAX = 64;
 const UNFLUSHED_BYTES_MAX = 32 * 1024 * 1024;
-/** In modes that wait with the flush until somebody needs it, nothing stays unflushed for longer. */
+/** Maximum age of unflushed writes in the modes that flush only when a request needs it. */
 const UNFLUSHED_MAX_AGE_MS = 1000;
-/** Ranges of corrupt payload that are remembered; of more only the count is. */
+/** Maximum number of ranges of corrupt payload that are listed; further ones are counted only. */
 const CORRUPT_RANGES_MAX = 1000;
 
-/** What the cache wants of the next step. */
+/** How the cache wants the next step to go. */
 export interface WritebackWish {
   readonly nowMs: number;
-  /** Start on no further kset. */
+  /** Start no further kset. */
   readonly hold: boolean;
-  /** Flush as soon as there is nothing more to write, not when it must be. */
+  /** Flush as soon as everything is written, not only when a flush is due. */
   readonly hurry: boolean;
 }
 
 export class Writeback implements BackingDurability {
-  /** Consecutive failures; 0 when the last attempt went through. */
+  /** Consecutive failures; 0 when the last attempt succeeded. */
   failures = 0;
-  /** True when only a new open can help. */
+  /** True when write-back cannot go on before the cache is opened again. */
   stopped = false;
   /** Number of the last kset that has been written to the backing device, and of the last that is durable there. */
   written: number;
   flushed: number;
-  /** Dirty ranges whose payload does not match its CRC: the first of them, and how many there are. */
+  /** Dirty ranges whose payload does not match its CRC (the first of them), and the number of all. */
   readonly corruptRanges: ByteRange[] = [];
   corruptCount = 0;
   /**
-   * Called when ksets were written or the device was flushed, and with the error when that failed: then all
-   * who wait for it had better know.
+   * Called when ksets were written or the backing device was flushed; with an error when that failed, and then all
+   * requests that wait for it fail.
    */
   onChange: (error: PcacheError | undefined) => void = () => {};
 
-  /** Flushes of the backing device: asked for, and done. */
+  /** Flushes of the backing device that were requested, and those that succeeded. */
   readonly flushes = new FlushTickets();
 
   private readonly reader: KsetReader;
@@ -68,19 +68,19 @@ export class Writeback implements BackingDurability {
   private failure: PcacheError | undefined;
   private cursor: Position;
   private flushedAt: Position;
-  /** Place and number of the first kset with corrupt payload, which dirty_tail must not pass. */
+  /** Position and number of the first kset with corrupt payload; dirty_tail must not pass it. */
   private heldAt: Position | undefined;
   private heldKset = Infinity;
   private corruptUpTo = -Infinity;
   private busy = false;
   private retryAtMs = 0;
-  // What is being written: where it ends, and how many ksets it is.
+  // The ksets that are being written: where they end, and their number.
   private writingUpTo: Position;
   private writingKsets = 0;
   private unflushedBytes = 0;
   private unflushedSinceMs = 0;
 
-  /** @param dirtyKsets how many ksets were dirty when the cache was opened. */
+  /** @param dirtyKsets number of ksets that were dirty when the cache was opened */
   constructor(
     private readonly core: Core,
     dirtyKsets: number,
@@ -94,7 +94,7 @@ export class Writeback implements BackingDurability {
     this.flushed = -dirtyKsets;
   }
 
-  /** Writes or a flush have not been answered yet. */
+  /** Writes or a flush are under way. */
   get isBusy(): boolean {
     return this.busy;
   }
@@ -102,7 +102,7 @@ export class Writeback implements BackingDurability {
   get lastError(): PcacheError | undefined {
     return this.failure ?? (this.heldAt ? this.corruptError() : undefined);
   }
-  /** Everything in the log that can be written is durable on the backing device. */
+  /** Everything in the log that can be written back is durable on the backing device. */
   get isDone(): boolean {
     return this.isAtHead && !this.hasUnflushed;
   }
@@ -110,7 +110,7 @@ export class Writeback implements BackingDurability {
   get isHeld(): boolean {
     return this.heldAt !== undefined;
   }
-  /** When there is something to do even if nothing else happens; Infinity when there is not. */
+  /** When `step` has something to do even if nothing else happens; Infinity when it has not. */
   get nextDueMs(): number {
     if (this.stopped || this.busy) return Infinity;
     if (this.failures > 0) return this.retryAtMs;
@@ -118,15 +118,15 @@ export class Writeback implements BackingDurability {
   }
 
   private get isAtHead(): boolean {
-    return samePlace(this.cursor, this.core.log.head);
+    return isSamePosition(this.cursor, this.core.log.head);
   }
   private get hasUnflushed(): boolean {
-    return !samePlace(this.cursor, this.flushedAt);
+    return !isSamePosition(this.cursor, this.flushedAt);
   }
 
   /**
-   * Flushes if that is due, or else goes on with the next kset, if there is one and nothing is under way.
-   * @returns true when something was done; the answers of the backing device do the rest.
+   * Starts a flush if one is due, otherwise writing of the next ksets, unless something is under way.
+   * @returns true when it did something; the answers of the backing device do the rest
    */
   step(wish: WritebackWish): boolean {
     if (this.busy || this.stopped) return false;
@@ -148,7 +148,7 @@ export class Writeback implements BackingDurability {
     return hurry || hold || nowMs >= this.unflushedSinceMs + UNFLUSHED_MAX_AGE_MS;
   }
 
-  /** So much is unflushed, with what is about to be written, that no more may be. */
+  /** Whether the limit of unflushed writes is reached, the ksets and bytes about to be written included. */
   private isUnflushedFull(ksets: number, bytes: number): boolean {
     return (
       this.written + ksets - this.flushed >= UNFLUSHED_KSETS_MAX || this.unflushedBytes + bytes >= UNFLUSHED_BYTES_MAX
@@ -157,49 +157,52 @@ export class Writeback implements BackingDurability {
 
   // ---- some ksets -------------------------------------------------------------------------------------
 
-  /** Begins to write the next ksets: as many as go together, and not more than may stay unflushed. */
+  /** Starts writing the next ksets: as many as fit together and may stay unflushed. */
   private startKsets(nowMs: number): void {
     const { core, writer } = this;
     if (!this.hasUnflushed) this.unflushedSinceMs = nowMs;
     const { head } = core.log;
-    let place = this.cursor;
+    let position = this.cursor;
     let ksets = 0;
     do {
-      const kset = this.readAt(place, ksets);
+      const kset = this.readAt(position, ksets);
       if (kset === undefined) break;
       if (kset.isLast) {
-        place = { segment: kset.nextSegment, offsetBytes: 0 };
+        position = { segment: kset.nextSegment, offsetBytes: 0 };
         if (ksets > 0) continue;
-        this.cursor = place;
+        this.cursor = position;
         return;
       }
-      place = { segment: place.segment, offsetBytes: place.offsetBytes + kset.lengthBytes };
+      position = { segment: position.segment, offsetBytes: position.offsetBytes + kset.lengthBytes };
       ksets++;
       core.stats.writebackKeys += kset.keyCount;
       writer.add(kset);
-    } while (writer.takesMore && !samePlace(place, head) && !this.isUnflushedFull(ksets, writer.addedBytes));
+    } while (writer.takesMore && !isSamePosition(position, head) && !this.isUnflushedFull(ksets, writer.addedBytes));
     if (ksets === 0) return;
-    this.writingUpTo = place;
+    this.writingUpTo = position;
     this.writingKsets = ksets;
     this.busy = true;
     writer.start();
   }
 
-  /** The kset at `place`, behind `ksets` that are about to be written; undefined, and the end, when it went bad. */
-  private readAt(place: Position, ksets: number): KsetView | undefined {
+  /**
+   * Reads the kset at a position, after `ksets` others that are about to be written.
+   * @returns undefined when it went bad; write-back stops then, after the others have been written
+   */
+  private readAt(position: Position, ksets: number): KsetView | undefined {
     try {
-      return this.reader.readAt(place.segment, place.offsetBytes);
+      return this.reader.readAt(position.segment, position.offsetBytes);
     } catch (error) {
-      if (ksets === 0) this.stop(error); // else when these are written
+      if (ksets === 0) this.stop(error); // otherwise it is read again when the others are written
       return undefined;
     }
   }
 
-  /** Takes note of what the kset at the cursor has that cannot be written. */
+  /** Records the ranges of the kset at the cursor that cannot be written. */
   private noteCorrupt(ranges: readonly ByteRange[]): void {
     const kset = this.written + 1;
     if (ranges.length === 0 || kset <= this.corruptUpTo) return;
-    this.corruptUpTo = kset; // after a failed flush the same ksets come again
+    this.corruptUpTo = kset; // after a failed flush the same ksets are written again
     if (!this.heldAt) {
       this.heldAt = this.cursor;
       this.heldKset = kset;
@@ -229,7 +232,7 @@ export class Writeback implements BackingDurability {
   private flush(): void {
     const { core, cursor, flushes, written } = this;
     if (this.unflushedBytes === 0 && !flushes.wouldServe(written)) {
-      this.flushEnded(cursor, written); // all CLEAN: nothing to make durable
+      this.flushEnded(cursor, written); // all keys are CLEAN: nothing to make durable
       return;
     }
     flushes.begin(written);
@@ -238,7 +241,7 @@ export class Writeback implements BackingDurability {
     core.backing.flush((error) => {
       this.busy = false;
       if (error) {
-        // The device may have dropped what it could not write: all of it has to come again.
+        // The device may have dropped what it could not write, so everything since the last flush is written again.
         this.cursor = this.flushedAt;
         this.written = this.flushed;
         this.unflushedBytes = 0;
@@ -251,25 +254,25 @@ export class Writeback implements BackingDurability {
     });
   }
 
-  /** All ksets before `place`, of which `kset` is the last, are durable on the backing device. */
-  private flushEnded(place: Position, kset: number): void {
+  /** All ksets before `position` are durable on the backing device; `kset` is the number of the last one. */
+  private flushEnded(position: Position, kset: number): void {
     this.failures = 0;
     this.failure = undefined;
     this.unflushedBytes = 0;
-    this.flushedAt = place;
+    this.flushedAt = position;
     this.flushed = kset;
-    const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : place;
+    const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : position;
     if (!this.core.dirtyTail.isAt(limit.segment, limit.offsetBytes)) this.moveDirtyTail(limit);
     this.onChange(undefined);
   }
 
-  /** When that fails nobody knows where dirty_tail is on the device, so the cache stops. */
-  private moveDirtyTail(place: Position): void {
+  /** Moves dirty_tail durably. If that fails, dirty_tail on the device is unknown, so the cache stops. */
+  private moveDirtyTail(position: Position): void {
     const { core } = this;
     if (core.failure) return;
     try {
-      core.dirtyTail.segment = place.segment;
-      core.dirtyTail.offsetBytes = place.offsetBytes;
+      core.dirtyTail.segment = position.segment;
+      core.dirtyTail.offsetBytes = position.offsetBytes;
       core.dirtyTail.store();
       core.pmem.persist();
     } catch (error) {
@@ -302,11 +305,11 @@ export class Writeback implements BackingDurability {
     const more = this.corruptCount > 1 ? ` (and ${this.corruptCount - 1} more)` : '';
     return new PcacheError(
       'BAD_MEDIA',
-      `${this.core.pmem.path}: dirty data of bytes ${offsetBytes}–${offsetBytes + lengthBytes - 1}${more} does not match its CRC and is not written back; all else is; run "pcache fsck"`,
+      `${this.core.pmem.path}: the dirty data of bytes ${offsetBytes}–${offsetBytes + lengthBytes - 1}${more} does not match its CRC and is not written back; all other data is; run "pcache fsck"`,
     );
   }
 }
 
-function samePlace(a: Position, b: Position): boolean {
+function isSamePosition(a: Position, b: Position): boolean {
   return a.segment === b.segment && a.offsetBytes === b.offsetBytes;
 }

@@ -1,21 +1,24 @@
 /**
- * Writes past the cache (writearound): ranges that the cache does not hold go straight to the backing device.
+ * Direct writes (writearound): ranges that the cache does not hold go straight to the backing device.
  *
- * Invariants: no two writes of overlapping ranges are under way, so the last one submitted wins; and what was
- * read of a range since its write began, and before the backing device was flushed after its end, does not
- * go into the cache. Else a CLEAN key could outlive, in a crash, the data that it says is on the backing
- * device, and reads would change when it is collected. What an earlier life wrote is not known, so at first all of
- * the device counts as written and not flushed.
+ * Invariants:
+ * - No two direct writes of overlapping ranges are under way, so the write submitted last wins.
+ * - From the beginning of a direct write until a flush of the backing device that began after its end, no read fills its
+ *   range into the cache. Otherwise a CLEAN key could survive a crash that loses the data on the backing device, and
+ *   reads would change when GC drops the key.
+ * - The cache does not know what was written before it was opened, so at first the whole device counts as written and
+ *   not flushed.
  */
 import type { BackingDurability } from '../background/backing-durability.js';
 import type { Core } from '../core.js';
 import { fromSystemError, type PcacheError } from '../errors.js';
 import type { EngineGroup } from './request-group.js';
 
-/** Ranges that are remembered before a flush is asked for. */
+/** With more ranges than this a flush of the backing device is requested. */
 const UNFLUSHED_RANGES_MAX = 256;
 
 class DirectWrite {
+  /** Number of the first flush that makes it durable, once it has been answered. */
   flush = 0;
   isUnderWay = true;
   constructor(
@@ -25,7 +28,7 @@ class DirectWrite {
 }
 
 export class DirectWrites {
-  /** Under way, or answered and not known to be durable. */
+  /** Writes that are under way, or answered and not known to be durable. */
   private readonly writes: DirectWrite[] = [];
   private underWay = 0;
 
@@ -41,20 +44,21 @@ export class DirectWrites {
     durability.flushes.request();
   }
 
+  /** Number of writes under way. */
   get pending(): number {
     return this.underWay;
   }
-  /** Something may still be lost in a crash. */
+  /** Some range may still be lost in a crash. */
   get hasUnsettled(): boolean {
     return this.writes.length > 0;
   }
 
-  /** Whether what the backing device has of a range may still be lost in a crash, or is changing. */
+  /** Whether the backing device's data of a range is changing, or may still be lost in a crash. */
   isUnsettled(startBytes: number, endBytes: number): boolean {
     return this.writes.some((write) => write.startBytes < endBytes && startBytes < write.endBytes);
   }
 
-  /** Whether a write that overlaps the range has not been answered. */
+  /** Whether a write that overlaps the range is under way. */
   isUnderWay(startBytes: number, endBytes: number): boolean {
     return (
       this.underWay > 0 &&
@@ -62,7 +66,7 @@ export class DirectWrites {
     );
   }
 
-  /** Writes a part of request `i`, which nothing under way may overlap. */
+  /** Writes a part of request `i`; no write under way may overlap it. */
   write(group: EngineGroup, i: number, offsetBytes: number, lengthBytes: number, arenaAt: number): void {
     const { backing, stats } = this.core;
     const write = new DirectWrite(offsetBytes, offsetBytes + lengthBytes);
@@ -80,7 +84,7 @@ export class DirectWrites {
     });
   }
 
-  /** Forgets the ranges that are durable. */
+  /** Forgets the ranges that have become durable. */
   forgetFlushed(): void {
     const { writes, durability } = this;
     let kept = 0;

@@ -1,6 +1,6 @@
 /**
- * `verifyReads`: what a group read from the cache is checked against the CRCs of its payloads after the
- * copies have run. A mismatch fails the request, so wrong bytes are never taken for right ones.
+ * `verifyReads`: checks the data that a group read from the cache against the CRCs of its payloads, after the copies
+ * have run. A mismatch fails the request with BAD_MEDIA, so that a caller never takes wrong bytes for right ones.
  */
 import { PcacheError } from '../errors.js';
 import type { Pmem } from '../device/pmem.js';
@@ -11,18 +11,18 @@ import type { EngineGroup } from './request-group.js';
 import type { SegmentTable } from '../space/segment-table.js';
 import type { EngineStats } from '../stats.js';
 
-/** What a read took from one index entry, hence of one payload; sectors of its segment's data area. */
-interface Piece {
+/** Part of a read that one index entry serves, hence one payload. Sectors are those of the segment's data area. */
+interface CheckedPart {
   readonly request: number;
   readonly segment: number;
   readonly startSector: number;
   readonly sectors: number;
-  /** Of the logical device. */
+  /** Offset of the part on the logical device. */
   readonly offsetBytes: number;
 }
 
 export class ReadChecks {
-  private readonly pieces: Piece[] = [];
+  private readonly parts: CheckedPart[] = [];
 
   constructor(
     private readonly pmem: Pmem,
@@ -31,23 +31,23 @@ export class ReadChecks {
     private readonly stats: EngineStats,
   ) {}
 
-  /** Takes note of a piece; checked by `run`. */
-  add(piece: Piece): void {
-    this.pieces.push(piece);
+  /** Adds a part for the next `run` to check. */
+  add(part: CheckedPart): void {
+    this.parts.push(part);
   }
 
-  /** Checks all pieces noted since the last run. @throws what the cache device throws */
+  /** Checks all parts added since the last run. @throws PcacheError what the cache device throws */
   run(group: EngineGroup): void {
-    for (const piece of this.pieces.splice(0)) {
-      if (group.errors[piece.request]) continue;
-      const error = this.check(piece);
+    for (const part of this.parts.splice(0)) {
+      if (group.errors[part.request]) continue;
+      const error = this.check(part);
       if (!error) continue;
       this.stats.readPayloadErrors++;
-      group.errors[piece.request] = error;
+      group.errors[part.request] = error;
     }
   }
 
-  private check({ segment, startSector, sectors, offsetBytes }: Piece): PcacheError | undefined {
+  private check({ segment, startSector, sectors, offsetBytes }: CheckedPart): PcacheError | undefined {
     const { crcs, pmem } = this;
     crcs.find(segment, startSector);
     const at = this.segments.dataOffsetBytes[segment] + (crcs.startSector << SECTOR_SHIFT);
@@ -55,7 +55,7 @@ export class ReadChecks {
     const last = offsetBytes + (sectors << SECTOR_SHIFT) - 1;
     return new PcacheError(
       'BAD_MEDIA',
-      `${pmem.path}: cached data of bytes ${offsetBytes}–${last} does not match its CRC; run "pcache fsck"`,
+      `${pmem.path}: the cached data of bytes ${offsetBytes}–${last} does not match its CRC; run "pcache fsck"`,
     );
   }
 }

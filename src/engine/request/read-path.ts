@@ -1,8 +1,8 @@
 /**
- * Reads (kernel: `cache_read` with its five overlap cases): what the index covers is staged as copies, what it
- * does not is read from the backing device.
+ * Reads (kernel: `cache_read`): ranges that the index covers are staged as copies; the others are read from the backing
+ * device.
  *
- * The cursor walks the entries of a subtree in order, so the kernel's cases come out as two: an entry that
+ * The cursor walks the entries of a subtree in order. So the kernel's five overlap cases come down to two: an entry that
  * covers the current sector (tail, contain, contained, head), and a hole up to the next entry (before).
  */
 import type { Core } from '../core.js';
@@ -13,8 +13,8 @@ import type { ReadChecks } from './read-checks.js';
 import type { EngineGroup } from './request-group.js';
 
 /**
- * Stages request `i` of the group; what `checks` has to check is noted there. Its misses are under way at
- * return and counted in `parts`.
+ * Stages read `i` of a group. At return its misses are under way and counted in `group.parts`.
+ * @param checks receives the parts that are read from the cache, when reads are verified
  */
 export function stageRead(
   core: Core,
@@ -36,7 +36,7 @@ export function stageRead(
     index.seek(subtree, first, done === 0 ? group.hint[i] : NO_HINT);
     let sector = first;
     while (sector < end) {
-      // The payload of a stale entry is gone: it is dropped, and what it covered is a hole.
+      // The payload of a stale entry is gone. The entry is dropped, and its range is a hole.
       while (index.valid && index.start < end && index.isStale) {
         index.remove();
         stats.staleDropped++;

@@ -13,15 +13,15 @@ import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.
 export const Op = { read: 0, write: 1, flush: 2 } as const;
 
 export const RequestFlag = {
-  /** Durable before it is acknowledged (REQ_FUA); of writes. */
+  /** A write that is durable before it is acknowledged (REQ_FUA). */
   fua: 1,
-  /** Everything acknowledged before it is durable first (REQ_PREFLUSH); of writes. */
+  /** A write before which everything acknowledged earlier is made durable (REQ_PREFLUSH). */
   preflush: 2,
 } as const;
 
 export const RequestState = { done: 0, pending: 1, failed: 2 } as const;
 
-// See `pieces.ts` about constants of the hot path; and the processor multiplies faster than it divides.
+// Why constants are copied: see `pieces.ts`. Reciprocals, because the processor multiplies faster than it divides.
 const { read: READ, write: WRITE } = Op;
 const FUA = RequestFlag.fua;
 const PENDING = RequestState.pending;
@@ -118,7 +118,7 @@ export class RequestGroup {
   add(op: number, offsetBytes: number, lengthBytes: number, arenaOffsetBytes: number, flags = 0): number {
     const i = this.count;
     if (i >= this.capacity) internalError('a request is added to a full group');
-    const length = lengthBytes | 0; // as the columns do: what is not known to be an integer is stored as slowly as others
+    const length = lengthBytes | 0; // what the compiler does not know to be an integer is stored slowly
     const arenaOffset = arenaOffsetBytes | 0;
     this.op[i] = op | 0;
     this.flags[i] = flags | 0;
@@ -187,7 +187,7 @@ function isAligned(group: EngineGroup, i: number): boolean {
   return isOfSectors && group.arenaOffsetBytes[i] + length <= group.arenaBytes;
 }
 
-/** Why request `i` cannot be taken by a device of `deviceBytes`, or undefined when it can. */
+/** Error of request `i` if a logical device of `deviceBytes` cannot take it; undefined if it can. */
 export function whyRefused(group: EngineGroup, i: number, deviceBytes: number): PcacheError | undefined {
   if (group.op[i] === Op.flush) return undefined;
   const offset = group.offsetBytes[i];
@@ -195,12 +195,15 @@ export function whyRefused(group: EngineGroup, i: number, deviceBytes: number): 
   const isInside = offset >= 0 && offset + length <= deviceBytes;
   if (isInside && isAligned(group, i)) return undefined;
   if (offset / SECTOR_BYTES !== Math.floor(offset / SECTOR_BYTES) || length % SECTOR_BYTES !== 0) {
-    return new PcacheError('MISALIGNED', `${describe(group, i)}: both must be multiples of ${SECTOR_BYTES}`);
+    return new PcacheError(
+      'MISALIGNED',
+      `${describe(group, i)}: offset and length must be multiples of ${SECTOR_BYTES}`,
+    );
   }
   if (!isInside) {
-    return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: the device has ${deviceBytes}`);
+    return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: the device ends at byte ${deviceBytes}`);
   }
-  return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: its buffer ends beyond its arena`);
+  return new PcacheError('OUT_OF_RANGE', `${describe(group, i)}: its buffer extends beyond its arena`);
 }
 
 function describe(group: RequestGroup, i: number): string {

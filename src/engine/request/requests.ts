@@ -1,10 +1,10 @@
 /**
- * The requests of a running cache, from the moment they are taken to the moment they are acknowledged (kernel:
- * `pcache_cache_handle_req`, `pcache_cache_flush`).
+ * The requests of a running cache, from submission to acknowledgement (kernel: `pcache_cache_handle_req`,
+ * `pcache_cache_flush`).
  *
- * A request is acknowledged only after its payload is fenced; a FLUSH or FUA only after its keys are in the
- * log and persisted. Requests that find no room wait in order and go on when GC has freed a segment. In the
- * modes that write through, the backing device has to have it as well (`through-waits.ts`).
+ * A request is acknowledged only after its payload is fenced; a FLUSH or FUA only after its keys are in the log and
+ * persisted. Requests that find no room wait in order and go on when GC has freed a segment. In the modes that write
+ * through they also wait for the backing device (`through-waits.ts`).
  */
 import type { BackingDurability } from '../background/backing-durability.js';
 import type { Core } from '../core.js';
@@ -19,7 +19,7 @@ import { ThroughWaits } from './through-waits.js';
 import { WaitQueue } from './wait-queue.js';
 import { WritePath } from './write-path.js';
 
-// See `pieces.ts` about constants of the hot path.
+// Why constants are copied: see `pieces.ts`.
 const { read: READ, write: WRITE, flush: FLUSH } = Op;
 const { fua: FUA, preflush: PREFLUSH } = RequestFlag;
 const { done: DONE, pending: PENDING, failed: FAILED } = RequestState;
@@ -33,15 +33,15 @@ export class Requests {
   private readonly misses: MissReads;
   private readonly checks: ReadChecks | undefined;
   private readonly writes: WritePath;
-  /** Those who wait for room, or in the modes that write through for their preflush or for one another. */
+  /** Requests that wait for room; in the modes that write through also for their preflush, or for one another. */
   private readonly waiting = new WaitQueue();
-  /** A write of the group that is being started will wait: those behind it must not overtake it. */
+  /** A write of the group that is being started has to wait; the writes behind it must not overtake it. */
   private isHeldUp = false;
-  /** In the modes that write through: who waits for the backing device; and with writearound what goes there. */
+  /** In the modes that write through: requests that wait for the backing device. With writearound: direct writes. */
   private readonly through: ThroughWaits | undefined;
   private readonly direct: DirectWrites | undefined;
 
-  /** @param durability needed in the modes that write through only; its `onChange` is set here */
+  /** @param durability needed only in the modes that write through; its `onChange` is set here */
   constructor(
     private readonly core: Core,
     durability: BackingDurability | undefined,
@@ -72,7 +72,7 @@ export class Requests {
     );
   }
 
-  /** Reads under way at the backing device. */
+  /** Number of reads under way at the backing device. */
   get pendingReads(): number {
     return this.misses.pending;
   }
@@ -80,11 +80,11 @@ export class Requests {
   get hasPendingParts(): boolean {
     return this.misses.pending > 0 || (this.direct?.pending ?? 0) > 0;
   }
-  /** What went past the cache is not known to be durable on the backing device. */
+  /** Some direct write is not known to be durable on the backing device. */
   get hasUnsettledWrites(): boolean {
     return this.direct?.hasUnsettled ?? false;
   }
-  /** Requests wait, and there is no room. */
+  /** Requests wait because there is no room. */
   get needsRoom(): boolean {
     const { log, segments } = this.core;
     return this.waiting.length > 0 && (log.isStuck || segments.isFullForData);
@@ -95,15 +95,15 @@ export class Requests {
   get hasWaiting(): boolean {
     return this.waiting.length > 0;
   }
-  /** Some wait for write-back to reach their keys, or for a flush. */
+  /** Requests wait for write-back to reach their keys, or for a flush of the backing device. */
   get hasThroughWaits(): boolean {
     return (this.through?.length ?? 0) > 0;
   }
 
   /**
-   * Takes a group. At return every request that needed neither the backing device nor room is done or has
-   * failed; the others end later, each with a call of `group.onRequestDone`.
-   * @returns how many are pending.
+   * Takes a group. At return every request that needed neither the backing device nor room has ended; each of the
+   * others ends later, with a call of `group.onRequestDone`.
+   * @returns the number of pending requests
    */
   submit(requests: RequestGroup): number {
     const group = requests as EngineGroup;
@@ -140,16 +140,16 @@ export class Requests {
     for (let i = 0; i < group.count; i++) this.partDone(group, i, why);
   }
 
-  /** Looks for the places of all requests side by side, before they are needed one by one; one alone gains nothing. */
+  /** Looks all requests up in the index side by side before they are needed one by one. A single one gains nothing. */
   private lookAhead(group: EngineGroup, count: number): void {
     if (count === 1) group.hint[0] = UNKNOWN_HINT;
     else this.core.index.lookAhead(group.subtree, group.startSector, count, group.hint);
   }
 
   /**
-   * Starts the requests of a group in their order: begins the copies that can be begun; what finds no room is left with
-   * `doneBytes` short.
-   * @returns whether any asks for more than those copies
+   * Starts the requests of a group in their order: begins the copies that can be begun. A write that finds no room is
+   * left with `doneBytes` below its length.
+   * @returns whether any request needs more than those copies
    */
   private start(group: EngineGroup, count: number): boolean {
     this.isHeldUp = false;
@@ -175,7 +175,7 @@ export class Requests {
     return needsMore;
   }
 
-  /** Where the writes end that begin at request `i` and can be begun together. */
+  /** End of the run of writes from request `i` on that can be begun together. */
   private endOfWrites(group: EngineGroup, i: number, count: number): number {
     let end = i;
     while (end < count && group.op[end] === WRITE && group.flags[end] <= FUA) {
@@ -186,8 +186,8 @@ export class Requests {
   }
 
   /**
-   * Starts writes [from, to), so many of them FUA.
-   * @returns whether any asks for more than the copies that are begun
+   * Starts writes [from, to), of which `fuaWrites` are FUA.
+   * @returns whether any request needs more than the copies that were begun
    */
   private startWrites(group: EngineGroup, from: number, to: number, fuaWrites: number): boolean {
     const isForced = fuaWrites > 0 || this.through !== undefined;
@@ -201,7 +201,7 @@ export class Requests {
     return mustWait || this.isHeldUp || isForced;
   }
 
-  /** As `startWrites`, of any single request. */
+  /** Like `startWrites`, for a single request of any kind. */
   private startOther(group: EngineGroup, i: number): boolean {
     const { core } = this;
     const wrong = whyRefused(group, i, this.deviceBytes);
@@ -231,7 +231,7 @@ export class Requests {
     return true;
   }
 
-  /** Goes on with write `i` from its `doneBytes` on, as far as it can. @returns whether it came to its end */
+  /** Goes on with write `i` from its `doneBytes` on, as far as there is room. @returns whether it is complete */
   private advanceWrite(group: EngineGroup, i: number): boolean {
     if ((group.flags[i] & PREFLUSH) !== 0) {
       const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
@@ -240,7 +240,7 @@ export class Requests {
     return this.writes.begin(group, i, i + 1, true) > i;
   }
 
-  /** @returns whether all that was acknowledged before write `i` is durable. */
+  /** @returns whether everything that was acknowledged before write `i` is durable */
   private preflush(group: EngineGroup, i: number): boolean {
     const { core, through } = this;
     if (group.flush[i] === 0) {
@@ -252,7 +252,7 @@ export class Requests {
     return through!.isFlushed(group, i);
   }
 
-  /** After the commit: acknowledges the requests, or makes them wait. */
+  /** Acknowledges the requests after the commit, or makes them wait. */
   private settle(group: EngineGroup, logged: boolean): void {
     group.blankFrom = group.count;
     this.checks?.run(group);
@@ -261,25 +261,25 @@ export class Requests {
       if (this.isServed(group, i, logged)) {
         this.served(group, i);
       } else {
-        if (group.flush[i] === 0) this.core.stats.deferredRequests++; // else it waits for its preflush
+        if (group.flush[i] === 0) this.core.stats.deferredRequests++; // otherwise it waits for its preflush
         this.waiting.push(group, i);
       }
     }
   }
 
-  /** The cache device has all of request `i`; in the modes that write through the backing device has to. */
+  /** The cache device has all of request `i`. In the modes that write through the backing device must have it, too. */
   private served(group: EngineGroup, i: number): void {
     const { through } = this;
     if (through && group.op[i] !== READ && through.add(group, i, this.core.log.ksetsClosed)) return;
     this.partDone(group, i, undefined);
   }
 
-  /** Whether all that request `i` asks of the cache device is done, given that the log is closed or not. */
+  /** Whether the cache device has done all that request `i` needs. @param logged all due ksets are in the log */
   private isServed(group: EngineGroup, i: number, logged: boolean): boolean {
     const op = group.op[i];
     if (op === READ) return true;
     if (op === WRITE && group.doneBytes[i] < group.lengthBytes[i]) return false;
-    // A write with something to write did its preflush before it took room.
+    // A write that is not empty did its preflush before it took room.
     const forced = group.lengthBytes[i] === 0 ? FUA | PREFLUSH : FUA;
     const needsLog = op === FLUSH || (group.flags[i] & forced) !== 0 || this.through !== undefined;
     return logged || !needsLog;
@@ -300,7 +300,7 @@ export class Requests {
       group.state[i] = DONE;
     }
     group.pending--;
-    if (!group.isBeingTaken) group.onRequestDone?.(group, i); // whoever submits sees by `state` what ended at once
+    if (!group.isBeingTaken) group.onRequestDone?.(group, i); // the caller of `submit` sees by `state` what ended at once
   }
 
   private stopIn(group: EngineGroup, error: unknown): void {
@@ -312,7 +312,7 @@ export class Requests {
     }
   }
 
-  /** The cache device failed in the middle of a group: nothing more can be acknowledged. */
+  /** The cache device failed, perhaps in the middle of a group: nothing more can be acknowledged. */
   stopOn(error: unknown, group?: EngineGroup): void {
     const failure = this.core.fail(error);
     if (group) {
@@ -327,6 +327,7 @@ export class Requests {
     return this.waiting.has(group, i) || (this.through?.has(group, i) ?? false);
   }
 
+  /** Makes all waiting requests fail. */
   failWaiting(error: PcacheError): void {
     this.waiting.drain((group, request) => this.partDone(group, request, error));
     this.through?.fail(error);
@@ -334,8 +335,8 @@ export class Requests {
   }
 
   /**
-   * Goes on with those who wait, in their order.
-   * @returns whether it came any further
+   * Goes on with the waiting requests, in their order.
+   * @returns whether any of them made progress
    */
   serveWaiting(): boolean {
     const { core } = this;
@@ -355,7 +356,7 @@ export class Requests {
   }
 
   /**
-   * Acknowledges what write-back has put onto the backing device.
+   * Acknowledges the requests whose data write-back has put onto the backing device.
    * @returns whether it did anything
    */
   settleThrough(): boolean {
@@ -363,7 +364,7 @@ export class Requests {
   }
 }
 
-/** The cache at `path` takes nothing any more. */
+/** Error of a request to a cache that is closed. */
 export function closedError(path: string): PcacheError {
   return new PcacheError('CLOSED', `${path}: the cache is closed`);
 }

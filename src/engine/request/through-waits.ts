@@ -1,13 +1,14 @@
 /**
- * Who waits for the backing device in the modes that write through (writethrough, writearound).
+ * Requests that wait for the backing device in the modes that write through (writethrough, writearound).
  *
- * There a write goes into the cache as in writeback mode, dirty, and its kset is closed at once; it is
- * acknowledged when write-back has written that kset to the backing device, and a FLUSH or FUA when the
- * device was flushed after that. So whatever moment a crash picks, the log has the newest version of all the
- * cache holds, and the backing device has all that was acknowledged: the cache may be lost at any time. (A
- * key that is CLEAN from the start could not do that: the log has no way to say that an older version of the
- * range is gone, so until the key is in the log a crash would bring that back, and once it is there a crash
- * might take what the backing device had not made durable.)
+ * In these modes a write goes into the cache as in writeback mode, with a dirty key, and its kset is closed at once.
+ * The write is acknowledged when write-back has written that kset to the backing device; a FLUSH or FUA is acknowledged
+ * when the backing device was flushed after that. So at any moment the log holds the newest version of every range that
+ * the cache holds, and the backing device holds everything that was acknowledged: the cache may be lost at any time.
+ *
+ * A key that is CLEAN from the start could not give that. The log has no entry for "this range is not cached any more".
+ * Before such a key is in the log, a crash would bring an older version of the range back; once it is in the log, a
+ * crash may lose data that the backing device had not made durable.
  */
 import type { BackingDurability } from '../background/backing-durability.js';
 import type { PcacheError } from '../errors.js';
@@ -16,7 +17,7 @@ import { Op, RequestFlag, type EngineGroup } from './request-group.js';
 interface Wait {
   readonly group: EngineGroup;
   readonly request: number;
-  /** Number of the last kset that has to be on the backing device; −Infinity when none does. */
+  /** Number of the last kset that has to be on the backing device; −Infinity if none has to. */
   readonly kset: number;
   readonly needsFlush: boolean;
   error: PcacheError | undefined;
@@ -34,14 +35,15 @@ export class ThroughWaits {
     return this.waits.length;
   }
 
-  /** Whether request `i` of the group waits here. */
+  /** Whether a request of a group waits here. */
   has(group: EngineGroup, request: number): boolean {
     return this.waits.some((wait) => wait.group === group && wait.request === request);
   }
 
   /**
-   * Makes a request wait whose keys are all in the log: `kset` is the last that was closed.
-   * @returns false when there is nothing to wait for but its other parts
+   * Makes a request wait. All its keys are in the log.
+   * @param kset number of the last kset that was closed
+   * @returns false when the request waits for nothing but its other parts
    */
   add(group: EngineGroup, request: number, kset: number): boolean {
     const forced = group.flags[request] & (RequestFlag.fua | RequestFlag.preflush);
@@ -55,26 +57,26 @@ export class ThroughWaits {
   }
 
   /**
-   * Asks for the flush that has to come before a write with PREFLUSH: it covers the ksets up to number `kset`, and
-   * all that was written past the cache.
+   * Asks for the flush that has to come before a write with PREFLUSH. It covers the ksets up to number `kset` and
+   * everything that was written past the cache.
    */
   requestPreflush(group: EngineGroup, request: number, kset: number): void {
     group.flush[request] = this.durability.flushes.request(kset);
   }
-  /** Whether the flush that was asked for a request is done. */
+  /** Whether the flush that a request asked for has succeeded. */
   isFlushed(group: EngineGroup, request: number): boolean {
     const ticket = group.flush[request];
     return ticket !== 0 && this.durability.flushes.isServed(ticket);
   }
 
-  /** All who wait now are to fail: the backing device refused something, or cannot be given it. */
+  /** Makes all requests that wait now fail at the next `settle`: the backing device did not take their data. */
   fail(error: PcacheError): void {
     for (const wait of this.waits) wait.error ??= error;
   }
 
   /**
-   * Asks for the flushes that are wanted, and ends those that have what they waited for. What that makes
-   * others do may add new ones.
+   * Asks for the flushes that requests need, and ends the requests that have what they waited for. Their callers may
+   * submit new requests at once.
    * @returns whether it did anything
    */
   settle(): boolean {
@@ -93,7 +95,7 @@ export class ThroughWaits {
     return worked || over.length > 0;
   }
 
-  /** A flush has to begin after the parts of the request that go past the cache have ended. */
+  /** The flush must begin after the parts of the request that go past the cache have ended. */
   private askForFlush({ group, request, kset, needsFlush }: Wait): boolean {
     if (!needsFlush || group.flush[request] !== 0 || group.parts[request] > 0) return false;
     group.flush[request] = this.durability.flushes.request(kset);

@@ -1,4 +1,4 @@
-/** Requests that wait for a free segment, first come first served: pairs of a group and an index in it. */
+/** Stalled requests, first come first served. Each is a group and the index of the request in it. */
 import type { EngineGroup } from './request-group.js';
 
 export class WaitQueue {
@@ -8,10 +8,11 @@ export class WaitQueue {
   get length(): number {
     return this.groups.length;
   }
-  /** The first in line; there must be one. */
+  /** Group of the first request; the queue must not be empty. */
   get firstGroup(): EngineGroup {
     return this.groups[0];
   }
+  /** Index of the first request in its group. */
   get firstRequest(): number {
     return this.requests[0];
   }
@@ -21,7 +22,7 @@ export class WaitQueue {
     this.requests.push(request);
   }
 
-  /** Takes the first out of the line. */
+  /** Removes the first request. */
   shift(): void {
     this.groups.shift();
     this.requests.shift();
@@ -31,7 +32,7 @@ export class WaitQueue {
     return this.groups.some((other, n) => other === group && this.requests[n] === request);
   }
 
-  /** Empties the queue, then calls `body` for each that was in it: what it does may queue others. */
+  /** Empties the queue, then calls `body` for each request that was in it; `body` may queue others. */
   drain(body: (group: EngineGroup, request: number) => void): void {
     const groups = this.groups.splice(0);
     const requests = this.requests.splice(0);

@@ -1,10 +1,11 @@
 /**
- * Payload allocation (kernel: `cache_data_head_init`, `cache_data_alloc`): a head per slot walks through a
- * segment; an allocation never crosses the segment's end, it comes out shorter instead.
+ * Payload allocation (kernel: `cache_data_head_init`, `cache_data_alloc`). Each slot has a data head, which fills one
+ * segment after the other. An allocation never crosses the end of a segment; it comes out shorter instead. Sectors have
+ * 512 bytes.
  *
- * References: the head takes its segment with as many as it can ever have keys, and one more for itself; each
- * allocation leaves one to its key, and what is left the head drops when it goes on. So no allocation touches the
- * segment table, which threads may share. Sectors are of 512 bytes.
+ * References: the head takes its segment with as many references as the segment can ever have keys, and one for itself.
+ * Each allocation leaves one reference to its key; the head drops the rest when it leaves the segment. So an allocation
+ * does not touch the segment table, which threads may share.
  */
 import { internalError } from '../errors.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
@@ -12,16 +13,16 @@ import type { PayloadCrcs } from './payload-crcs.js';
 import type { SegmentTable } from './segment-table.js';
 
 export class DataHead {
-  /** Logical segment that it is in, or -1; where its data area begins on the device, and its generation. */
+  /** Logical segment of the head, or -1; device offset of its data area, and its generation. */
   segment = -1;
   dataOffsetBytes = 0;
   generationLow = 0;
   generationHigh = 0;
-  /** What is allocated next, in the segment's data area, and how much is left there. */
+  /** Offset of the next allocation in the segment's data area, and the sectors left there. */
   offsetSectors = 0;
   leftSectors = 0;
 
-  /** References on the segment that have gone to no key. */
+  /** References on the segment that no key has taken. */
   private references = 0;
   private readonly segmentSectors: number;
 
@@ -32,7 +33,7 @@ export class DataHead {
     this.segmentSectors = segments.geometry.segmentDataBytes / SECTOR_BYTES;
   }
 
-  /** Takes a segment if it has none. @returns false when none is to be had; else `leftSectors` is at least 1 */
+  /** Takes a segment if the head has none. @returns false when none is free; otherwise `leftSectors` is at least 1 */
   open(): boolean {
     return this.segment >= 0 || this.takeSegment();
   }
@@ -44,7 +45,7 @@ export class DataHead {
     this.payloadCrcs?.clear(segment);
     this.segment = segment;
     this.dataOffsetBytes = this.segments.dataOffsetBytes[segment];
-    // It does not change as long as the head has its reference.
+    // The generation does not change while the head has its reference.
     this.generationLow = this.segments.generationLow[segment];
     this.generationHigh = this.segments.generationHigh[segment];
     this.references = references;
@@ -53,16 +54,16 @@ export class DataHead {
     return true;
   }
 
-  /** Allocates the next `sectors` of the segment to so many keys. */
+  /** Allocates the next `sectors` of the segment to `keys` keys. */
   take(sectors: number, keys: number): void {
-    if (sectors > this.leftSectors) internalError('more is allocated than the segment has left');
+    if (sectors > this.leftSectors) internalError('an allocation exceeds the sectors left in its segment');
     this.offsetSectors += sectors;
     this.leftSectors -= sectors;
     this.references -= keys;
     if (this.leftSectors === 0) this.close();
   }
 
-  /** Lets go of the open segment, if there is one; the rest of it stays unused until it is freed. */
+  /** Leaves the segment, if the head has one; the rest of it stays unused until the segment is freed. */
   close(): void {
     if (this.segment < 0) return;
     this.segments.put(this.segment, this.references);

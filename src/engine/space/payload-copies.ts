@@ -1,10 +1,10 @@
 /**
- * Payload copies (kernel: the copies in `cache_copy_from_req_bio` and `cache_copy_to_req_bio`).
+ * Payload copies (kernel: `cache_copy_from_req_bio`, `cache_copy_to_req_bio`).
  *
- * Pieces of writes are copied when they have their places: their stores take their time to reach the memory, and what
- * else they need is done meanwhile. Reads are staged and then run in one native call, which asks for each ahead of its
- * turn. So a read may be copied after a write that came behind it; but a write never goes where payload lies that
- * somebody may read. Everything is done and fenced when `run` returns.
+ * The pieces of writes are copied as soon as they are allocated: their stores take time to reach the memory, and the rest
+ * of the work on them is done meanwhile. Reads are staged and run in one native call, which prefetches each of them. So
+ * a read may be copied after a later write; but a write never goes to sectors whose payload a read may still need. When
+ * `run` returns, all copies are done and those into the cache are fenced.
  */
 import { internalError } from '../errors.js';
 import type { Arena, CopyList, PieceList, Pmem } from '../device/pmem.js';
@@ -18,11 +18,11 @@ export class PayloadCopies {
   private readCount = 0;
   private needsFence = false;
   private arena: Arena | undefined;
-  /** Of the index that writes look into: `words` when they were told so last. */
+  /** The `words` of the index when `searchIn` was called last. */
   private indexWords: Int32Array | undefined;
   private indexSubtrees: Int32Array | undefined;
 
-  /** @param pieces the list that all writes are made of */
+  /** @param pieces the list of the one batch that all writes use */
   constructor(
     private readonly pmem: Pmem,
     private readonly index: ExtentIndex,
@@ -31,7 +31,7 @@ export class PayloadCopies {
     this.reads = pmem.createCopyList(CAPACITY);
   }
 
-  /** The arena that the next reads are copied to. None may be staged. */
+  /** Sets the arena that the next reads are copied to. No read may be staged. */
   beginReads(arena: Arena): void {
     if (this.readCount !== 0) internalError('copies of another group are still staged');
     this.arena = arena;
@@ -49,15 +49,19 @@ export class PayloadCopies {
   }
 
   /**
-   * Copies pieces from an arena into the cache; it sets their places in the index, as far as those are known, and with
-   * data_crc their CRCs. Throws what the device throws.
+   * Copies a batch of pieces from an arena into the cache. Sets their hints for the index, where known, and with
+   * data_crc their CRCs.
+   * @throws PcacheError what the device throws
    */
   write({ list, count, head }: Pieces, arena: Arena): void {
     this.needsFence = true;
     this.pmem.writePieces(list, count, head.dataOffsetBytes, arena);
   }
 
-  /** Runs what is staged. At return all copies are done, those into the cache fenced. Throws what the device throws. */
+  /**
+   * Runs the staged reads. At return all copies are done, and those into the cache are fenced.
+   * @throws PcacheError what the device throws
+   */
   run(): void {
     if (this.readCount > 0) this.runReads();
     if (!this.needsFence) return;
@@ -66,7 +70,7 @@ export class PayloadCopies {
     this.needsFence = false;
   }
 
-  /** Until then, places that writes find are of what the index was, and count as any wrong guess does. */
+  /** The index has moved to new memory. Hints from the old memory are wrong guesses, which do no harm. */
   private followIndex(): void {
     this.indexWords = this.index.words;
     this.indexSubtrees = this.index.subtrees;

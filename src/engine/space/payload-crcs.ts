@@ -1,8 +1,8 @@
 /**
- * The CRC of every payload in the cache, by where it lies (12 bytes a key): kept only for `verifyReads`,
- * since an index entry may be a part of what its key's CRC covers.
+ * The CRC of every payload in the cache, by segment and sector: 12 bytes a key. Kept only for `verifyReads`, because an
+ * index entry may cover a part of the range of its key's CRC.
  *
- * Invariant: the payloads of one segment do not overlap, and a new life of a segment starts empty.
+ * Invariants: the payloads of one segment do not overlap; a segment that is taken for payload again starts empty.
  */
 import { assert } from '../errors.js';
 
@@ -41,7 +41,7 @@ class SegmentCrcs {
     this.crcs = larger(this.crcs);
   }
 
-  /** The payload that holds `sector`, by its number. */
+  /** Number of the payload that contains `sector`. */
   find(sector: number): number {
     if (!this.isSorted) this.sort();
     let low = 0;
@@ -52,11 +52,11 @@ class SegmentCrcs {
       else high = middle;
     }
     const n = low - 1;
-    assert(n >= 0 && sector < this.starts[n] + this.sectors[n], 'payload in the index has no CRC');
+    assert(n >= 0 && sector < this.starts[n] + this.sectors[n], 'an indexed payload has no CRC');
     return n;
   }
 
-  /** Keys of a log that somebody else wrote need not be in the order of their places. */
+  /** The keys of a log that another program wrote need not be in the order of their sectors. */
   private sort(): void {
     const order = Uint32Array.from({ length: this.count }, (_, n) => n).sort((a, b) => this.starts[a] - this.starts[b]);
     const sorted = (column: Uint32Array) => {
@@ -83,7 +83,7 @@ class SegmentCrcs {
 
 export class PayloadCrcs {
   private readonly segments: (SegmentCrcs | undefined)[] = [];
-  /** What `find` found: first sector and sectors of the payload in its segment's data area, and its CRC. */
+  /** Result of `find`: the payload's first sector in the segment's data area, its length in sectors, and its CRC. */
   startSector = 0;
   sectors = 0;
   crc = 0;
@@ -92,12 +92,12 @@ export class PayloadCrcs {
     (this.segments[segment] ??= new SegmentCrcs()).add(startSector, sectors, crc);
   }
 
-  /** A new life of the segment begins. */
+  /** Forgets the payloads of a segment that is taken for payload again. */
   clear(segment: number): void {
     this.segments[segment]?.clear();
   }
 
-  /** Finds the payload that holds a sector, which must be in the cache. */
+  /** Finds the payload that contains a sector; there must be one. */
   find(segment: number, sector: number): void {
     const crcs = this.segments[segment];
     assert(crcs !== undefined, 'a segment with payload has no CRCs');

@@ -1,8 +1,7 @@
 /**
- * The pieces of payload that are being written: they have their places in one segment, and go through three loops, one
- * after the other: the copy into the cache (`payload-copies.ts`), the keys of one slot (`log-writer.ts`), the index.
- * Where the requests of a group are pieces of one list, each loop has little to keep at hand, and the copies are one
- * native call.
+ * The batch of payload pieces that is being written. All pieces of a batch lie in one segment and have their keys in one
+ * kset. A batch goes through three loops: copy into the cache (`payload-copies.ts`), keys (`log-writer.ts`), index. The
+ * pieces of several requests share a batch, so each loop stays small, and one native call makes all copies.
  */
 import { internalError } from '../errors.js';
 import type { DataHead } from './data-head.js';
@@ -10,13 +9,13 @@ import * as device from '../device/pmem.js';
 import * as geometry from '../media/geometry.js';
 
 /**
- * So many go through the loops together. What comes behind the last copy costs next to nothing until its stores have
- * reached the memory, so many short lists hide more of it than one long one; but each takes a call of the helper.
+ * Maximum number of pieces in a batch. The work after the last copy is nearly free until the stores of that copy have
+ * reached the memory, so many short batches hide more of it than a long one; but each costs a call of the native helper.
  */
 export const PIECES_MAX = 16;
 
-// This is the hot path of writes, as are the modules that refer to here. What is imported, or exported, is looked up at
-// every use; other constants of a module become a part of its machine code.
+// Constants are copied because this is the hot path of writes: V8 looks an imported or exported constant up at every use,
+// while a module's own constants become a part of its machine code.
 const { PIECE_WORDS } = device;
 const { SECTOR_SHIFT } = geometry;
 const CAPACITY = PIECES_MAX;
@@ -30,19 +29,20 @@ const {
 } = device.PieceWord;
 
 export class Pieces {
+  /** Number of pieces in the batch. */
   count = 0;
-  /** What they take of the segment that they go to. */
+  /** Sectors that they take, all together. */
   sectors = 0;
-  /** Of their keys; and its head, which is in that segment until they end. */
+  /** Kset slot of these pieces, and that slot's data head, which stays in their segment until `end`. */
   slot = 0;
   head: DataHead;
-  /** For so many of the same slot there is room in its kset, as long as the head keeps its segment. */
+  /** Keys that still fit in the slot's open kset. */
   room = 0;
   readonly list: device.PieceList;
-  /** The list's. */
+  /** Words of `list`. */
   readonly words: Int32Array;
 
-  /** @param heads that pieces can go to, by slot */
+  /** @param heads data heads by kset slot */
   constructor(
     pmem: device.Pmem,
     dataCrc: boolean,
@@ -53,9 +53,9 @@ export class Pieces {
     this.head = heads[0];
   }
 
-  /** Begins a list of pieces that go where the head of a slot is. @returns false when it has no segment, and gets none */
+  /** Begins a batch at the data head of a slot. @returns false when the head has no segment and none is free */
   begin(slot: number): boolean {
-    if (this.count !== 0) internalError('other pieces are under way');
+    if (this.count !== 0) internalError('another batch is under way');
     if (slot !== this.slot) {
       this.slot = slot;
       this.head = this.heads[slot];
@@ -65,10 +65,10 @@ export class Pieces {
   }
 
   /**
-   * Says what piece `i` is; the caller counts.
-   * @param offsetSectors where it goes in the segment's data area
-   * @param arenaOffsetBytes 32 bits, with or without a sign
-   * @param request its number in its group
+   * Describes piece `i`; the caller sets `count` and `sectors`.
+   * @param offsetSectors offset in the segment's data area
+   * @param arenaOffsetBytes 32 bits, signed or unsigned
+   * @param request index of its request in the group
    */
   set(
     i: number,
@@ -80,7 +80,7 @@ export class Pieces {
     request: number,
   ): void {
     const { words } = this;
-    const piece = i * PIECE_WORDS; // its words are or-ed to it, which cannot overflow
+    const piece = i * PIECE_WORDS; // an OR adds the word's number and cannot overflow
     words[piece | ARENA_OFFSET] = arenaOffsetBytes;
     words[piece | LENGTH] = sectors << SECTOR_SHIFT;
     words[piece | OFFSET_SECTORS] = offsetSectors;
@@ -90,8 +90,8 @@ export class Pieces {
   }
 
   /**
-   * They are copied, and keys and index say where they are.
-   * @param room for so many more the kset of the slot has room
+   * Ends the batch: its pieces are copied, in the log and in the index.
+   * @param room keys that still fit in the slot's open kset
    */
   end(room: number): void {
     this.head.take(this.sectors, this.count);

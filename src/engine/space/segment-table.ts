@@ -1,10 +1,12 @@
 /**
- * The segment table (format §3 "Segment map"): which segments are in use, how many keys of the log point
- * into each, and their generations.
+ * The segment table (format §3 "Segment map"): which segments are in use, how many keys of the log refer to each, and
+ * their generations.
  *
- * Invariants: a segment with references is in use; a segment is handed out only when its last life's
- * generation has been raised and persisted; one segment is kept back from payload so that the log can always
- * go on (else a cache full of payload whose keys are in an open kset could never close it).
+ * Invariants:
+ * - A segment with references is in use.
+ * - A segment is taken again only after its generation has been raised and persisted.
+ * - One free segment is kept back from payload, so that the log can always go on. Otherwise a cache full of payload whose
+ *   keys are in an open kset could never close that kset.
  */
 import { assert } from '../errors.js';
 import type { Pmem } from '../device/pmem.js';
@@ -13,26 +15,26 @@ import { encodeGeneration } from '../media/codecs.js';
 import { generationCopies, type Geometry } from '../media/geometry.js';
 import type { SegmentChain } from '../media/metadata.js';
 
-/** Free segments that payload may not take. */
+/** Number of free segments that payload may not take. */
 export const LOG_RESERVE_SEGMENTS = 1;
 
-/** What a table keeps of its segments: in memory of its own, or in memory that threads share. */
+/** Columns of the table, one item a segment: in its own memory, or in memory that threads share. */
 export interface SegmentColumns {
   /** Low and high 32 bits of each generation. */
   readonly generationLow: Int32Array;
   readonly generationHigh: Int32Array;
   readonly references: Uint32Array;
   readonly used: Uint8Array;
-  /** Segments that the log runs through: they are in use without references, and end with the log's leaving. */
+  /** 1 for a segment of the log. It is in use without references until key_tail leaves it. */
   readonly inLog: Uint8Array;
-  /** By `SegmentCount`. */
+  /** Counters, by `SegmentCount`. */
   readonly counts: Int32Array;
 }
 
-/** How many segments are in use, and where the search for a free one begins. */
+/** Number of segments in use, and the segment where the search for a free one begins. */
 const SegmentCount = { used: 0, searchFrom: 1 } as const;
 
-/** @param makeBuffer where the columns are to lie; zeroes. */
+/** @param makeBuffer allocates zeroed memory for a column */
 export function makeColumns(
   segments: number,
   makeBuffer: (bytes: number) => ArrayBufferLike = (bytes) => new ArrayBuffer(bytes),
@@ -51,9 +53,9 @@ export class SegmentTable {
   readonly count: number;
   /** Byte offset on the device of each logical segment's data area. */
   readonly dataOffsetBytes: Float64Array;
-  /** Low 32 bits of each generation, which is what the extent index compares. */
+  /** Low 32 bits of each generation, which the extent index compares. */
   readonly generationLow: Int32Array;
-  /** The high 32 bits. */
+  /** High 32 bits of each generation. */
   readonly generationHigh: Int32Array;
   readonly geometry: Geometry;
 
@@ -62,7 +64,7 @@ export class SegmentTable {
   private readonly used: Uint8Array;
   protected readonly inLog: Uint8Array;
   private readonly counts: Int32Array;
-  /** Segments whose last reference went, to be raised by `retire()`. */
+  /** Segments without references whose generation the next `retire()` raises. */
   protected readonly dead: number[] = [];
 
   constructor(
@@ -89,14 +91,14 @@ export class SegmentTable {
   get freeCount(): number {
     return this.count - this.usedCount;
   }
-  /** Payload finds no segment. */
+  /** No segment is free for payload. */
   get isFullForData(): boolean {
     return this.freeCount <= LOG_RESERVE_SEGMENTS;
   }
   isUsed(segment: number): boolean {
     return this.used[segment] === 1;
   }
-  /** Whether the log runs through it. */
+  /** Whether it is a segment of the log. */
   isInLog(segment: number): boolean {
     return this.inLog[segment] === 1;
   }
@@ -104,7 +106,7 @@ export class SegmentTable {
     return this.generations[segment];
   }
 
-  /** Marks a segment that the log runs through. */
+  /** Marks a segment of the log. */
   markInLog(segment: number): void {
     this.markUsed(segment);
     this.inLog[segment] = 1;
@@ -119,7 +121,7 @@ export class SegmentTable {
     this.counts[SegmentCount.used]++;
   }
 
-  /** A segment for payload with so many references on it, or -1 when none is to be had. */
+  /** Takes a segment for payload and puts `references` on it. @returns the segment, or -1 when none is free */
   takeForData(references: number): number {
     if (this.isFullForData) return -1;
     const segment = this.take();
@@ -127,7 +129,7 @@ export class SegmentTable {
     return segment;
   }
 
-  /** A segment for the log, or -1. */
+  /** Takes a segment for the log. @returns the segment, or -1 when none is free */
   takeForLog(): number {
     if (this.freeCount === 0) return -1;
     const segment = this.take();
@@ -135,25 +137,25 @@ export class SegmentTable {
     return segment;
   }
 
-  /** The next free segment after the one taken last, as the kernel chooses. There must be one. */
+  /** Takes the next free segment after the one taken last, as the kernel does. There must be one. */
   private take(): number {
     let segment = this.used.indexOf(0, this.counts[SegmentCount.searchFrom]);
     if (segment < 0) segment = this.used.indexOf(0);
-    assert(segment >= 0, 'the segment map has no free segment though it counts one');
+    assert(segment >= 0, 'the segment map counts a free segment but has none');
     assert(this.references[segment] === 0, 'a free segment has references');
     this.use(segment);
     this.counts[SegmentCount.searchFrom] = segment;
     return segment;
   }
 
-  /** Adds a reference of a key. */
+  /** Adds the reference of a key. */
   get(segment: number): void {
     this.references[segment]++;
   }
 
   /**
-   * Drops references. The segment is free only after `retire()`. One that the log runs through stays: the
-   * kernel may crash with keys in the log whose segment it has freed, and given to the log, already.
+   * Drops references. The segment is free only after `retire()`. A segment of the log stays in use: after a crash of the
+   * kernel the log may hold keys whose segment was already freed and taken for the log.
    */
   put(segment: number, references = 1): void {
     assert(this.references[segment] >= references, 'a segment reference is dropped twice');
@@ -161,21 +163,21 @@ export class SegmentTable {
     if (this.references[segment] === 0 && this.inLog[segment] === 0) this.dead.push(segment);
   }
 
-  /** Whether a `put` has dropped a last reference since the last `retire()`. */
+  /** A `put` has dropped the last reference of a segment since the last `retire()`. */
   get hasDead(): boolean {
     return this.dead.length > 0;
   }
 
   /**
-   * Frees the segments that lost their last reference: raises and persists their generations first, so that
-   * no key of the old life can be taken for one of the new.
-   * @returns how many segments were freed.
+   * Frees the segments that lost their last reference. It raises and persists their generations first, so that no key of
+   * the old payload can be taken for a key of the new payload.
+   * @returns the number of segments freed
    */
   retire(pmem: Pmem): number {
     const freed = this.dead.length;
     if (freed === 0) return 0;
     for (const segment of this.dead) {
-      assert(this.references[segment] === 0, 'a dead segment came back to life');
+      assert(this.references[segment] === 0, 'a segment without references got one before it was freed');
       const generation = this.generations[segment] + 1;
       this.setGeneration(segment, generation);
       this.writeGeneration(pmem, segment, generation);
@@ -201,14 +203,14 @@ export class SegmentTable {
       chain.generationSeq[segment],
     );
     writer.write((seq) => encodeGeneration(generation, seq));
-    // The chain's columns are the memory of these writers: there may be a million segments.
+    // The chain's columns keep the state of these writers, because there may be a million segments.
     chain.generationWinner[segment] = chain.generationWinner[segment] === 0 ? 1 : 0;
     chain.generationSeq[segment] = (chain.generationSeq[segment] + 1) & 0xff;
   }
 
   /**
-   * Frees a segment of the log that key_tail has left, once no key points into it. Its generation counts
-   * payload lives only.
+   * Takes a segment that key_tail has left out of the log, and frees it if no key refers to it. Its generation stays: it
+   * counts how often the segment's payload was dropped.
    */
   freeLogSegment(segment: number): void {
     this.inLog[segment] = 0;
