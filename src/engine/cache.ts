@@ -12,9 +12,11 @@ import { GarbageCollector } from './background/gc.js';
 import { IndexSweeper } from './index/index-sweeper.js';
 import type { ByteRange } from './media/byte-range.js';
 import type { CacheMode } from './media/codecs.js';
+import { SECTOR_BYTES } from './media/geometry.js';
 import type { RequestGroup } from './request/request-group.js';
 import { Requests } from './request/requests.js';
 import { SegmentSurvey } from './segment-survey.js';
+import { LOG_RESERVE_SEGMENTS } from './space/segment-table.js';
 import type { EngineStats } from './stats.js';
 import { describeStatus, dirtyInLog, type CacheStatus, type DirtyInLog } from './status.js';
 import { Writeback } from './background/write-back.js';
@@ -23,6 +25,20 @@ import { Writeback } from './background/write-back.js';
 export const KSET_MAX_AGE_MS = 1000;
 /** Waiting requests fail once write-back has failed this often in a row. */
 const WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL = 5;
+/** Free segments below which writes should be slowed: an eighth of the cache, within these bounds. */
+const ZONE_SEGMENTS_MIN = 6;
+const ZONE_SEGMENTS_MAX = 64;
+
+/** What writers have to go by when the cache is nearly full. */
+export interface WritePressure {
+  /** Free space for payload. */
+  readonly roomBytes: number;
+  /** With less room than this, writes should be slowed. */
+  readonly zoneBytes: number;
+  /** Payload that the backing device takes, bytes a millisecond; 0 when not known yet. */
+  readonly writebackBytesPerMs: number;
+}
+
 export class Cache {
   protected readonly core: Core;
   private readonly requests: Requests;
@@ -34,6 +50,11 @@ export class Cache {
   holdWriteback = false;
   /** While true the backing device is flushed as soon as everything is written, in all modes; for drains. */
   hurryWriteback = false;
+  /**
+   * Time that a slow backing device may take from one flush to the next, ms. Infinity leaves it at 64 ksets and
+   * 32 MiB: for replays, which must not depend on the speed of this machine.
+   */
+  writebackCycleMs = Infinity;
 
   /**
    * Called when an answer of the backing device has made new work possible: whoever drives the cache should
@@ -188,7 +209,7 @@ export class Cache {
       writeback.flushes.request();
     }
     const hurry = !core.isThrough || this.hurryWriteback || needsRoom || writeback.failures > 0;
-    const worked = writeback.step({ nowMs, hold: this.holdWriteback, hurry });
+    const worked = writeback.step({ nowMs, hold: this.holdWriteback, hurry, cycleMs: this.writebackCycleMs });
     return requests.settleThrough() || worked;
   }
 
@@ -218,6 +239,26 @@ export class Cache {
       );
     }
     return true;
+  }
+
+  /**
+   * How much room is left for writes, once the cache is as full as gc_percent allows; undefined before, and in the
+   * modes that write through, where writes are as slow as the backing device anyway.
+   */
+  pressure(): WritePressure | undefined {
+    const { core, gc, writeback } = this;
+    if (core.isThrough || core.failure || !gc.isCacheFull) return undefined;
+    const { segments, heads } = core;
+    const { segmentDataBytes } = core.geometry;
+    const freeSegments = Math.max(0, segments.freeCount - LOG_RESERVE_SEGMENTS);
+    let headSectors = 0;
+    for (const head of heads) if (head.segment >= 0) headSectors += head.leftSectors;
+    const zoneSegments = Math.min(ZONE_SEGMENTS_MAX, Math.max(ZONE_SEGMENTS_MIN, Math.floor(segments.count / 8)));
+    return {
+      roomBytes: freeSegments * segmentDataBytes + headSectors * SECTOR_BYTES,
+      zoneBytes: zoneSegments * segmentDataBytes,
+      writebackBytesPerMs: writeback.pace.rate(core.clock.nowMs()),
+    };
   }
 
   // ---- control ----------------------------------------------------------------------------------------

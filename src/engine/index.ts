@@ -1,5 +1,5 @@
 /** The public engine API: open, read, write, flush, status, step, close. */
-export { Cache, KSET_MAX_AGE_MS } from './cache.js';
+export { Cache, KSET_MAX_AGE_MS, type WritePressure } from './cache.js';
 export { CacheDriver, type CloseReport, type Driven } from './driver.js';
 export { CacheIo } from './cache-io.js';
 export type { Clock } from './clock.js';

@@ -8,14 +8,19 @@ import { Command } from './protocol.js';
 import type { ReceiveWindows } from './receive-windows.js';
 import { errorNumber, type Replies } from './replies.js';
 import { Kind, type ServerStats } from './stats.js';
+import { HeldReplies, type WritePacer } from './write-pacer.js';
 
 export interface AnswersContext {
   readonly ops: Ops;
   readonly replies: Replies;
   readonly windows: ReceiveWindows;
   readonly stats: ServerStats;
+  /** Slows writers; undefined where nothing is written. */
+  readonly pacer?: WritePacer | undefined;
   readonly nowMs: () => number;
   readonly onPartEnded: (op: number) => void;
+  /** Called after replies that were held back have been sent. */
+  readonly onReleased: () => void;
   /** Called when the store has failed a request, with its `Command`. */
   readonly onFailure: (command: number, text: string) => void;
   /** Called when a read has failed after a part of its reply was sent, and the reply has no way to say so. */
@@ -26,7 +31,12 @@ export class Answers {
   /** Requests that have ended and found no room for their reply. */
   private readonly waiting: number[] = [];
 
-  constructor(private readonly context: AnswersContext) {}
+  /** Replies to writes that wait for their turn. */
+  readonly held: HeldReplies;
+
+  constructor(private readonly context: AnswersContext) {
+    this.held = new HeldReplies((op) => this.finish(op), context.onReleased);
+  }
 
   /** Replies wait for room. */
   get isLate(): boolean {
@@ -84,8 +94,10 @@ export class Answers {
 
   /** All parts of a request have ended. */
   end(op: number): void {
-    if (this.context.ops.command[op] === Command.read) this.answered(op);
-    else this.finish(op);
+    const { ops, pacer } = this.context;
+    if (ops.command[op] === Command.read) this.answered(op);
+    else if (ops.error[op] !== 0 || ops.writeBytes[op] === 0) this.finish(op);
+    else if (!pacer?.hold(this.held, op, ops.writeBytes[op])) this.finish(op);
   }
 
   /** Answers a request that has ended and whose reply has no data. */

@@ -205,6 +205,7 @@ class Session {
       sizeBytes: served.store.sizeBytes,
       readOnly: served.store.isReadOnly,
       stats: server.stats,
+      pacer: server.pacer,
       driver: served.driver,
       durability: served.durability,
       nowMs: () => performance.now(),

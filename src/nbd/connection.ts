@@ -9,11 +9,13 @@ import type { ServerStats } from './stats.js';
 import type { Store } from './store.js';
 import { Transmission } from './transmission.js';
 import type { Receiver, Transport } from './transport.js';
+import type { WritePacer } from './write-pacer.js';
 
 export interface ConnectionOptions {
   readonly store: Store;
   readonly arenas: ArenaPool;
   readonly stats: ServerStats;
+  readonly pacer?: WritePacer | undefined;
   readonly description: string;
   /** Name of the export; undefined takes whatever name a client gives. */
   readonly exportName?: string | undefined;
@@ -103,7 +105,7 @@ export class Connection implements Receiver {
   }
 
   private admit(isStructured: boolean, rest: Uint8Array): boolean {
-    const { store, arenas, stats, nowMs, tell } = this.options;
+    const { store, arenas, stats, pacer, nowMs, tell } = this.options;
     this.arena = arenas.take();
     this.negotiation = undefined;
     this.transmission = new Transmission({
@@ -111,6 +113,7 @@ export class Connection implements Receiver {
       arena: this.arena,
       transport: this.transport,
       stats,
+      pacer,
       nowMs,
       isStructured,
       onProtocolError: (what) => {

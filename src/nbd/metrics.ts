@@ -35,6 +35,13 @@ const gauge = (name: string, help: string, value: number): Metric => ({
   samples: [['', value]],
 });
 
+const counter = (name: string, help: string, value: number): Metric => ({
+  name: `pcache_${name}`,
+  help,
+  type: 'counter',
+  samples: [['', value]],
+});
+
 function latency(status: AttachStatus): Metric {
   return {
     name: 'pcache_request_duration_seconds',
@@ -60,6 +67,13 @@ export function metricsText(status: AttachStatus): string {
     gauge('connections', 'clients that are connected', connections),
     ...counters('server', server, 'as clients sent them'),
     latency(status),
+    gauge('writes_slowed', '1 while writes are slowed because the cache is nearly full', status.pacing.slowed ? 1 : 0),
+    counter(
+      'write_replies_held_total',
+      'Replies to writes that were held back to slow writers',
+      status.pacing.heldReplies,
+    ),
+    counter('writes_slowed_seconds_total', 'Time in which writes were slowed', status.pacing.slowedMs / 1000),
   ];
   const { cache } = status;
   if (cache) {

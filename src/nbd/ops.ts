@@ -26,6 +26,8 @@ export class Ops {
   readonly isSilent = new Uint8Array(OPS_MAX);
   /** 1 when a part of a read came from the backing device. */
   readonly missed = new Uint8Array(OPS_MAX);
+  /** Bytes that it writes. */
+  readonly writeBytes = new Float64Array(OPS_MAX);
   /** When it was received, ms. */
   readonly receivedMs = new Float64Array(OPS_MAX);
 
@@ -48,6 +50,7 @@ export class Ops {
     this.text[op] = '';
     this.isSilent[op] = 0;
     this.missed[op] = 0;
+    this.writeBytes[op] = 0;
     this.receivedMs[op] = receivedMs;
     return op;
   }

@@ -9,6 +9,7 @@ import { SocketTransport } from './socket-transport.js';
 import { ServerStats } from './stats.js';
 import type { Store } from './store.js';
 import type { TlsFactory } from './tls.js';
+import { WritePacer } from './write-pacer.js';
 
 export const CLIENTS_MAX = 64;
 export const HANDSHAKE_MAX_MS = 10_000;
@@ -44,6 +45,7 @@ interface Client {
 
 export class NbdServer {
   readonly stats = new ServerStats();
+  readonly pacer: WritePacer;
   private readonly arenas: ArenaPool;
   private readonly clients = new Set<Client>();
   private readonly waiters: (() => void)[] = [];
@@ -53,6 +55,13 @@ export class NbdServer {
   constructor(private readonly options: ServerOptions) {
     this.arenas = new ArenaPool(options.store);
     this.tell = options.tell ?? (() => undefined);
+    this.pacer = new WritePacer({
+      pressure: () => options.store.pressure?.(),
+      nowMs: options.nowMs,
+      onChange: (isSlowed, bytesPerSecond) => {
+        if (isSlowed) this.tell('pace', slowedText(bytesPerSecond));
+      },
+    });
   }
 
   /** Takes a client that has just connected, not yet read from. */
@@ -69,12 +78,14 @@ export class NbdServer {
       return;
     }
     const { store, description, nowMs, tls, exportName, inPlace = true } = options;
+    const { pacer } = this;
     socket.setKeepAlive(true, KEEPALIVE_MS);
     const transport = new SocketTransport(socket, inPlace && tls === undefined);
     const connection: Connection = new Connection(transport, {
       store,
       arenas: this.arenas,
       stats,
+      pacer,
       description,
       exportName,
       nowMs,
@@ -124,6 +135,7 @@ export class NbdServer {
   /** Takes no further client and no further request; resolves when all that were under way are answered. */
   async stop(): Promise<void> {
     this.isStopping = true;
+    this.pacer.stop();
     for (const { connection } of [...this.clients]) connection.stop();
     const timer = setTimeout(() => this.destroy(), this.options.stopGraceMs ?? STOP_GRACE_MS);
     while (this.clients.size > 0) await new Promise<void>((resolve) => this.waiters.push(resolve));
@@ -135,4 +147,9 @@ export class NbdServer {
     this.isStopping = true;
     for (const { connection } of [...this.clients]) connection.destroy();
   }
+}
+
+function slowedText(bytesPerSecond: number): string {
+  const rate = (bytesPerSecond / 1024).toFixed(0);
+  return `the cache is nearly full: writes are slowed to what the backing device takes, now ${rate} KiB/s`;
 }

@@ -3,6 +3,7 @@ import type { Position } from '../engine/media/codecs.js';
 import type { CacheDriver, EngineStats } from '../engine/index.js';
 import type { HistogramSnapshot } from './histogram.js';
 import { KIND_NAMES, type ServerStats } from './stats.js';
+import type { WritePacer } from './write-pacer.js';
 
 export type ServerCounters = Omit<ServerStats, 'latency' | 'countLong'>;
 export type LatencyKind = (typeof KIND_NAMES)[number];
@@ -33,6 +34,14 @@ export interface CacheState {
   readonly engine: EngineStats;
 }
 
+export interface PacingState {
+  readonly slowed: boolean;
+  /** What writers get; null when they are not slowed. */
+  readonly bytesPerSecond: number | null;
+  readonly heldReplies: number;
+  readonly slowedMs: number;
+}
+
 export interface AttachStatus {
   readonly cachePath: string;
   readonly backingPath: string;
@@ -43,6 +52,8 @@ export interface AttachStatus {
   readonly uptimeMs: number;
   readonly server: ServerCounters;
   readonly latency: Readonly<Record<LatencyKind, HistogramSnapshot>>;
+  /** Whether writes are slowed because the cache is nearly full. */
+  readonly pacing: PacingState;
   /** Null when served read-only: then no cache runs. */
   readonly cache: CacheState | null;
 }
@@ -54,6 +65,7 @@ export interface StatusSource {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly stats: ServerStats;
+  readonly pacer: WritePacer;
   readonly driver: CacheDriver | undefined;
   readonly durability: string;
   readonly nowMs: () => number;
@@ -84,8 +96,19 @@ export class StatusReporter {
       readOnly,
       uptimeMs: Math.round(nowMs() - this.startedMs),
       server,
+      pacing: this.pacingState(),
       latency: Object.fromEntries(snapshots) as Record<LatencyKind, HistogramSnapshot>,
       cache: this.cacheState(),
+    };
+  }
+
+  private pacingState(): PacingState {
+    const { isSlowed, rate, heldReplies, slowedMs } = this.source.pacer;
+    return {
+      slowed: isSlowed,
+      bytesPerSecond: isSlowed ? Math.round(rate * 1000) : null,
+      heldReplies,
+      slowedMs: Math.round(slowedMs),
     };
   }
 

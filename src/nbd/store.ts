@@ -9,6 +9,7 @@ import {
   PcacheError,
   RequestState,
   type CacheDriver,
+  type WritePressure,
   type RequestGroup,
 } from '../engine/index.js';
 import type { LogicalReader } from '../engine/inspect/logical-reader.js';
@@ -18,9 +19,15 @@ export interface Store {
   readonly isReadOnly: boolean;
   /** As `Cache.submit`: what is pending at return ends later, with a call of `group.onRequestDone`. */
   submit(group: RequestGroup): number;
+  /** How much room is left for writes; undefined or absent when there is enough. */
+  pressure?(): WritePressure | undefined;
   registerArena(memory: Uint8Array): Arena;
   unregisterArena(arena: Arena): void;
 }
+
+/** Time from one flush of a slow backing device to the next, ms; and when writers need the room. */
+const CYCLE_MS = 2000;
+const CYCLE_NEARLY_FULL_MS = 250;
 
 export class CacheStore implements Store {
   readonly isReadOnly = false;
@@ -28,10 +35,19 @@ export class CacheStore implements Store {
   constructor(
     private readonly driver: CacheDriver,
     private readonly pmem: Pmem,
-  ) {}
+  ) {
+    driver.cache.writebackCycleMs = CYCLE_MS;
+  }
 
   get sizeBytes(): number {
     return this.driver.cache.sizeBytes;
+  }
+  pressure(): WritePressure | undefined {
+    const { cache } = this.driver;
+    const pressure = cache.pressure();
+    const isNear = pressure !== undefined && pressure.roomBytes < pressure.zoneBytes;
+    cache.writebackCycleMs = isNear ? CYCLE_NEARLY_FULL_MS : CYCLE_MS;
+    return pressure;
   }
   submit(group: RequestGroup): number {
     const pending = this.driver.cache.submit(group);

@@ -19,6 +19,7 @@ import { Replies } from './replies.js';
 import type { ServerStats } from './stats.js';
 import type { Store } from './store.js';
 import type { Receiver, Transport } from './transport.js';
+import type { WritePacer } from './write-pacer.js';
 
 /** A read of at most so many bytes is answered in one piece. */
 export const READ_WHOLE_BYTES = 2 * 1024 * 1024;
@@ -28,6 +29,7 @@ export interface TransmissionOptions {
   readonly arena: Arena;
   readonly transport: Transport;
   readonly stats: ServerStats;
+  readonly pacer?: WritePacer | undefined;
   readonly nowMs: () => number;
   readonly isStructured: boolean;
   /** Called when the client has broken the protocol, which ends the connection. */
@@ -83,6 +85,8 @@ export class Transmission implements Receiver {
       replies: this.replies,
       windows: this.windows,
       stats: options.stats,
+      pacer: options.pacer,
+      onReleased: () => this.schedule(),
       nowMs: () => this.nowMs,
       onPartEnded: (op) => this.long?.partEnded(op),
       onFailure: (command, text) => options.onFailure?.(command, text),
@@ -125,6 +129,7 @@ export class Transmission implements Receiver {
   /** Takes no further request, and closes when those under way are answered. */
   stop(): void {
     this.isEnding = true;
+    this.options.pacer?.drop(this.answers.held);
     this.held = undefined;
     if (this.writeLeftBytes > 0) this.dropWrite();
     this.proceed();
@@ -257,6 +262,8 @@ export class Transmission implements Receiver {
     const { store, stats } = this.options;
     const refusal = whyRefused(store, command, flags, offset, length) ?? this.whyWhole(command, flags, length);
     const isLong = command === Command.read ? length > READ_WHOLE_BYTES : command !== Command.write && length > 0;
+    const writes = command === Command.write || command === Command.writeZeroes;
+    if (writes && this.answers.held.isOverdrawn) return false;
     const batch = this.openBatch();
     if (batch === undefined) return false;
     let region = -1;
@@ -269,6 +276,7 @@ export class Transmission implements Receiver {
       if (region >= 0) this.replies.ring.release(region);
       return false;
     }
+    if (writes && !refusal) this.ops.writeBytes[op] = length;
     stats.requests++;
     if ((flags & CommandFlag.fua) !== 0) stats.fuaRequests++;
     if (command === Command.write) this.beginWrite(op, flags, offset, length, refusal);

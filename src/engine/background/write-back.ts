@@ -23,6 +23,7 @@ import type { BackingDurability } from './backing-durability.js';
 import { FlushTickets } from './flush-tickets.js';
 import { KsetReader } from './kset-reader.js';
 import { KsetWriter } from './kset-writer.js';
+import { WritebackPace } from './write-back-pace.js';
 
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
@@ -41,6 +42,8 @@ export interface WritebackWish {
   readonly hold: boolean;
   /** Flush as soon as everything is written, not only when a flush is due. */
   readonly hurry: boolean;
+  /** Time that a slow backing device may take from one flush to the next, ms; at least one kset is written. */
+  readonly cycleMs: number;
 }
 
 export class Writeback implements BackingDurability {
@@ -62,6 +65,7 @@ export class Writeback implements BackingDurability {
 
   /** Flushes of the backing device that were requested, and those that succeeded. */
   readonly flushes = new FlushTickets();
+  readonly pace = new WritebackPace();
 
   private readonly reader: KsetReader;
   private readonly writer: KsetWriter;
@@ -79,6 +83,8 @@ export class Writeback implements BackingDurability {
   private writingKsets = 0;
   private unflushedBytes = 0;
   private unflushedSinceMs = 0;
+  /** Ksets that may be written before the backing device is flushed. */
+  private ksetsMax = UNFLUSHED_KSETS_MAX;
 
   /** @param dirtyKsets number of ksets that were dirty when the cache was opened */
   constructor(
@@ -131,6 +137,7 @@ export class Writeback implements BackingDurability {
   step(wish: WritebackWish): boolean {
     if (this.busy || this.stopped) return false;
     if (this.failures > 0 && wish.nowMs < this.retryAtMs) return false;
+    this.ksetsMax = Math.min(UNFLUSHED_KSETS_MAX, this.pace.ksetsWithin(wish.cycleMs));
     if (this.isFlushDue(wish)) {
       this.flush();
       return true;
@@ -150,9 +157,7 @@ export class Writeback implements BackingDurability {
 
   /** Whether the limit of unflushed writes is reached, the ksets and bytes about to be written included. */
   private isUnflushedFull(ksets: number, bytes: number): boolean {
-    return (
-      this.written + ksets - this.flushed >= UNFLUSHED_KSETS_MAX || this.unflushedBytes + bytes >= UNFLUSHED_BYTES_MAX
-    );
+    return this.written + ksets - this.flushed >= this.ksetsMax || this.unflushedBytes + bytes >= UNFLUSHED_BYTES_MAX;
   }
 
   // ---- some ksets -------------------------------------------------------------------------------------
@@ -182,6 +187,7 @@ export class Writeback implements BackingDurability {
     this.writingUpTo = position;
     this.writingKsets = ksets;
     this.busy = true;
+    this.pace.began(nowMs, writer.addedBytes);
     writer.start();
   }
 
@@ -215,6 +221,7 @@ export class Writeback implements BackingDurability {
 
   private ksetsEnded(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
     this.busy = false;
+    this.pace.ended(this.core.clock.nowMs());
     this.unflushedBytes += writtenBytes;
     if (error) {
       this.fail(error);
@@ -237,14 +244,17 @@ export class Writeback implements BackingDurability {
     }
     flushes.begin(written);
     this.busy = true;
+    this.pace.began(core.clock.nowMs(), 0);
     core.stats.backingFlushes++;
     core.backing.flush((error) => {
       this.busy = false;
+      this.pace.ended(core.clock.nowMs());
       if (error) {
         // The device may have dropped what it could not write, so everything since the last flush is written again.
         this.cursor = this.flushedAt;
         this.written = this.flushed;
         this.unflushedBytes = 0;
+        this.pace.restart();
         this.fail(error);
       } else {
         flushes.succeed();
@@ -260,6 +270,7 @@ export class Writeback implements BackingDurability {
     this.failure = undefined;
     this.unflushedBytes = 0;
     this.flushedAt = position;
+    this.pace.cycleEnded(kset - this.flushed);
     this.flushed = kset;
     const limit = this.heldAt && this.heldKset <= kset ? this.heldAt : position;
     if (!this.core.dirtyTail.isAt(limit.segment, limit.offsetBytes)) this.moveDirtyTail(limit);
