@@ -12,7 +12,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const SECTIONS = [
   ['Superblock', /^(DEVICE|SUPERBLOCK)_/],
   ['cache_info', /^(CACHE|GC_PERCENT)_/],
-  ['Segments', /^(SEGMENT|CHAIN|GENERATION)_/],
+  ['Segments', /^(SEGMENTS?|CHAIN|GENERATION)_/],
   ['Tails', /^(KEY|DIRTY)_TAIL_/],
   ['Log', /^(LOG|KSET|LAST|KEY_SEGMENT)_/],
   ['Keys and payload', /^(KEY|PAYLOAD|OLD_DATA)_/],

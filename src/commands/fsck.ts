@@ -5,14 +5,16 @@ import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { openForInspection, type InspectedDevices } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { checkCache, type CheckResult } from '../fsck/check.js';
+import { KERNEL_DEFAULT, KERNELS, type KernelVersion } from '../fsck/consequences.js';
 import type { Finding } from '../fsck/findings.js';
 import type { Answer } from '../fsck/repair/repair.js';
-import { repairDevice, undoRepair } from '../fsck/repair/repair-device.js';
+import { backUpMetadata } from '../fsck/repair/metadata-backup.js';
+import { repairDevice, restoreDevice, undoRepair } from '../fsck/repair/repair-device.js';
 import { lossSummaryText, nothingLost, type LossSummary } from '../fsck/repair/losses.js';
-import { declinedLine, fixedLine, lossLines, questionText, repairJson, undoLine } from '../fsck/repair/report.js';
-import type { RepairJson } from '../fsck/repair/report.js';
+import { declinedLine, fixedLine, lossLines, questionText, repairJson, undoLine } from '../fsck/repair/repair-report.js';
+import type { RepairJson } from '../fsck/repair/repair-report.js';
 import type { Fix } from '../fsck/repair/types.js';
-import { checkJson, examinedLine, findingLine, omittedLines, verdictLine, type CheckJson } from '../fsck/report.js';
+import { checkJson, examinedLine, findingLine, omittedLines, verdictLine, type CheckJson } from '../fsck/check-report.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { prose } from '../output/prose.js';
 import { askChoice } from '../output/question.js';
@@ -58,6 +60,10 @@ not be carried out.`;
       command: '<%= config.bin %> <%= command.id %> /dev/pmem0 /dev/sdb --repair --undo pmem0.undo',
     },
     {
+      description: 'Keep the metadata of a sound cache, for when its beginning is lost.',
+      command: '<%= config.bin %> <%= command.id %> /dev/pmem0 --backup-metadata pmem0.metadata',
+    },
+    {
       description: 'Undo the repair.',
       command: '<%= config.bin %> <%= command.id %> --undo-apply pmem0.undo /dev/pmem0',
     },
@@ -99,6 +105,15 @@ not be carried out.`;
     'accept-loss': Flags.boolean({
       description: 'carry out repairs that give up a log, and exit 1 although data is or may be lost',
     }),
+    'data-crc': Flags.string({
+      description: 'what cache_info said of data_crc, where it is lost and nothing else tells',
+      options: ['on', 'off'],
+    }),
+    'kernel': Flags.string({
+      description: 'say what this version of Linux does with the cache, in the last line',
+      options: [...KERNELS],
+      default: KERNEL_DEFAULT,
+    }),
     'relink': Flags.boolean({
       description:
         'treat ksets found behind the end of the log as part of it, even if they may belong to an earlier cache',
@@ -107,23 +122,41 @@ not be carried out.`;
       description: 'undo file (default: CACHE.undo; for a device, in the current folder)',
       helpValue: 'FILE',
     }),
+    'backup-metadata': Flags.string({
+      description: 'write the metadata of a sound cache to FILE, a few KiB, to keep beside the backups',
+      helpValue: 'FILE',
+      exclusive: ['repair', 'interactive', 'undo-apply', 'restore-metadata'],
+    }),
+    'restore-metadata': Flags.string({
+      description: 'write metadata from FILE again where they are lost, and check',
+      helpValue: 'FILE',
+      exclusive: ['repair', 'interactive', 'undo-apply'],
+    }),
     'undo-apply': Flags.string({ description: 'undo the repair recorded in FILE', helpValue: 'FILE' }),
   };
 
+  private kernel: KernelVersion = KERNEL_DEFAULT;
+
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(Fsck);
+    this.kernel = flags.kernel as KernelVersion;
     const undoPath = flags['undo-apply'];
     if (flags.repair || flags.interactive) return this.repair(args.cache, args.backing, flags);
-    for (const flag of ['drop-corrupt', 'accept-loss', 'relink', 'undo'] as const) {
+    for (const flag of ['drop-corrupt', 'accept-loss', 'data-crc', 'relink', 'undo'] as const) {
+      if (flag === 'undo' && flags['restore-metadata'] !== undefined) continue;
       if (flags[flag]) throw new PcacheError('USAGE', `--${flag} needs --repair or --interactive`);
     }
     if (undoPath !== undefined) return this.takeBack(undoPath, args.cache);
+    const restored = flags['restore-metadata'];
+    if (restored !== undefined) this.restore(args.cache, restored, flags.undo);
     const devices = openForInspection({
       cachePath: args.cache,
       backingPath: args.backing,
       native: this.nativeEnabled,
     });
     try {
+      const backup = flags['backup-metadata'];
+      if (backup !== undefined) return this.backUp(devices, backup);
       const result = this.check(devices, flags.data);
       this.report(args.cache, result);
       if (!result.clean) this.setExitStatus(ExitStatus.problemsLeft);
@@ -131,6 +164,21 @@ not be carried out.`;
     } finally {
       devices.close();
     }
+  }
+
+  private backUp({ pmem }: InspectedDevices, file: string): unknown {
+    const bytes = backUpMetadata(pmem, KERNEL_GEOMETRY, file);
+    this.print(`${pmem.path}: its metadata are in ${file}, ${formatBytes(bytes)}\n`);
+    return { path: pmem.path, backup: file, bytes };
+  }
+
+  private restore(cachePath: string, file: string, givenUndo: string | undefined): void {
+    const { restored, undoPath } = restoreDevice(cachePath, file, givenUndo);
+    const { parts, mayBeOld } = restored;
+    for (const part of parts)
+      this.print(`restored: ${part}${mayBeOld.includes(part) ? ' (it may be an old one)' : ''}\n`);
+    if (parts.length === 0) this.print(`${cachePath}: no metadata are lost, nothing was restored\n`);
+    if (undoPath !== undefined) this.print(`${undoLine(cachePath, undoPath)}\n`);
   }
 
   private check({ pmem, backing }: InspectedDevices, data: boolean): CheckResult {
@@ -156,6 +204,7 @@ not be carried out.`;
       'interactive': boolean;
       'drop-corrupt': boolean;
       'accept-loss': boolean;
+      'data-crc'?: string | undefined;
       'relink': boolean;
       'undo'?: string | undefined;
     },
@@ -175,7 +224,9 @@ not be carried out.`;
         undoPath: flags.undo,
         data: flags.data,
         relinkDoubtful: flags.relink,
+        dataCrc: flags['data-crc'] === undefined ? undefined : flags['data-crc'] === 'on',
         ask: this.asker(flags.interactive ? 'ask' : 'yes', flags['drop-corrupt'], flags['accept-loss']),
+        onNote: (note) => this.note(note),
         onChecked: (checked) => {
           progress.stop();
           this.printFindings(checked);
@@ -209,9 +260,9 @@ not be carried out.`;
       await breathe();
       if (this.interrupted) return 'stop';
       if (fix.consent === 'drop-corrupt' && !dropCorrupt) return 'no';
-      if (fix.consent === 'accept-loss' && !acceptLoss) return 'no';
       if (fix.consent === 'data-crc') return 'no';
       for (const line of lossLines(fix, formatBytes)) this.print(`${line}\n`);
+      if (fix.consent === 'accept-loss' && !acceptLoss) return 'no';
       if (all) return 'yes';
       const choice = await askChoice(questionText(fix), this.input);
       if (choice === 'quit') return 'stop';
@@ -242,7 +293,9 @@ not be carried out.`;
 
   private printVerdict(path: string, result: CheckResult): void {
     for (const line of result.notChecked) this.print(`not checked: ${line}\n`);
-    this.print(`${examinedLine(result.examined, formatBytes)}\n${this.style.bold(verdictLine(path, result))}\n`);
+    this.print(
+      `${examinedLine(result.examined, formatBytes)}\n${this.style.bold(verdictLine(path, result, this.kernel))}\n`,
+    );
   }
 
   /** The finding's code in the colour of its severity. */

@@ -28,7 +28,7 @@ import {
   subtreeOf,
   type Geometry,
 } from './media/geometry.js';
-import { KSET_HEADER_BYTES } from './media/kset.js';
+import { KSET_BYTES_MAX, ksetBytes, KsetView } from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
 import { PayloadCopies } from './space/payload-copies.js';
 import { PayloadCrcs } from './space/payload-crcs.js';
@@ -250,16 +250,25 @@ export function openCore(options: CacheOptions): { readonly core: Core; readonly
 }
 
 /**
- * A crash in the middle of writing a kset leaves a part of it at key_head. It is not in the log, and goes: where
- * a log ends in order there are zeroes, so that whoever checks it can tell a torn kset from a damaged one.
+ * A crash in the middle of writing a kset leaves a part of it at key_head: its header, or keys without one. Zero both:
+ * a log ends in zeroes, so that fsck can tell a torn kset from a damaged one.
  */
 function blankLogEnd(pmem: Pmem, loaded: LoadedCache): void {
   const { segment, offsetBytes } = loaded.keyHead;
-  const length = Math.min(KSET_HEADER_BYTES, loaded.segments.geometry.segmentDataBytes - offsetBytes);
+  const { geometry } = loaded.segments;
+  const bytes = new Uint8Array(Math.min(KSET_BYTES_MAX, geometry.segmentDataBytes - offsetBytes));
   const at = loaded.segments.dataOffsetBytes[segment] + offsetBytes;
-  const bytes = new Uint8Array(length);
-  pmem.read(at, bytes, 0, length);
-  if (bytes.every((byte) => byte === 0)) return;
+  pmem.read(at, bytes, 0, bytes.length);
+  const kset = new KsetView().attach(bytes, 0);
+  let keys = 0;
+  while (
+    ksetBytes(keys + 1) <= bytes.length &&
+    kset.keyProblem(keys, geometry, loaded.segments.count, Infinity) === ''
+  ) {
+    keys++;
+  }
+  const length = Math.min(ksetBytes(keys), bytes.length);
+  if (bytes.subarray(0, length).every((byte) => byte === 0)) return;
   pmem.zero(at, length);
   pmem.persist();
 }

@@ -12,7 +12,7 @@ import { KEY_FLAG_CLEAN, KSET_KEYS_MAX, type KsetView } from '../engine/media/ks
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import type { LogFacts } from './log-check.js';
-import { RunFinder, type BrokenSearch } from './runs.js';
+import { OrphanKsets, type BrokenSearch } from './orphan-ksets.js';
 
 /** A single key may point to a segment that is being filled, which keeps its generation. */
 const KEYS_MIN = 2;
@@ -44,7 +44,7 @@ export function findBrokenKsets(context: CheckContext, chain: CheckedChain, fact
     broken.look(kset, readableBytes, offsetBytes);
     return false;
   };
-  new RunFinder(context, chain, facts).nextKset(facts.end.segment, facts.end.offsetBytes + 8, look);
+  new OrphanKsets(context, chain, facts).nextKset(facts.end.segment, facts.end.offsetBytes + 8, look);
   return broken.places;
 }
 

@@ -105,7 +105,7 @@ export const CATALOGUE = {
     'error',
     'both copies of cache_info are broken',
     'TAKES THE CACHE FOR A NEW ONE at the next attach and empties it; do not attach it',
-    'write cache_info again: the chain and the superblock give its size, the payload of keys tells of data_crc; the mode is taken to be writeback and gc_percent to be 70',
+    'write cache_info again: the chain and the superblock give its size, the payload of keys tells of data_crc, or else --data-crc does; mode and gc_percent are those of a torn copy, or that Linux 6.18 left 24 bytes behind the first, else writeback and 70',
   ),
   CACHE_INFO_COPY_LOST: copyLost('cache_info', 'may use an older setting'),
   CACHE_INFO_SEQ_SUSPECT: seqSuspect('cache_info'),
@@ -127,6 +127,12 @@ export const CATALOGUE = {
     'note',
     'the cache uses fewer segments than the superblock counts; the rest is not used',
     'uses what cache_info counts',
+  ),
+  SEGMENTS_BEYOND_CACHE: accepted(
+    'error',
+    'segments behind those of the cache have infos, and payload: a larger cache was here, and a smaller one was made or copied over its beginning',
+    'uses what cache_info counts: what the larger cache held is lost to it, dirty data included',
+    'with --accept-loss clear those infos, and go on with the smaller cache',
   ),
   CACHE_INFO_UNKNOWN_FLAGS: accepted('warning', 'cache_info has flags that mean nothing', IGNORES, 'clear them'),
   CACHE_MODE_UNKNOWN: accepted(
@@ -194,11 +200,17 @@ export const CATALOGUE = {
   // Tails
   KEY_TAIL_LOST: refused(
     'both copies of key_tail are broken: where the log begins is not known',
-    'set key_tail to dirty_tail, before which all is written back; where that is lost too, to behind the last stale key of the one log that there is',
+    'set key_tail to dirty_tail, before which all is written back; where that is lost too, to behind the last stale key of the one log that there is; where segments hold payload that it does not name, with --accept-loss',
   ),
   KEY_TAIL_COPY_LOST: copyLost('key_tail', 'writes the next update over the good one'),
   KEY_TAIL_SEQ_SUSPECT: seqSuspect('key_tail'),
   KEY_TAIL_OUT_OF_RANGE: refused('key_tail lies outside the segments', 'set it as where it is lost (KEY_TAIL_LOST)'),
+  KEY_TAIL_AT_SEGMENT_END: accepted(
+    'error',
+    'key_tail lies so near to the end of its segment that no kset fits',
+    'CRASHES: it reads a kset beyond the segment; do not attach it',
+    'set it as where it is lost (KEY_TAIL_LOST)',
+  ),
   KEY_TAIL_NOT_ON_KSET: accepted(
     'error',
     'key_tail points into the middle of a kset',
@@ -213,6 +225,16 @@ export const CATALOGUE = {
   DIRTY_TAIL_SEQ_SUSPECT: seqSuspect('dirty_tail'),
   DIRTY_TAIL_OUT_OF_RANGE: refused(
     'dirty_tail lies outside the segments',
+    'set dirty_tail to key_tail: everything then counts as dirty',
+  ),
+  DIRTY_TAIL_AT_SEGMENT_END: accepted(
+    'error',
+    'dirty_tail lies so near to the end of its segment that no kset fits',
+    'finds nothing to write back there: data that is dirty never reaches the backing device',
+    'set dirty_tail to key_tail: everything then counts as dirty',
+  ),
+  DIRTY_TAIL_LEADS_ASTRAY: refused(
+    'dirty_tail is not a place in the log, and LAST ksets lead from it in a circle or to a segment that does not exist',
     'set dirty_tail to key_tail: everything then counts as dirty',
   ),
   DIRTY_TAIL_NOT_ON_KSET: accepted(
@@ -265,6 +287,12 @@ export const CATALOGUE = {
     'takes the log to end at the broken kset: everything after it is lost to it, dirty data included',
     'mend the kset by its CRC where that tells how; else put ksets of the same length that change nothing in its place, or move what follows, so that the log goes on, and list what it may have said; where nothing leads on, with --drop-corrupt end the log there',
   ),
+  LOG_LOST: accepted(
+    'error',
+    'the log is empty, or ends where its segment was wiped, and payload lies in segments that no key names: the log, or a part of it, is gone, and dirty data with it',
+    'takes the log to end there: what the lost part named is lost to it, dirty data included',
+    'with --accept-loss go on with the log that is left, and free the segments that no key names',
+  ),
   LOG_MAYBE_CUT_SHORT: accepted(
     'warning',
     'the log ends properly, but ksets follow, whole or broken, that could belong to it; they may as well be left from an earlier cache on this device',
@@ -284,7 +312,12 @@ export const CATALOGUE = {
     'a key is for bytes beyond the end of the backing device: it is a wrong or a shrunken one',
     'with --drop-corrupt drop the key; first make sure that the right backing device was given',
   ),
-  KEY_UNALIGNED: accepted('error', 'a key is not aligned to 512 bytes', IGNORES, DROP_KEY),
+  KEY_UNALIGNED: accepted(
+    'error',
+    'a key is not aligned to 512 bytes',
+    'attaches the cache, and CRASHES at the first read of the range',
+    DROP_KEY,
+  ),
   KEY_CROSSES_SUBTREE: accepted(
     'error',
     'a key crosses a 4 MiB boundary of the logical space',

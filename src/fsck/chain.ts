@@ -14,6 +14,7 @@ import {
 } from '../engine/media/codecs.js';
 import { readDual, type Dual } from '../engine/media/dual.js';
 import { generationCopies, segmentDataOffsetBytes, segmentInfoCopies } from '../engine/media/geometry.js';
+import { KSET_HEADER_BYTES } from '../engine/media/kset.js';
 import type { SegmentChain } from '../engine/media/metadata.js';
 import type { CheckContext } from './context.js';
 import { checkTwins } from './twins.js';
@@ -32,6 +33,35 @@ export function hasSegmentInfo(context: CheckContext, room: number): boolean {
   return false;
 }
 
+/**
+ * Did Linux 6.18.0 to 6.18.3 make the cache? It writes the first version of an info to copy 0 and the one with the link
+ * to copy 1, later kernels the other way round.
+ */
+export function isMadeBy618(context: CheckContext, room: number): boolean {
+  let reversed = 0;
+  let ordered = 0;
+  for (let physicalId = 0; physicalId < Math.min(room, TRACE_SEGMENTS); physicalId++) {
+    const { copies } = readInfo(context, physicalId);
+    const [first, second] = copies;
+    if (!first.crcOk || !second.crcOk) continue;
+    if (first.seq === 1 && second.seq === 2) reversed++;
+    else ordered++;
+  }
+  return reversed > ordered;
+}
+
+/** Segments behind those of the cache that have an info, and something in their data area: physical ids. */
+export function segmentsBeyond(context: CheckContext, segmentCount: number, room: number): number[] {
+  const found: number[] = [];
+  for (let physicalId = segmentCount; physicalId < room; physicalId++) {
+    if (readInfo(context, physicalId).value?.type !== SEGMENT_TYPE_CACHE_DATA) continue;
+    const bytes = new Uint8Array(KSET_HEADER_BYTES);
+    context.source.read(segmentDataOffsetBytes(context.geometry, physicalId), bytes, 0, bytes.length);
+    if (bytes.some((byte) => byte !== 0)) found.push(physicalId);
+  }
+  return found;
+}
+
 function readInfo(context: CheckContext, physicalId: number): Dual<SegmentInfo> {
   const copies = segmentInfoCopies(context.geometry, physicalId);
   return readDual<SegmentInfo>(context.source, copies, SEGMENT_INFO_BYTES, decodeSegmentInfo);
@@ -40,6 +70,8 @@ function readInfo(context: CheckContext, physicalId: number): Dual<SegmentInfo> 
 /** The part of a chain that the log and its keys need. */
 export interface CheckedChain extends Pick<SegmentChain, 'physicalId' | 'dataOffsetBytes' | 'generation'> {
   length: number;
+  /** Segments, by logical id, both of whose infos and generations are lost: damage went over all of their beginning. */
+  readonly lost: ReadonlySet<number>;
 }
 
 /**
@@ -56,8 +88,10 @@ export function checkChain(
 ): CheckedChain {
   const { findings } = context;
   const bound = Math.min(segmentCount, room);
+  const lost = new Set<number>();
   const chain: CheckedChain = {
     length: 0,
+    lost,
     physicalId: new Uint32Array(bound),
     dataOffsetBytes: new Float64Array(bound),
     generation: new Float64Array(bound),
@@ -82,8 +116,11 @@ export function checkChain(
     chain.physicalId[logical] = physicalId;
     chain.dataOffsetBytes[logical] = segmentDataOffsetBytes(context.geometry, physicalId);
     chain.length = logical + 1;
-    next = checkInfo(context, logical, physicalId, segmentCount);
-    chain.generation[logical] = checkGeneration(context, logical, physicalId);
+    const info = checkInfo(context, logical, physicalId, segmentCount);
+    next = info.next;
+    const generation = checkGeneration(context, logical, physicalId);
+    chain.generation[logical] = generation ?? 0;
+    if (info.isLost && generation === undefined) lost.add(logical);
     context.examined.segments++;
     context.examined.metadataCopies += 4;
   }
@@ -91,6 +128,12 @@ export function checkChain(
     const at = chain.physicalId.findIndex((id, logical) => id !== logical);
     const detail = `it leads to physical segment ${chain.physicalId[at]}, where most lead to the one after them`;
     findings.add('CHAIN_OUT_OF_ORDER', `segment ${at - 1}`, detail);
+  }
+  // Where cache_info is lost the count is a guess.
+  const beyond = context.findings.has('CACHE_INFO_LOST') ? [] : segmentsBeyond(context, segmentCount, room);
+  if (isWhole && firstSegmentId === 0 && beyond.length > 0) {
+    const detail = `${beyond.length} segments behind the ${segmentCount} of the cache have infos and hold something`;
+    findings.add('SEGMENTS_BEYOND_CACHE', `physical segment ${beyond[0]}`, detail);
   }
   if (chain.length === bound && bound < segmentCount && next !== undefined && next >= room) {
     findings.add(
@@ -125,13 +168,13 @@ export function leadApart({ copies: [first, second] }: Dual<SegmentInfo>): boole
   return bothLead && first.nextSegmentId !== second.nextSegmentId;
 }
 
-/** @returns physical id of the next segment, or undefined where the chain does not say. */
+/** @returns physical id of the next segment, or undefined where the chain does not say; and whether the info is lost. */
 function checkInfo(
   context: CheckContext,
   logical: number,
   physicalId: number,
   segmentCount: number,
-): number | undefined {
+): { readonly next: number | undefined; readonly isLost: boolean } {
   const { findings } = context;
   const where = describe(logical, physicalId);
   const dual = readInfo(context, physicalId);
@@ -139,7 +182,7 @@ function checkInfo(
   const info = dual.value;
   if (!info) {
     findings.add('SEGMENT_INFO_LOST', where, 'neither copy of its info is good');
-    return undefined;
+    return { next: undefined, isLost: true };
   }
   if (leadApart(dual)) {
     const [first, second] = dual.copies;
@@ -152,21 +195,21 @@ function checkInfo(
   const last = logical === segmentCount - 1;
   if (!info.hasNext && !last) {
     findings.add('CHAIN_ENDS_EARLY', where, `the chain ends after ${logical + 1} of ${segmentCount} segments`);
-    return undefined;
+    return { next: undefined, isLost: false };
   }
   if (info.hasNext && last) {
     findings.add('CHAIN_LAST_HAS_NEXT', where, `it is linked to physical segment ${info.nextSegmentId}`);
   }
-  return info.hasNext ? info.nextSegmentId : undefined;
+  return { next: info.hasNext ? info.nextSegmentId : undefined, isLost: false };
 }
 
-/** @returns the generation as the kernel counts it. */
-function checkGeneration(context: CheckContext, logical: number, physicalId: number): number {
+/** @returns the generation, or undefined where it is lost; the kernel takes it for 0 then. */
+function checkGeneration(context: CheckContext, logical: number, physicalId: number): number | undefined {
   const copies = generationCopies(context.geometry, physicalId);
   const dual = readDual<Generation>(context.source, copies, GENERATION_BYTES, decodeGeneration);
   const where = describe(logical, physicalId);
-  checkTwins(context, 'GENERATION', `${where} generation`, dual, 1);
+  checkTwins(context, 'GENERATION', `${where} generation`, dual, context.generationUpdatesMax);
   if (dual.value) return dual.value.generation;
   context.findings.add('GENERATION_LOST', where, 'neither copy of its generation is good');
-  return 0;
+  return undefined;
 }

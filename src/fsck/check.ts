@@ -9,7 +9,7 @@ import type { PmemReader } from '../engine/device/pmem.js';
 import type { Position } from '../engine/media/codecs.js';
 import { crc32cRaw, type Crc32c } from '../engine/media/crc32c.js';
 import { SEGMENTS_OFFSET_BYTES, type Geometry } from '../engine/media/geometry.js';
-import { checkChain, type CheckedChain } from './chain.js';
+import { checkChain, isMadeBy618, type CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { CountingReader, nothingExamined, type Examined } from './examined.js';
 import type { FindingCode } from './catalogue.js';
@@ -17,6 +17,7 @@ import { Findings, type Finding } from './findings.js';
 import { checkHeader, type Header } from './header.js';
 import { checkLog, type LogFacts } from './log-check.js';
 import { checkDirtyTail, checkLogEnd, chooseLogStart } from './log-end.js';
+import { checkLogLost, reportUnreachable } from './lost-log.js';
 
 /** More threads than this wait for memory. */
 const THREADS_MAX = 8;
@@ -85,9 +86,11 @@ export function examine(reader: PmemReader, options: CheckOptions): Examination 
     findings,
     examined,
     backingBytes: options.backingBytes ?? Infinity,
+    generationUpdatesMax: 1,
     crc: options.crc ?? crc32cRaw,
   };
   const header = checkHeader(context, reader.path);
+  if (isMadeBy618(context, header.room)) context.generationUpdatesMax = header.found.attachesMax;
   const chain = checkChain(context, header.firstSegmentId, header.segmentCount, header.room);
   const notChecked: string[] = [];
   const log = checkTheLog(context, chain, header, options, notChecked);
@@ -116,6 +119,7 @@ function checkTheLog(
   const start = chooseLogStart(context, chain, header.keyTail, header.dirtyTail);
   if (start === undefined) {
     notChecked.push('the log: where it begins is lost');
+    reportUnreachable(context, chain);
     return undefined;
   }
   const facts = checkLog(context, chain, {
@@ -126,6 +130,7 @@ function checkTheLog(
     onProgress: () => options.onProgress?.(context.examined.bytesRead),
   });
   checkLogEnd(context, chain, facts);
+  checkLogLost(context, chain, facts, header);
   const { keyTail, dirtyTail } = header;
   if (keyTail !== undefined && dirtyTail !== undefined) checkDirtyTail(context, chain, facts, start, dirtyTail);
   if (keyTail === undefined) notChecked.push(`the log before ${startText(start)}: key_tail is lost`);

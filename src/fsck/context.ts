@@ -11,6 +11,11 @@ export interface CheckContext {
   readonly examined: Examined;
   /** Size of the backing device; Infinity when it is not known. */
   readonly backingBytes: number;
+  /**
+   * By how much the numbers of the two copies of a generation may differ: Linux 6.18 writes the first update after each
+   * attach over the newest copy, later ones always alternate.
+   */
+  generationUpdatesMax: number;
   /** CRC-32C for ksets in memory. */
   readonly crc: Crc32c;
 }

@@ -101,7 +101,7 @@ export function kernelText(path: string, { kernel, effect, findings }: KernelVer
   return `${path}: Linux ${kernel} ${EFFECT_TEXTS[effect]}: ${firstOf(findings)}; run "pcache fsck ${path}" first`;
 }
 
-const EFFECT_TEXTS: Readonly<Record<Exclude<KernelEffect, 'attaches'>, string>> = {
+export const EFFECT_TEXTS: Readonly<Record<Exclude<KernelEffect, 'attaches'>, string>> = {
   refuses: 'refuses to attach it',
   empties: 'would make a new cache over it, and lose all that is in it',
   cuts: 'would end the log too early, and lose what follows',

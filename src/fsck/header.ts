@@ -20,6 +20,7 @@ import {
   type Superblock,
 } from '../engine/media/codecs.js';
 import { readDual, type Dual } from '../engine/media/dual.js';
+import { KSET_HEADER_BYTES } from '../engine/media/kset.js';
 import {
   CACHE_INFO_COPIES,
   DIRTY_TAIL_COPIES,
@@ -29,7 +30,7 @@ import {
   segmentCountFor,
   SUPERBLOCK_OFFSET_BYTES,
 } from '../engine/media/geometry.js';
-import { hasSegmentInfo } from './chain.js';
+import { hasSegmentInfo, isMadeBy618 } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
 import { checkTwins } from './twins.js';
@@ -162,7 +163,7 @@ function checkCacheInfo(
 ): number {
   const { findings } = context;
   const where = 'cache_info';
-  checkTwins(context, 'CACHE_INFO', where, cacheInfo, 1);
+  if (!(isOf618(cacheInfo) && isMadeBy618(context, room))) checkTwins(context, 'CACHE_INFO', where, cacheInfo, 1);
   const info = cacheInfo.value;
   const whole = Math.min(segmentsMax ?? room, room);
   if (!info) {
@@ -182,6 +183,14 @@ function checkCacheInfo(
     findings.add('CACHE_INFO_SEGMENTS_FEWER', where, detail);
   }
   return info.segmentCount;
+}
+
+/**
+ * Is it as Linux 6.18.0 to 6.18.3 leaves it, which only ever reads and writes copy 0 after a reload (format §5)? Then
+ * there never was a copy 1.
+ */
+function isOf618({ copies, blank }: Dual<CacheInfo>): boolean {
+  return copies[0].crcOk && blank[1];
 }
 
 function checkCacheFlags(context: CheckContext, word: number): void {
@@ -219,6 +228,12 @@ function checkTail(
   const place = placeText(tail.segment, tail.offsetBytes);
   if (tail.segment >= segmentCount || tail.offsetBytes >= context.geometry.segmentDataBytes) {
     context.findings.add(`${prefix}_OUT_OF_RANGE`, where, `it is ${place}, and there are ${segmentCount} segments`);
+    return undefined;
+  }
+  // Room for a LAST kset is always left behind a kset, so neither tail can come nearer.
+  if (tail.offsetBytes > context.geometry.segmentDataBytes - KSET_HEADER_BYTES) {
+    const detail = `it is ${place}, and a segment has ${context.geometry.segmentDataBytes} bytes`;
+    context.findings.add(`${prefix}_AT_SEGMENT_END`, where, detail);
     return undefined;
   }
   return { segment: tail.segment, offsetBytes: tail.offsetBytes };

@@ -4,15 +4,16 @@
  */
 import type { Position } from '../engine/media/codecs.js';
 import { KeyFields, KSET_FLAG_LAST, type KsetView } from '../engine/media/kset.js';
-import { LogWalker, type LogEndReason } from '../engine/media/log-walker.js';
+import type { LogEndReason, LogWalker } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
-import { findHidden } from './hidden.js';
+import { findSupersededKeys } from './superseded-keys.js';
 import { checkKey } from './keys.js';
 import { findOverlaps, MAX_OVERLAPS, type PayloadRange } from './overlaps.js';
 import { PayloadCheck } from './payload-check.js';
 import { LastClaim, PayloadMap, WINDOW_SEGMENTS } from './payload-map.js';
+import { walkFrom } from './walk-from.js';
 
 /** The part of a segment that the log takes. */
 export interface LogExtent {
@@ -69,7 +70,7 @@ class LogCheck {
     private readonly chain: CheckedChain,
     private readonly options: LogCheckOptions,
   ) {
-    this.walker = new LogWalker(context.source, context.geometry, chain, options.start, context.crc);
+    this.walker = walkFrom(context, chain, options.start);
     this.payload = new PayloadMap(context.geometry, 0);
     this.payloadCheck = options.checkPayload ? new PayloadCheck(context, chain) : undefined;
     this.references = new Uint32Array(chain.length);
@@ -106,7 +107,7 @@ class LogCheck {
     this.claimFurtherWindows();
     findOverlaps(this.context, this.chain, options.start, options.segmentCount, this.overlaps);
     if (this.context.examined.staleKeys > 0 && this.isDirtyHere) {
-      findHidden(this.context, this.chain, options.start, options.dirtyTail!);
+      findSupersededKeys(this.context, this.chain, options.start, options.dirtyTail!);
     }
     return {
       end: walker.position,
@@ -214,7 +215,7 @@ class LogCheck {
     const { context, chain, options } = this;
     for (let first = WINDOW_SEGMENTS; first < chain.length; first += WINDOW_SEGMENTS) {
       const map = new PayloadMap(context.geometry, first);
-      const walker = new LogWalker(context.source, context.geometry, chain, options.start, context.crc);
+      const walker = walkFrom(context, chain, options.start);
       for (let left = this.ksetCount; left > 0 && walker.next(); left--) {
         const { kset } = walker;
         for (let index = 0; index < kset.keyCount; index++) {

@@ -1,12 +1,13 @@
 /**
  * Judges where the log begins and ends, which nothing on media says: whether ksets that belong to it follow
- * its end, and whether both tails are places in it. See `runs.ts` for how ksets are told from leftovers.
+ * its end, and whether both tails are places in it. See `orphan-ksets.ts` for how ksets are told from leftovers.
  */
 import { PcacheError } from '../engine/errors.js';
 import type { Position } from '../engine/media/codecs.js';
 import { CRC_SEED } from '../engine/media/crc32c.js';
 import {
   KEY_BYTES,
+  KEY_FLAG_CLEAN,
   KSET_BYTES_MAX,
   KSET_HEADER_BYTES,
   KSET_KEYS_MAX,
@@ -14,13 +15,13 @@ import {
   KsetField,
   KsetView,
 } from '../engine/media/kset.js';
-import { LogWalker } from '../engine/media/log-walker.js';
 import { BrokenKsets, findBrokenKsets } from './broken-ksets.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
 import type { LogFacts } from './log-check.js';
-import { RunFinder, zeroBytesAt, type BrokenSearch, type LostRun } from './runs.js';
+import { isBehindClaims, OrphanKsets, zeroBytesAt, type BrokenSearch, type LostRun } from './orphan-ksets.js';
+import { walkFrom } from './walk-from.js';
 
 /**
  * Nobody writes that many zeroes into the log, even where an old kset is left behind the 24 at its end: they are what
@@ -43,7 +44,8 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   if (run !== undefined) {
     // Only a LAST kset leads to the beginning of a segment, and a new cache begins with blank ones.
     const elsewhere = run.first.segment !== end.segment;
-    const broken = !proper || elsewhere || isWiped(context, chain, facts);
+    const proven = run.isNewer === true || run.isOfThisCache === true;
+    const broken = !proper || elsewhere || proven || isWiped(context, chain, facts);
     context.findings.add(
       broken ? 'LOG_CUT_SHORT' : 'LOG_MAYBE_CUT_SHORT',
       where,
@@ -51,6 +53,9 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
     );
   } else if (!proper) {
     context.findings.add('LOG_END_TORN', where, reasonText(facts));
+  } else if (bodyKeys(context, chain, facts) > 0) {
+    const detail = `there is no header, but ${bodyKeys(context, chain, facts)} keys of a kset that is newer than the log`;
+    context.findings.add('LOG_END_TORN', where, detail);
   } else {
     const [broken] = brokenKsets.isComplete ? brokenKsets.places : findBrokenKsets(context, chain, facts);
     if (broken === undefined) return;
@@ -71,7 +76,7 @@ export function findLostRun(
   broken?: BrokenSearch,
 ): LostRun | undefined {
   const { end } = facts;
-  const runs = new RunFinder(context, chain, facts);
+  const runs = new OrphanKsets(context, chain, facts);
   const wiped = isWiped(context, chain, facts);
   const search = {
     pastStale: true,
@@ -79,7 +84,32 @@ export function findLostRun(
     ...(broken === undefined ? {} : { broken }),
   };
   const run = runs.findAfter(end.segment, end.offsetBytes + 8, search) ?? runs.longestElsewhere();
-  return run === undefined || wiped || !liesInTornKset(context, chain, end, run) ? run : undefined;
+  if (run === undefined || wiped || run.isNewer === true) return run;
+  return liesInTornKset(context, chain, end, run) ? undefined : run;
+}
+
+/**
+ * Keys behind 24 zero bytes at the end of the log, where those of the next kset would be, if one of them was written
+ * after all that the log claims in its segment: a kset whose header is gone, or that a crash tore.
+ */
+export function bodyKeys(context: CheckContext, chain: CheckedChain, facts: LogFacts): number {
+  const { end, extents, payload } = facts;
+  const available = Math.min(KSET_BYTES_MAX, context.geometry.segmentDataBytes - end.offsetBytes);
+  if (available < ksetBytes(1)) return 0;
+  const bytes = new Uint8Array(available);
+  context.source.read(chain.dataOffsetBytes[end.segment] + end.offsetBytes, bytes, 0, available);
+  const kset = new KsetView().attach(bytes, 0);
+  let isNewer = false;
+  let index = 0;
+  for (; ksetBytes(index + 1) <= available; index++) {
+    if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') break;
+    if ((kset.keyFlags(index) & ~KEY_FLAG_CLEAN) !== 0 || kset.keyReserved(index) !== 0) break;
+    const segment = kset.keySegment(index);
+    if (kset.keyGeneration(index) !== chain.generation[segment] || extents.has(segment)) break;
+    if (payload.isClaimed(segment, kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index))) break;
+    isNewer ||= isBehindClaims(payload, kset, index);
+  }
+  return isNewer ? index : 0;
 }
 
 /** Where more is blank than a crash leaves blank, damage did it. */
@@ -87,7 +117,7 @@ function isWiped(context: CheckContext, chain: CheckedChain, facts: LogFacts): b
   const { segment, offsetBytes } = facts.end;
   const zeroes = zeroBytesAt(context, chain, facts.end, ZEROES_OF_DAMAGE);
   if (zeroes < ZEROES_OF_DAMAGE_WITH_CRCS || zeroes === ZEROES_OF_DAMAGE) return zeroes === ZEROES_OF_DAMAGE;
-  const next = new RunFinder(context, chain, facts).nextKset(segment, offsetBytes + 8);
+  const next = new OrphanKsets(context, chain, facts).nextKset(segment, offsetBytes + 8);
   return next !== undefined && beginsWithPayloadCrc(context, chain, { segment, offsetBytes: next });
 }
 
@@ -223,6 +253,9 @@ export function checkDirtyTail(
   const extent = facts.extents.get(dirtyTail.segment);
   if (extent !== undefined && dirtyTail.offsetBytes > extent.startBytes && dirtyTail.offsetBytes < extent.endBytes) {
     findings.add('DIRTY_TAIL_NOT_ON_KSET', 'dirty_tail', `it is ${place}, inside a kset`);
+  } else if (leadsAstray(context, chain, dirtyTail)) {
+    const detail = `it is ${place}, and the LAST ksets from there on lead to no end`;
+    findings.add('DIRTY_TAIL_LEADS_ASTRAY', 'dirty_tail', detail);
   } else if (leadsTo(context, chain, dirtyTail, start)) {
     const detail = `it is ${place}, the log begins at ${placeText(start.segment, start.offsetBytes)}`;
     findings.add('DIRTY_TAIL_BEFORE_KEY_TAIL', 'dirty_tail', detail);
@@ -232,10 +265,18 @@ export function checkDirtyTail(
   }
 }
 
+/** Do the ksets from `from` on run in a circle, or out of the cache? */
+function leadsAstray(context: CheckContext, chain: CheckedChain, from: Position): boolean {
+  if (from.segment >= chain.length) return false;
+  const walker = walkFrom(context, chain, from);
+  while (walker.next());
+  return walker.endReason === 'last-out-of-range' || walker.endReason === 'too-many-hops';
+}
+
 /** Do the ksets from `from` on lead to `to`? */
 function leadsTo(context: CheckContext, chain: CheckedChain, from: Position, to: Position): boolean {
   if (from.segment >= chain.length) return false;
-  const walker = new LogWalker(context.source, context.geometry, chain, from, context.crc);
+  const walker = walkFrom(context, chain, from);
   const entered = new Set([from.segment]);
   while (walker.next()) {
     if (walker.isAt(to)) return true;

@@ -3,10 +3,10 @@
  * found such payload. A key that is in the log twice, word for word, is no finding.
  */
 import type { Position } from '../engine/media/codecs.js';
-import { LogWalker } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
+import { walkFrom } from './walk-from.js';
 
 /** Double claims that are looked into. */
 export const MAX_OVERLAPS = 64;
@@ -48,7 +48,7 @@ export function findOverlaps(
   const firstClaimants = new Map<PayloadRange, Claimant>();
   const reported = new Set<PayloadRange>();
   const visited = new Set([start.segment]);
-  const walker = new LogWalker(context.source, context.geometry, chain, start, context.crc);
+  const walker = walkFrom(context, chain, start);
   while (walker.next()) {
     const { kset } = walker;
     if (kset.isLast) {

@@ -39,6 +39,25 @@ export class PayloadMap {
     return overlaps;
   }
 
+  /** Where the last claim of a segment ends; 0 when nothing of it is claimed. */
+  endOfClaims(segment: number): number {
+    const bits = this.bits[segment - this.firstSegment];
+    if (bits === undefined) return 0;
+    for (let word = bits.length - 1; word >= 0; word--) {
+      if (bits[word] !== 0) return (word * 32 + 32 - Math.clz32(bits[word])) * SECTOR_BYTES;
+    }
+    return 0;
+  }
+
+  /** Bytes before the last claim of a segment that nothing claims. */
+  unclaimedBytes(segment: number): number {
+    const bits = this.bits[segment - this.firstSegment];
+    if (bits === undefined) return 0;
+    let claimed = 0;
+    for (const word of bits) for (let left = word; left !== 0; left &= left - 1) claimed++;
+    return this.endOfClaims(segment) - claimed * SECTOR_BYTES;
+  }
+
   /** Is part of a byte range claimed? */
   isClaimed(segment: number, offsetBytes: number, lengthBytes: number): boolean {
     const bits = this.bits[segment - this.firstSegment];

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { PcacheError } from '../../src/engine/errors.js';
 import { KERNEL_GEOMETRY, MIB } from '../../src/engine/media/geometry.js';
+import { chooseUndoPath } from '../../src/fsck/repair/repair-device.js';
 import { repairCache } from '../../src/fsck/repair/repair.js';
-import { isUnfinishedUndo, UndoFile, UndoWriter } from '../../src/fsck/repair/undo-file.js';
+import { UndoFile, undoStateOf, UndoWriter } from '../../src/fsck/repair/undo-file.js';
 import { temporaryFolder } from '../support/cli-images.js';
 import { deviceOffset, flip, ksetsOf } from '../support/damage/edit.js';
 import { Overlay } from '../support/damage/overlay.js';
@@ -64,7 +65,7 @@ const refusal = (act: () => unknown): string => {
 describe('taking a repair back', () => {
   it('gives the bytes from before, and says that the repair had come to its end', async () => {
     const { before, device, path } = await repairedWithUndo();
-    expect(isUnfinishedUndo(path)).toBe(false);
+    expect(undoStateOf(path)).toBe('finished');
     expect(UndoFile.read(path).apply(device).finished).toBe(true);
     expect(device.differences(before)).toEqual([]);
     // Once more does no harm.
@@ -108,10 +109,38 @@ describe('taking a repair back', () => {
       await expect(repair(device, undo)).rejects.toThrow('cut off as asked');
       undo.close();
       device.write = write;
-      expect(isUnfinishedUndo(path)).toBe(true);
+      expect(undoStateOf(path)).toBe('unfinished');
+      const halfway = device.clone();
       expect(UndoFile.read(path).apply(device).finished).toBe(false);
       expect(device.differences(before)).toEqual([]);
+
+      // The same repair again goes on from there, with an undo file of its own; both together lead back.
+      const again = chooseUndoPath(path, path);
+      expect(again.path).toBe(`${path}.2`);
+      expect(again.notes[0]).toContain('its repair was cut off');
+      const second = new UndoWriter(again.path);
+      expect((await repair(halfway, second)).after.clean).toBe(true);
+      const { isUsed } = second;
+      second.close();
+      if (isUsed) UndoFile.read(again.path).apply(halfway);
+      UndoFile.read(path).apply(halfway);
+      expect(halfway.differences(before)).toEqual([]);
     }
+  });
+
+  it('starts over with a file whose repair was cut off before it changed anything', () => {
+    for (const bytes of [0, 7, 100]) {
+      const path = newPath();
+      const whole = Buffer.concat([Buffer.from('PCACHE-UNDO\n\0\0\0\0', 'latin1'), Buffer.alloc(200)]);
+      writeFileSync(path, whole.subarray(0, bytes));
+      expect(undoStateOf(path)).toBe('incomplete');
+      const chosen = chooseUndoPath(path, path);
+      expect([chosen.path, chosen.notes.length, existsSync(path)]).toEqual([path, 1, false]);
+    }
+    const other = newPath();
+    writeFileSync(other, 'mine');
+    expect(() => chooseUndoPath(other, other)).toThrow(/exists already, and is not overwritten/);
+    expect(readFileSync(other, 'utf8')).toBe('mine');
   });
 
   it('was prepared before every change: what is changed is in the file by then', async () => {
@@ -160,7 +189,7 @@ describe('an undo file is refused', () => {
     const undo = new UndoWriter(path);
     const device = damaged();
     const before = device.clone();
-    await expect(repair(device, undo)).rejects.toThrow(/exists already, and an undo file is not overwritten/);
+    await expect(repair(device, undo)).rejects.toThrow(/exists already, and is not overwritten/);
     expect(readFileSync(path, 'utf8')).toBe('something');
     expect(device.differences(before)).toEqual([]);
   });

@@ -65,6 +65,7 @@ function chainOf(view: PlanView, path: readonly number[]): CheckedChain {
   });
   return {
     length: path.length,
+    lost: new Set(),
     physicalId: Uint32Array.from(path),
     dataOffsetBytes: Float64Array.from(path, (id) => segmentDataOffsetBytes(context.geometry, id)),
     generation: Float64Array.from(generation),

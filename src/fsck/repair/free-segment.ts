@@ -6,7 +6,7 @@
  */
 import { SECTOR_BYTES } from '../../engine/media/geometry.js';
 import type { KsetView } from '../../engine/media/kset.js';
-import { RunFinder } from '../runs.js';
+import { OrphanKsets } from '../orphan-ksets.js';
 import { keyRange, walkLog } from './log-walk.js';
 import { namesAnything, visitNamed } from './named-ranges.js';
 import { mergeRanges, type ByteRange } from './ranges.js';
@@ -70,7 +70,7 @@ function lossOfTaking(view: PlanView, log: Log, segment: number): Loss[] {
 function visitKeysOutside(view: PlanView, log: Log, visit: (key: KsetView, home: number) => void): void {
   const { chain, context } = view;
   const { end, extents, payload } = log.facts;
-  const finder = new RunFinder(context, chain, log.facts);
+  const finder = new OrphanKsets(context, chain, log.facts);
   const visitFrom = (segment: number, offsetBytes: number): void =>
     visitNamed(view, payload, { segment, offsetBytes }, (key) => visit(key, segment));
   visitFrom(end.segment, end.offsetBytes);

@@ -4,7 +4,7 @@
  */
 import type { Position } from '../../engine/media/codecs.js';
 import { placeText } from '../findings.js';
-import type { LostRun } from '../runs.js';
+import type { LostRun } from '../orphan-ksets.js';
 import { ksetSizesFor } from './fill.js';
 import { walkLog } from './log-walk.js';
 import { namedRanges, rangesIn } from './named-ranges.js';

@@ -8,7 +8,7 @@ import { readDual, type Dual } from '../../engine/media/dual.js';
 import { generationCopies } from '../../engine/media/geometry.js';
 import type { KsetView } from '../../engine/media/kset.js';
 import { judgeDual } from '../twins.js';
-import { copyOverTwin, rewriteBoth } from './dual.js';
+import { copyOverTwin, rewriteBoth } from './rewrite-copies.js';
 import { checksPayload, isAt, payloadMatches, walkLog } from './log-walk.js';
 import { hasFinding, type Fix, type PlanView } from './types.js';
 

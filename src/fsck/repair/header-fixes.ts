@@ -6,6 +6,7 @@ import {
   CACHE_INFO_BYTES,
   CACHE_MODES,
   decodeCacheFlags,
+  decodeCacheInfo,
   decodeSegmentInfo,
   encodeCacheFlags,
   encodeCacheInfo,
@@ -14,15 +15,16 @@ import {
   GC_PERCENT_MAX,
   SEGMENT_INFO_BYTES,
   type CacheFlags,
+  type CacheInfo,
   type SegmentInfo,
 } from '../../engine/media/codecs.js';
 import { CRC_SEED } from '../../engine/media/crc32c.js';
 import { readDual } from '../../engine/media/dual.js';
-import { segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
+import { CACHE_INFO_COPIES, segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
 import type { FindingCode } from '../catalogue.js';
 import { findLostRun } from '../log-end.js';
 import { judgeDual } from '../twins.js';
-import { copyOverTwin, rewriteBoth } from './dual.js';
+import { copyOverTwin, rewriteBoth } from './rewrite-copies.js';
 import { keyRange, walkLog, type KsetVisitor } from './log-walk.js';
 import { mergeRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
@@ -44,6 +46,8 @@ const FLAG_CODES: readonly FindingCode[] = [
   'GC_PERCENT_OUT_OF_RANGE',
   'CACHE_INFO_SEGMENTS_ZERO',
 ];
+/** Bits of the cache_info flags that mean something. */
+const CACHE_FLAGS_KNOWN = 0x1fff;
 /** Keys whose payload is looked at to tell whether a cache has data_crc. */
 const SAMPLE_KEYS = 64;
 /** Of no more keys than this all may have lost their payload. */
@@ -88,30 +92,56 @@ export function planLostCacheInfo(view: PlanView): Fix[] {
 
 /** @param mayWait a log that is repaired first may tell more */
 function rebuildCacheInfo(view: PlanView, evidence: CrcEvidence, mayWait: boolean): Fix[] {
-  // None would match by chance.
-  const dataCrc = evidence.matching > 0;
-  const isPlain = dataCrc || evidence.tried > FEW_KEYS;
-  if (mayWait && !isPlain) return [];
   const segmentCount = chainLength(view);
-  const flags = encodeCacheFlags({ dataCrc, initDone: true, modeNumber: 0, gcPercent: GC_PERCENT_DEFAULT });
+  const remains = remainsOfCacheInfo(view, segmentCount);
+  // None would match by chance.
+  const provesCrc = evidence.matching > 0;
+  const isPlain = provesCrc || evidence.tried > FEW_KEYS;
+  if (mayWait && !isPlain) return [];
+  const isTold = evidence.tried > 0 || remains !== undefined || view.options.dataCrc !== undefined;
+  const dataCrc = provesCrc || (!isPlain && (view.options.dataCrc ?? remains?.dataCrc ?? false));
+  const { modeNumber, gcPercent } = remains ?? { modeNumber: 0, gcPercent: GC_PERCENT_DEFAULT };
+  const flags = encodeCacheFlags({ dataCrc, initDone: true, modeNumber, gcPercent });
   const firstSegmentId = view.header.firstSegmentId;
   const told =
-    evidence.tried === 0
-      ? 'no key tells whether there was data_crc, taken as off'
-      : `data_crc ${dataCrc ? 'on' : 'off'}, since ${evidence.matching} of ${evidence.tried} payloads match the CRC in their keys`;
+    evidence.tried > 0
+      ? `data_crc ${dataCrc ? 'on' : 'off'}, since ${evidence.matching} of ${evidence.tried} payloads match the CRC in their keys`
+      : isTold
+        ? `data_crc ${dataCrc ? 'on' : 'off'}, as ${view.options.dataCrc === undefined ? 'what is left of cache_info' : '--data-crc'} says`
+        : 'no key tells whether there was data_crc';
   return [
     {
       id: 'cache_info lost',
       codes: ['CACHE_INFO_LOST'],
       action: `write cache_info again, with a chain of ${segmentCount} segments from ${firstSegmentId}`,
-      assumed: `mode writeback, gc_percent ${GC_PERCENT_DEFAULT}, ${told}`,
-      consent: 'plain',
+      assumed: `mode ${CACHE_MODES[modeNumber]}, gc_percent ${gcPercent}, ${told}`,
+      consent: isTold ? 'plain' : 'data-crc',
       losses: isPlain ? [] : lossOfSample(evidence.doubtful),
       steps: rewriteBoth(view.header.found.cacheInfo, (seq) =>
         encodeCacheInfo({ firstSegmentId, segmentCount, flags }, seq),
       ),
     },
   ];
+}
+
+/**
+ * What says how the cache was made though no copy is good: the stray copy of Linux 6.18 (format §5), or a copy whose
+ * CRC alone is wrong, as a write that was cut off leaves it.
+ */
+function remainsOfCacheInfo(view: PlanView, segmentCount: number): CacheFlags | undefined {
+  const bytes = new Uint8Array(CACHE_INFO_BYTES);
+  view.context.source.read(CACHE_INFO_COPIES[0] + CACHE_INFO_BYTES, bytes, 0, CACHE_INFO_BYTES);
+  const stray = decodeCacheInfo(bytes);
+  const isPossible = (info: CacheInfo): boolean =>
+    info.firstSegmentId === view.header.firstSegmentId &&
+    info.segmentCount === segmentCount &&
+    (info.flags & ~CACHE_FLAGS_KNOWN) === 0 &&
+    decodeCacheFlags(info.flags).initDone &&
+    decodeCacheFlags(info.flags).modeNumber < CACHE_MODES.length &&
+    decodeCacheFlags(info.flags).gcPercent <= GC_PERCENT_MAX;
+  const torn = view.header.found.cacheInfo.copies.find(isPossible);
+  const found = torn ?? (stray.crcOk && isPossible(stray) ? stray : undefined);
+  return found && decodeCacheFlags(found.flags);
 }
 
 /** Few keys, none of which has the payload of its CRC: there was no data_crc, or their payload is gone. */
@@ -166,7 +196,7 @@ function payloadCrcEvidence(view: PlanView): CrcEvidence {
       found.tried++;
       const crc = kset.keyDataCrc(index);
       if (context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === crc) found.matching++;
-      // Without data_crc nobody writes anything there.
+      // Without data_crc the field is zero.
       else if (crc !== 0) found.doubtful.push(keyRange(kset, index));
     }
     return found.tried < SAMPLE_KEYS;

@@ -18,11 +18,11 @@ import {
 } from '../../engine/media/kset.js';
 import { findBrokenKsets } from '../broken-ksets.js';
 import { placeText } from '../findings.js';
-import { findLostRun } from '../log-end.js';
-import { RunFinder, type LostRun } from '../runs.js';
+import { bodyKeys, findLostRun } from '../log-end.js';
+import { OrphanKsets, type LostRun } from '../orphan-ksets.js';
 import { closeGap } from './fill.js';
 import { lossesBehind, lossesOfGap, lossesOfMisplaced, lossOf } from './gap-losses.js';
-import { widenOver } from './widen.js';
+import { lengthenOver } from './lengthen-ksets.js';
 import { checksPayload, coveredFrom, deviceOffset, isAt, isRepeatable, keyBeside, walkLog } from './log-walk.js';
 import { mendKset } from './mend.js';
 import { namedRanges } from './named-ranges.js';
@@ -31,7 +31,7 @@ import { freeSegment } from './free-segment.js';
 import { hasRoomToLeave, leadTo, moveRest } from './relocate.js';
 import { beginAtDirtyTail, isTrustworthy, moveTail } from './tail-fixes.js';
 import { hasFinding, type Change, type Fix, type PlanView } from './types.js';
-import { uncover } from './uncover.js';
+import { blankOverlappingHeaders } from './overlapping-headers.js';
 
 type Log = NonNullable<PlanView['log']>;
 
@@ -103,7 +103,8 @@ function blankEnd(view: PlanView, log: Log): Fix {
   const named = [...namedRanges(view, log.facts.payload, end), ...namedElsewhere(view, log)];
   const reason = 'it is not whole: either a crash tore it, and nothing in it was acknowledged, or it was damaged';
   return {
-    id: `blank ${textOf(end)}`,
+    // With the keys there: other generations make others of the log.
+    id: `blank ${textOf(end)} ${bodyKeys(view.context, view.chain, log.facts)}`,
     codes: codesOf(view),
     action: `blank the torn kset ${textOf(end)}`,
     consent: 'plain',
@@ -132,6 +133,8 @@ function bridgeTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const bridge = closeGap(gap, keyBeside(view, log.start, end, run.first), (kset, index) =>
     isProven(view, log, kset, index),
   );
+  // Nothing before the gap, and nothing in it that could be kept: there is nothing to lead the log on from.
+  if (bridge?.kept.length === 0 && isAt(end, log.start)) return skipGap(view, log, run);
   if (bridge === undefined) {
     return relocate(view, log, run) ?? widen(view, log, run) ?? skipGap(view, log, run) ?? giveUp(view, log, run);
   }
@@ -182,7 +185,7 @@ function relocate(view: PlanView, log: Log, run: LostRun): Fix | undefined {
 /** When nothing can fill the gap, and no segment is free: the ksets behind it become longer, to the front. */
 function widen(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const { end } = log.facts;
-  const bytes = widenOver(view, end, run.first);
+  const bytes = lengthenOver(view, end, run.first);
   if (bytes === undefined) return undefined;
   const covered = coveredFrom(view, run.first);
   const gap = new Uint8Array(run.first.offsetBytes - end.offsetBytes);
@@ -224,7 +227,10 @@ function skipGap(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const named = subtractRanges(namedRanges(view, log.facts.payload, log.start), covered);
   const misplaced = lossesOfMisplaced(run, run.first.offsetBytes - log.start.offsetBytes, covered);
   const losses = [lossOf(log.start, reason, named), ...misplaced];
-  return moveTail(view, 'key_tail', run.first, codesOf(view), { losses });
+  const move = moveTail(view, 'key_tail', run.first, codesOf(view), { losses });
+  if (!isAt(log.start, view.header.dirtyTail)) return move;
+  // Both were there: nothing of what follows is known to be written back.
+  return { ...move, steps: [...moveTail(view, 'dirty_tail', run.first, []).steps, ...move.steps] };
 }
 
 /** Sends the log to a run in another segment: what was there was a LAST kset, or ksets up to one. */
@@ -245,7 +251,7 @@ function hopTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
 /** A LAST kset that leads out of the cache, or back into the log. */
 function redirect(view: PlanView, log: Log): Fix[] {
   const { end } = log.facts;
-  const runs = new RunFinder(view.context, view.chain, log.facts);
+  const runs = new OrphanKsets(view.context, view.chain, log.facts);
   const run = runs.longestElsewhere();
   if (run !== undefined) {
     const hop = hopTo(view, log, run);
@@ -299,13 +305,14 @@ function forgetBroken(view: PlanView, log: Log): Fix {
   };
 }
 
-/** Blanks the end of the log, so that it is one. */
+/** Blanks the end of the log, so that it is one, with the keys of a kset there whose header is gone. */
 function endingAt(view: PlanView, log: Log): Change[] {
   const { end } = log.facts;
-  const length = Math.min(KSET_HEADER_BYTES, view.context.geometry.segmentDataBytes - end.offsetBytes);
-  const blank = { offsetBytes: deviceOffset(view, end), bytes: BLANK.subarray(0, length) };
+  const keys = bodyKeys(view.context, view.chain, log.facts);
+  const length = Math.min(ksetBytes(keys), view.context.geometry.segmentDataBytes - end.offsetBytes);
+  const blank = { offsetBytes: deviceOffset(view, end), bytes: new Uint8Array(length) };
   // Behind a kset of the log nothing can lie over its end.
-  return isAt(end, log.start) ? [...uncover(view, end), blank] : [blank];
+  return isAt(end, log.start) ? [...blankOverlappingHeaders(view, end), blank] : [blank];
 }
 
 /** Blanks the end of the log, and the ksets of a run that lie in its first segment. */

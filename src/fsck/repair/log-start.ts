@@ -6,8 +6,8 @@
  * are more of the log, cut off from it, they are found from there. Bounded: one walk per segment, and so many breaks.
  */
 import type { Position } from '../../engine/media/codecs.js';
-import { KSET_HEADER_BYTES } from '../../engine/media/kset.js';
-import { RunFinder, zeroBytesAt } from '../runs.js';
+import { KSET_HEADER_BYTES, type KsetView } from '../../engine/media/kset.js';
+import { OrphanKsets, zeroBytesAt } from '../orphan-ksets.js';
 import { PayloadMap } from '../payload-map.js';
 import { judgeKey, walkLog } from './log-walk.js';
 import type { PlanView } from './types.js';
@@ -25,7 +25,7 @@ interface Row {
 
 export function findLogStart(view: PlanView): Position {
   const { chain, context } = view;
-  const finder = new RunFinder(context, chain, { extents: new Map(), payload: new PayloadMap(context.geometry, 0) });
+  const finder = new OrphanKsets(context, chain, { extents: new Map(), payload: new PayloadMap(context.geometry, 0) });
   const rowsWhere = (startsWhole: boolean): Row[] => {
     const rows: Row[] = [];
     for (let segment = 0; segment < chain.length; segment++) {
@@ -41,7 +41,59 @@ export function findLogStart(view: PlanView): Position {
   const longest = rows.filter((row) => !rows.some((other) => other !== row && runsInto(other, row)));
   const better = (a: Row, b: Row): number =>
     Number(b.isProper) - Number(a.isProper) || Number(b.isStale) - Number(a.isStale) || b.currentKeys - a.currentKeys;
-  return longest.sort(better).at(0)?.start ?? { segment: 0, offsetBytes: 0 };
+  const best = longest.sort(better).at(0);
+  return best === undefined ? { segment: 0, offsetBytes: 0 } : withWhatLedThere(view, finder, best);
+}
+
+/**
+ * A segment whose beginning is damaged starts no row, but a LAST kset in what is left of it may lead to one: then the
+ * log began there, or before. What lies behind stale ksets there was collected, and does not count.
+ */
+function withWhatLedThere(view: PlanView, finder: OrphanKsets, row: Row): Position {
+  const segments = new Set(row.segments);
+  const { chain, context } = view;
+  const payload = new PayloadMap(context.geometry, 0);
+  walkLog(view, row.start, (kset) => {
+    for (let index = 0; index < kset.keyCount; index++) {
+      const segment = kset.keySegment(index);
+      if (judgeKey(view, kset, index) !== 'current' || !payload.covers(segment)) continue;
+      payload.claim(segment, kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index));
+    }
+  });
+  let start = row.start;
+  for (let hops = 0; hops < chain.length; hops++) {
+    const before = segmentLeadingTo(
+      view,
+      finder,
+      start.segment,
+      (one) => segments.has(one) || payload.endOfClaims(one) > 0,
+    );
+    if (before === undefined) break;
+    segments.add(before);
+    start = startOf(before);
+  }
+  return start;
+}
+
+function segmentLeadingTo(
+  view: PlanView,
+  finder: OrphanKsets,
+  target: number,
+  isTaken: (segment: number) => boolean,
+): number | undefined {
+  for (let segment = 0; segment < view.chain.length; segment++) {
+    if (isTaken(segment)) continue;
+    let isCurrent = false;
+    const isLink = (kset: KsetView, readableBytes: number): boolean => {
+      if (kset.verdict(readableBytes, readableBytes) !== 'ok') return false;
+      if (kset.isLast) return kset.nextSegment === target;
+      isCurrent = kset.keyCount > 0;
+      for (let index = 0; index < kset.keyCount; index++) isCurrent &&= judgeKey(view, kset, index) === 'current';
+      return false;
+    };
+    if (finder.nextKset(segment, 0, isLink) !== undefined && isCurrent) return segment;
+  }
+  return undefined;
 }
 
 /** Two rows that run into one another are of an earlier lap each; neither comes before the other. */
@@ -49,7 +101,7 @@ function runsInto(row: Row, other: Row): boolean {
   return row.segments.has(other.start.segment) && !other.segments.has(row.start.segment);
 }
 
-function rowFrom(view: PlanView, finder: RunFinder, first: number, startsWhole: boolean): Row | undefined {
+function rowFrom(view: PlanView, finder: OrphanKsets, first: number, startsWhole: boolean): Row | undefined {
   const segments = new Set<number>([first]);
   let isStale = false;
   let currentKeys = 0;

@@ -2,10 +2,11 @@
 import type { Position } from '../../engine/media/codecs.js';
 import { CRC_SEED } from '../../engine/media/crc32c.js';
 import { KEY_BYTES, KSET_HEADER_BYTES, type KsetView } from '../../engine/media/kset.js';
-import { LogWalker } from '../../engine/media/log-walker.js';
+import type { LogWalker } from '../../engine/media/log-walker.js';
 import { PcacheError } from '../../engine/errors.js';
 import type { ByteRange } from './ranges.js';
 import type { PlanView } from './types.js';
+import { walkFrom } from '../walk-from.js';
 
 /** Told of each kset, LAST ksets included, with its place. @returns false to stop */
 export type KsetVisitor = (kset: KsetView, place: Position) => boolean | void;
@@ -17,7 +18,7 @@ export function walkLog(
   visit: KsetVisitor,
 ): { end: Position; loops: boolean; walker: LogWalker } {
   const { context, chain } = view;
-  const walker = new LogWalker(context.source, context.geometry, chain, start, context.crc);
+  const walker = walkFrom(context, chain, start);
   const entered = new Set([start.segment]);
   while (walker.next()) {
     const { kset } = walker;

@@ -11,9 +11,10 @@ export interface LossSummary {
   readonly complete: boolean;
 }
 
-/** Losses that come with these repairs. */
-export function summarizeLosses(fixes: readonly Fix[]): LossSummary {
-  const losses = fixes.flatMap((fix) => fix.losses).filter(saysAnything);
+/** Losses of the repairs that were made, and those that a repair which was declined would accept. */
+export function summarizeLosses(made: readonly Fix[], declined: readonly Fix[]): LossSummary {
+  const unaccepted = declined.filter(({ consent }) => consent === 'accept-loss');
+  const losses = [...made, ...unaccepted].flatMap((fix) => fix.losses).filter(saysAnything);
   return {
     certain: losses.filter(({ kind }) => kind === 'lost'),
     possible: losses.filter(({ kind }) => kind === 'perhaps-lost'),

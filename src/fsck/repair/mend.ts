@@ -20,7 +20,7 @@ import {
   KsetView,
 } from '../../engine/media/kset.js';
 import type { Position } from '../../engine/media/codecs.js';
-import { zeroBytesAt } from '../runs.js';
+import { zeroBytesAt } from '../orphan-ksets.js';
 import { checksPayload, deviceOffset, judgeKey, payloadMatches } from './log-walk.js';
 import type { PlanView } from './types.js';
 

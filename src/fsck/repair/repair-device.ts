@@ -1,5 +1,5 @@
 /** Opens a cache for a repair, with its undo file, and takes one back. */
-import { existsSync, statSync } from 'node:fs';
+import { statSync, unlinkSync } from 'node:fs';
 import { basename } from 'node:path';
 import { openBacking } from '../../engine/device/backing-file.js';
 import { sameDevice } from '../../engine/device/lock.js';
@@ -7,17 +7,20 @@ import { bestCrc32c } from '../../engine/device/native.js';
 import { openPmem } from '../../engine/device/open.js';
 import { PcacheError } from '../../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../../engine/media/geometry.js';
+import { readMetadataBackup, restoreMetadata, type Restored } from './metadata-backup.js';
 import { repairCache, type RepairOptions, type RepairResult } from './repair.js';
-import { isUnfinishedUndo, UndoFile, undoExists, UndoWriter, type Undone } from './undo-file.js';
+import { UndoFile, undoExists, undoStateOf, UndoWriter, type Undone } from './undo-file.js';
 
 /** Undo files that may lie beside one another. */
 const UNDO_FILES_MAX = 1000;
 
-export interface RepairJob extends Pick<RepairOptions, 'data' | 'relinkDoubtful' | 'ask'> {
+export interface RepairJob extends Pick<RepairOptions, 'data' | 'relinkDoubtful' | 'dataCrc' | 'ask'> {
   readonly cachePath: string;
   readonly backingPath: string | undefined;
   /** Chosen where undefined. */
   readonly undoPath: string | undefined;
+  /** Told of undo files of earlier repairs. */
+  readonly onNote: (note: string) => void;
   readonly onChecked: NonNullable<RepairOptions['onChecked']>;
   readonly onFixed: NonNullable<RepairOptions['onFixed']>;
   readonly onProgress: NonNullable<RepairOptions['onProgress']>;
@@ -39,9 +42,11 @@ export async function repairDevice(job: RepairJob): Promise<RepairOutcome> {
   try {
     const backing = backingPath === undefined ? undefined : openBacking(backingPath, { readOnly: true });
     try {
-      const undo = new UndoWriter(chooseUndoPath(cachePath, job.undoPath));
+      const chosen = chooseUndoPath(cachePath, job.undoPath);
+      for (const note of chosen.notes) job.onNote(note);
+      const undo = new UndoWriter(chosen.path);
       try {
-        const { data, relinkDoubtful, ask, onChecked, onFixed, onProgress } = job;
+        const { data, relinkDoubtful, dataCrc, ask, onChecked, onFixed, onProgress } = job;
         const result = await repairCache({
           device,
           undo,
@@ -50,6 +55,7 @@ export async function repairDevice(job: RepairJob): Promise<RepairOutcome> {
           crc: bestCrc32c(),
           data,
           relinkDoubtful,
+          dataCrc,
           ask,
           onChecked,
           onFixed,
@@ -67,21 +73,39 @@ export async function repairDevice(job: RepairJob): Promise<RepairOutcome> {
   }
 }
 
-/** Beside a file; for a device, in the current folder, since the folder of a device is no place for files. */
-function chooseUndoPath(cachePath: string, given: string | undefined): string {
-  if (given !== undefined) {
-    if (existsSync(given)) throw undoExists(given);
-    return given;
-  }
-  const stem = `${statSync(cachePath).isFile() ? cachePath : basename(cachePath)}.undo`;
+export interface ChosenUndo {
+  readonly path: string;
+  /** For people: what was met where an undo file was to go. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Where to keep what is changed: beside a file; for a device, in the current folder, since the folder of a device is no
+ * place for files. An undo file that is there is kept, and the new one gets the next free number; one whose repair was
+ * cut off before it changed anything is replaced.
+ * @throws PcacheError USAGE when the given path is taken by something else
+ */
+export function chooseUndoPath(cachePath: string, given: string | undefined): ChosenUndo {
+  const stem = given ?? `${statSync(cachePath).isFile() ? cachePath : basename(cachePath)}.undo`;
+  const notes: string[] = [];
   for (let number = 1; number <= UNDO_FILES_MAX; number++) {
     const path = number === 1 ? stem : `${stem}.${number}`;
-    if (!existsSync(path)) return path;
-    if (isUnfinishedUndo(path)) {
-      throw new PcacheError(
-        'USAGE',
-        `${path}: a repair was cut off; take it back first: pcache fsck --undo-apply ${path} ${cachePath}`,
-      );
+    switch (undoStateOf(path)) {
+      case 'none':
+        return { path, notes };
+      case 'incomplete':
+        unlinkSync(path);
+        notes.push(`${path}: replaced; its repair was cut off before it changed anything`);
+        return { path, notes };
+      case 'unfinished':
+        notes.push(
+          `${path}: kept; its repair was cut off, and losses that it listed are not listed again. To take both back, apply the new undo file first`,
+        );
+        break;
+      case 'finished':
+        break;
+      case 'other':
+        if (number === 1 && given !== undefined) throw undoExists(given);
     }
   }
   throw undoExists(stem);
@@ -93,6 +117,27 @@ export function undoRepair(undoPath: string, cachePath: string): Undone {
   const device = openPmem(cachePath);
   try {
     return undo.apply(device);
+  } finally {
+    device.close();
+  }
+}
+
+/** Writes the metadata that `backupPath` holds again where they are lost. @throws PcacheError as `restoreMetadata` does */
+export function restoreDevice(
+  cachePath: string,
+  backupPath: string,
+  undoPath: string | undefined,
+): { restored: Restored; undoPath: string | undefined } {
+  const backup = readMetadataBackup(backupPath, KERNEL_GEOMETRY);
+  const device = openPmem(cachePath);
+  try {
+    const undo = new UndoWriter(chooseUndoPath(cachePath, undoPath).path);
+    try {
+      const restored = restoreMetadata(device, undo, backup, KERNEL_GEOMETRY);
+      return { restored, undoPath: undo.isUsed ? undo.path : undefined };
+    } finally {
+      undo.close();
+    }
   } finally {
     device.close();
   }

@@ -13,6 +13,7 @@ import { examine } from '../check.js';
 import { planGenerations, planGenerationTwins } from './generation-fixes.js';
 import { planCacheInfo, planLostCacheInfo, planSuperblock } from './header-fixes.js';
 import { planKeys } from './key-fixes.js';
+import { planBeyond, planLogLost } from './lost-log-fixes.js';
 import { planLogEnd } from './log-fixes.js';
 import { summarizeLosses, type LossSummary } from './losses.js';
 import { planSegments } from './segment-fixes.js';
@@ -24,6 +25,9 @@ import type { UndoLog } from './undo-file.js';
 const ROUNDS_MAX = 1000;
 
 const STRUCTURE: readonly Planner[] = [
+  // Before the metadata that are evidence of it are written again.
+  planBeyond,
+  planLogLost,
   planSegments,
   planCacheInfo,
   planTailTwins,
@@ -48,6 +52,8 @@ export interface RepairOptions extends CheckOptions {
   readonly undo: UndoLog;
   /** Ksets that may be left from an earlier cache are linked to the log again. */
   readonly relinkDoubtful: boolean;
+  /** Whether the cache has data_crc, for where nothing on the device tells. */
+  readonly dataCrc?: boolean | undefined;
   /** Asked before each repair, in the order they are made. */
   readonly ask: (fix: Fix) => Answer | Promise<Answer>;
   /** Told of the check before, when there is something to repair or not. */
@@ -79,6 +85,8 @@ class Repair {
   private readonly declined: Fix[] = [];
   private readonly settled = new Set<string>();
   private stopped = false;
+  /** A repair was declined that the others depend on. */
+  private isOver = false;
 
   constructor(private readonly options: RepairOptions) {}
 
@@ -87,7 +95,7 @@ class Repair {
     const first = this.examine(options.data);
     options.onChecked?.(first.result);
     let view = first;
-    for (let round = 0; round < ROUNDS_MAX && !view.result.clean && !this.stopped; round++) {
+    for (let round = 0; round < ROUNDS_MAX && !view.result.clean && !this.stopped && !this.isOver; round++) {
       const fixes = this.plan(view);
       if (fixes.length === 0) break;
       await this.offer(fixes);
@@ -97,7 +105,7 @@ class Repair {
     if (this.made.length > 0) options.undo.finish();
     const after = this.made.length === 0 ? first.result : this.examine(options.data).result;
     const { made, declined, stopped } = this;
-    return { before: first.result, after, made, declined, losses: summarizeLosses(made), stopped };
+    return { before: first.result, after, made, declined, losses: summarizeLosses(made, declined), stopped };
   }
 
   private examine(data: boolean): Examination {
@@ -109,8 +117,8 @@ class Repair {
     const { options } = this;
     const dirtyTailAssumed = this.made.some((fix) => fix.id.startsWith('dirty_tail '));
     const logRelinked = this.made.some((fix) => RELINKS.some((name) => fix.id.startsWith(name)));
-    const { data, relinkDoubtful } = options;
-    const planOptions = { data, relinkDoubtful, dirtyTailAssumed, logRelinked };
+    const { data, relinkDoubtful, dataCrc } = options;
+    const planOptions = { data, relinkDoubtful, dataCrc, dirtyTailAssumed, logRelinked };
     const first = (planners: readonly Planner[], planned: PlanView): Fix[] => {
       for (const planner of planners) {
         const fixes = planner(planned).filter((fix) => !this.settled.has(fix.id));
@@ -136,6 +144,8 @@ class Repair {
       this.settled.add(fix.id);
       if (answer === 'yes') accepted.push(fix);
       else this.declined.push(fix);
+      // Further repairs would do away with what shows that a log is lost.
+      if (answer === 'no' && fix.consent === 'accept-loss') this.isOver = true;
     }
     this.make(accepted);
   }

@@ -18,7 +18,9 @@ import type { FindingCode } from '../catalogue.js';
 import { isOutOfOrder, leadApart } from '../chain.js';
 import { judgeDual } from '../twins.js';
 import { lossesOfReordering } from './chain-order.js';
-import { copyOverTwin, rewriteBoth } from './dual.js';
+import { copyOverTwin, rewriteBoth } from './rewrite-copies.js';
+import { judgeKey, keyRange, walkLog } from './log-walk.js';
+import { mergeRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
 
 const SEGMENT_FLAGS_KNOWN = 0x1f;
@@ -92,7 +94,7 @@ function repairChain(view: PlanView): Fix[] {
       action: `write the info of segment ${logical} again, ${link}`,
       ...(dual.value === undefined ? { assumed: 'the chain goes on with the next segment there' } : {}),
       consent: 'plain',
-      losses,
+      losses: [...losses, ...lossOfPayload(view, logical)],
       steps: rewriteBoth(dual, (seq) => encodeSegmentInfo(next, seq)),
     });
     losses = [];
@@ -110,6 +112,26 @@ function repairChain(view: PlanView): Fix[] {
     });
   }
   return fixes;
+}
+
+/**
+ * Where damage went over all metadata of a segment it may have gone over its payload, and without CRCs nothing tells:
+ * what its keys are for may be lost.
+ */
+function lossOfPayload(view: PlanView, logical: number): Loss[] {
+  const { header, log, chain } = view;
+  if (log === undefined || !chain.lost.has(logical) || header.flags?.dataCrc === true) return [];
+  const ranges: ByteRange[] = [];
+  walkLog(view, log.start, (kset) => {
+    for (let index = 0; index < kset.keyCount; index++) {
+      if (kset.keySegment(index) === logical && judgeKey(view, kset, index) !== 'bad')
+        ranges.push(keyRange(kset, index));
+    }
+  });
+  if (ranges.length === 0) return [];
+  const reason = 'info and generation of the segment are lost, so its payload may be too, and no CRC tells';
+  const mayBeMore = hasFinding(view, 'LOG_CUT_SHORT', 'LOG_END_TORN', 'KEY_TAIL_LOST');
+  return [{ kind: 'perhaps-lost', where: `segment ${logical}`, reason, ranges: mergeRanges(ranges), mayBeMore }];
 }
 
 function isSound(dual: Dual<SegmentInfo>, next: number | undefined): boolean {

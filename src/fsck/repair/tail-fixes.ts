@@ -10,23 +10,28 @@ import type { Dual } from '../../engine/media/dual.js';
 import { KSET_HEADER_BYTES } from '../../engine/media/kset.js';
 import type { FindingCode } from '../catalogue.js';
 import { placeText } from '../findings.js';
+import type { LogExtent } from '../log-check.js';
 import { PayloadMap } from '../payload-map.js';
-import { RunFinder } from '../runs.js';
+import { OrphanKsets } from '../orphan-ksets.js';
 import { judgeDual } from '../twins.js';
-import { copyOverTwin, rewriteBoth } from './dual.js';
+import { findUnnamedPayload, type UnnamedPayload } from '../unnamed-payload.js';
+import { copyOverTwin, rewriteBoth } from './rewrite-copies.js';
 import { lossOf, NOTHING_TELLS } from './gap-losses.js';
 import { isGenerationInDoubt } from './generation-fixes.js';
 import { findLogStart } from './log-start.js';
+import { freeingUnnamed, lossOfUnnamed } from './lost-log-fixes.js';
 import { checksPayload, coveredFrom, deviceOffset, isAt, judgeKey, keyRange, walkLog } from './log-walk.js';
 import { namedRanges } from './named-ranges.js';
 import { appendTo, mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
-import { uncover } from './uncover.js';
+import { blankOverlappingHeaders } from './overlapping-headers.js';
 
-const KEY_TAIL_GONE: readonly FindingCode[] = ['KEY_TAIL_LOST', 'KEY_TAIL_OUT_OF_RANGE'];
+const KEY_TAIL_GONE: readonly FindingCode[] = ['KEY_TAIL_LOST', 'KEY_TAIL_OUT_OF_RANGE', 'KEY_TAIL_AT_SEGMENT_END'];
 const DIRTY_TAIL_GONE: readonly FindingCode[] = [
   'DIRTY_TAIL_LOST',
   'DIRTY_TAIL_OUT_OF_RANGE',
+  'DIRTY_TAIL_AT_SEGMENT_END',
+  'DIRTY_TAIL_LEADS_ASTRAY',
   'DIRTY_TAIL_NOT_ON_KSET',
   'DIRTY_TAIL_BEFORE_KEY_TAIL',
   'DIRTY_TAIL_NOT_IN_LOG',
@@ -112,7 +117,7 @@ function breakAt(view: PlanView, place: Position): Fix {
     action: `take ${where}, where the log goes on, for the beginning of a broken kset`,
     consent: 'plain',
     losses: [{ kind: 'perhaps-lost', where: `kset ${where}`, reason, ranges: [], mayBeMore: true }],
-    steps: [[...uncover(view, place), { offsetBytes: deviceOffset(view, place), bytes }]],
+    steps: [[...blankOverlappingHeaders(view, place), { offsetBytes: deviceOffset(view, place), bytes }]],
   };
 }
 
@@ -156,17 +161,68 @@ function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
     return [moveTail(view, 'key_tail', dirtyTail, codes, { assumed })];
   }
   const found = findLogStart(view);
-  const { start, passed } = behindStaleKeys(view, found);
+  const { start, passed, sawStale } = behindStaleKeys(view, found);
   const assumed = 'the log is the row of ksets that ends as a log ends, from behind its last stale key on';
+  const losses = [...lossOfPassed(view, start, passed), ...lossElsewhere(view, found), ...lossOfDoubtful(view, start)];
+  // A stale key was collected, and so was everything before it. Without one nothing says that the log began there.
+  const unnamed = sawStale ? NOTHING_UNNAMED : unnamedBeside(view, start);
+  const isUnnamed = unnamed.segments.length > 0 || unnamed.holeBytes > 0;
+  if (isUnnamed) losses.push(lossOfUnnamed('key_tail', unnamed));
+  else if (sawStale) losses.push(LOSS_OF_ASSUMED_START);
+  const move = moveTail(view, 'key_tail', start, codes, { assumed, losses });
   // dirty_tail first: with a key_tail that is good it could be taken for a place before it.
+  const dirty = moveTail(view, 'dirty_tail', start, ['DIRTY_TAIL_LOST'], { assumed: 'everything counts as dirty' });
+  if (unnamed.segments.length === 0) return [dirty, move];
+  const both = [...dirty.steps, ...move.steps];
   return [
-    moveTail(view, 'dirty_tail', start, ['DIRTY_TAIL_LOST'], { assumed: 'everything counts as dirty' }),
-    moveTail(view, 'key_tail', start, codes, {
-      assumed,
-      losses: [...lossOfPassed(view, start, passed), ...lossElsewhere(view, found), ...lossOfDoubtful(view, start)],
-    }),
+    {
+      ...move,
+      consent: 'accept-loss',
+      codes: [...codes, ...dirty.codes],
+      steps: [...freeingUnnamed(view, unnamed), ...both],
+    },
   ];
 }
+
+/** Ksets that were collected, and whose segments were not freed yet, look like those of the log. */
+const LOSS_OF_ASSUMED_START: Loss = {
+  kind: 'perhaps-lost',
+  where: 'key_tail',
+  reason: 'both tails are lost, so ksets that were collected may be in the log again, and show older data',
+  ranges: [],
+  mayBeMore: true,
+};
+
+const NOTHING_UNNAMED: UnnamedPayload = { segments: [], full: [], bytes: 0, holeBytes: 0 };
+
+/** Payload that no key names of the log that begins at `start`, nor what a break in it leads on to. */
+function unnamedBeside(view: PlanView, start: Position): UnnamedPayload {
+  const { chain, context } = view;
+  const payload = new PayloadMap(context.geometry, 0);
+  const extents = new Map<number, LogExtent>();
+  const add = (from: Position): Position => {
+    extents.set(from.segment, NO_EXTENT);
+    return walkLog(view, from, (kset) => {
+      if (kset.isLast) extents.set(kset.nextSegment, NO_EXTENT);
+      for (let index = 0; index < kset.keyCount; index++) {
+        const verdict = judgeKey(view, kset, index);
+        if (verdict === 'bad' || verdict === 'stale' || !payload.covers(kset.keySegment(index))) continue;
+        payload.claim(kset.keySegment(index), kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index));
+      }
+    }).end;
+  };
+  const finder = new OrphanKsets(context, chain, { extents, payload });
+  let end = add(start);
+  for (let breaks = 0; breaks < BREAKS_MAX; breaks++) {
+    const next = finder.nextKset(end.segment, end.offsetBytes + 8);
+    if (next === undefined) break;
+    end = add({ segment: end.segment, offsetBytes: next });
+  }
+  return findUnnamedPayload(context, chain, { extents, payload });
+}
+
+const BREAKS_MAX = 256;
+const NO_EXTENT: LogExtent = { startBytes: 0, endBytes: 0, enteredFrom: undefined };
 
 /** What is named in segments that the log found does not go through: it may have come before that. */
 function lossElsewhere(view: PlanView, found: Position): Loss[] {
@@ -176,7 +232,7 @@ function lossElsewhere(view: PlanView, found: Position): Loss[] {
     if (kset.isLast) segments.set(kset.nextSegment, true);
   });
   const payload = new PayloadMap(context.geometry, 0);
-  const finder = new RunFinder(context, chain, { extents: segments, payload });
+  const finder = new OrphanKsets(context, chain, { extents: segments, payload });
   const ranges: ByteRange[] = [];
   for (let segment = 0; segment < chain.length; segment++) {
     if (!segments.has(segment)) appendTo(ranges, namedInSegment(view, finder, segment, payload));
@@ -188,7 +244,7 @@ function lossElsewhere(view: PlanView, found: Position): Loss[] {
 }
 
 /** What the ksets of a segment name, and what is named between them, where it starts with one or the rest of one. */
-function namedInSegment(view: PlanView, finder: RunFinder, segment: number, payload: PayloadMap): ByteRange[] {
+function namedInSegment(view: PlanView, finder: OrphanKsets, segment: number, payload: PayloadMap): ByteRange[] {
   const ranges = namedRanges(view, payload, { segment, offsetBytes: 0 });
   if (ranges.length === 0 && !finder.hasMagicAtStart(segment)) return [];
   let offsetBytes: number | undefined = 0;
@@ -267,7 +323,11 @@ function planDirtyFromStart(view: PlanView, from: Position, codes: FindingCode[]
 }
 
 /** @returns the place behind the last kset with a stale key, and what the keys passed by going there are for. */
-export function behindStaleKeys(view: PlanView, from: Position): { start: Position; passed: ByteRange[] } {
+export function behindStaleKeys(
+  view: PlanView,
+  from: Position,
+): { start: Position; passed: ByteRange[]; sawStale: boolean } {
+  let sawStale = false;
   let start = from;
   let passed: ByteRange[] = [];
   let pending: ByteRange[] = [];
@@ -281,11 +341,12 @@ export function behindStaleKeys(view: PlanView, from: Position): { start: Positi
       if (verdict !== 'bad' && !kset.keyIsClean(index)) pending.push(keyRange(kset, index));
     }
     if (takeNext) {
+      sawStale = true;
       passed = passed.concat(pending);
       pending = [];
     }
   });
-  return { start: takeNext ? end : start, passed };
+  return { start: takeNext ? end : start, passed, sawStale };
 }
 
 /** Copies that are lost or out of step, where the other one stands. */

@@ -56,6 +56,8 @@ export interface PlanOptions {
   readonly data: boolean;
   /** Ksets behind the end of the log that may be left from an earlier cache are linked to it, not blanked. */
   readonly relinkDoubtful: boolean;
+  /** Whether the cache has data_crc, as the user says, for where nothing else tells. */
+  readonly dataCrc?: boolean | undefined;
   /** This repair has set dirty_tail: what it says is an assumption, and no evidence. */
   readonly dirtyTailAssumed: boolean;
   /** This repair has led the log on to ksets that it did not lead to: some may be dead, and no evidence. */

@@ -161,7 +161,7 @@ export class UndoWriter implements UndoLog {
 export function undoExists(path: string): PcacheError {
   return new PcacheError(
     'USAGE',
-    `${path}: exists already, and an undo file is not overwritten; give another with --undo, or take that repair back first with --undo-apply`,
+    `${path}: exists already, and is not overwritten; it is not an undo file that another can be put beside; give another with --undo`,
   );
 }
 
@@ -317,19 +317,30 @@ function readRecords(path: string, fd: number, header: Header): Change[] {
   return changes;
 }
 
-/** Whether an undo file is of a repair that did not come to its end. False where there is none, or no good one. */
-export function isUnfinishedUndo(path: string): boolean {
+/**
+ * What lies where an undo file would go. `incomplete`: its repair was cut off before the header was written, and so
+ * before anything was changed. `unfinished`: its repair was cut off later. `other`: not an undo file, or a damaged one.
+ */
+export type UndoState = 'none' | 'incomplete' | 'unfinished' | 'finished' | 'other';
+
+export function undoStateOf(path: string): UndoState {
   let fd: number;
   try {
     fd = openSync(path, 'r');
-  } catch {
-    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'none' : 'other';
   }
   try {
-    return !decodeHeader(path, readPiece(path, fd, 0, Math.min(HEADER_BYTES, fstatSync(fd).size))).finished;
+    const { size } = fstatSync(fd);
+    const bytes = readPiece(path, fd, 0, Math.min(HEADER_BYTES, size));
+    if (size < HEADER_BYTES) {
+      const begun = Math.min(size, MAGIC.length);
+      return bytes.subarray(0, begun).equals(MAGIC.subarray(0, begun)) ? 'incomplete' : 'other';
+    }
+    return decodeHeader(path, bytes).finished ? 'finished' : 'unfinished';
   } catch (error) {
     assert(error instanceof PcacheError, 'reading an undo file threw something else');
-    return false;
+    return 'other';
   } finally {
     closeSync(fd);
   }

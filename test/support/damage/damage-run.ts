@@ -9,10 +9,10 @@ import { LogWalker } from '../../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../../src/engine/media/metadata.js';
 import { Random } from '../../../src/engine/sim/random.js';
 import { checkCache, type CheckResult } from '../../../src/fsck/check.js';
+import { nothingLost, summarizeLosses } from '../../../src/fsck/repair/losses.js';
 import { mergeRanges, type ByteRange } from '../../../src/fsck/repair/ranges.js';
 import {
   codesOf,
-  damagedKeys,
   damagedPayload,
   listedRanges,
   repairOverlay,
@@ -21,14 +21,25 @@ import {
   type Subject,
 } from './oracle.js';
 import type { Overlay } from './overlay.js';
-import { damageByChance, type DamageKind } from './random-damage.js';
+import { ACCIDENT_KINDS } from './accidents.js';
+import { damageAtAll, damageByChance, type DamageKind } from './random-damage.js';
 
 /**
  * `harmless`: no finding, and it reads as before. `traceless`: no finding, and the end of the log is gone without a
  * trace. `refused`: nothing says any more that it is a cache. `repaired`: clean again, nothing lost. `listed`: clean
- * again, and what is lost was listed. `left`: findings are left, and were before.
+ * again, and what is lost was listed. `left`: findings are left, and the status says so.
+ * `rolled back`: part of the device was as it had been before, valid in itself, and reads as it did then.
  */
-export const OUTCOMES = ['harmless', 'traceless', 'refused', 'repaired', 'listed', 'declined', 'left'] as const;
+export const OUTCOMES = [
+  'harmless',
+  'traceless',
+  'refused',
+  'repaired',
+  'listed',
+  'declined',
+  'left',
+  'rolled back',
+] as const;
 export type Outcome = (typeof OUTCOMES)[number];
 
 export interface DamageRun {
@@ -41,20 +52,42 @@ export interface DamageRun {
   readonly left: readonly string[];
 }
 
+const DIFFERS = 'bytes differ';
+const ROLLBACKS: readonly DamageKind[] = ['snapshot', 'torn words', 'other device', 'stale twin'];
+
+/** What no repair is offered for: what was cut off cannot be made up. */
+const BEYOND_REPAIR: readonly string[] = ['DEVICE_TOO_SMALL', 'SUPERBLOCK_SEGMENTS_FEWER'];
+
+/** From this seed on there are accidents among the damages; earlier ones mean what they always did. */
+export const ACCIDENTS_FROM_SEED = 100_000_000;
+
 /** By so much of the last kset the end of the log is known again where it was moved. */
 const END_OF_KSET_BYTES = 32;
 
 /** @param seed of this one damage */
 export async function runDamage(subject: Subject, seed: number): Promise<DamageRun> {
   const random = new Random(seed);
-  const device = subject.device.clone();
+  let device = subject.device.clone();
   const kinds: DamageKind[] = [];
   const count = random.pick([1, 1, 1, 1, 1, 2, 2, 3, 5]);
-  for (let n = 0; n < count; n++) kinds.push(damageByChance(subject, device, random));
+  for (let n = 0; n < count; n++) {
+    if (seed < ACCIDENTS_FROM_SEED) {
+      kinds.push(damageByChance(subject, device, random));
+      continue;
+    }
+    const damage = damageAtAll(subject, device, random);
+    ({ device } = damage);
+    kinds.push(damage.kind);
+  }
   const dropCorrupt = random.chance(0.8);
   const run = { kinds, outcome: 'left' as Outcome, failure: '', found: [] as string[], left: [] as string[] };
   try {
     await judge(subject, device, dropCorrupt, run);
+    // What was restored from an earlier state is valid in itself: nothing on the device tells that it is not the newest.
+    if (run.failure.includes(DIFFERS) && kinds.some((kind) => ROLLBACKS.includes(kind))) {
+      run.outcome = 'rolled back';
+      run.failure = '';
+    }
   } catch (error) {
     run.failure = error instanceof Error ? (error.stack ?? error.message) : String(error);
   }
@@ -62,6 +95,7 @@ export async function runDamage(subject: Subject, seed: number): Promise<DamageR
 }
 
 interface Verdict {
+  readonly kinds: readonly DamageKind[];
   outcome: Outcome;
   failure: string;
   found: string[];
@@ -92,20 +126,26 @@ async function judge(subject: Subject, device: Overlay, dropCorrupt: boolean, ru
     return;
   }
   const undo = new UndoInMemory();
-  let result = await repairOverlay(device, subject.shape, undo, { dropCorrupt });
+  const policy = { acceptLoss: true, dataCrc: subject.dataCrc };
+  let result = await repairOverlay(device, subject.shape, undo, { ...policy, dropCorrupt });
   run.left = codesOf(result.after);
   const declined = !result.after.clean && result.declined.length > 0;
   let made = result.made;
+  const isAccident = run.kinds.some((kind) => (ACCIDENT_KINDS as readonly string[]).includes(kind));
   if (declined) {
-    result = await repairOverlay(device, subject.shape, undo, { dropCorrupt: true });
+    result = await repairOverlay(device, subject.shape, undo, { ...policy, dropCorrupt: true });
     made = [...made, ...result.made];
   }
   if (result.after.clean) {
-    const losses = made.flatMap((fix) => fix.losses);
+    const losses = summarizeLosses(made, []);
     const moved = movedKsets(subject, damaged, device);
-    const more = moved.length > 0 || losses.some((loss) => loss.mayBeMore) ? damagedKeys(subject, damaged) : [];
-    run.outcome = declined ? 'declined' : losses.length > 0 ? 'listed' : 'repaired';
-    run.failure = unexpected(subject, device, [...silent, ...gone, ...moved, ...listedRanges(made), ...more]);
+    const isListed = !nothingLost(losses);
+    run.outcome = declined ? 'declined' : isListed ? 'listed' : 'repaired';
+    // The result says that more may be lost, and so does the exit status; but it must open.
+    const known = losses.complete ? listedRanges(made) : [{ offsetBytes: 0, lengthBytes: subject.shape.backingBytes }];
+    run.failure = unexpected(subject, device, [...silent, ...gone, ...moved, ...known]);
+  } else if (isAccident || result.after.findings.every(({ code }) => BEYOND_REPAIR.includes(code))) {
+    run.outcome = 'left';
   } else {
     run.failure = `no repair is offered for ${codesOf(result.after).join(', ')}`;
   }

@@ -74,6 +74,13 @@ function fullKset(image: DamageImage): { segment: number; offsetBytes: number } 
   return ksetsOf(image).places.find((place) => ksetAt(image, place).keyCount === KSET_KEYS_MAX)!;
 }
 
+/** What creating a cache over this one leaves: a log that is empty, before ksets of the earlier cache. */
+export function makeOver(image: DamageImage): void {
+  for (let id = 0; id <= SEGMENT_LAST; id++)
+    image.zero(deviceOffset({ segment: id, offsetBytes: 0 }), KSET_HEADER_BYTES);
+  for (const name of ['KEY_TAIL', 'DIRTY_TAIL'] as const) writeTail(image, name, { segment: 0, offsetBytes: 0 });
+}
+
 /** Makes `hopping` of `dirty-crc`, in place. */
 export function makeHopping(image: DamageImage): void {
   const { places } = ksetsOf(image);
@@ -483,7 +490,56 @@ const log: Damager[] = [
   {
     code: 'LOG_MAYBE_CUT_SHORT',
     base: 'dirty-crc',
+    damage: makeOver,
+  },
+  {
+    code: 'LOG_CUT_SHORT',
+    variant: 'zeroes over a header',
+    base: 'dirty-crc',
     damage: (image) => image.zero(deviceOffset(middle(image)), KSET_HEADER_BYTES),
+  },
+  {
+    code: 'LOG_LOST',
+    base: 'dirty-crc',
+    damage: (image) => image.zero(deviceOffset({ segment: 0, offsetBytes: 0 }), 64 * 1024),
+  },
+  {
+    code: 'SEGMENTS_BEYOND_CACHE',
+    also: ['CACHE_INFO_SEGMENTS_FEWER'],
+    base: 'dirty-crc',
+    // The beginning of a cache of 2 segments over one of 31.
+    damage: (image) => {
+      for (let id = 0; id < 2; id++) image.zero(deviceOffset({ segment: id, offsetBytes: 0 }), 24);
+      for (const name of ['KEY_TAIL', 'DIRTY_TAIL'] as const) writeTail(image, name, { segment: 0, offsetBytes: 0 });
+      changeCacheInfo(image, (info) => ({ ...info, segmentCount: 2 }));
+      image.zero(deviceOffset({ segment: 0, offsetBytes: 0 }), 64 * 1024);
+      writeSegmentInfo(image, 1, undefined);
+    },
+  },
+  {
+    code: 'KEY_TAIL_AT_SEGMENT_END',
+    base: 'dirty-crc',
+    damage: (image) => writeTail(image, 'KEY_TAIL', { segment: 0, offsetBytes: GEOMETRY.segmentDataBytes - 8 }),
+  },
+  {
+    code: 'DIRTY_TAIL_AT_SEGMENT_END',
+    base: 'dirty-crc',
+    damage: (image) => writeTail(image, 'DIRTY_TAIL', { segment: 0, offsetBytes: GEOMETRY.segmentDataBytes - 16 }),
+  },
+  {
+    code: 'DIRTY_TAIL_LEADS_ASTRAY',
+    base: 'dirty-crc',
+    damage: (image) => {
+      writeLast(image, { segment: 20, offsetBytes: 0 }, 21);
+      writeLast(image, { segment: 21, offsetBytes: 0 }, 20);
+      writeTail(image, 'DIRTY_TAIL', { segment: 20, offsetBytes: 0 });
+    },
+  },
+  {
+    code: 'LOG_END_TORN',
+    variant: 'zeroes over the header of the last kset',
+    base: 'dirty-crc',
+    damage: (image) => image.zero(deviceOffset(ksetsOf(image).places.at(-1)!), 16),
   },
   {
     code: 'LOG_END_TORN',

@@ -29,6 +29,10 @@ export interface Subject {
   readonly ksets: readonly SubjectKset[];
   readonly tail: Position;
   readonly end: number;
+  /** The device as it was at some time before, where that is known. */
+  readonly earlier?: OverlayBase | undefined;
+  /** A smaller device, of another cache. */
+  readonly makeOther?: (() => OverlayBase) | undefined;
 }
 
 export interface SubjectKset {
@@ -46,7 +50,13 @@ export interface SubjectKey extends ByteRange {
   readonly generationAt: number;
 }
 
-export function makeSubject(name: string, device: Overlay, backing: OverlayBase, shape: Shape): Subject {
+export function makeSubject(
+  name: string,
+  device: Overlay,
+  backing: OverlayBase,
+  shape: Shape,
+  earlier?: OverlayBase,
+): Subject {
   const opened = openPieces(device, shape);
   if ('problems' in opened) throw new Error(`${name} does not open: ${opened.problems.join('; ')}`);
   const check = checkCache(device, { ...shape, data: true });
@@ -74,7 +84,7 @@ export function makeSubject(name: string, device: Overlay, backing: OverlayBase,
   }
   const end = chain.dataOffsetBytes[walker.segment] + walker.offsetBytes;
   const { dataCrc } = metadata.flags;
-  return { name, device, backing, shape, dataCrc, pieces: opened.pieces, keys, ksets, tail, end };
+  return { name, device, backing, shape, dataCrc, pieces: opened.pieces, keys, ksets, tail, end, earlier };
 }
 
 /** Keeps in memory what an undo file keeps. */
@@ -101,6 +111,16 @@ export class UndoInMemory {
 export interface RepairPolicy {
   readonly dropCorrupt: boolean;
   readonly relinkDoubtful?: boolean;
+  /** True if not given. */
+  readonly acceptLoss?: boolean;
+  /** What the user would say; that of the subject. */
+  readonly dataCrc?: boolean;
+}
+
+function isAccepted(fix: Fix, { dropCorrupt, acceptLoss = true }: RepairPolicy): boolean {
+  if (fix.consent === 'data-crc') return false;
+  if (fix.consent === 'accept-loss') return acceptLoss;
+  return fix.consent === 'plain' || dropCorrupt;
 }
 
 export function repairOverlay(
@@ -115,7 +135,8 @@ export function repairOverlay(
     undo,
     data: true,
     relinkDoubtful: policy.relinkDoubtful ?? false,
-    ask: (fix) => (fix.consent === 'drop-corrupt' && !policy.dropCorrupt ? 'no' : 'yes'),
+    dataCrc: policy.dataCrc,
+    ask: (fix) => (isAccepted(fix, policy) ? 'yes' : 'no'),
   });
 }
 

@@ -11,6 +11,7 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../../src/engine/media/geometry.js';
 import type { Random } from '../../../src/engine/sim/random.js';
+import { ACCIDENT_KINDS, haveAccident } from './accidents.js';
 import type { Subject } from './oracle.js';
 import type { Overlay } from './overlay.js';
 
@@ -22,12 +23,23 @@ interface Area {
 
 const BLOCKS = [8, 24, 64, 512, 4096];
 
-export const DAMAGE_KINDS = ['flip', 'byte', 'garble', 'zero', 'ones', 'swap', 'stale twin', 'torn kset'] as const;
+const SMALL_KINDS = ['flip', 'byte', 'garble', 'zero', 'ones', 'swap', 'stale twin', 'torn kset'] as const;
+export const DAMAGE_KINDS = [...SMALL_KINDS, ...ACCIDENT_KINDS] as const;
 export type DamageKind = (typeof DAMAGE_KINDS)[number];
+
+/** How often damage is an accident, and not a small one. */
+const ACCIDENTS = 0.4;
+
+/** Does one piece of damage, small or an accident. @returns what it was, and the device */
+export function damageAtAll(subject: Subject, device: Overlay, random: Random): { kind: DamageKind; device: Overlay } {
+  if (!random.chance(ACCIDENTS)) return { kind: damageByChance(subject, device, random), device };
+  const kind = random.pick(ACCIDENT_KINDS);
+  return { kind, device: haveAccident(subject, device, kind, random) };
+}
 
 /** Does one piece of damage. @returns what it was */
 export function damageByChance(subject: Subject, device: Overlay, random: Random): DamageKind {
-  const kind = random.pick(DAMAGE_KINDS);
+  const kind = random.pick(SMALL_KINDS);
   switch (kind) {
     case 'flip': {
       const at = placeIn(pickArea(subject, random), random);

@@ -16,6 +16,8 @@ import { makeSubject, type Subject } from './oracle.js';
 import { Overlay, type OverlayBase } from './overlay.js';
 
 const KIB = 1024;
+/** Added to the seed of a life for that of another. */
+const OTHER_SEED = 500_000_000;
 const SECTORS_MAX = 24;
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
 /** Turns of write-back after a request, at most: more than enough for a cache of this size. */
@@ -60,12 +62,12 @@ class LifeBacking implements BackingDevice, OverlayBase {
   }
 }
 
-/** The cache of seed `seed`. */
-export function liveSmall(seed: number): Subject {
+/** The cache of seed `seed`. @param like another cache's segments; this one has fewer */
+export function liveSmall(seed: number, like?: { segmentBytes: number; segments: number }): Subject {
   const random = new Random(seed);
-  const segments = random.between(6, 14);
+  const segments = like === undefined ? random.between(6, 14) : random.between(3, like.segments - 1);
   const shape = {
-    segmentBytes: random.pick([20, 32, 48]) * KIB,
+    segmentBytes: like?.segmentBytes ?? random.pick([20, 32, 48]) * KIB,
     segments,
     dataCrc: random.chance(0.7),
     gcPercent: random.pick([20, 50, 70]),
@@ -80,15 +82,20 @@ export function liveSmall(seed: number): Subject {
   const backing = new LifeBacking(random.pick([600, SUBTREE_SECTORS + 600]));
   const clock = new SimClock();
   const cache = new Cache({ pmem, backing, clock, geometry, slots: random.between(1, 2), crc: bestCrc32c() });
-  live(cache, backing, random, pmem);
+  let earlier: Uint8Array | undefined;
+  live(cache, backing, random, pmem, () => (earlier = pmem.bytes.slice()));
   const device = new Overlay(new FlatBase(pmem.bytes.slice()));
   const name = `life ${seed}${shape.dataCrc ? ' with data_crc' : ''}`;
-  return makeSubject(name, device, backing, { geometry, backingBytes: backing.sizeBytes });
+  const shapeOfIt = { geometry, backingBytes: backing.sizeBytes };
+  const subject = makeSubject(name, device, backing, shapeOfIt, earlier && new FlatBase(earlier));
+  let other: OverlayBase | undefined;
+  return { ...subject, makeOther: () => (other ??= liveSmall(seed + OTHER_SEED, shape).device) };
 }
 
 type ArenaMaker = { registerArena(memory: Uint8Array): RequestGroup['arena'] };
 
-function live(cache: Cache, backing: LifeBacking, random: Random, pmem: ArenaMaker): void {
+/** @param snapshot called once, somewhere in the life */
+function live(cache: Cache, backing: LifeBacking, random: Random, pmem: ArenaMaker, snapshot: () => void): void {
   const memory = new Uint8Array(SECTORS_MAX * SECTOR_BYTES);
   const words = wordsOf(memory);
   const group = new RequestGroup(1, pmem.registerArena(memory));
@@ -100,7 +107,9 @@ function live(cache: Cache, backing: LifeBacking, random: Random, pmem: ArenaMak
     return backing.answer() || stepped;
   };
   const requests = random.between(20, 400);
+  const snapshotAt = 1 + (requests >>> 1);
   for (let id = 1; id <= requests; id++) {
+    if (id === snapshotAt) snapshot();
     const length = random.between(1, SECTORS_MAX);
     const first = random.below(sectors - length);
     const kind = random.below(20);

@@ -5,10 +5,10 @@
  * when it has stale keys.
  */
 import type { Position } from '../engine/media/codecs.js';
-import { LogWalker } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
+import { walkFrom } from './walk-from.js';
 
 /** Stale keys that are looked at; a log has a few at most, at its beginning, after a crash. */
 const STALE_KEYS_MAX = 100_000;
@@ -21,7 +21,12 @@ interface StaleRange {
 }
 
 /** @param dirtyTail ends what is looked at: from there on no key can rightly be stale, which is a finding of its own */
-export function findHidden(context: CheckContext, chain: CheckedChain, start: Position, dirtyTail: Position): void {
+export function findSupersededKeys(
+  context: CheckContext,
+  chain: CheckedChain,
+  start: Position,
+  dirtyTail: Position,
+): void {
   const stale: StaleRange[] = [];
   eachKey(context, chain, start, dirtyTail, (isStale, from, end, kset) => {
     if (isStale && stale.length < STALE_KEYS_MAX) stale.push({ start: from, end, kset });
@@ -58,7 +63,7 @@ function eachKey(
   dirtyTail: Position,
   visit: (isStale: boolean, from: number, end: number, kset: number, place: () => string) => void,
 ): void {
-  const walker = new LogWalker(context.source, context.geometry, chain, start, context.crc);
+  const walker = walkFrom(context, chain, start);
   for (let number = 0; walker.next() && !walker.isAt(dirtyTail); number++) {
     const { kset } = walker;
     for (let index = 0; index < kset.keyCount; index++) {

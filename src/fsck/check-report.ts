@@ -1,8 +1,10 @@
 /** A check's result as lines for people and as a JSON document. Pure; knows no terminal. */
-import { catalogueEntry, type FindingCode } from './catalogue.js';
+import type { FindingCode } from './catalogue.js';
 import type { CheckResult } from './check.js';
+import { KERNEL_DEFAULT, type KernelEffect, type KernelVersion } from './consequences.js';
 import type { Examined } from './examined.js';
 import type { Finding } from './findings.js';
+import { EFFECT_TEXTS, verdictOf } from './gate.js';
 
 export interface CheckJson {
   readonly path: string;
@@ -13,10 +15,13 @@ export interface CheckJson {
   readonly omitted: Partial<Record<FindingCode, number>>;
   readonly examined: Examined;
   readonly notChecked: readonly string[];
+  /** What each kernel does with the cache. */
+  readonly kernels: Readonly<Record<KernelVersion, KernelEffect>>;
 }
 
 export function checkJson(path: string, backing: string | undefined, result: CheckResult): CheckJson {
-  return { path, backing: backing ?? null, ...result };
+  const kernels = Object.values(verdictOf(result).kernels).map(({ kernel, effect }) => [kernel, effect] as const);
+  return { path, backing: backing ?? null, ...result, kernels: Object.fromEntries(kernels) as CheckJson['kernels'] };
 }
 
 /** `CODE severity where: detail; kernel: what it does`. One line. */
@@ -43,24 +48,17 @@ export function examinedLine(examined: Examined, size: (bytes: number) => string
 }
 
 /** The last line: the verdict. */
-export function verdictLine(path: string, result: CheckResult): string {
+export function verdictLine(path: string, result: CheckResult, kernel: KernelVersion = KERNEL_DEFAULT): string {
   const counts = { error: 0, warning: 0, note: 0 };
   for (const finding of result.findings) counts[finding.severity]++;
   const { ksets, keys } = result.examined;
   const many = (count: number, noun: string) => `${count} ${noun}${count === 1 ? '' : 's'}`;
   const notes = counts.note === 0 ? '' : `, ${many(counts.note, 'note')}`;
   if (result.clean) return `${path}: clean, ${many(ksets, 'kset')}, ${many(keys, 'key')}${notes}`;
-  const refused = result.findings.some((finding) => finding.kernelRefuses);
   const more = Object.keys(result.omitted).length === 0 ? '' : ' and more';
   const found = `${many(counts.error, 'error')}, ${many(counts.warning, 'warning')}${notes}${more}`;
-  if (destroyed(result)) return `${path}: ${found}; DO NOT ATTACH IT: the kernel would make a new cache over it`;
-  return `${path}: ${found}; the kernel ${refused ? 'refuses to attach it' : 'attaches it all the same'}`;
-}
-
-/** Would an attach destroy the cache? The kernel does not get so far when it refuses the superblock. */
-function destroyed({ findings }: CheckResult): boolean {
-  const found = new Set<FindingCode>(findings.map(({ code }) => code));
-  if (found.has('SUPERBLOCK_ZERO_MAGIC')) return true;
-  const refused = [...found].some((code) => code.startsWith('SUPERBLOCK_') && catalogueEntry(code).kernelRefuses);
-  return !refused && (found.has('CACHE_INFO_LOST') || found.has('CACHE_INFO_NOT_INITIALISED'));
+  const { effect } = verdictOf(result).kernels[kernel];
+  if (effect === 'attaches') return `${path}: ${found}; the kernel attaches it all the same`;
+  if (effect === 'refuses') return `${path}: ${found}; the kernel ${EFFECT_TEXTS[effect]}`;
+  return `${path}: ${found}; DO NOT ATTACH IT: the kernel ${EFFECT_TEXTS[effect]}`;
 }

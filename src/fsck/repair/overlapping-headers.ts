@@ -12,7 +12,7 @@ import type { Change, PlanView } from './types.js';
 const STEP_BYTES = 8;
 
 /** @returns changes that blank the headers of whatever may reach over `start`, where the log begins and ends */
-export function uncover(view: PlanView, start: Position): Change[] {
+export function blankOverlappingHeaders(view: PlanView, start: Position): Change[] {
   const from = Math.max(0, start.offsetBytes - KSET_BYTES_MAX + STEP_BYTES);
   const length = Math.min(start.offsetBytes - from + KSET_HEADER_BYTES, view.context.geometry.segmentDataBytes - from);
   const bytes = new Uint8Array(length);

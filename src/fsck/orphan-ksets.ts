@@ -18,10 +18,11 @@ import {
   KSET_MAGIC_LOW,
   KsetView,
 } from '../engine/media/kset.js';
-import { LogWalker } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { LastClaim, PayloadMap } from './payload-map.js';
+import { beginsWritten } from './unnamed-payload.js';
+import { walkFrom } from './walk-from.js';
 
 /** A run that belongs to the log. */
 export interface LostRun {
@@ -32,6 +33,16 @@ export interface LostRun {
   dirtyBytes: number;
   /** Where it ends as a log ends, if it does. */
   end?: Position;
+  /**
+   * Its keys prove that this cache wrote it behind the present end of the log: one has its payload behind all that the
+   * log claims in its segment, and segments are written from their beginning to their end.
+   */
+  isNewer?: boolean;
+  /**
+   * A key has its payload at the beginning of a segment, and it is there: creating a cache blanks that, so no earlier
+   * cache left the run.
+   */
+  isOfThisCache?: boolean;
 }
 
 export interface RunSearch {
@@ -71,7 +82,7 @@ const MAGIC_BYTES = new Uint8Array(8);
 new DataView(MAGIC_BYTES.buffer).setUint32(0, KSET_MAGIC_LOW, true);
 new DataView(MAGIC_BYTES.buffer).setUint32(4, KSET_MAGIC_HIGH, true);
 
-export class RunFinder {
+export class OrphanKsets {
   /** A kset with stale keys was met since this was last set to false. */
   private sawStale = false;
   private readonly searchBytes: number;
@@ -121,7 +132,8 @@ export class RunFinder {
       // Runs that end on broken ksets are of a log that is damaged in several places.
       if (run.lost.ksets > 0) broken = found;
     }
-    return broken !== undefined && broken.keys >= (search.keysMin ?? KEYS_OF_BROKEN_MIN) ? broken : undefined;
+    const keysMin = broken?.isNewer === true ? 1 : (search.keysMin ?? KEYS_OF_BROKEN_MIN);
+    return broken !== undefined && broken.keys >= keysMin ? broken : undefined;
   }
 
   /** Whether the run that starts segment `segment` belongs to the log. */
@@ -192,7 +204,7 @@ export class RunFinder {
    */
   private follow(first: Position, claims: RunClaims, isDamaged = false): Run {
     const { context, chain, log } = this;
-    const walker = new LogWalker(context.source, context.geometry, chain, first, context.crc);
+    const walker = walkFrom(context, chain, first);
     const entered = new Set([first.segment]);
     let lost: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
     const whole: LostRun = { first, ksets: 0, keys: 0, dirtyBytes: 0 };
@@ -302,10 +314,21 @@ export class RunFinder {
       if (log.payload.isClaimed(segment, kset.keySegmentOffsetBytes(index), length)) return 'foreign';
       if (claims.isTaken(kset, index)) return 'foreign';
       if (!kset.keyIsClean(index)) lost.dirtyBytes += length;
+      lost.isNewer ||= isBehindClaims(log.payload, kset, index);
+      if (kset.keySegmentOffsetBytes(index) === 0 && !lost.isOfThisCache) {
+        lost.isOfThisCache = beginsWritten(context, chain, segment);
+      }
     }
     lost.keys += kset.keyCount;
     return 'current';
   }
+}
+
+/** Has a key its payload behind all that the log claims in its segment? */
+export function isBehindClaims(payload: PayloadMap, kset: KsetView, index: number): boolean {
+  const segment = kset.keySegment(index);
+  const endOfClaims = payload.covers(segment) ? payload.endOfClaims(segment) : 0;
+  return endOfClaims > 0 && kset.keySegmentOffsetBytes(index) >= endOfClaims;
 }
 
 interface Run {
@@ -344,6 +367,8 @@ function add(sum: LostRun, more: LostRun): void {
   sum.ksets += more.ksets;
   sum.keys += more.keys;
   sum.dirtyBytes += more.dirtyBytes;
+  sum.isNewer ||= more.isNewer ?? false;
+  sum.isOfThisCache ||= more.isOfThisCache ?? false;
 }
 
 function merge(a: LostRun, b: LostRun): LostRun {
@@ -353,6 +378,8 @@ function merge(a: LostRun, b: LostRun): LostRun {
     keys: a.keys + b.keys,
     dirtyBytes: a.dirtyBytes + b.dirtyBytes,
     ...(b.end ? { end: b.end } : {}),
+    isNewer: (a.isNewer ?? false) || (b.isNewer ?? false),
+    isOfThisCache: (a.isOfThisCache ?? false) || (b.isOfThisCache ?? false),
   };
 }
 

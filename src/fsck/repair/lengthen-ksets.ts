@@ -16,7 +16,7 @@ const KSETS_MAX = 8;
  * @param behind where the ksets behind it begin, in the same segment
  * @returns what goes from `gap` up to the end of the last kset that is written again, or undefined when that cannot be
  */
-export function widenOver(view: PlanView, gap: Position, behind: Position): Uint8Array | undefined {
+export function lengthenOver(view: PlanView, gap: Position, behind: Position): Uint8Array | undefined {
   const keys: Uint8Array[] = [];
   let filled: Uint8Array | undefined;
   let ksets = 0;
