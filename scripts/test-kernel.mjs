@@ -1,7 +1,7 @@
 /**
  * `npm run test:kernel`: the tests in a real kernel alone, which `npm test` runs among the others.
  * `--seeds N` (or `--seeds A-B`): only the round trips, for these seeds. Other arguments go to vitest.
- * Takes a folder with the kernel in PCACHE_TEST_KERNEL.
+ * PCACHE_TEST_KERNEL lists the folders of the kernels, separated by colons.
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';

@@ -6,7 +6,7 @@ import { expect } from 'vitest';
 import type { CacheMode } from '../../src/engine/media/codecs.js';
 import { SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
 import { Random } from '../../src/engine/sim/random.js';
-import { printed, runGuest, statusLines } from '../support/kernel.js';
+import { printed, runGuest, statusLines, type TestKernel } from '../support/kernel.js';
 import {
   ENGINE_IN_FLIGHT,
   expectSound,
@@ -37,6 +37,7 @@ const CRASH_SHARE = 0.8;
 const HELD_MAX_SEGMENTS_USED = 16;
 
 export interface ChainOptions {
+  readonly kernel: TestKernel;
   readonly seed: number;
   readonly images: Images;
   readonly dataCrc: boolean;
@@ -192,6 +193,7 @@ export class Chain {
     const mayHold = predicted === undefined || segmentsUsed(predicted) <= HELD_MAX_SEGMENTS_USED;
     const heldMs = random.chance(0.5) && mayHold ? random.between(500, 3000) : undefined;
     const guest = await runGuest({
+      kernel: this.options.kernel,
       ...images,
       crashes: crashAt > 0,
       seconds: GUEST_SECONDS,

@@ -56,11 +56,12 @@ function expectDecodable(metadata: Buffer, segments: number): void {
   }
 }
 
-describeWithKernel('a blank device that the kernel formats', () => {
+describeWithKernel('a blank device that the kernel formats', (kernel) => {
   it('gets the bytes that pcache format writes', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
     images = new Images(DEVICE_SECTORS);
     images.blankCache(512 * MIB);
     const guest = await runGuest({
+      kernel,
       ...images,
       script: `
         for crc in true false; do
@@ -95,7 +96,7 @@ const CASES: readonly Case[] = [
   { name: '602 MiB with data_crc and gc_percent 33', sizeBytes: 602 * MIB, dataCrc: true, gcPercent: 33 },
 ];
 
-describeWithKernel('a cache that pcache format made', () => {
+describeWithKernel('a cache that pcache format made', (kernel) => {
   describe.each(CASES)('$name', ({ sizeBytes, dataCrc, gcPercent }) => {
     it(
       'attaches, changes by its cache_info only, takes writes, and is sound afterwards',
@@ -119,6 +120,7 @@ describeWithKernel('a cache that pcache format made', () => {
           firstId: 1,
         };
         const guest = await runGuest({
+          kernel,
           ...images,
           files: { list: encodeRequests([...requestsOf(workload)]), versions: bytesOfIds(images.initialIds) },
           script: `

@@ -24,7 +24,13 @@ import { Overlay, type OverlayBase } from '../support/damage/overlay.js';
 import { damageByChance } from '../support/damage/random-damage.js';
 import { findClient } from '../support/clients.js';
 import { unpackImage } from '../support/images.js';
-import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, makeImageFolder, runGuest } from '../support/kernel.js';
+import {
+  describeWithKernel,
+  KERNEL_TEST_TIMEOUT_MS,
+  makeImageFolder,
+  runGuest,
+  type TestKernel,
+} from '../support/kernel.js';
 import { SparseImage } from '../support/sparse-image.js';
 
 /** What the image of a seed is made from: one of these in turn. `hopping` is `dirty-crc` with a LAST kset. */
@@ -183,7 +189,11 @@ dmsetup remove --retry cache; dmsetup remove --retry backing`;
 }
 
 /** @returns what each read, and what the machine printed */
-async function attachMany(folder: string, images: readonly Repaired[]): Promise<{ read: string[]; output: string }> {
+async function attachMany(
+  kernel: TestKernel,
+  folder: string,
+  images: readonly Repaired[],
+): Promise<{ read: string[]; output: string }> {
   const paths = { cache: join(folder, 'cache'), backing: join(folder, 'backing') };
   const devices = images.map(({ device }) => device);
   const cacheAt = writeSlices(paths.cache, devices, SLICE_BYTES);
@@ -198,6 +208,7 @@ async function attachMany(folder: string, images: readonly Repaired[]): Promise<
     files[`ranges-${n}`] = Buffer.from(lines.join(''));
   });
   const guest = await runGuest({
+    kernel,
     ...paths,
     files,
     script: [
@@ -214,7 +225,7 @@ async function attachMany(folder: string, images: readonly Repaired[]): Promise<
   return { read, output: guest.output };
 }
 
-describeWithKernel('repaired caches', () => {
+describeWithKernel('repaired caches', (kernel) => {
   it(
     `attach, and read as we say (${IMAGES} of them)`,
     { timeout: KERNEL_TEST_TIMEOUT_MS + IMAGES * SECONDS_PER_IMAGE * 1000 },
@@ -225,7 +236,7 @@ describeWithKernel('repaired caches', () => {
         for (let done = 0; done < IMAGES; done += IMAGES_PER_MACHINE) {
           const { images, nextSeed } = await repairMany(seed, Math.min(IMAGES_PER_MACHINE, IMAGES - done));
           seed = nextSeed;
-          const { read, output } = await attachMany(folder, images);
+          const { read, output } = await attachMany(kernel, folder, images);
           const wrong = images.flatMap(({ title, sha256 }, n) => (read[n] === sha256 ? [] : [`${title}: ${read[n]}`]));
           expect(wrong, output).toEqual([]);
         }

@@ -60,7 +60,7 @@ async function wrap(slots: number): Promise<Int32Array> {
   return afterAll(images.initialIds, firstRequests(fill, acked));
 }
 
-describeWithKernel('a cache that our engine wrote, in the kernel', () => {
+describeWithKernel('a cache that our engine wrote, in the kernel', (kernel) => {
   describe.each(CASES)('$name', ({ dataCrc, killed, wrapped, slots }) => {
     it('has the status and the bytes that we say', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
       images = new Images(DEVICE_SECTORS);
@@ -96,6 +96,7 @@ describeWithKernel('a cache that our engine wrote, in the kernel', () => {
         expect(predicted, 'the log is to have left its first segment').not.toMatch(/ 0:\d+ \d+:\d+ \d+:\d+$/);
 
       const guest = await runGuest({
+        kernel,
         ...images,
         files: { versions: bytesOfIds(logical.ids) },
         script: `

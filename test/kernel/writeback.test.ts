@@ -16,7 +16,7 @@ const REQUESTS = 4000;
 let images: Images;
 afterEach(() => images.remove());
 
-describeWithKernel('a cache written back without the kernel, in the kernel', () => {
+describeWithKernel('a cache written back without the kernel, in the kernel', (kernel) => {
   describe.each([true, false])('data_crc %s', (dataCrc) => {
     it('is not dirty, and reads as before', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
       images = new Images(DEVICE_SECTORS);
@@ -45,7 +45,7 @@ describeWithKernel('a cache written back without the kernel, in the kernel', () 
       const predicted = await predictedStatus(images);
       const [keyHead, dirtyTail] = predicted.split(' ').slice(6);
       expect(dirtyTail).toBe(keyHead);
-      const guest = await runGuest({ ...images, script: `attach ${dataCrc}; hash_device; detach` });
+      const guest = await runGuest({ kernel, ...images, script: `attach ${dataCrc}; hash_device; detach` });
       expectStatus(statusLines(guest)[0], predicted, true);
       expect(printed(guest, 'sha256')).toEqual([`${before.sha256}  -`]);
       // The kernel wrote nothing back either.

@@ -51,10 +51,11 @@ describe('attach --kernel', () => {
   });
 });
 
-describeWithKernel('attach --kernel in a virtual machine', () => {
+describeWithKernel('attach --kernel in a virtual machine', (kernel) => {
   it('prints what attaches the cache, and runs it', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
     const { cachePath, backingPath } = await unpackImage('fresh');
     const result = await runGuest({
+      kernel,
       cache: copyOf(cachePath, 'cache'),
       backing: copyOf(backingPath, 'backing'),
       script: `
@@ -76,6 +77,7 @@ describeWithKernel('attach --kernel in a virtual machine', () => {
     const { backingPath } = await unpackImage('dirty-crc');
     const damaged = await damagedCopy(folder, 'dirty-crc', (image) => image.write(4096, Buffer.alloc(4, 0x55)));
     const result = await runGuest({
+      kernel,
       cache: damaged,
       backing: copyOf(backingPath, 'backing'),
       script: `
@@ -89,7 +91,7 @@ describeWithKernel('attach --kernel in a virtual machine', () => {
   });
 });
 
-describeWithKernel('a kernel whose disk is served', () => {
+describeWithKernel('a kernel whose disk is served', (kernel) => {
   let attached: Attached | undefined;
   beforeAll(() => mkdirSync(join(folder, 'vm')));
   afterEach(async () => {
@@ -104,6 +106,7 @@ describeWithKernel('a kernel whose disk is served', () => {
       const { cache, backing } = await makeDevices(join(folder, 'vm'), [flag]);
       attached = await attach(join(folder, 'vm'), [cache, backing, '--drain']);
       const result = await runGuest({
+        kernel,
         cache: sparseFile(join(folder, 'vm', 'pmem'), 512 << 20), // the machine wants one
         backing: attached.uri,
         script: `

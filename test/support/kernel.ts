@@ -1,7 +1,8 @@
 /**
- * A real Linux kernel with dm-pcache, in a virtual machine. `PCACHE_TEST_KERNEL` names a folder with `vm.sh`,
- * `bzImage` and `initrd.gz`; without it, or without the programs it takes, its tests are skipped with the
- * reason in their title (with PCACHE_REQUIRE_CLIENTS=1 a missing program fails them).
+ * Real Linux kernels with dm-pcache, in a virtual machine. `PCACHE_TEST_KERNEL` lists folders, separated by colons,
+ * each with a `vm.sh` and a `bzImage`; every test runs in each of these kernels. Without it, or without the programs
+ * that a virtual machine needs, the tests are skipped with the reason in their title (with PCACHE_REQUIRE_CLIENTS=1 a
+ * missing program fails them).
  *
  * At most one machine runs at a time, whatever the number of test processes: `flock` sees to it.
  */
@@ -25,7 +26,7 @@ import { describe, it } from 'vitest';
 import { clientsRequired, findClient } from './clients.js';
 import { imagesFolderOf } from './images-cleanup.js';
 
-const NEEDED_FILES = ['vm.sh', 'bzImage', 'initrd.gz'];
+const NEEDED_FILES = ['vm.sh', 'bzImage'];
 const NEEDED_PROGRAMS = ['qemu-system-x86_64', 'gcc', 'flock', 'dmsetup'];
 const GUEST_SOURCES = fileURLToPath(new URL('../kernel/guest/', import.meta.url));
 const PRELUDE = join(GUEST_SOURCES, 'prelude.sh');
@@ -47,31 +48,56 @@ const BOOT_TRIES = 3;
 /** Time a test may take that runs one machine, waiting for those of other test files included. */
 export const KERNEL_TEST_TIMEOUT_MS = 900_000;
 
-function folderOf(): string {
-  return process.env['PCACHE_TEST_KERNEL'] ?? '';
+/** A kernel to run in a virtual machine. */
+export interface TestKernel {
+  readonly folder: string;
+  /** `7.2.13`, as the kernel calls itself. */
+  readonly version: string;
 }
 
-/** A `describe` whose tests need the kernel. */
-export function describeWithKernel(name: string, body: () => void): void {
-  const folder = folderOf();
-  if (folder === '') {
+/** Where a bzImage says at which offset, less 0x200, its version text begins (Linux boot protocol 2.00). */
+const VERSION_POINTER_OFFSET = 0x20e;
+const VERSION_BASE = 0x200;
+const VERSION_BYTES_MAX = 64;
+
+/** The version in the header of a kernel image. */
+function versionOf(folder: string): string {
+  const image = readFileSync(join(folder, 'bzImage'));
+  const start = VERSION_BASE + image.readUInt16LE(VERSION_POINTER_OFFSET);
+  const text = image.toString('latin1', start, start + VERSION_BYTES_MAX);
+  const version = /^[0-9]+\.[0-9]+[^ \0]*/.exec(text)?.[0];
+  if (version === undefined) throw new Error(`${folder}/bzImage has no version in its header`);
+  return version;
+}
+
+function foldersOf(): string[] {
+  return (process.env['PCACHE_TEST_KERNEL'] ?? '').split(':').filter((folder) => folder !== '');
+}
+
+/** A `describe` that runs once in each kernel. */
+export function describeWithKernel(name: string, body: (kernel: TestKernel) => void): void {
+  const folders = foldersOf();
+  if (folders.length === 0) {
     it.skip(`${name} (skipped: PCACHE_TEST_KERNEL is not set)`, () => undefined);
     return;
   }
-  const missingFile = NEEDED_FILES.find((file) => !existsSync(join(folder, file)));
   const missingProgram = NEEDED_PROGRAMS.find((program) => findClient(program) === undefined);
-  if (missingFile !== undefined) {
-    it(`${name}: needs a kernel`, () => {
-      throw new Error(`PCACHE_TEST_KERNEL names ${folder}, which has no ${missingFile}`);
-    });
-  } else if (missingProgram === undefined) {
-    describe(name, body);
-  } else if (clientsRequired) {
-    it(`${name}: needs ${missingProgram}`, () => {
-      throw new Error(`${missingProgram} is not installed, and PCACHE_REQUIRE_CLIENTS=1 requires it`);
-    });
-  } else {
-    it.skip(`${name} (skipped: ${missingProgram} is not installed)`, () => undefined);
+  for (const folder of folders) {
+    const missingFile = NEEDED_FILES.find((file) => !existsSync(join(folder, file)));
+    if (missingFile !== undefined) {
+      it(`${name}: needs a kernel`, () => {
+        throw new Error(`PCACHE_TEST_KERNEL names ${folder}, which has no ${missingFile}`);
+      });
+    } else if (missingProgram === undefined) {
+      const kernel = { folder, version: versionOf(folder) };
+      describe(`${name} (Linux ${kernel.version})`, () => body(kernel));
+    } else if (clientsRequired) {
+      it(`${name}: needs ${missingProgram}`, () => {
+        throw new Error(`${missingProgram} is not installed, and PCACHE_REQUIRE_CLIENTS=1 requires it`);
+      });
+    } else {
+      it.skip(`${name} (skipped: ${missingProgram} is not installed)`, () => undefined);
+    }
   }
 }
 
@@ -88,6 +114,7 @@ export function makeImageFolder(): string {
 }
 
 export interface GuestJob {
+  readonly kernel: TestKernel;
   /** Image that becomes /dev/pmem0; its size a multiple of 2 MiB. */
   readonly cache: string;
   /** Image that becomes /dev/vda. */
@@ -109,7 +136,7 @@ export interface GuestResult {
 }
 
 /**
- * Boots the kernel with the two images, runs the script, and waits for the end.
+ * Boots a kernel with the two images, runs the script, and waits for the end.
  * @throws Error with the console's tail when the script fails, the kernel dies, or time is up
  */
 export async function runGuest(job: GuestJob): Promise<GuestResult> {
@@ -141,7 +168,7 @@ async function boot(
     '-F',
     LOCK_PATH,
     'bash',
-    join(folderOf(), 'vm.sh'),
+    join(job.kernel.folder, 'vm.sh'),
     job.cache,
     job.backing,
     exchange,
