@@ -43,6 +43,8 @@ const LAYERS = [
   ['nbd', 'src/nbd/**'],
   ['output', 'src/output/**'],
   ['report', 'src/report-html/**'],
+  ['library', 'src/library/**'],
+  ['root', 'src/index.ts'],
   ['commands', 'src/commands/**'],
 ];
 
@@ -64,6 +66,8 @@ const MAY_IMPORT = {
   nbd: [...ENGINE],
   output: [...ENGINE, 'fsck', 'rescue', 'pack', 'bench', 'nbd', 'curve'],
   report: [...ENGINE, 'replay', 'curve', 'output'],
+  library: [...ENGINE, 'trace', 'fsck', 'replay', 'simulate'],
+  root: ['device', 'media', 'engine', 'trace', 'fsck', 'replay', 'report', 'library'],
   commands: [
     ...ENGINE,
     'trace',
@@ -78,6 +82,7 @@ const MAY_IMPORT = {
     'nbd',
     'output',
     'report',
+    'library',
   ],
 };
 
@@ -122,7 +127,7 @@ const noTerminal = (packages) => ({
 export default tseslint.config(
   { ignores: ['dist/', 'build/', 'bundle/', 'coverage/', 'node_modules/', 'native/', 'fixtures/'] },
   {
-    files: ['src/**/*.ts', 'test/**/*.ts', 'vitest.config.ts'],
+    files: ['src/**/*.ts', 'test/**/*.ts', 'examples/*.ts', 'vitest.config.ts'],
     extends: [tseslint.configs.recommendedTypeChecked],
     languageOptions: {
       parserOptions: {
@@ -153,9 +158,19 @@ export default tseslint.config(
     },
   },
   {
-    files: ['engine', 'fsck', 'rescue', 'pack', 'kernel', 'trace', 'replay', 'simulate', 'nbd', 'report-html'].map(
-      (layer) => `src/${layer}/**/*.ts`,
-    ),
+    files: [
+      'engine',
+      'fsck',
+      'rescue',
+      'pack',
+      'kernel',
+      'trace',
+      'replay',
+      'simulate',
+      'nbd',
+      'report-html',
+      'library',
+    ].map((layer) => `src/${layer}/**/*.ts`),
     rules: noTerminal(TERMINAL_PACKAGES),
   },
   {

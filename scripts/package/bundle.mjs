@@ -152,7 +152,7 @@ export async function bundle() {
     {
       ...options,
       input: {
-        'index': source('engine', 'index.ts'),
+        'index': source('index.ts'),
         'worker-bench': source('bench', 'job-worker.ts'),
         'worker-curve': source('curve', 'worker.ts'),
       },

@@ -21,7 +21,7 @@ const REQUIRED = [
   'bundle/page/main.js',
   'bundle/page/uplot/uPlot.iife.min.js',
   'bundle/LICENSES.txt',
-  'dist/engine/index.d.ts',
+  'dist/index.d.ts',
   'prebuilds/linux-x64.node',
   'prebuilds/linux-arm64.node',
   'native/src/addon.cc',

@@ -25,6 +25,7 @@ const SERVING_FLAGS = [
 ];
 
 export default class Attach extends PcacheCommand {
+  static override task = 'serve' as const;
   static override summary = 'Serve a cached device over NBD, or attach it with the kernel.';
   static override description = prose`Serves the logical device (cache over backing) on a Unix socket with mode 0600 or on a TCP port, until it is told
 to end by SIGINT, SIGTERM, SIGHUP, SIGQUIT or "pcache detach". It then stops accepting requests, completes those in
@@ -57,10 +58,12 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
 
   static override flags = {
     'socket': Flags.string({
+      char: 'k',
       description: 'Unix socket to listen on (default with --exec: a temporary socket)',
       helpValue: 'PATH',
     }),
     'port': Flags.integer({
+      char: 'p',
       description: 'TCP port to listen on; 0 selects a free port',
       min: 0,
       max: 65535,
@@ -72,6 +75,7 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
       dependsOn: ['port'],
     }),
     'read-only': Flags.boolean({
+      char: 'r',
       description: 'refuse writes and change neither device: no cache fills, no write-back',
       default: false,
     }),

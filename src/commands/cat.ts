@@ -11,6 +11,7 @@ const PIECE_BYTES = 1 << 20;
 
 export default class Cat extends PcacheCommand {
   static override enableJsonFlag = false;
+  static override task = 'repair' as const;
   static override summary = 'Write the contents of the logical device to standard output.';
   static override description = prose`Writes the logical device byte for byte: cached data, and the backing device everywhere else. Changes nothing on either
 device. Without BACKING only cached data can be read, and a range that is not wholly cached is refused.
@@ -40,6 +41,12 @@ Payload is not checked against its CRC; run "pcache fsck" for that.`;
 
   async run(): Promise<void> {
     const { args, flags } = await this.parse(Cat);
+    if (flags.json) {
+      throw new PcacheError(
+        'USAGE',
+        'the data and a JSON document cannot both go to standard output; leave out --json',
+      );
+    }
     if (this.output.isTerminal) {
       throw new PcacheError('USAGE', 'standard output is a terminal; redirect the data to a file or a pipe');
     }

@@ -4,6 +4,7 @@ import { ControlClient } from '../nbd/control.js';
 import { PcacheCommand } from '../output/base-command.js';
 
 export default class Detach extends PcacheCommand {
+  static override task = 'serve' as const;
   static override summary = 'End the server of an attached cache.';
   static override description = `Ends "pcache attach" in order, as SIGTERM does, and waits until both devices are closed. What is dirty stays in the
 cache unless the server was started with --drain; run "pcache drain" first to write it back.`;

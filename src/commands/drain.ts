@@ -6,6 +6,7 @@ import { PcacheCommand } from '../output/base-command.js';
 import { formatBytes } from '../output/units.js';
 
 export default class Drain extends PcacheCommand {
+  static override task = 'serve' as const;
   static override summary = 'Write back everything that is dirty in an attached cache.';
   static override description = `Waits until everything that was written before is on the backing device. Clients are served meanwhile, so what they
 write may be dirty again at the end. Exits with 8 when write-back fails.`;

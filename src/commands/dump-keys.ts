@@ -22,6 +22,7 @@ type Filter = (row: Readonly<KeyRow>) => boolean;
 
 export default class DumpKeys extends PcacheCommand {
   static override enableJsonFlag = false;
+  static override task = 'inspect' as const;
   static override summary = 'List the keys of a cache.';
   static override description = prose`Lists every key of every kset in log order, without LAST ksets. With --live it lists only the parts of keys that no
 newer key covers, in the order of the logical device. Changes nothing.

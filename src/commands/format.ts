@@ -10,6 +10,7 @@ import { prose } from '../output/prose.js';
 import { breathe } from '../output/terminal.js';
 
 export default class Format extends PcacheCommand {
+  static override task = 'create' as const;
   static override summary = 'Create a cache on a file or device.';
   static override description = prose`Writes what the kernel writes when it attaches a device for the first time: every segment is empty. An existing file or
 device is used whole; with --size a file that does not exist is created as a sparse file. A device that holds a pcache,
@@ -59,6 +60,7 @@ The superblock is written last: an interrupted format leaves a device that canno
       default: 'writeback',
     }),
     'force': Flags.boolean({
+      char: 'f',
       description: 'overwrite existing contents; with --size, resize an existing file',
       default: false,
     }),

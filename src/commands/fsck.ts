@@ -10,11 +10,25 @@ import type { Finding } from '../fsck/findings.js';
 import type { Answer } from '../fsck/repair/repair.js';
 import { backUpMetadata } from '../fsck/repair/metadata-backup.js';
 import { repairDevice, restoreDevice, undoRepair } from '../fsck/repair/repair-device.js';
-import { lossSummaryText, nothingLost, type LossSummary } from '../fsck/repair/losses.js';
-import { declinedLine, fixedLine, lossLines, questionText, repairJson, undoLine } from '../fsck/repair/repair-report.js';
+import { lossSummaryText, nothingLost, saysAnything, type LossSummary } from '../fsck/repair/losses.js';
+import {
+  declinedLine,
+  fixedLine,
+  lossLines,
+  questionText,
+  repairJson,
+  undoLine,
+} from '../fsck/repair/repair-report.js';
 import type { RepairJson } from '../fsck/repair/repair-report.js';
 import type { Fix } from '../fsck/repair/types.js';
-import { checkJson, examinedLine, findingLine, omittedLines, verdictLine, type CheckJson } from '../fsck/check-report.js';
+import {
+  checkJson,
+  examinedLine,
+  findingLine,
+  omittedLines,
+  verdictLine,
+  type CheckJson,
+} from '../fsck/check-report.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { prose } from '../output/prose.js';
 import { askChoice } from '../output/question.js';
@@ -22,7 +36,7 @@ import { breathe } from '../output/terminal.js';
 import { formatBytes } from '../output/units.js';
 
 /** Whether a repair needs an answer from the user. */
-type Consent = 'yes' | 'ask';
+type Consent = 'yes' | 'ask' | 'without-loss';
 
 interface FsckJson extends CheckJson {
   /** What the repair lost, or may have. */
@@ -30,7 +44,14 @@ interface FsckJson extends CheckJson {
   readonly repair?: RepairJson;
 }
 
+/** --preen never loses data, --repair needs no answers, --interactive asks. */
+function consentOf(flags: { readonly interactive: boolean; readonly preen: boolean }): Consent {
+  if (flags.preen) return 'without-loss';
+  return flags.interactive ? 'ask' : 'yes';
+}
+
 export default class Fsck extends PcacheCommand {
+  static override task = 'repair' as const;
   static override summary = 'Check a cache and optionally repair it.';
   static override description = prose`Looks for everything that the kernel would refuse and everything that it would silently lose: metadata, the chain of
 segments, both tails, every kset and key of the log, ksets cut off from the log, and, with data_crc, payload against its
@@ -86,7 +107,12 @@ not be carried out.`;
     'dry-run': Flags.boolean({
       char: 'n',
       description: 'change nothing (the default)',
-      exclusive: ['repair', 'interactive', 'undo-apply'],
+      exclusive: ['repair', 'preen', 'interactive', 'undo-apply'],
+    }),
+    'preen': Flags.boolean({
+      char: 'p',
+      description: 'repair without asking whatever loses no data, and leave the rest',
+      exclusive: ['repair', 'interactive', 'undo-apply', 'drop-corrupt', 'accept-loss'],
     }),
     'repair': Flags.boolean({
       char: 'y',
@@ -113,6 +139,10 @@ not be carried out.`;
       description: 'say what this version of Linux does with the cache, in the last line',
       options: [...KERNELS],
       default: KERNEL_DEFAULT,
+    }),
+    'force': Flags.boolean({
+      char: 'f',
+      description: 'accepted for the sake of e2fsck: every check is complete anyway',
     }),
     'relink': Flags.boolean({
       description:
@@ -141,7 +171,7 @@ not be carried out.`;
     const { args, flags } = await this.parse(Fsck);
     this.kernel = flags.kernel as KernelVersion;
     const undoPath = flags['undo-apply'];
-    if (flags.repair || flags.interactive) return this.repair(args.cache, args.backing, flags);
+    if (flags.repair || flags.preen || flags.interactive) return this.repair(args.cache, args.backing, flags);
     for (const flag of ['drop-corrupt', 'accept-loss', 'data-crc', 'relink', 'undo'] as const) {
       if (flag === 'undo' && flags['restore-metadata'] !== undefined) continue;
       if (flags[flag]) throw new PcacheError('USAGE', `--${flag} needs --repair or --interactive`);
@@ -202,6 +232,7 @@ not be carried out.`;
     flags: {
       'data': boolean;
       'interactive': boolean;
+      'preen': boolean;
       'drop-corrupt': boolean;
       'accept-loss': boolean;
       'data-crc'?: string | undefined;
@@ -225,7 +256,7 @@ not be carried out.`;
         data: flags.data,
         relinkDoubtful: flags.relink,
         dataCrc: flags['data-crc'] === undefined ? undefined : flags['data-crc'] === 'on',
-        ask: this.asker(flags.interactive ? 'ask' : 'yes', flags['drop-corrupt'], flags['accept-loss']),
+        ask: this.asker(consentOf(flags), flags['drop-corrupt'], flags['accept-loss']),
         onNote: (note) => this.note(note),
         onChecked: (checked) => {
           progress.stop();
@@ -261,6 +292,9 @@ not be carried out.`;
       if (this.interrupted) return 'stop';
       if (fix.consent === 'drop-corrupt' && !dropCorrupt) return 'no';
       if (fix.consent === 'data-crc') return 'no';
+      if (consent === 'without-loss') {
+        return fix.consent === 'accept-loss' || fix.losses.some(saysAnything) ? 'no' : 'yes';
+      }
       for (const line of lossLines(fix, formatBytes)) this.print(`${line}\n`);
       if (fix.consent === 'accept-loss' && !acceptLoss) return 'no';
       if (all) return 'yes';

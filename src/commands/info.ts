@@ -8,6 +8,7 @@ import { infoText } from '../output/info-report.js';
 import { prose } from '../output/prose.js';
 
 export default class Info extends PcacheCommand {
+  static override task = 'inspect' as const;
   static override summary = 'Show the geometry, metadata and contents of a cache.';
   static override description = prose`Shows the superblock, both copies of each metadata structure and which copy is in effect, the log, the amount of dirty
 data, the status line that the kernel prints right after attaching the cache, and the device-mapper table that attaches

@@ -15,6 +15,7 @@ import { mapRange, type MappedRange } from '../engine/inspect/map-range.js';
 type MapJson = MappedRange & { readonly path: string; readonly backing: string | null };
 
 export default class MapRange extends PcacheCommand {
+  static override task = 'inspect' as const;
   static override summary = 'Show which keys hold a range, and which older versions are still in the log.';
   static override description = prose`Splits the range into parts. For each part it shows the key that a read returns, or the backing device; then every other
 key in the log that touches the part, newest first: superseded versions, and stale ones, whose segment has been freed

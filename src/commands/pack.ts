@@ -16,6 +16,7 @@ const PHASES = {
 } as const;
 
 export default class Pack extends PcacheCommand {
+  static override task = 'inspect' as const;
   static override summary = 'Pack a cache into one small file for a bug report.';
   static override description = prose`The pack holds the metadata: superblock, cache_info, tails, segment infos and generations, every kset on the device
 (ksets that are no longer part of the log included), and which payloads match their CRC. It holds no data unless --data
@@ -42,7 +43,7 @@ image. A damaged cache can be packed as well. Changes nothing on the cache.`;
 
   static override flags = {
     data: Flags.boolean({ description: 'include the data: the whole device', default: false }),
-    force: Flags.boolean({ description: 'overwrite FILE if it exists', default: false }),
+    force: Flags.boolean({ char: 'f', description: 'overwrite FILE if it exists', default: false }),
   };
 
   async run(): Promise<PackJson> {

@@ -39,6 +39,7 @@ const NOT_WITH_DIFF = [
 ];
 
 export default class Replay extends PcacheCommand {
+  static override task = 'size' as const;
   static override summary = 'Replay a block trace through a cache and report the outcome.';
   static override description = prose`TRACE is a blktrace recording by its base name (pgbench.blktrace for pgbench.blktrace.0, .1 and so on), one file of it,
 or any other format described in docs/traces.md: blkparse text, fio iologs, vscsi, and CSV in the format of MSR
@@ -169,6 +170,7 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
     }),
     ...modelFlags(BACKING_PRESET_NAMES),
     'force': Flags.boolean({
+      char: 'f',
       description: 'overwrite a backing device that holds a filesystem or other recognised data',
     }),
     'diff': Flags.boolean({

@@ -11,6 +11,7 @@ import { remember, statusJson, statusText, type History, type StatusJson } from 
 const CLEAR = '\x1b[H\x1b[J';
 
 export default class Status extends PcacheCommand {
+  static override task = 'serve' as const;
   static override summary = 'Show the hit ratio, throughput, latency and dirty data of an attached cache.';
   static override description = prose`Counts since the cache was attached; with --watch, for each interval, until interrupted. Latency runs from the receipt
 of a request to handing its reply to the socket, with a resolution of 6 percent. With --watch --json each interval is

@@ -6,6 +6,7 @@ import { PcacheCommand } from '../output/base-command.js';
 import { prose } from '../output/prose.js';
 
 export default class Tune extends PcacheCommand {
+  static override task = 'serve' as const;
   static override summary = 'Change a setting of an attached cache.';
   static override description = prose`Equivalent to the message that the kernel target accepts. gc_percent=N, with N from 0 to 90, starts garbage collection
 when N percent of the segments are in use. The setting is stored in the cache.`;

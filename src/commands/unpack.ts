@@ -11,6 +11,7 @@ import { unpackSteps, type UnpackTotals } from '../pack/unpack.js';
 const STEPS_PER_TURN = 32;
 
 export default class Unpack extends PcacheCommand {
+  static override task = 'inspect' as const;
   static override summary = 'Turn a pack back into a cache image.';
   static override description = prose`A pack made with --data becomes a byte-for-byte copy of the cache. A pack of metadata becomes an image for inspection
 and trial repairs, with placeholder data; it must not be used as a cache.
@@ -34,7 +35,7 @@ An existing file or a device is overwritten only with --force. A file is created
   };
 
   static override flags = {
-    force: Flags.boolean({ description: 'overwrite existing contents', default: false }),
+    force: Flags.boolean({ char: 'f', description: 'overwrite existing contents', default: false }),
   };
 
   async run(): Promise<UnpackJson> {

@@ -28,6 +28,7 @@ const RETRIES_DEFAULT = 3;
 const RETRIES_MAX = 100;
 
 export default class Writeback extends PcacheCommand {
+  static override task = 'repair' as const;
   static override summary = 'Write all dirty data of a cache to its backing device, without the kernel.';
   static override description = prose`Writes the newest version of every dirty byte to BACKING, flushes BACKING, and then marks the cache as written back
 (dirty_tail moves to the end of the log). Data that cannot be read, does not match its CRC or cannot be written is

@@ -4,9 +4,10 @@
  * them. Invariants: with `--json` exactly one JSON document goes to standard output (what `run` returns),
  * and whatever is not the result goes to standard error.
  */
-import { Command } from '@oclif/core';
+import { Command, Flags, type Interfaces } from '@oclif/core';
 import { setNativeEnabled } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
+import type { Task } from './help.js';
 import type { InterruptCallback, InterruptOptions } from './interrupt.js';
 import { createProgress, loadProgress, type Progress, type ProgressOptions } from './progress.js';
 import { theSession } from './session.js';
@@ -22,6 +23,16 @@ export function readNativeSwitch(environment: NodeJS.ProcessEnv): boolean {
 
 export abstract class PcacheCommand extends Command {
   static override enableJsonFlag = true;
+  /** Where the command stands in `pcache --help`; one of `TASKS`. */
+  static task: Task | undefined;
+  static override baseFlags = {
+    json: Flags.boolean({ description: 'print the result as one JSON document', helpGroup: 'GLOBAL' }),
+    quiet: Flags.boolean({
+      char: 'q',
+      description: 'print errors and warnings only; the exit status tells the result',
+      helpGroup: 'GLOBAL',
+    }),
+  };
 
   /** May the native helper be used? False under `PCACHE_NATIVE=off`; the engine was told before `run`. */
   protected readonly nativeEnabled: boolean = readNativeSwitch(process.env);
@@ -29,6 +40,18 @@ export abstract class PcacheCommand extends Command {
   protected readonly output: Output = theSession.output;
   /** Colours for standard output; plain when it is not a terminal or NO_COLOR is set. */
   protected readonly style: Style = makeStyle(wantsColour(theSession.output.isTerminal, process.env));
+
+  private quiet = false;
+
+  protected override async parse<
+    F extends Interfaces.OutputFlags<Interfaces.FlagInput>,
+    B extends Interfaces.OutputFlags<Interfaces.FlagInput>,
+    A extends Interfaces.OutputArgs<Interfaces.ArgInput>,
+  >(options?: Interfaces.Input<F, B, A>, argv?: string[]): Promise<Interfaces.ParserOutput<F, B, A>> {
+    const parsed = await super.parse(options, argv);
+    this.quiet = (parsed.flags as { readonly quiet?: boolean }).quiet === true;
+    return parsed;
+  }
 
   override async init(): Promise<void> {
     await super.init();
@@ -38,7 +61,7 @@ export abstract class PcacheCommand extends Command {
 
   private get showsProgress(): boolean {
     // A terminal that does not know its width says 0, and the line could not be taken away from it again.
-    return process.stderr.isTTY && process.stderr.columns > 0 && !this.jsonEnabled();
+    return process.stderr.isTTY && process.stderr.columns > 0 && !this.jsonEnabled() && !this.quiet;
   }
 
   /** Standard input; opened when first asked for. */
@@ -46,9 +69,9 @@ export abstract class PcacheCommand extends Command {
     return process.stdin;
   }
 
-  /** Prints a piece of the result; nothing under `--json`. `text` ends its own lines. */
+  /** Prints a part of the result; nothing with `--json` or `--quiet`. `text` ends its own lines. */
   protected print(text: string): void {
-    if (!this.jsonEnabled()) this.output.write(text);
+    if (!this.jsonEnabled() && !this.quiet) this.output.write(text);
   }
 
   /** Says something on standard error that is not the result. */

@@ -2,8 +2,10 @@
  * Error messages: one line for bad usage and for errors of the environment, a stack for a bug, and the exit status
  * (as in fsck(8)). Pure: returns text, writes nothing.
  */
+import { stripVTControlCharacters } from 'node:util';
 import { Errors } from '@oclif/core';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { reworded } from './parser-messages.js';
 import { OutputClosedError } from './terminal.js';
 
 export interface ErrorReport {
@@ -46,18 +48,23 @@ function usageMessage(error: ParserError): string {
     case 'UnexpectedArgsError':
       return `unexpected ${plural(error.args?.length, 'argument')} ${names(error.args)}`;
     case 'FailedFlagValidationError':
-      return oneLine(error.message).replace(/^The following errors? occurred: /, '');
-    default: {
-      const line = withoutParserWords(error.message);
-      return line.charAt(0).toLowerCase() + line.slice(1);
-    }
+      return failedChecks(error.message);
+    default:
+      return withoutPrefix(error.message, reworded);
   }
 }
 
-/** Removes the prefix that the parser adds to errors of a flag's parse function. */
-function withoutParserWords(message: string): string {
+/** Names the flag as a prefix of our own where the parser has put its own before an error of a parse function. */
+function withoutPrefix(message: string, change: (text: string) => string = (text) => text): string {
   const match = /^Parsing (--\S+)\s*\n\t([\s\S]*)$/.exec(message);
-  return match === null ? oneLine(message) : `${match[1]}: ${oneLine(match[2])}`;
+  return match === null ? change(oneLine(message)) : `${match[1]}: ${change(oneLine(match[2]))}`;
+}
+
+/** Each line under the heading of the parser names one flag that does not go with the others. */
+function failedChecks(message: string): string {
+  const [, ...reasons] = message.replace(SEE_HELP, '').split('\n');
+  // On a terminal the parser dims its reasons.
+  return reasons.map((reason) => reworded(stripVTControlCharacters(reason).trim())).join('; ');
 }
 
 /**
@@ -68,7 +75,7 @@ export function describeError(error: unknown, helpCommand: string): ErrorReport 
   if (error instanceof OutputClosedError) return undefined;
   if (error instanceof PcacheError) {
     const detail = error.code === 'USAGE' ? `Try '${helpCommand}'.` : '';
-    return { exitStatus: error.exitStatus, code: error.code, message: withoutParserWords(error.message), detail };
+    return { exitStatus: error.exitStatus, code: error.code, message: withoutPrefix(error.message), detail };
   }
   if (error instanceof Errors.ExitError) {
     const exitStatus = error.oclif.exit ?? ExitStatus.operationalError;

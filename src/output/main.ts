@@ -1,17 +1,18 @@
 /**
- * Runs the command line: hands the arguments to oclif, and turns however that ends into text and an exit
- * status. The only place that ends the process.
+ * Runs the command line: shows help or runs a command, and turns its end into text and an exit status. The only
+ * place that ends the process.
  */
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { Config } from '@oclif/core';
-import { Help, normalizeArgv } from '@oclif/core/help';
-import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { ExitStatus } from '../engine/errors.js';
 import { bundledConfig, type BundledCommands } from './bundled-config.js';
 import { describeError, errorJson, errorLines } from './error-report.js';
-import { nearestName } from './nearest-name.js';
+import { helpText } from './help.js';
+import { readInvocation } from './invocation.js';
 import { theSession } from './session.js';
-import { OutputClosedError } from './terminal.js';
+import { makeStyle, OutputClosedError, terminalColumns, wantsColour } from './terminal.js';
 
 /**
  * The way of a request is a chain of small functions. With what V8 allows for inlining by itself (920) it is compiled in
@@ -32,7 +33,7 @@ export interface MainOptions {
  *   a bundle.
  */
 export async function main(source: string | BundledCommands, options: MainOptions = {}): Promise<void> {
-  const args = helpWordAsFlag(process.argv.slice(2));
+  const args = process.argv.slice(2);
   if (parseInt(process.versions.v8, 10) <= INLINING_V8_MAX) setFlagsFromString(INLINING_FLAG);
   takeOverStreams();
   if (options.development === true) process.setSourceMapsEnabled(true);
@@ -46,8 +47,15 @@ export async function main(source: string | BundledCommands, options: MainOption
   });
   try {
     const config = typeof source === 'string' ? await Config.load(fileURLToPath(source)) : await bundledConfig(source);
-    helpCommand = checkCommand(config, args);
-    await dispatch(config, args);
+    const invocation = readInvocation(args, config.commandIDs, existsSync);
+    if (invocation.kind === 'command') {
+      helpCommand = `pcache ${invocation.id.replaceAll(':', ' ')} --help`;
+      await config.runCommand(invocation.id, [...invocation.args]);
+    } else {
+      theSession.output.write(
+        invocation.kind === 'version' ? `${config.userAgent}\n` : helpOn(config, invocation.subject),
+      );
+    }
     await theSession.interrupts.close();
   } catch (error) {
     fail(error);
@@ -55,44 +63,21 @@ export async function main(source: string | BundledCommands, options: MainOption
   await end(fail);
 }
 
-/** `pcache help format` is `pcache format --help`. */
-function helpWordAsFlag(args: readonly string[]): string[] {
-  return args[0] === 'help' ? [...args.slice(1, 2), '--help'] : [...args];
-}
-
 function wantsFlag(args: readonly string[], flag: string): boolean {
   const rest = args.indexOf('--');
   return (rest < 0 ? args : args.slice(0, rest)).includes(flag);
 }
 
-/** Refuses an unknown command in one line. @returns what to run for help on the command. */
-function checkCommand(config: Config, args: readonly string[]): string {
-  const [name] = args;
-  if (name === undefined || name.startsWith('-')) {
-    if (name !== undefined && !['--help', '--version'].includes(name)) {
-      throw new PcacheError('USAGE', `${name} comes before any command; give a command first`);
-    }
-    return 'pcache --help';
-  }
-  if (config.findCommand(name) !== undefined) return `pcache ${name} --help`;
-  const [, verb] = args;
-  const isTopic = config.findTopic(name) !== undefined;
-  if (isTopic && (verb === undefined || verb === '--help')) return `pcache ${name} --help`;
-  const called = isTopic ? `${name} ${verb}` : name;
-  const known = config.commandIDs.map((id) => id.replaceAll(':', ' '));
-  if (isTopic && known.includes(called)) return `pcache ${called} --help`;
-  const nearest = nearestName(called, known);
-  const remedy = nearest === undefined ? '' : `; did you mean '${nearest}'?`;
-  throw new PcacheError('USAGE', `'${called}' is not a command${remedy}`);
-}
+/** Help texts become hard to read when they are wider. */
+const HELP_COLUMNS_MAX = 100;
 
-/** Shows help, or runs a command. oclif's own `run` would load its configuration a second time. */
-async function dispatch(config: Config, args: readonly string[]): Promise<void> {
-  const [id, ...rest] = normalizeArgv(config, [...args]);
-  const isTopic = id !== undefined && config.findCommand(id) === undefined;
-  if (isTopic) return new Help(config).showHelp([id]);
-  if (args.length === 0 || wantsFlag(args, '--help')) return new Help(config).showHelp([...args]);
-  await config.runCommand(id, rest);
+function helpOn(config: Config, subject: string | undefined): string {
+  const { bin, version, commands, pjson } = config;
+  const style = makeStyle(wantsColour(theSession.output.isTerminal, process.env));
+  const widthColumns = Math.min(terminalColumns(process.stdout, process.env), HELP_COLUMNS_MAX);
+  const description = typeof pjson['description'] === 'string' ? pjson['description'] : '';
+  const source = { bin, version, description, commands };
+  return helpText(source, subject, { widthColumns, bold: (text) => style.bold(text) });
 }
 
 /** Takes the streams' error events from oclif, which would rethrow anything but EPIPE as a crash. */

@@ -5,5 +5,6 @@
  * where they break. An empty line ends a paragraph; an indented line stays as it is.
  */
 export function prose(strings: TemplateStringsArray, ...values: readonly (string | number)[]): string {
-  return String.raw({ raw: strings }, ...values).replace(/(?<=\S)\n(?=\S)/g, ' ');
+  const text = String.raw({ raw: strings }, ...values);
+  return text.replace(/^\S.*(?:\n\S.*)*/gm, (paragraph) => paragraph.replaceAll('\n', ' '));
 }

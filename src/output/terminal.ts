@@ -105,6 +105,16 @@ export class StreamOutput implements Output {
   }
 }
 
+const COLUMNS_DEFAULT = 80;
+const COLUMNS_MIN = 40;
+
+/** Width of a text for this stream: COLUMNS if it is set, else the terminal's, else 80; at least 40. */
+export function terminalColumns(stream: { readonly columns?: number }, environment: NodeJS.ProcessEnv): number {
+  const wanted = Number.parseInt(environment['COLUMNS'] ?? '', 10);
+  const columns = wanted > 0 ? wanted : (stream.columns ?? 0);
+  return columns > 0 ? Math.max(columns, COLUMNS_MIN) : COLUMNS_DEFAULT;
+}
+
 /** Is colour wanted on this stream? A terminal, no NO_COLOR (any non-empty value), and not TERM=dumb. */
 export function wantsColour(isTerminal: boolean, environment: NodeJS.ProcessEnv): boolean {
   return isTerminal && (environment['NO_COLOR'] ?? '') === '' && environment['TERM'] !== 'dumb';

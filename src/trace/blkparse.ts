@@ -4,31 +4,33 @@
  */
 import { Char } from './cursor.js';
 import type { Cursor } from './cursor.js';
-import { END_OF_TRACE, NOT_A_RECORD } from './lines.js';
+import { NOT_A_RECORD } from './lines.js';
 import type { LineFormat } from './lines.js';
 import { deviceName } from './record.js';
+import { Rwbs } from './rwbs.js';
 import { SECTOR_BYTES } from './sink.js';
 import type { RequestSink } from './sink.js';
-import { TraceFlag, TraceOp } from './types.js';
 import type { TraceAction } from './types.js';
 import type { ReorderWindow } from './window.js';
 
+const MAJORS = 4096;
 const MINORS = 2 ** 20;
 const SECOND_NS = 1e9;
 
 const LETTER = { queue: 0x51, issue: 0x44, complete: 0x43 } as const;
-const Rwbs = { A: 0x41, D: 0x44, F: 0x46, M: 0x4d, N: 0x4e, R: 0x52, S: 0x53, W: 0x57 } as const;
-/** `CPU0 (sda):` and `Total (sda):` begin the summary; blkparse names its files before the first event. */
-const SUMMARY = /^(?:CPU\d+ \(|Total \(|Throughput \(|Events \()/;
-const PREAMBLE = /^Input file /;
+const REQUEUE = 0x52;
+const MESSAGE = 0x6d;
+/** Begins the summary: `CPU0 (sda):`, `Total (sda):`, with `-s` a process, `fio (4711)`. */
+export const SUMMARY = /^(?:CPU\d+ \(|Total \(|Throughput \(|Events \(|\S.* \(\d+\)$)/;
+/** blkparse names its files before the first event, on standard error. */
+export const PREAMBLE = /^Input file /;
 
 export class BlkparseFormat implements LineFormat {
   readonly label = 'blkparse text';
   readonly #letter: number;
-  // What the RWBS of the line says; -1 for an operation that is no request.
-  #op = -1;
-  #flags = 0;
-  #flush = false;
+  readonly #rwbs = new Rwbs();
+  /** Behind the first line of a summary; the next event ends it, where several outputs are one behind the other. */
+  #inSummary = false;
 
   constructor(action: TraceAction) {
     this.#letter = LETTER[action];
@@ -55,22 +57,32 @@ export class BlkparseFormat implements LineFormat {
     if (minor < 0 || cpu < 0 || sequence < 0 || seconds < 0 || !isTime || pid < 0) {
       return 'it does not begin with device, CPU, sequence, time and process';
     }
+    this.#inSummary = false;
     line.skipBlanks();
-    const letter = line.peek();
     const actionAt = line.at;
     line.skipWord();
     if (line.at === actionAt) return 'it has no action';
-    this.#countAction(line.at - actionAt === 1 ? letter : -1, sink);
-    if (line.at - actionAt !== 1 || letter !== this.#letter) {
-      if (letter === 0x6d && line.at - actionAt === 1) sink.counts.notify++;
+    const action = line.at - actionAt === 1 ? line.bytes[actionAt] : -1;
+    this.#countAction(action, sink);
+    const isRequeue = action === REQUEUE && this.#letter === LETTER.issue;
+    if (action !== this.#letter) {
+      if (action === MESSAGE) sink.counts.notify++;
       else sink.counts.otherActions++;
+      if (!isRequeue) return undefined;
+    }
+    if (major >= MAJORS || minor >= MINORS) return isRequeue ? undefined : 'its device has impossible numbers';
+    const device = sink.devices.indexOfNumber(major * MINORS + minor, deviceName);
+    const timeNs = seconds * SECOND_NS + nanoseconds;
+    line.skipBlanks();
+    if (isRequeue) {
+      if (this.#rwbs.read(line)) {
+        line.skipBlanks();
+        const sector = line.digits();
+        this.#rwbs.requeue(sink, window, device, timeNs, sequence, Math.max(0, sector) * SECTOR_BYTES);
+      }
       return undefined;
     }
-    if (major >= 4096 || minor >= MINORS) return 'its device has impossible numbers';
-    const device = sink.devices.indexOfNumber(major * MINORS + minor, deviceName);
-    if (!sink.wants(device)) return undefined;
-    const timeNs = seconds * SECOND_NS + nanoseconds;
-    return this.#takeRequest(line, sink, window, device, timeNs, sequence);
+    return sink.wants(device) ? this.#takeRequest(line, sink, window, device, timeNs, sequence) : undefined;
   }
 
   #countAction(letter: number, sink: RequestSink): void {
@@ -81,9 +93,9 @@ export class BlkparseFormat implements LineFormat {
 
   #otherLine(line: Cursor, start: number): string {
     line.at = line.end;
-    const text = line.text(start);
-    if (SUMMARY.test(text)) return END_OF_TRACE;
-    return PREAMBLE.test(text) ? NOT_A_RECORD : 'it does not begin with a device';
+    const text = Buffer.from(line.bytes.subarray(start, line.end)).toString('latin1');
+    if (SUMMARY.test(text)) this.#inSummary = true;
+    return this.#inSummary || PREAMBLE.test(text) ? NOT_A_RECORD : 'it does not begin with a device';
   }
 
   #takeRequest(
@@ -94,22 +106,30 @@ export class BlkparseFormat implements LineFormat {
     timeNs: number,
     sequence: number,
   ): string | undefined {
-    line.skipBlanks();
-    if (!this.#readRwbs(line)) return 'its RWBS is none';
+    const rwbs = this.#rwbs;
+    if (!rwbs.read(line)) return 'its RWBS is none';
     line.skipBlanks();
     const sector = line.digits();
-    if (sector >= 0) line.skipBlanks();
-    if (sector < 0 || !line.skip(Char.plus)) return this.#takeBare(line, sink, window, device, timeNs, sequence);
-    line.skipBlanks();
-    const sectors = line.digits();
-    if (sectors < 0) return 'it has no number of sectors';
-    line.skipBlanks();
-    // What follows is the process or the error, and before it, with -t, the time since the last action.
-    if (line.peek() !== Char.bracket && line.peek() !== Char.parenthesis) return 'it is cut after its sectors';
-    if (this.#op < 0) return 'it neither reads nor writes nor discards';
-    const bytes = sectors * SECTOR_BYTES;
-    const wrong = sink.request(window, device, timeNs, sequence, this.#op, this.#flags, sector * SECTOR_BYTES, bytes);
-    if (wrong === undefined) this.#countError(line, sink);
+    let sectors = 0;
+    if (sector >= 0) {
+      line.skipBlanks();
+      if (line.skip(Char.plus)) {
+        line.skipBlanks();
+        sectors = line.digits();
+        if (sectors < 0) return 'it has no number of sectors';
+        line.skipBlanks();
+      }
+    }
+    // What follows is the process or the error, and before it a command, or with -t the time since the last action.
+    const next = line.peek();
+    if (next !== Char.bracket && next !== Char.parenthesis) {
+      return sectors > 0 ? 'it is cut after its sectors' : 'it has neither sectors nor an end';
+    }
+    const hasCommand = sectors === 0 && next === Char.parenthesis && this.#letter !== LETTER.complete;
+    const [offsetBytes, lengthBytes] = [Math.max(0, sector) * SECTOR_BYTES, sectors * SECTOR_BYTES];
+    const selected = sink.counts.selected;
+    const wrong = rwbs.deliver(sink, window, device, timeNs, sequence, offsetBytes, lengthBytes, hasCommand);
+    if (sink.counts.selected > selected) this.#countError(line, sink);
     return wrong;
   }
 
@@ -118,48 +138,5 @@ export class BlkparseFormat implements LineFormat {
     if (this.#letter !== LETTER.complete) return;
     line.skipTo(Char.bracket);
     if (line.skip(Char.bracket) && line.peek() !== Char.zero) sink.counts.failed++;
-  }
-
-  /** An event without `+ SECTORS`: a flush, the completion of a flush's carrier, or a command with its bytes. */
-  #takeBare(
-    line: Cursor,
-    sink: RequestSink,
-    window: ReorderWindow,
-    device: number,
-    timeNs: number,
-    sequence: number,
-  ): string | undefined {
-    if (line.peek() !== Char.bracket && line.peek() !== Char.parenthesis) return 'it has neither sectors nor an end';
-    if (this.#flush) {
-      const flags = this.#flags & ~TraceFlag.preflush;
-      const wrong = sink.request(window, device, timeNs, sequence, TraceOp.flush, flags, 0, 0);
-      this.#countError(line, sink);
-      return wrong;
-    }
-    if (line.peek() === Char.parenthesis && this.#letter !== LETTER.complete) sink.counts.passthrough++;
-    else sink.counts.skippedZeroLength++;
-    return undefined;
-  }
-
-  #readRwbs(line: Cursor): boolean {
-    let flags = 0;
-    this.#flush = line.skip(Rwbs.F);
-    if (this.#flush) flags |= TraceFlag.preflush;
-    const letter = line.peek();
-    line.at++;
-    if (letter === Rwbs.R) this.#op = TraceOp.read;
-    else if (letter === Rwbs.W) this.#op = TraceOp.write;
-    else if (letter === Rwbs.D) this.#op = TraceOp.discard;
-    else if (letter === Rwbs.N) this.#op = -1;
-    else return false;
-    for (; !line.atEnd && line.peek() !== Char.space; line.at++) {
-      const flag = line.peek();
-      if (flag === Rwbs.F) flags |= TraceFlag.fua;
-      else if (flag === Rwbs.A) flags |= TraceFlag.ahead;
-      else if (flag === Rwbs.S) flags |= TraceFlag.sync;
-      else if (flag === Rwbs.M) flags |= TraceFlag.meta;
-    }
-    this.#flags = flags;
-    return true;
   }
 }

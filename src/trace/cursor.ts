@@ -10,13 +10,17 @@ const LOW_UNIT = 10 ** LOW_DIGITS;
 export const Char = {
   tab: 0x09,
   space: 0x20,
+  quote: 0x22,
   hash: 0x23,
   parenthesis: 0x28,
   plus: 0x2b,
   comma: 0x2c,
+  minus: 0x2d,
   dot: 0x2e,
   zero: 0x30,
+  semicolon: 0x3b,
   bracket: 0x5b,
+  bar: 0x7c,
 } as const;
 
 export class Cursor {

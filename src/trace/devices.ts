@@ -82,6 +82,12 @@ export class DeviceTable {
     if (device.count++ === 0) this.#withRequests++;
   }
 
+  /** Takes one back. */
+  uncount(index: number): void {
+    const device = this.#devices[index];
+    if (--device.count === 0) this.#withRequests--;
+  }
+
   /** Requests by name, of those that have any. */
   counts(): Map<string, number> {
     return new Map(this.#devices.filter(({ count }) => count > 0).map(({ name, count }) => [name, count]));

@@ -4,12 +4,6 @@
  */
 import { MAGIC_LETTERS } from './record.js';
 
-const COMPRESSED: readonly { readonly name: string; readonly start: readonly number[]; readonly unpack: string }[] = [
-  { name: 'xz', start: [0xfd, 0x37, 0x7a, 0x58, 0x5a], unpack: 'xz -d' },
-  { name: 'bzip2', start: [0x42, 0x5a, 0x68], unpack: 'bzip2 -d' },
-  { name: 'zip', start: [0x50, 0x4b, 0x03, 0x04], unpack: 'unzip' },
-];
-
 function isText(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte === 0x09 || byte === 0x0a || byte === 0x0d || (byte >= 0x20 && byte < 0x7f));
 }
@@ -29,10 +23,7 @@ function otherVersion(bytes: Uint8Array): number | undefined {
 export function describeForeign(bytes: Uint8Array): string {
   const version = otherVersion(bytes);
   if (version !== undefined)
-    return `blktrace records of version ${version}, only version 7 is read; record with blktrace 1.2`;
-  for (const { name, start, unpack } of COMPRESSED) {
-    if (start.every((byte, i) => bytes[i] === byte)) return `${name} data; unpack it with ${unpack}`;
-  }
+    return `blktrace records of version ${version}, only versions 7 and 8 are read; record with blktrace 1.2 or newer`;
   const head = bytes.subarray(0, 64);
   if (isText(head)) {
     const text = Buffer.from(head).toString('latin1');

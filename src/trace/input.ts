@@ -5,7 +5,7 @@
  * Invariants: `buffer[start, end)` is what was fetched and not yet cut; it starts at a record.
  */
 import type { RequestSink } from './sink.js';
-import type { Packing, UnpackedSource } from './unpack.js';
+import type { UnpackedSource } from './unpack.js';
 import { ReorderWindow } from './window.js';
 
 /** Holds the longest record, and otherwise as much as makes waiting for a read rare. */
@@ -32,7 +32,7 @@ export interface OpenedFile {
 export abstract class TraceInput {
   readonly name: string;
   readonly order: number;
-  readonly packing: Packing | undefined;
+  readonly packing: string | undefined;
   readonly window: ReorderWindow;
   /** Why this file was not read to the end of its last record, or may not have been. */
   truncation: string | undefined;
@@ -97,6 +97,14 @@ export abstract class TraceInput {
     if (got > 0) return;
     this.#sourceEnded = true;
     this.truncation = this.atEnd(this.#source.cutShort);
+  }
+
+  /** As `atEnd`, for records of bytes. @param records whole ones so far */
+  protected cutShortAt(cutShort: boolean, records: number): string | undefined {
+    if (this.end === 0 && !cutShort) return undefined;
+    this.sink.counts.truncated++;
+    const what = cutShort ? `its ${this.packing} data end early` : `its last record has only ${this.end} bytes`;
+    return `${this.name}: cut short: ${what}; the ${records} whole records before that are used`;
   }
 
   close(): Promise<void> {

@@ -1,30 +1,35 @@
 /**
  * Opens one file of a trace: unpacks it, finds out what it is and takes the reader for that.
  */
-import { PcacheError } from '../engine/errors.js';
+import { assert, PcacheError } from '../engine/errors.js';
 import { BlkparseFormat } from './blkparse.js';
 import type { ByteSource } from './bytes.js';
-import { AlibabaFormat, MsrFormat, TencentFormat } from './cloud-csv.js';
+import { BiosnoopFormat } from './biosnoop.js';
+import { shownText } from './field-reader.js';
 import { BUFFER_BYTES } from './input.js';
 import type { InputContext, OpenedFile, TraceInput } from './input.js';
 import { IologFormat, iologVersion } from './iolog.js';
 import { LineInput } from './lines.js';
 import type { LineFormat } from './lines.js';
-import { PlainCsvFormat } from './plain-csv.js';
-import { recognise } from './recognise.js';
-import { byteOrderOf, deviceName, parseDeviceName, RECORD_HEADER_BYTES } from './record.js';
+import { OracleGeneralInput } from './oracle-general.js';
+import { firstLines, recognise } from './recognise.js';
+import { deviceName, parseDeviceName, RECORD_HEADER_BYTES, recordKindOf } from './record.js';
 import { Recording } from './recording.js';
 import type { RequestSelector } from './select.js';
+import { headerColumns, TableFormat } from './table.js';
+import { knownTable } from './table-definitions.js';
+import { fieldsOf, separatorOf } from './table-shape.js';
+import { TracepointFormat } from './tracepoint.js';
 import type { TraceFormat, TraceOptions } from './types.js';
 import { fillAtLeast, openUnpacked } from './unpack.js';
 import { VSCSI_LAYOUTS, VscsiInput } from './vscsi.js';
+import { XperfFormat } from './xperf.js';
 
 /** Bytes that a format without a signature is recognised by, where there are as many. */
 const HEAD_BYTES = 64 * 1024;
 
 const ACCEPTED =
-  'accepted are blktrace recordings, blkparse text, fio iologs, CSV of MSR, Alibaba, Tencent or pcache, and vscsi, ' +
-  'also packed with gzip or zstd';
+  'docs/traces.md lists the formats; any other table can be read with --columns, and --format says what it is';
 
 interface OpenContext extends InputContext {
   /** Common to the files of a blktrace recording. */
@@ -39,11 +44,18 @@ export async function openInput(source: ByteSource, context: OpenContext, option
   try {
     const buffer = new Uint8Array(BUFFER_BYTES);
     let filledBytes = await fillAtLeast(unpacked, buffer, 0, RECORD_HEADER_BYTES);
-    if (filledBytes > 0 && byteOrderOf(buffer.subarray(0, filledBytes)) === undefined) {
+    if (filledBytes > 0 && recordKindOf(buffer.subarray(0, filledBytes)) === undefined) {
       filledBytes = await fillAtLeast(unpacked, buffer, filledBytes, HEAD_BYTES);
     }
+    if (filledBytes === 0 && unpacked.cutShort) {
+      throw new PcacheError(
+        'BAD_TRACE',
+        `${source.name}: its ${unpacked.packing} data end before anything can be read of them; copy it again`,
+      );
+    }
     const file = { source: unpacked, buffer, filledBytes };
-    const format = filledBytes === 0 ? 'blktrace' : (options.format ?? formatOf(file));
+    const given = options.table === undefined ? options.format : 'columns';
+    const format = filledBytes === 0 ? 'blktrace' : (given ?? formatOf(file));
     if (!context.isAlone && format !== 'blktrace') {
       throw new PcacheError(
         'BAD_TRACE',
@@ -68,9 +80,12 @@ function formatOf({ source, buffer, filledBytes }: OpenedFile): TraceFormat {
   );
 }
 
+/** Formats that name devices by the kernel's numbers. */
+const KERNEL_DEVICES = new Set<TraceFormat>(['blktrace', 'blkparse', 'tracepoints', 'ftrace-blk']);
+
 /** @returns `device` as the reader of this format will name it */
 function wantedDevice(format: TraceFormat, device: string | undefined): string | undefined {
-  if (device === undefined || (format !== 'blktrace' && format !== 'blkparse')) return device;
+  if (device === undefined || !KERNEL_DEVICES.has(format)) return device;
   const number = parseDeviceName(device);
   if (number !== undefined) return deviceName(number);
   throw new PcacheError('USAGE', `device "${device}" of a trace: give its numbers as MAJOR,MINOR, for example 8,0`);
@@ -89,15 +104,35 @@ function makeInput(file: OpenedFile, format: TraceFormat, context: OpenContext, 
       return lines(new BlkparseFormat(options.action));
     case 'iolog':
       return lines(new IologFormat(versionOf(file)));
-    case 'msr':
-      return lines(new MsrFormat());
-    case 'alibaba':
-      return lines(new AlibabaFormat());
-    case 'tencent':
-      return lines(new TencentFormat());
-    case 'csv':
-      return lines(new PlainCsvFormat(file.source.name));
+    case 'tracepoints':
+    case 'ftrace-blk':
+      return lines(new TracepointFormat(format, options.action));
+    case 'biosnoop':
+      return lines(new BiosnoopFormat());
+    case 'xperf':
+      return lines(new XperfFormat());
+    case 'oracle-general':
+      return new OracleGeneralInput(file, context);
+    default:
+      return lines(tableOf(file, format, options));
   }
+}
+
+function tableOf({ source, buffer, filledBytes }: OpenedFile, format: TraceFormat, options: TraceOptions): TableFormat {
+  const definition = options.table ?? knownTable(format);
+  assert(definition !== undefined, 'a table without a definition');
+  const lines = firstLines(buffer.subarray(0, filledBytes)).slice(definition.skipLines ?? 0);
+  const separator = definition.separator ?? separatorOf(lines);
+  const isHeader = (line: string): boolean => headerColumns(definition, fieldsOf(line, separator)) !== undefined;
+  if (definition.columns === undefined && !lines.some(isHeader)) {
+    const found = shownText(lines[0] ?? '');
+    throw new PcacheError(
+      'BAD_TRACE',
+      `${source.name}: must begin with a line that names its columns, at least ${definition.required.join(', ')}; ` +
+        `found "${found}"; add it, or say with --columns what the columns hold`,
+    );
+  }
+  return new TableFormat(definition, separator);
 }
 
 function versionOf({ source, buffer, filledBytes }: OpenedFile): 2 | 3 {

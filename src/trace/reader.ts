@@ -15,7 +15,8 @@ import { LineInput } from './lines.js';
 import { openInput } from './open.js';
 import { Recording } from './recording.js';
 import { RequestSelector } from './select.js';
-import { RequestSink } from './sink.js';
+import { RequeuedRequests } from './requeued.js';
+import { REQUEUE, RequestSink } from './sink.js';
 import { makeBatch } from './types.js';
 import type { DeviceBatch, MalformedRecord, TraceAction, TraceOptions, TraceTally } from './types.js';
 
@@ -82,15 +83,19 @@ function describe(inputs: readonly TraceInput[]): string {
   const packings = new Set(inputs.map(({ packing }) => packing).filter((packing) => packing !== undefined));
   const packed = [...packings].map((packing) => `, ${packing}`).join('');
   const orders = new Set<string>();
+  const versions = new Set<number>();
   for (const input of inputs) {
     if (!(input instanceof Recording)) return `${input.format}${packed}`;
-    if (input.byteOrder !== undefined) orders.add(input.byteOrder);
+    if (input.kind === undefined) continue;
+    orders.add(input.kind.byteOrder);
+    versions.add(input.kind.layout.version);
   }
   const what = inputs.length === 1 ? 'blktrace stream' : `blktrace recording of ${inputs.length} CPUs`;
-  return `${what}, ${orders.size === 1 ? [...orders][0] : 'mixed byte orders'}${packed}`;
+  const version = versions.size === 1 && !versions.has(8) ? '' : `, version ${[...versions].sort().join(' and ')}`;
+  return `${what}${version}, ${orders.size === 1 ? [...orders][0] : 'mixed byte orders'}${packed}`;
 }
 
-export class TraceReader {
+export class TraceReader implements AsyncDisposable {
   /** The trace as the user named it, or `standard input`. */
   readonly name: string;
   /** What it is, for people. */
@@ -108,6 +113,7 @@ export class TraceReader {
   /** Times in the windows have an origin of their own; this is the first request's there. */
   #firstTimeNs = Number.NaN;
   #lastTimeNs = 0;
+  readonly #requeued = new RequeuedRequests();
 
   /** Only `openTrace` makes one. Takes `inputs` over. */
   constructor(
@@ -179,6 +185,10 @@ export class TraceReader {
     await closeAll(this.#inputs);
   }
 
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
   /** Fetches and decodes until the earliest request of `input` may leave. */
   async #refill(input: TraceInput): Promise<void> {
     input.decode();
@@ -212,9 +222,12 @@ export class TraceReader {
     const timeNs = input.window.headTimeNs - this.#firstTimeNs;
     if (timeNs < this.#lastTimeNs) this.#sink.counts.outOfOrder++;
     else this.#lastTimeNs = timeNs;
-    const at = batch.count++;
+    const at = batch.count;
     batch.timeNs[at] = this.#lastTimeNs;
     input.window.shiftInto(batch, at);
+    if (batch.op[at] === REQUEUE) this.#requeued.add(batch, at);
+    else if (this.#requeued.takes(batch, at)) this.#sink.uncount(batch.op[at], batch.flags[at], batch.device[at]);
+    else batch.count++;
   }
 
   /** Reads all files to their ends without delivering, for the sake of the tally. */

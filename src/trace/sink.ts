@@ -11,6 +11,9 @@ import type { ReorderWindow } from './window.js';
 
 export const SECTOR_BYTES = 512;
 
+/** Stands in a window for no request: see `RequestSink.requeue`. Its flags are the operation. */
+export const REQUEUE = 255;
+
 const MALFORMED_LIMIT = 100;
 /** Of malformed records so many are named; of the rest, their number. */
 const MALFORMED_NAMED = 5;
@@ -92,6 +95,38 @@ export class RequestSink {
     }
     if (!this.ambiguous) window.push(timeNs, sequence, op, flags, start, length, device);
     return undefined;
+  }
+
+  /**
+   * A request was given back by its driver: the next one like it is the same, issued again. Goes through the window, so
+   * that it is met in the order of time.
+   */
+  requeue(
+    window: ReorderWindow,
+    device: number,
+    timeNs: number,
+    sequence: number,
+    op: number,
+    offsetBytes: number,
+  ): void {
+    if (this.devices.hasWanted && this.devices.wanted !== device) return;
+    if (!this.ambiguous) window.push(timeNs, sequence, REQUEUE, op, offsetBytes, 0, device);
+  }
+
+  /** Takes back what `request` counted: the request was issued before. */
+  uncount(op: number, flags: number, device: number): void {
+    const { counts } = this;
+    counts.selected--;
+    counts.requeued++;
+    if (op === TraceOp.read) counts.reads--;
+    else if (op === TraceOp.flush) counts.flushes--;
+    else if (op === TraceOp.discard) counts.discards--;
+    else {
+      counts.writes--;
+      if ((flags & TraceFlag.preflush) !== 0) counts.preflushes--;
+      if ((flags & TraceFlag.fua) !== 0) counts.fuas--;
+    }
+    this.devices.uncount(device);
   }
 
   /**

@@ -3,6 +3,8 @@
  * A batch belongs to the reader, which refills it: use it up before asking for the next.
  */
 
+import type { TableDefinition } from './table.js';
+
 /** What a request does; the values of `TraceBatch.op`. */
 export const TraceOp = { read: 0, write: 1, flush: 2, discard: 3 } as const;
 
@@ -41,16 +43,31 @@ export const TRACE_FORMATS = [
   'vscsi1',
   'vscsi2',
   'csv',
+  'tracepoints',
+  'ftrace-blk',
+  'biosnoop',
+  'systor17',
+  'spc',
+  'fiu',
+  'disksim',
+  'mqsim',
+  'iotrace',
+  'xperf',
+  'hfplayer',
+  'libcachesim-csv',
+  'libcachesim-txt',
+  'oracle-general',
 ] as const;
-export type TraceFormat = (typeof TRACE_FORMATS)[number];
+/** `columns` is a table whose columns the user names. */
+export type TraceFormat = (typeof TRACE_FORMATS)[number] | 'columns';
 
 /** The point of a request's life that stands for the request. */
 export type TraceAction = 'queue' | 'issue' | 'complete';
 
 export interface TraceOptions {
   /**
-   * `queue`: what the users of the device asked for. `issue`: what went to the driver, after merges and splits
-   * (a requeued request is there twice). `complete`: what the driver finished.
+   * `queue`: what the users of the device asked for. `issue`: what went to the driver, after merges and splits;
+   * a request that the driver gave back counts once. `complete`: what the driver finished.
    */
   readonly action: TraceAction;
   /**
@@ -62,6 +79,8 @@ export interface TraceOptions {
   readonly allDevices?: boolean;
   /** What the trace is; recognised by its content when left out. */
   readonly format?: TraceFormat;
+  /** The columns of a table, instead of a format. */
+  readonly table?: TableDefinition | undefined;
   /** What to call the trace in messages; its path when left out. For a copy that its user knows nothing of. */
   readonly name?: string | undefined;
   /** So many malformed records are passed over (100); one more is an error. */
@@ -81,6 +100,12 @@ export interface TraceCounts {
   otherDevices: number;
   /** Commands that bypass the block layer's reads and writes, such as SCSI INQUIRY: they have no place on the disk. */
   passthrough: number;
+  /** Commands to zones of a zoned device: reset, open, close, finish. */
+  zoneManagement: number;
+  /** Records whose operation is blank: requests that were never answered, or events that are not requests. */
+  withoutOperation: number;
+  /** Requests that were issued again after their driver had given them back: counted once. */
+  requeued: number;
   /** Events without length that are no flush, such as the completion of a flush's carrier. */
   skippedZeroLength: number;
   /** Records that cannot be read, and requests that name no possible range. */
@@ -124,6 +149,9 @@ export function zeroCounts(): TraceCounts {
     otherActions: 0,
     otherDevices: 0,
     passthrough: 0,
+    zoneManagement: 0,
+    withoutOperation: 0,
+    requeued: 0,
     skippedZeroLength: 0,
     malformed: 0,
     selected: 0,

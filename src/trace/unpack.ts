@@ -1,34 +1,67 @@
 /**
- * The bytes of a trace as they were before somebody packed them: gzip and zstd are recognised by how they begin.
+ * The bytes of a trace as they were before somebody packed them: how they were packed is recognised by how they begin,
+ * layer by layer (a .tgz has two).
  */
-import { Decompress } from 'fzstd';
-import { PcacheError } from '../engine/errors.js';
-import { GunzipSource, Pieces } from './bytes.js';
+import { isTarHeader, isZip, TarDecoder, Utf16Decoder, utf16Of, ZipDecoder } from './archives.js';
+import { GunzipSource } from './bytes.js';
 import type { ByteSource } from './bytes.js';
-
-export type Packing = 'gzip' | 'zstd';
+import { Bzip2Decoder, Lz4Decoder, XzDecoder, ZstdDecoder } from './decoders.js';
+import { PushedSource } from './pushed-source.js';
 
 export interface UnpackedSource extends ByteSource {
-  /** How it was packed, if it was. */
-  readonly packing: Packing | undefined;
+  /** How it was packed, if it was; several names with commas between them, the outermost first. */
+  readonly packing: string | undefined;
   /** Set once the packed data ended early; what came before was delivered. */
   readonly cutShort: boolean;
 }
 
-/** A skippable frame's magic goes from here 16 up. */
-const ZSTD_SKIPPABLE_MAGIC = 0x184d2a50;
-const ZSTD_MAGIC = 0xfd2fb528;
-const MAGIC_BYTES = 4;
-/** A block of zstd unpacks to 128 KiB at most, and takes a few bytes at least: this bounds what a piece unpacks to. */
-const PACKED_PIECE_BYTES = 4 * 1024;
-/** What fzstd says of data that end early. */
-const ZSTD_UNEXPECTED_END = 5;
+/** Layers that are unpacked; whoever packs more often is not meant well. */
+const LAYERS_MAX = 4;
+/** The most that a packing is recognised by: a tar's header. */
+const HEAD_BYTES = 512;
+/** Small enough that the most a piece can unpack to stays bearable. */
+const PIECE_BYTES = {
+  gzip: 32 * 1024,
+  zstd: 4 * 1024,
+  bzip2: 32 * 1024,
+  xz: 4 * 1024,
+  lz4: 32 * 1024,
+  other: 64 * 1024,
+};
+/** A skippable frame's magic, of zstd and lz4 alike, goes from here 16 up. */
+const SKIPPABLE_MAGIC = 0x184d2a50;
 
-function packingOf(bytes: Uint8Array): Packing | undefined {
-  if (bytes.length >= 2 && bytes[0] === 0x1f && bytes[1] === 0x8b) return 'gzip';
-  if (bytes.length < MAGIC_BYTES) return undefined;
+type Unpacker = (source: ByteSource, start: Uint8Array) => UnpackedSource;
+
+const pushed =
+  (packing: keyof typeof PIECE_BYTES, decoder: () => ConstructorParameters<typeof PushedSource>[3]): Unpacker =>
+  (source, start) =>
+    new PushedSource(source, start, packing, decoder(), PIECE_BYTES[packing]);
+
+const SIGNATURES: readonly { readonly start: readonly number[]; readonly unpack: Unpacker }[] = [
+  { start: [0x1f, 0x8b], unpack: (source, start) => new GunzipSource(source, start) },
+  { start: [0x28, 0xb5, 0x2f, 0xfd], unpack: pushed('zstd', () => new ZstdDecoder()) },
+  { start: [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], unpack: pushed('xz', () => new XzDecoder()) },
+  { start: [0x04, 0x22, 0x4d, 0x18], unpack: pushed('lz4', () => new Lz4Decoder()) },
+];
+
+function unpackerOf(bytes: Uint8Array): Unpacker | undefined {
+  const found = SIGNATURES.find(({ start }) => start.every((byte, i) => bytes[i] === byte));
+  if (found !== undefined) return found.unpack;
+  if (bytes.length < 4) return undefined;
   const magic = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getUint32(0, true);
-  return magic === ZSTD_MAGIC || (magic & ~0xf) >>> 0 === ZSTD_SKIPPABLE_MAGIC ? 'zstd' : undefined;
+  if ((magic & ~0xf) >>> 0 === SKIPPABLE_MAGIC) return SIGNATURES[1].unpack;
+  // "BZh", the block size, and the number that a block or the end begins with.
+  const isBzip2 = bytes[0] === 0x42 && bytes[1] === 0x5a && bytes[2] === 0x68 && bytes[3] >= 0x31 && bytes[3] <= 0x39;
+  if (isBzip2 && (bytes[4] === 0x31 || bytes[4] === 0x17)) return pushed('bzip2', () => new Bzip2Decoder());
+  const archive =
+    (packing: string, decoder: ConstructorParameters<typeof PushedSource>[3]): Unpacker =>
+    (source, start) =>
+      new PushedSource(source, start, packing, decoder, PIECE_BYTES.other);
+  if (isZip(bytes)) return (source, start) => archive('zip', new ZipDecoder(source.name))(source, start);
+  if (isTarHeader(bytes)) return (source, start) => archive('tar', new TarDecoder(source.name))(source, start);
+  const encoding = utf16Of(bytes);
+  return encoding === undefined ? undefined : archive('UTF-16', new Utf16Decoder(encoding));
 }
 
 /** Reads on until `buffer[0, minimum)` is filled or the source ends. @returns bytes in `buffer` from 0 on. */
@@ -49,35 +82,42 @@ export async function fillAtLeast(
 
 /** Takes `source` over: closes it when this fails. */
 export async function openUnpacked(source: ByteSource): Promise<UnpackedSource> {
+  let outer: ByteSource = source;
+  const layers: UnpackedSource[] = [];
   try {
-    const head = new Uint8Array(PACKED_PIECE_BYTES);
-    const start = head.subarray(0, await fillAtLeast(source, head, 0, MAGIC_BYTES));
-    switch (packingOf(start)) {
-      case 'gzip':
-        return new GunzipSource(source, start);
-      case 'zstd':
-        return new UnzstdSource(source, start);
-      default:
-        return new PlainSource(source, start);
+    for (;;) {
+      const head = new Uint8Array(HEAD_BYTES);
+      const start = head.subarray(0, await fillAtLeast(outer, head, 0, HEAD_BYTES));
+      const unpack = layers.length < LAYERS_MAX ? unpackerOf(start) : undefined;
+      if (unpack === undefined) return new UnpackedLayers(outer, start, layers);
+      const layer = unpack(outer, start);
+      layers.push(layer);
+      outer = layer;
     }
   } catch (error) {
-    await source.close();
+    await outer.close();
     throw error;
   }
 }
 
-/** A source that is not packed; gives what was already taken from it first. */
-class PlainSource implements UnpackedSource {
-  readonly packing = undefined;
-  readonly cutShort = false;
+/** The innermost source; gives what was already taken from it first. */
+class UnpackedLayers implements UnpackedSource {
+  readonly packing: string | undefined;
   readonly name: string;
   readonly #source: ByteSource;
+  readonly #layers: readonly UnpackedSource[];
   #start: Uint8Array;
 
-  constructor(source: ByteSource, start: Uint8Array) {
+  constructor(source: ByteSource, start: Uint8Array, layers: readonly UnpackedSource[]) {
     this.name = source.name;
     this.#source = source;
     this.#start = start;
+    this.#layers = layers;
+    this.packing = layers.length === 0 ? undefined : layers.map(({ packing }) => packing).join(', ');
+  }
+
+  get cutShort(): boolean {
+    return this.#layers.some(({ cutShort }) => cutShort);
   }
 
   async read(target: Uint8Array, at: number, lengthBytes: number): Promise<number> {
@@ -90,63 +130,5 @@ class PlainSource implements UnpackedSource {
 
   close(): Promise<void> {
     return this.#source.close();
-  }
-}
-
-/** Unpacks zstd: frames one after the other, skippable ones between them. The frames' checksums are not looked at. */
-export class UnzstdSource implements UnpackedSource {
-  readonly packing = 'zstd';
-  readonly name: string;
-  cutShort = false;
-  readonly #packed: ByteSource;
-  readonly #decoder: Decompress;
-  readonly #unpacked = new Pieces();
-  #input: Uint8Array | undefined;
-  #ended = false;
-
-  /** @param start bytes already taken from `packed`. */
-  constructor(packed: ByteSource, start: Uint8Array) {
-    this.name = packed.name;
-    this.#packed = packed;
-    this.#input = start;
-    this.#decoder = new Decompress((piece) => {
-      if (piece.length > 0) this.#unpacked.push(piece);
-    });
-  }
-
-  async read(target: Uint8Array, at: number, lengthBytes: number): Promise<number> {
-    while (this.#unpacked.isEmpty) {
-      if (this.#ended) return 0;
-      await this.#feed();
-    }
-    return this.#unpacked.take(target, at, lengthBytes);
-  }
-
-  async #feed(): Promise<void> {
-    let input = this.#input;
-    this.#input = undefined;
-    if (input === undefined) {
-      // The decoder keeps hold of what it is given.
-      const piece = new Uint8Array(PACKED_PIECE_BYTES);
-      input = piece.subarray(0, await this.#packed.read(piece, 0, piece.length));
-    }
-    if (input.length === 0) this.#ended = true;
-    try {
-      this.#decoder.push(input, this.#ended);
-    } catch (error) {
-      if (this.#ended && (error as { code?: unknown }).code === ZSTD_UNEXPECTED_END) {
-        this.cutShort = true;
-        return;
-      }
-      throw new PcacheError(
-        'BAD_TRACE',
-        `${this.name}: damaged zstd data (${(error as Error).message}); copy or compress it again`,
-        { cause: error },
-      );
-    }
-  }
-
-  close(): Promise<void> {
-    return this.#packed.close();
   }
 }

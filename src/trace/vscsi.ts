@@ -107,9 +107,6 @@ export class VscsiInput extends TraceInput {
   }
 
   protected atEnd(cutShort: boolean): string | undefined {
-    if (this.end === 0 && !cutShort) return undefined;
-    this.sink.counts.truncated++;
-    const what = cutShort ? `its ${this.packing} data end early` : `its last record has only ${this.end} bytes`;
-    return `${this.name}: cut short: ${what}; the ${this.#records} whole records before that are used`;
+    return this.cutShortAt(cutShort, this.#records);
   }
 }

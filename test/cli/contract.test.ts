@@ -75,12 +75,12 @@ describe('bad usage is status 16, one line and a hint', () => {
   it.each([
     [['nonsense'], "'nonsense' is not a command", "Try 'pcache --help'."],
     [['wiat'], "'wiat' is not a command; did you mean 'wait'?", "Try 'pcache --help'."],
-    [['--nonsense'], '--nonsense comes before any command; give a command first', "Try 'pcache --help'."],
+    [['--nonsense'], '--nonsense precedes the command; give the command first', "Try 'pcache --help'."],
     [['end', 'well', '--nonsense'], 'unknown flag --nonsense', "Try 'pcache end --help'."],
     [['end'], 'missing argument HOW', "Try 'pcache end --help'."],
     [['end', 'well', 'more'], 'unexpected argument more', "Try 'pcache end --help'."],
-    [['rows', '--count', 'x'], '--count: Expected an integer but received: x', "Try 'pcache rows --help'."],
-    [['rows', '--count'], 'flag --count expects a value', "Try 'pcache rows --help'."],
+    [['rows', '--count', 'x'], "--count: 'x' is not a whole number", "Try 'pcache rows --help'."],
+    [['rows', '--count'], '--count needs a value', "Try 'pcache rows --help'."],
   ])('%j', async (args, line, hint) => {
     expect(await sample(args)).toEqual({ status: 16, signal: null, stdout: '', stderr: `pcache: ${line}\n${hint}\n` });
   });
@@ -96,7 +96,7 @@ describe('help', () => {
   it.each([[[]], [['--help']], [['help']]])('%j lists the commands', async (args) => {
     const { status, stdout } = await sample(args);
     expect(status).toBe(0);
-    expect(stdout).toMatch(/COMMANDS\n +end/);
+    expect(stdout).toMatch(/Other commands\n +end/);
   });
   it.each([[['rows', '--help']], [['help', 'rows']]])('%j explains the command', async (args) => {
     const { status, stdout } = await sample(args);

@@ -152,6 +152,15 @@ describe('a repair', () => {
     expect(await hashOf(path)).toBe(before);
   });
 
+  it('with -p makes what loses nothing, leaves what may lose data, and exits 4', async () => {
+    const { path, backingPath } = await made();
+    const { status, stdout, stderr } = await runCli(['fsck', '-f', '-p', path, backingPath]);
+    expect([status, stderr]).toEqual([4, '']);
+    expect(stdout).toContain('fixed: write the superblock again, with 31 segments\n');
+    expect(stdout).not.toMatch(/^fixed: put a kset of the same length/m);
+    expect(stdout).not.toMatch(/^(?:perhaps )?lost: /m);
+  });
+
   it('is one document as JSON, with every range that is lost', async () => {
     const { path, backingPath, undo } = await made();
     const result = await runCli(['fsck', path, backingPath, '--repair', '--json']);

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import { Readable } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { PcacheError } from '../../src/engine/errors.js';
 import { convertTrace, openTrace, TRACE_FORMATS, TraceOp, WRITE_FORMATS } from '../../src/trace/index.js';
 import type { TraceFormat, WriteFormat } from '../../src/trace/index.js';
@@ -141,6 +141,8 @@ it('anything at all, said to be anything, is read or refused', async () => {
     { numRuns: 1000 },
   );
 });
+
+vi.setConfig({ testTimeout: 120_000 });
 
 it.each(['1f8b08', '28b52ffd0058', '502a4d1804000000'])(
   'what begins as packed (%s) is read or refused',

@@ -149,19 +149,24 @@ describe.each(SAMPLES)('%s', (name, content, format, lines) => {
 describe('a malformed record', () => {
   const many = (good: string, count: number): string => good.repeat(count);
   it.each<[TraceFormat, string, string, string]>([
-    ['msr', many(MSR, 2), '128166372003061629,usr,0,Rea,7014609920,24576,41286', 'it says neither read nor write'],
-    ['msr', many(MSR, 2), '128166372003061629,usr,0,Read,7014609920,24576,x', 'its response time is no number'],
-    ['msr', many(MSR, 2), 'x,usr,0,Read,1,2,3', 'it has no time where one belongs'],
-    ['alibaba', many(ALIBABA, 3), '419,W,8792731648,,1577808000000046', 'it has no offset and length'],
+    [
+      'msr',
+      many(MSR, 2),
+      '128166372003061629,usr,0,Rea,7014609920,24576,41286',
+      "column 4 (Type): 'Rea' is not an operation",
+    ],
+    ['msr', many(MSR, 2), '128166372003061629,usr,0,Read,7014609920,-24576,x', "column 6 (Size): '-24576' is negative"],
+    ['msr', many(MSR, 2), 'x,usr,0,Read,1,2,3', "column 1 (Timestamp): 'x' is not a number"],
+    ['alibaba', many(ALIBABA, 3), '419,W,8792731648,,1577808000000046', 'column 4 (length): it is empty'],
     ['alibaba', many(ALIBABA, 3), '419,W,9007199254740992,512,1577808000000046', 'it ends beyond 8 PiB'],
     ['alibaba', many(ALIBABA, 3), '419,W,9007199254740480,511,1577808000000046', 'it ends beyond 8 PiB'],
-    ['alibaba', many(ALIBABA, 3), '419,W,512,512,1577808000000046,1', 'it has no time where one belongs'],
-    ['tencent', many(TENCENT, 3), '1538323199,57862440,24,2,1283', 'it says neither read nor write'],
-    ['tencent', many(TENCENT, 3), '1538323199,57862440,24,1,', 'it has no device'],
+    ['alibaba', many(ALIBABA, 3), '419,W,512,512,1577808000000046,1', 'it has more than 5 fields'],
+    ['tencent', many(TENCENT, 3), '1538323199,57862440,24,2,1283', "column 4 (IOType): '2' is not an operation"],
+    ['tencent', many(TENCENT, 3), '1538323199,57862440,2.5,1,9', "column 3 (Size): '2.5' is not a whole number"],
     ['csv', CSV, '1,write,0', 'it has 3 fields instead of 5'],
-    ['csv', CSV, '1,write,0,512,fua|nonsense', "its flags are 'fua|nonsense'"],
-    ['csv', CSV, '1,wrote,0,512,', "its op is 'wrote'"],
-    ['csv', CSV, '1,write,-1,512,', 'its offset_bytes is no number'],
+    ['csv', CSV, '1,write,0,512,fua|nonsense', "column 5 (flags): 'fua|nonsense' is not a list of flags"],
+    ['csv', CSV, '1,wrote,0,512,', "column 2 (op): 'wrote' is not an operation"],
+    ['csv', CSV, '1,write,-1,512,', "column 3 (offset_bytes): '-1' is negative"],
     ['iolog', IOLOG3, '5 /tmp/f.dat wait 5 0', 'version 3 knows no wait'],
     ['iolog', IOLOG3, '5 /tmp/f.dat write 5', 'it has no offset and length'],
     ['iolog', IOLOG2, '/dev/sdb wrote 0 4096', "its action is 'wrote'"],
@@ -212,7 +217,7 @@ describe('a malformed record', () => {
     const path = file('hundred-one', bad(101));
     await expect(readTrace(path)).rejects.toMatchObject({
       code: 'BAD_TRACE',
-      message: `${path}: 101 malformed records of 501, at line 401 for instance: it has no offset and length; if it is another format say so with --format, or allow more with --max-malformed`,
+      message: `${path}: 101 malformed records of 501, at line 401 for instance: column 3 (offset): 'x' is not a number; if it is another format say so with --format, or allow more with --max-malformed`,
     });
     expect((await readTrace(path, { malformedLimit: 101 })).counts.malformed).toBe(101);
     await expect(readTrace(file('one', bad(1)), { malformedLimit: 0 })).rejects.toThrow('1 malformed record of 401,');
@@ -233,7 +238,7 @@ describe('a trace that ends early', () => {
     const got = await readTrace(path);
     expect(got.counts).toMatchObject({ selected: 2, truncated: 1, malformed: 0, records: 2 });
     expect(got.warnings).toEqual([
-      `${path}: cut short: line 3, the last, has no end (it has no offset and length); the lines before it are used`,
+      `${path}: cut short: line 3, the last, has no end (it has 3 fields instead of 5); the lines before it are used`,
     ]);
   });
 

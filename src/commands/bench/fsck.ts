@@ -11,6 +11,7 @@ import { renderReport } from '../../output/report.js';
 import { breathe } from '../../output/terminal.js';
 
 export default class BenchFsck extends PcacheCommand {
+  static override task = 'measure' as const;
   static override summary = 'Measure how fast fsck checks payload.';
   static override description = prose`Fills a temporary cache with data_crc and checks it repeatedly; alternating with it, one thread computes the raw
 CRC-32C of as many bytes of the same mapping.`;

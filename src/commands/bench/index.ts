@@ -12,6 +12,7 @@ import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 
 export default class Bench extends PcacheCommand {
+  static override task = 'measure' as const;
   static override summary = 'Measure the engine against the limit of the memory.';
   static override description = prose`Runs requests of one pattern through the engine in rounds. After each round a native loop makes the same copies at the
 same addresses and does nothing else: the limit. A write is acknowledged once its payload is fenced. At --depth 32
@@ -81,6 +82,7 @@ Without arguments the cache is temporary and there is no backing device. With CA
       defaultHelp: () => Promise.resolve('4GiB'),
     }),
     'force': Flags.boolean({
+      char: 'f',
       description: 'overwrite a backing device that holds a filesystem or other recognised data',
     }),
   };

@@ -10,6 +10,7 @@ import { renderReport } from '../../output/report.js';
 import { breathe } from '../../output/terminal.js';
 
 export default class BenchRecovery extends PcacheCommand {
+  static override task = 'measure' as const;
   static override summary = 'Measure how fast an attach loads the log.';
   static override description = prose`Fills a temporary cache with blocks at random offsets, then loads it repeatedly: metadata, log and index. Alternating
 with it, the same keys are inserted into the index alone.`;

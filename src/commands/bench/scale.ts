@@ -11,6 +11,7 @@ import { scaleReport } from '../../output/scale-report.js';
 import { breathe } from '../../output/terminal.js';
 
 export default class BenchScale extends PcacheCommand {
+  static override task = 'measure' as const;
   static override summary = 'Measure how costs grow with the size of the cache, the backing device or the index.';
   static override description = prose`Creates temporary caches along one axis at a time. In each it measures random reads of cached blocks and random writes
 (4 KiB, depth 32) against the same limit as "pcache bench", and the duration of attach, fsck and dump-keys. A cache of

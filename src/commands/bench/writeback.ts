@@ -9,6 +9,7 @@ import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 
 export default class BenchWriteback extends PcacheCommand {
+  static override task = 'measure' as const;
   static override summary = 'Measure write-back to the backing device.';
   static override description = prose`Fills a temporary cache with dirty blocks at random offsets and writes them back to a temporary backing device,
 repeatedly; alternating with it, plain writes of 1 MiB with the same total go to the same device.`;

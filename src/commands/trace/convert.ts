@@ -13,6 +13,7 @@ import type { ConvertResult, TraceAction, TraceFormat, TraceOptions, WriteFormat
 const FILE_MODE = 0o666;
 
 export default class TraceConvert extends PcacheCommand {
+  static override task = 'size' as const;
   static override summary = 'Convert a block trace to another format.';
   static override description = prose`Reads every format that "pcache trace info" reads, and writes blkparse text (queue events), a fio iolog (version 2 or
 3), CSV in the format of MSR Cambridge, Alibaba or Tencent, a vscsi trace, or the CSV of pcache, which loses nothing:
@@ -53,7 +54,7 @@ describes the formats.`;
       required: true,
       helpValue: 'FORMAT',
     }),
-    force: Flags.boolean({ description: 'overwrite OUT if it exists', default: false }),
+    force: Flags.boolean({ char: 'f', description: 'overwrite OUT if it exists', default: false }),
   };
 
   async run(): Promise<ConvertJson> {

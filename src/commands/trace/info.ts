@@ -14,6 +14,7 @@ const PHASES = {
 } as const;
 
 export default class TraceInfo extends PcacheCommand {
+  static override task = 'size' as const;
   static override summary = 'Describe a block trace.';
   static override description = prose`Reports operations and their sizes, the range of the device they touch, the working set and the mix of reads and writes
 over time, how sequential the requests are, and the time between them.

@@ -1,0 +1,39 @@
+/**
+ * pcache as a library: open a cache, read a logical device, make and check caches, replay traces. What this module does
+ * not export is internal. Sizes and offsets are bytes, times are nanoseconds unless a name says otherwise.
+ *
+ * @module pcache
+ */
+export { openCache, OpenCache } from './library/open-cache.js';
+export type {
+  CacheRequest,
+  FlushRequest,
+  OpenCacheOptions,
+  ReadRequest,
+  RequestOutcome,
+  WriteRequest,
+} from './library/open-cache.js';
+export { LogicalDevice, openLogicalDevice } from './library/logical-device.js';
+export type { LogicalDeviceOptions } from './library/logical-device.js';
+export { formatCache } from './library/format-cache.js';
+export type { FormatCacheOptions, FormattedCache } from './library/format-cache.js';
+export { checkCache } from './library/check-cache.js';
+export type { CheckCacheOptions } from './library/check-cache.js';
+export { openTrace, replayTrace, simulateTrace } from './library/traces.js';
+export type { ReplayTraceOptions, SimulateTraceOptions, TraceSelection } from './library/traces.js';
+
+export { PcacheError } from './engine/errors.js';
+export type { PcacheErrorCode } from './engine/errors.js';
+export type { CloseReport } from './engine/driver.js';
+export type { CacheMode } from './engine/media/codecs.js';
+export type { Durability } from './engine/device/pmem.js';
+export type { CacheStatus } from './engine/status.js';
+export type { CheckResult } from './fsck/check.js';
+export type { Finding } from './fsck/findings.js';
+export { TraceFlag, TraceOp } from './trace/types.js';
+export type { TraceAction, TraceBatch, TraceCounts, TraceFormat } from './trace/types.js';
+export type { TraceReader } from './trace/reader.js';
+export { replayReport } from './replay/report.js';
+export type { Quantity, ReportSection } from './replay/report.js';
+export type { ReplayResult } from './replay/result.js';
+export { reportPage } from './report-html/page.js';
