@@ -7,7 +7,7 @@ import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { renderCurve } from '../output/curve-report.js';
 import { cacheSizesFlag, lruFlag, modeFlag, sizeFlag, speedFlag } from '../output/flags.js';
-import { traceFlags } from '../output/trace-flags.js';
+import { columnsChoice, traceFlags } from '../output/trace-flags.js';
 import { modelChoice, modelFlags } from '../output/model-flags.js';
 import { renderDiff } from '../output/diff-report.js';
 import { prose } from '../output/prose.js';
@@ -19,7 +19,7 @@ import { reportPage } from '../report-html/page.js';
 import { ReportFile } from '../report-html/report-file.js';
 import type { ReplayResult } from '../replay/result.js';
 import { BACKING_PRESET_NAMES, modelOf, runSimulation, type BackingPreset } from '../simulate/index.js';
-import { TRACE_FORMATS } from '../trace/index.js';
+import { tableOfColumns, TRACE_FORMATS } from '../trace/index.js';
 
 const PHASES = {
   scan: { label: 'reading the trace', unit: 'count', noun: 'requests' },
@@ -184,11 +184,13 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
     const { args, flags } = await this.parse(Replay);
     if (flags.diff || args.other !== undefined) return this.compare(args.trace, args.other, flags.diff);
     const report = flags.report === undefined ? undefined : new ReportFile(flags.report);
+    const table = columnsChoice(flags);
     const choice: TraceChoice = {
       trace: args.trace,
       action: flags.action as TraceChoice['action'],
       traceDevice: flags.device,
       format: flags.format as TraceChoice['format'],
+      ...(table === undefined ? {} : { table: tableOfColumns(table) }),
       malformedLimit: flags['max-malformed'],
       loops: flags.loop,
       limit: flags.limit ?? Infinity,
@@ -230,7 +232,9 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
     this.print(renderReport(replayReport(result), (title) => this.style.bold(title)));
     this.saveReport(report, result);
     if (result.verify && result.verify.mismatchCount > 0) {
-      this.note(`${args.trace}: ${result.verify.mismatchCount} mismatches found`);
+      this.note(
+        `${args.trace}: ${result.verify.mismatchCount} ${result.verify.mismatchCount === 1 ? 'mismatch' : 'mismatches'} found`,
+      );
       this.setExitStatus(ExitStatus.problemsLeft);
     }
     return result;

@@ -12,6 +12,7 @@ export interface ConvertJson {
   readonly discardsLeftOut: number;
   readonly tooLongLeftOut: number;
   readonly withoutFlags: number;
+  readonly writesAsReads: number;
   readonly timeUnitNs: number;
   readonly warnings: readonly string[];
 }
@@ -22,7 +23,8 @@ export function convertLine({ trace, file, to, requests, bytes }: ConvertJson): 
 
 /** Warnings of the reader, and what the output format cannot hold. */
 export function convertNotes(result: ConvertJson): string[] {
-  const { trace, to, flushesLeftOut, discardsLeftOut, tooLongLeftOut, withoutFlags, timeUnitNs } = result;
+  const { trace, to, flushesLeftOut, discardsLeftOut, tooLongLeftOut, withoutFlags, writesAsReads, timeUnitNs } =
+    result;
   const lost: string[] = [];
   if (flushesLeftOut > 0) lost.push(`${formatCount(flushesLeftOut)} flushes`);
   if (discardsLeftOut > 0) lost.push(`${formatCount(discardsLeftOut)} discards`);
@@ -30,6 +32,8 @@ export function convertNotes(result: ConvertJson): string[] {
   if (withoutFlags > 0) lost.push(`the flags of ${formatCount(withoutFlags)} requests`);
   const notes = [...result.warnings];
   if (lost.length > 0) notes.push(`${trace}: left out, because ${to} cannot hold them: ${lost.join(', ')}`);
+  if (writesAsReads > 0)
+    notes.push(`${trace}: ${to} does not tell the ${formatCount(writesAsReads)} writes from reads`);
   if (timeUnitNs > 1) notes.push(`${trace}: times are rounded down to ${formatDuration(timeUnitNs)} in ${to}`);
   return notes;
 }

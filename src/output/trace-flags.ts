@@ -14,6 +14,29 @@ export const traceFlags = (formats: readonly string[]) => ({
     options: [...formats],
     helpValue: 'FORMAT',
   }),
+  'columns': Flags.string({
+    description:
+      'what the columns of any other table hold, counted from 1, for example ' +
+      'time=1:ms,op=2:W/R,offset=3:sectors,length=4:bytes; or with --columns-file a name in it',
+    helpValue: 'COLUMNS',
+    exclusive: ['format'],
+  }),
+  'columns-file': Flags.string({
+    description: 'JSON file of named tables: { "NAME": { "columns": "…", "skip": 1, "separator": ";" } }',
+    helpValue: 'FILE',
+    dependsOn: ['columns'],
+  }),
+  'skip': Flags.integer({
+    description: 'lines to pass over at the beginning of such a table',
+    min: 0,
+    helpValue: 'N',
+    dependsOn: ['columns'],
+  }),
+  'separator': Flags.string({
+    description: 'its separator: a character, or comma, tab, semicolon, bar, space (found out if not given)',
+    helpValue: 'X',
+    dependsOn: ['columns'],
+  }),
   'action': Flags.string({
     description: 'events to take as requests, in blktrace recordings and blkparse text',
     options: ['queue', 'issue', 'complete'] as const,
@@ -29,3 +52,21 @@ export const traceFlags = (formats: readonly string[]) => ({
     helpValue: 'N',
   }),
 });
+
+interface TableFlagValues {
+  readonly 'columns': string | undefined;
+  readonly 'columns-file': string | undefined;
+  readonly 'skip': number | undefined;
+  readonly 'separator': string | undefined;
+}
+
+/** What the flags say of a table, by the names that the trace readers have for it; undefined without --columns. */
+export function columnsChoice(flags: TableFlagValues) {
+  if (flags.columns === undefined) return undefined;
+  return {
+    columns: flags.columns,
+    file: flags['columns-file'],
+    skipLines: flags.skip,
+    separator: flags.separator,
+  };
+}

@@ -156,6 +156,13 @@ function withTemporaryFile<T>(parent: string, name: string, sizeBytes: number, o
     }
     return open(path);
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EFBIG') {
+      throw new PcacheError(
+        'OUT_OF_RANGE',
+        `${parent}: no file there can be of ${sizeBytes} bytes, which the trace reaches to; ` +
+          'replay with --simulate, or on devices of that size',
+      );
+    }
     throw fromSystemError(error, path, `creating a temporary device of ${sizeBytes} bytes`);
   } finally {
     try {

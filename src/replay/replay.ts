@@ -19,6 +19,7 @@ import {
   type TraceBatch,
   type TraceFootprint,
   type TraceFormat,
+  type TableDefinition,
   type TraceOptions,
 } from '../trace/index.js';
 import { makeEphemeralDevices, openUserDevices, type ReplayDevices } from './devices.js';
@@ -41,6 +42,8 @@ export interface TraceChoice {
   readonly traceDevice: string | undefined;
   /** What the trace is; recognised by its content when left out. */
   readonly format?: TraceFormat | undefined;
+  /** The columns of a table, instead of a format. */
+  readonly table?: TableDefinition | undefined;
   /** So many malformed records are passed over; when left out, as many as the readers think fit. */
   readonly malformedLimit?: number | undefined;
   /** Passes over the trace, one after another. */
@@ -114,11 +117,12 @@ export async function replay(options: ReplayOptions, observer: ReplayObserver): 
 }
 
 /** How the readers are to read it. */
-export function traceOptionsOf({ action, traceDevice, format, malformedLimit }: TraceChoice): TraceOptions {
+export function traceOptionsOf({ action, traceDevice, format, table, malformedLimit }: TraceChoice): TraceOptions {
   return {
     action,
     ...(traceDevice === undefined ? {} : { device: traceDevice }),
     ...(format === undefined ? {} : { format }),
+    ...(table === undefined ? {} : { table }),
     ...(malformedLimit === undefined ? {} : { malformedLimit }),
   };
 }

@@ -1,4 +1,5 @@
 /** The charts of a replay, from its result: what happened over time, latencies, and the maps. */
+import { formatBytes } from '../output/units.js';
 import type { LatencyHistogram } from '../replay/latency.js';
 import type { ReplayResult } from '../replay/result.js';
 import { SEGMENT_LETTERS } from '../replay/segment-history.js';
@@ -113,7 +114,7 @@ function dirtyChart(result: ReplayResult): LineChart {
     kind: 'lines',
     id: 'dirty',
     title: 'Dirty data',
-    note: 'What the cache holds that is not on the backing device yet, overwritten versions included.',
+    note: `What the cache holds at the end of each step of time that is not on the backing device yet, overwritten versions included. The most at any moment was ${formatBytes(result.timeline.dirtyPeakBytes)}.`,
     style: 'plain',
     x: {
       label: timeOf(result),

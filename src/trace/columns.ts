@@ -56,7 +56,7 @@ export function tableOfColumns(choice: ColumnsChoice): TableDefinition {
     allowsMore: true,
     named: new Map(),
     required: [],
-    ops: ops.size > 0 ? ops : COMMON_OPS,
+    ops: new Map([...COMMON_OPS, ...ops]),
     ...(roles.has('op') ? {} : { op: TraceOp.read }),
     ...(roles.has('length') ? {} : { lengthBytes: 4096 }),
     skipLines: skip,

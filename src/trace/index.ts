@@ -1,6 +1,7 @@
 /** The trace readers' public face; what they do is in the files named here. */
 export { findTraceFiles, isReadableOnce, STDIN_PATH } from './files.js';
 export type { TraceFiles } from './files.js';
+export { tableOfColumns } from './columns.js';
 export { convertTrace } from './convert.js';
 export type { ConvertResult } from './convert.js';
 export { describeTrace } from './info.js';
@@ -8,6 +9,7 @@ export type { InfoObserver, TraceInfo } from './info.js';
 export { openTrace, TraceReader } from './reader.js';
 export { traceReport } from './report.js';
 export { scanTrace } from './scan.js';
+export type { TableDefinition } from './table.js';
 export type { TraceFootprint } from './scan.js';
 export { spoolStdin, withReadableTrace } from './spool.js';
 export { makeBatch, TRACE_FORMATS, TraceFlag, TraceOp } from './types.js';

@@ -6,7 +6,7 @@
  */
 import type { RequestSink } from './sink.js';
 import type { UnpackedSource } from './unpack.js';
-import { ReorderWindow } from './window.js';
+import type { RequestWindow } from './window.js';
 
 /** Holds the longest record, and otherwise as much as makes waiting for a read rare. */
 export const BUFFER_BYTES = 256 * 1024;
@@ -33,7 +33,7 @@ export abstract class TraceInput {
   readonly name: string;
   readonly order: number;
   readonly packing: string | undefined;
-  readonly window: ReorderWindow;
+  abstract readonly window: RequestWindow;
   /** Why this file was not read to the end of its last record, or may not have been. */
   truncation: string | undefined;
   protected readonly sink: RequestSink;
@@ -54,7 +54,6 @@ export abstract class TraceInput {
     this.sink = context.sink;
     this.#source = source;
     this.#reorderRecords = context.reorderRecords;
-    this.window = new ReorderWindow(2 * context.reorderRecords);
     this.buffer = buffer;
     this.view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
     this.end = filledBytes;
@@ -75,7 +74,12 @@ export abstract class TraceInput {
 
   /** True when the window's earliest request may leave: enough others are behind it, or no more will come. */
   get ready(): boolean {
-    return this.#sourceEnded || this.window.count > this.#reorderRecords;
+    return this.#sourceEnded || this.isSettled(this.#reorderRecords);
+  }
+
+  /** Whether the window's earliest request may leave though more will come. */
+  protected isSettled(reorderRecords: number): boolean {
+    return this.window.count > reorderRecords;
   }
 
   /** `position` in the buffer as a place in the file. */

@@ -1,6 +1,7 @@
 /**
  * fio's iolog, versions 2 and 3: `FILE ACTION OFFSET LENGTH` in bytes, in version 3 with the time in front, in
- * version 2 with `FILE wait MICROSECONDS 0` in between, after the wait before it. Files are devices here.
+ * version 2 with `FILE wait MILLISECONDS 0` in between: fio, other than its manual says, waits until that much time has
+ * passed since the beginning. Files are devices here.
  */
 import type { Cursor } from './cursor.js';
 import { NOT_A_RECORD } from './lines.js';
@@ -10,6 +11,7 @@ import { TraceOp } from './types.js';
 import type { ReorderWindow } from './window.js';
 
 const MICROSECOND_NS = 1000;
+const MILLISECOND_NS = 1e6;
 const BANNER = /^fio version (\d+) iolog/;
 
 /** The version of the iolog that begins with this line, or undefined when it is none. */
@@ -65,7 +67,7 @@ export class IologFormat implements LineFormat {
     if (!line.atEnd) return 'there is something behind its length';
     if (op === Action.wait) {
       if (this.#timed) return 'version 3 knows no wait';
-      this.#waitedNs += first * MICROSECOND_NS;
+      this.#waitedNs = Math.max(this.#waitedNs, first * MILLISECOND_NS);
       sink.counts.notify++;
       return undefined;
     }

@@ -6,7 +6,7 @@ import { Cursor as LineCursor } from './cursor.js';
 import { TraceInput } from './input.js';
 import type { InputContext, OpenedFile } from './input.js';
 import type { RequestSink } from './sink.js';
-import type { ReorderWindow } from './window.js';
+import { ReorderWindow } from './window.js';
 
 /** What a line was found to be, other than a record: neither is counted. */
 export const NOT_A_RECORD = 'not a record';
@@ -30,6 +30,7 @@ const NEWLINE = 0x0a;
 const CARRIAGE_RETURN = 0x0d;
 
 export class LineInput extends TraceInput {
+  readonly window: ReorderWindow;
   readonly format: string;
   readonly #format: LineFormat;
   readonly #cursor = new LineCursor();
@@ -42,6 +43,7 @@ export class LineInput extends TraceInput {
 
   constructor(file: OpenedFile, context: InputContext, format: LineFormat) {
     super(file, context);
+    this.window = new ReorderWindow(2 * context.reorderRecords);
     this.#format = format;
     this.format = format.label;
     // A byte order mark.

@@ -7,6 +7,7 @@ import { TraceInput } from './input.js';
 import type { InputContext, OpenedFile } from './input.js';
 import { SECTOR_BYTES } from './sink.js';
 import { TraceOp } from './types.js';
+import { ReorderWindow } from './window.js';
 
 export const ORACLE_RECORD_BYTES = 24;
 export const ORACLE_FIELDS = { time: 0, object: 4, size: 12, next: 16 } as const;
@@ -37,12 +38,14 @@ export function looksLikeOracleGeneral(head: Uint8Array): boolean {
 }
 
 export class OracleGeneralInput extends TraceInput {
+  readonly window: ReorderWindow;
   readonly format = 'libCacheSim oracleGeneral';
   #records = 0;
   #originSeconds = -1;
 
   constructor(file: OpenedFile, context: InputContext) {
     super(file, context);
+    this.window = new ReorderWindow(2 * context.reorderRecords);
   }
 
   decode(): void {

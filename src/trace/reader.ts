@@ -39,12 +39,13 @@ export async function openTrace(path: string, options: TraceOptions): Promise<Tr
     const source = new StreamSource('standard input', options.stdin);
     return openSources('standard input', [() => Promise.resolve(source)], [], options);
   }
-  const { paths, warnings } = await findTraceFiles(path);
+  const { paths, warnings, missing } = await findTraceFiles(path);
   return openSources(
     options.name ?? path,
     paths.map((file) => () => openFileSource(file, paths.length === 1 ? options.name : undefined)),
     warnings,
     options,
+    missing,
   );
 }
 
@@ -53,10 +54,12 @@ async function openSources(
   sources: readonly (() => Promise<ByteSource>)[],
   warnings: readonly string[],
   options: TraceOptions,
+  missingFiles = 0,
 ): Promise<TraceReader> {
   const share = Math.floor(REORDER_RECORDS_TOTAL / sources.length);
   const reorderRecords = Math.max(REORDER_RECORDS_MIN, Math.min(REORDER_RECORDS, share));
   const sink = new RequestSink(options);
+  sink.counts.missingFiles = missingFiles;
   const selector = new RequestSelector(sink, options.action);
   const inputs: TraceInput[] = [];
   try {
@@ -240,8 +243,10 @@ export class TraceReader implements AsyncDisposable {
 
   #finish(): void {
     this.#sink.checkDevices(this.name);
+    this.#sink.checkReadable(this.name);
     for (const input of this.#inputs) {
       if (input instanceof LineInput) this.warnings.push(...input.warnings());
+      if (input instanceof Recording && input.reordering !== undefined) this.warnings.push(input.reordering);
       if (input.truncation !== undefined) this.warnings.push(input.truncation);
     }
     this.warnings.push(...this.#sink.warnings(this.name));

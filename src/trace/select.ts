@@ -19,6 +19,8 @@ export class RequestSelector {
   // Times are differences to this one, taken by halves: a machine's clock passes 2^53 ns after 104 days.
   #originHigh = -1;
   #originLow = 0;
+  /** Time of the latest request, ns. */
+  latestNs = 0;
 
   constructor(sink: RequestSink, action: TraceAction) {
     this.sink = sink;
@@ -96,6 +98,7 @@ export class RequestSelector {
       this.#originLow = low;
     }
     const timeNs = (high - this.#originHigh) * TWO_32 + (low - this.#originLow);
+    this.latestNs = timeNs;
     const offsetBytes = isFlush ? 0 : readU64(view, at + Field.sectorLow, littleEndian) * SECTOR_BYTES;
     const sequence = view.getUint32(at + Field.sequence, littleEndian);
     if (isRequeue) {

@@ -171,6 +171,18 @@ export class RequestSink {
     return `no request in ${this.counts.records} records has the action ${action}, but ${list}; choose one of these with --action`;
   }
 
+  /** Throws BAD_TRACE when not one record of `name`, now read to its end, could be read. */
+  checkReadable(name: string): void {
+    const { malformed, records, notify } = this.counts;
+    if (malformed === 0 || malformed < records - notify) return;
+    const first = this.malformed[0];
+    throw new PcacheError(
+      'BAD_TRACE',
+      `${name}: not one of its ${records} records can be read, at ${first.where} for instance: ${first.why}; ` +
+        'if it is another format say so with --format or --columns',
+    );
+  }
+
   /** Throws BAD_TRACE when the devices in `name`, now read to its end, do not say whose requests are meant. */
   checkDevices(name: string): void {
     const { wantedName } = this.devices;

@@ -126,6 +126,8 @@ export interface TraceCounts {
   widened: number;
   /** Of `selected`, those found too late to be put in their place: delivered where they were found. */
   outOfOrder: number;
+  /** Files of a recording of several CPUs that are not there, though those of higher CPUs are. */
+  missingFiles: number;
   /** Files that end inside a record. */
   truncated: number;
 }
@@ -164,6 +166,7 @@ export function zeroCounts(): TraceCounts {
     failed: 0,
     widened: 0,
     outOfOrder: 0,
+    missingFiles: 0,
     truncated: 0,
   };
 }

@@ -9,6 +9,7 @@ import { TraceInput } from './input.js';
 import type { InputContext, OpenedFile } from './input.js';
 import { SECTOR_BYTES } from './sink.js';
 import { TraceOp } from './types.js';
+import { ReorderWindow } from './window.js';
 
 const TWO_32 = 2 ** 32;
 const MICROSECOND_NS = 1000;
@@ -54,6 +55,7 @@ export function vscsiLayoutOf(head: Uint8Array): VscsiLayout | undefined {
 }
 
 export class VscsiInput extends TraceInput {
+  readonly window: ReorderWindow;
   readonly format: string;
   readonly #layout: VscsiLayout;
   #records = 0;
@@ -62,6 +64,7 @@ export class VscsiInput extends TraceInput {
 
   constructor(file: OpenedFile, context: InputContext, layout: VscsiLayout) {
     super(file, context);
+    this.window = new ReorderWindow(2 * context.reorderRecords);
     this.#layout = layout;
     this.format = `CloudPhysics vscsi version ${layout.version}`;
   }

@@ -1,26 +1,39 @@
 /**
  * Puts the requests of one file in time order. A file of one CPU is nearly sorted (an interrupt can slip in
  * between taking the time and reserving the record), so a bounded window is enough: requests enter in file
- * order, and the earliest leaves once enough others are behind it.
+ * order, and the earliest leaves once enough others are behind it. It grows when
+ * more enter than it was made for.
  *
  * Invariants: the slots named by `#order[#head, #tail)` are sorted by time, then sequence, then arrival; every
  * slot is either there or in `#free[0, #freeCount)`.
  */
-import { assert } from '../engine/errors.js';
 import type { DeviceBatch } from './types.js';
 
-export class ReorderWindow {
+/** Where the requests of a file wait for those that belong before them. */
+export interface RequestWindow {
+  readonly count: number;
+  /** Requests it takes before some must leave. */
   readonly capacity: number;
-  readonly #timeNs: Float64Array;
-  readonly #sequence: Uint32Array;
-  readonly #op: Uint8Array;
-  readonly #flags: Uint8Array;
-  readonly #offsetBytes: Float64Array;
-  readonly #lengthBytes: Float64Array;
-  readonly #device: Uint32Array;
+  /** Of the earliest request; the window is not empty. */
+  readonly headTimeNs: number;
+  readonly headSequence: number;
+  clear(): void;
+  /** Moves the earliest request to entry `at` of `batch`, except for its time. */
+  shiftInto(batch: DeviceBatch, at: number): void;
+}
+
+export class ReorderWindow implements RequestWindow {
+  capacity: number;
+  #timeNs: Float64Array;
+  #sequence: Uint32Array;
+  #op: Uint8Array;
+  #flags: Uint8Array;
+  #offsetBytes: Float64Array;
+  #lengthBytes: Float64Array;
+  #device: Uint32Array;
   /** Twice as long as the window, so that it is moved back to the start only once per `capacity` requests. */
-  readonly #order: Uint32Array;
-  readonly #free: Uint32Array;
+  #order: Uint32Array;
+  #free: Uint32Array;
   #freeCount: number;
   #head = 0;
   #tail = 0;
@@ -52,7 +65,7 @@ export class ReorderWindow {
     lengthBytes: number,
     device: number,
   ): void {
-    assert(this.#freeCount > 0, 'the reorder window overflows');
+    if (this.#freeCount === 0) this.#grow();
     const slot = this.#free[--this.#freeCount];
     this.#timeNs[slot] = timeNs;
     this.#sequence[slot] = sequence;
@@ -70,6 +83,26 @@ export class ReorderWindow {
     if (place < this.#tail) this.#order.copyWithin(place + 1, place, this.#tail);
     this.#order[place] = slot;
     this.#tail++;
+  }
+
+  #grow(): void {
+    const had = this.capacity;
+    this.capacity *= 2;
+    const larger = <Column extends Float64Array | Uint32Array | Uint8Array>(column: Column): Column => {
+      const grown = new (column.constructor as new (length: number) => Column)(column.length * 2);
+      grown.set(column);
+      return grown;
+    };
+    this.#timeNs = larger(this.#timeNs);
+    this.#sequence = larger(this.#sequence);
+    this.#op = larger(this.#op);
+    this.#flags = larger(this.#flags);
+    this.#offsetBytes = larger(this.#offsetBytes);
+    this.#lengthBytes = larger(this.#lengthBytes);
+    this.#device = larger(this.#device);
+    this.#order = larger(this.#order);
+    this.#free = larger(this.#free);
+    for (let slot = had; slot < this.capacity; slot++) this.#free[this.#freeCount++] = slot;
   }
 
   /** Where in `#order` a request of that time and sequence belongs: behind all that are not later. */

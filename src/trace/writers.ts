@@ -3,6 +3,7 @@
  * in docs/traces.md.
  */
 import { csvNames, fileNames, hostNames, kernelNames, numberNames } from './names.js';
+import { ORACLE_FIELDS, ORACLE_RECORD_BYTES } from './oracle-general.js';
 import { SECTOR_BYTES } from './sink.js';
 import { TraceFlag, TraceOp } from './types.js';
 import type { DeviceBatch } from './types.js';
@@ -19,11 +20,13 @@ export const WRITE_FORMATS = [
   'tencent',
   'vscsi1',
   'vscsi2',
+  'oracle-general',
 ] as const;
 export type WriteFormat = (typeof WRITE_FORMATS)[number];
 
 /** One of these times makes a format's unit of time. */
 const SECOND_NS = 1e9;
+const MILLISECOND_NS = 1e6;
 const MICROSECOND_NS = 1000;
 const TICK_NS = 100;
 /** The beginning of a trace in formats whose times must look like times: 1970 in ticks since 1601, and 1 Oct 2018. */
@@ -42,6 +45,8 @@ export interface WriteTally {
   tooLongLeftOut: number;
   /** Requests written without their flags. */
   withoutFlags: number;
+  /** Writes that the format does not tell from reads. */
+  writesAsReads: number;
 }
 
 /** What each format holds. */
@@ -54,6 +59,8 @@ interface FormatTraits {
   /** Times are rounded down to a multiple of it. */
   readonly timeUnitNs: number;
   readonly binary: boolean;
+  /** Whether it tells writes from reads. */
+  readonly tellsWrites: boolean;
 }
 
 const CSV_OF_VENDORS = {
@@ -63,6 +70,7 @@ const CSV_OF_VENDORS = {
   devices: true,
   lengthMax: Infinity,
   binary: false,
+  tellsWrites: true,
 };
 const VSCSI = {
   flushes: true,
@@ -72,20 +80,22 @@ const VSCSI = {
   lengthMax: VSCSI_LENGTH_MAX,
   timeUnitNs: MICROSECOND_NS,
   binary: true,
+  tellsWrites: true,
 };
 const IOLOG = { ...CSV_OF_VENDORS, flushes: true, discards: true, timeUnitNs: MICROSECOND_NS };
 const WHOLE = { ...IOLOG, flags: true, timeUnitNs: 1 };
 
 export const WRITE_TRAITS: Readonly<Record<WriteFormat, FormatTraits>> = {
-  csv: WHOLE,
-  blkparse: WHOLE,
-  iolog2: IOLOG,
-  iolog3: IOLOG,
-  msr: { ...CSV_OF_VENDORS, timeUnitNs: TICK_NS },
-  alibaba: { ...CSV_OF_VENDORS, timeUnitNs: MICROSECOND_NS },
-  tencent: { ...CSV_OF_VENDORS, timeUnitNs: SECOND_NS },
-  vscsi1: VSCSI,
-  vscsi2: VSCSI,
+  'csv': WHOLE,
+  'blkparse': WHOLE,
+  'iolog2': { ...IOLOG, timeUnitNs: MILLISECOND_NS },
+  'iolog3': IOLOG,
+  'msr': { ...CSV_OF_VENDORS, timeUnitNs: TICK_NS },
+  'alibaba': { ...CSV_OF_VENDORS, timeUnitNs: MICROSECOND_NS },
+  'tencent': { ...CSV_OF_VENDORS, timeUnitNs: SECOND_NS },
+  'vscsi1': VSCSI,
+  'vscsi2': VSCSI,
+  'oracle-general': { ...VSCSI, flushes: false, timeUnitNs: SECOND_NS, tellsWrites: false },
 };
 
 /** One format's way with a request that it can hold. */
@@ -103,6 +113,7 @@ export class TraceWriter {
     discardsLeftOut: 0,
     tooLongLeftOut: 0,
     withoutFlags: 0,
+    writesAsReads: 0,
   };
   readonly #traits: FormatTraits;
   readonly #encoder: Encoder;
@@ -123,6 +134,7 @@ export class TraceWriter {
     for (let i = 0; i < batch.count; i++) {
       if (!this.#holds(batch.op[i], batch.lengthBytes[i])) continue;
       if (batch.flags[i] !== 0 && !this.#traits.flags) this.tally.withoutFlags++;
+      if (this.#isWriteAsRead(batch.op[i])) this.tally.writesAsReads++;
       this.tally.requests++;
       this.#timeUnits = Math.floor(batch.timeNs[i] / this.#traits.timeUnitNs);
       text += this.#encoder.line(batch, i, this.#timeUnits, deviceNames);
@@ -141,6 +153,10 @@ export class TraceWriter {
     return this.#encoder.begin();
   }
 
+  #isWriteAsRead(op: number): boolean {
+    return op === TraceOp.write && !this.#traits.tellsWrites;
+  }
+
   #holds(op: number, lengthBytes: number): boolean {
     if (op === TraceOp.flush && !this.#traits.flushes) this.tally.flushesLeftOut++;
     else if (op === TraceOp.discard && !this.#traits.discards) this.tally.discardsLeftOut++;
@@ -156,11 +172,11 @@ function lines(line: Encoder['line']): Encoder {
 }
 
 const ENCODERS: Readonly<Record<WriteFormat, () => Encoder>> = {
-  csv: csvEncoder,
-  blkparse: blkparseEncoder,
-  iolog2: () => iologEncoder(2),
-  iolog3: () => iologEncoder(3),
-  msr: () => {
+  'csv': csvEncoder,
+  'blkparse': blkparseEncoder,
+  'iolog2': () => iologEncoder(2),
+  'iolog3': () => iologEncoder(3),
+  'msr': () => {
     const names = hostNames();
     return lines((batch, i, ticks, deviceNames) => {
       const high = TICKS_HIGH_1970 + Math.floor(ticks / TICKS_LOW_UNIT);
@@ -170,7 +186,7 @@ const ENCODERS: Readonly<Record<WriteFormat, () => Encoder>> = {
       return `${high}${low},${name},${type},${batch.offsetBytes[i]},${batch.lengthBytes[i]},0\n`;
     });
   },
-  alibaba: () => {
+  'alibaba': () => {
     const names = numberNames();
     return lines((batch, i, microseconds, deviceNames) => {
       const op = batch.op[i] === TraceOp.read ? 'R' : 'W';
@@ -178,7 +194,7 @@ const ENCODERS: Readonly<Record<WriteFormat, () => Encoder>> = {
       return `${name},${op},${batch.offsetBytes[i]},${batch.lengthBytes[i]},${microseconds}\n`;
     });
   },
-  tencent: () => {
+  'tencent': () => {
     const names = numberNames();
     return lines((batch, i, seconds, deviceNames) => {
       const type = batch.op[i] === TraceOp.read ? 0 : 1;
@@ -187,8 +203,9 @@ const ENCODERS: Readonly<Record<WriteFormat, () => Encoder>> = {
       return `${TENCENT_BEGIN_SECONDS + seconds},${sector},${sectors},${type},${name}\n`;
     });
   },
-  vscsi1: () => vscsiEncoder(VSCSI_LAYOUTS[0]),
-  vscsi2: () => vscsiEncoder(VSCSI_LAYOUTS[1]),
+  'vscsi1': () => vscsiEncoder(VSCSI_LAYOUTS[0]),
+  'vscsi2': () => vscsiEncoder(VSCSI_LAYOUTS[1]),
+  'oracle-general': oracleGeneralEncoder,
 };
 
 function csvEncoder(): Encoder {
@@ -244,25 +261,26 @@ function iologEncoder(version: 2 | 3): Encoder {
   const names = fileNames();
   const opened = new Set<string>();
   const actions = ['read', 'write', 'sync', 'trim'];
-  let waitedMicroseconds = 0;
-  const at = (microseconds: number): string => (version === 3 ? `${microseconds} ` : '');
+  let waitedMilliseconds = 0;
+  const at = (time: number): string => (version === 3 ? `${time} ` : '');
   return {
     begin: () => `fio version ${version} iolog\n`,
-    line: (batch, i, microseconds, deviceNames) => {
+    line: (batch, i, units, deviceNames) => {
       const name = names.of(batch.device[i], deviceNames);
-      const time = at(microseconds);
+      const time = at(units);
       let text = '';
       if (!opened.has(name)) {
         opened.add(name);
         text = `${time}${name} add\n${time}${name} open\n`;
       }
-      if (version === 2 && microseconds > waitedMicroseconds) {
-        text += `${name} wait ${microseconds - waitedMicroseconds} 0\n`;
-        waitedMicroseconds = microseconds;
+      // From the beginning, whatever the manual says: see iolog.ts.
+      if (version === 2 && units > waitedMilliseconds) {
+        text += `${name} wait ${units} 0\n`;
+        waitedMilliseconds = units;
       }
       return `${text}${time}${name} ${actions[batch.op[i]]} ${batch.offsetBytes[i]} ${batch.lengthBytes[i]}\n`;
     },
-    end: (microseconds) => [...opened].map((name) => `${at(microseconds)}${name} close\n`).join(''),
+    end: (units) => [...opened].map((name) => `${at(units)}${name} close\n`).join(''),
   };
 }
 
@@ -282,6 +300,36 @@ function vscsiEncoder(layout: VscsiLayout): Encoder {
     writeU64(record, layout.time, microseconds);
     return record.toString('latin1');
   });
+}
+
+/**
+ * Each record says when its object comes next, so all are kept to the end: 24 bytes each, and a number for each sector
+ * that a request begins at.
+ */
+function oracleGeneralEncoder(): Encoder {
+  let records = Buffer.alloc(ORACLE_RECORD_BYTES * 1024);
+  const latest = new Map<number, number>();
+  let count = 0;
+  return {
+    begin: () => '',
+    line: (batch, i, seconds) => {
+      const at = count * ORACLE_RECORD_BYTES;
+      if (at === records.length) records = Buffer.concat([records, Buffer.alloc(records.length)]);
+      const sector = batch.offsetBytes[i] / SECTOR_BYTES;
+      records.writeUInt32LE(seconds % 2 ** 32, at + ORACLE_FIELDS.time);
+      writeU64(records, at + ORACLE_FIELDS.object, sector);
+      records.writeUInt32LE(batch.lengthBytes[i], at + ORACLE_FIELDS.size);
+      records.writeBigInt64LE(-1n, at + ORACLE_FIELDS.next);
+      const before = latest.get(sector);
+      // Counted from 1, as libCacheSim counts the requests it has read.
+      if (before !== undefined) {
+        records.writeBigInt64LE(BigInt(count + 1), before * ORACLE_RECORD_BYTES + ORACLE_FIELDS.next);
+      }
+      latest.set(sector, count++);
+      return '';
+    },
+    end: () => records.toString('latin1', 0, count * ORACLE_RECORD_BYTES),
+  };
 }
 
 function writeU64(target: Buffer, at: number, value: number): void {

@@ -63,7 +63,7 @@ describe('trace info', () => {
     const told = await runCli(['trace', 'info', path]);
     expect(told).toMatchObject({
       status: 0,
-      stderr: `pcache: ${path}: line 4: it has no offset and length; passed over\n`,
+      stderr: `pcache: ${path}: line 4: column 3 (offset): 'x' is not a number; passed over\n`,
     });
     expect(told.stdout).toMatch(/\n  malformed +1\n/);
     const refused = await runCli(['trace', 'info', path, '--max-malformed', '0']);
@@ -75,7 +75,7 @@ describe('trace info', () => {
     const unknown = await runCli(['trace', 'info', file('unknown', 'hello\n')]);
     expect(unknown).toMatchObject({ status: 8, stdout: '' });
     expect(unknown.stderr).toMatch(
-      /^pcache: \S+unknown: not a known trace, found text: "hello"; accepted are [^\n]+\n$/,
+      /^pcache: \S+unknown: not a known trace, found text: "hello"; docs\/traces\.md lists [^\n]+\n$/,
     );
     expect(await runCli(['trace', 'info', file('x', ALIBABA), '--format', 'nonsense'])).toMatchObject({ status: 16 });
     expect(await runCli(['trace', 'info', PGBENCH, '--device', 'sda'])).toMatchObject({

@@ -18,15 +18,16 @@ const CSV =
   ).join('');
 
 const READS_AS: Record<WriteFormat, TraceFormat> = {
-  csv: 'csv',
-  blkparse: 'blkparse',
-  iolog2: 'iolog',
-  iolog3: 'iolog',
-  msr: 'msr',
-  alibaba: 'alibaba',
-  tencent: 'tencent',
-  vscsi1: 'vscsi1',
-  vscsi2: 'vscsi2',
+  'csv': 'csv',
+  'blkparse': 'blkparse',
+  'iolog2': 'iolog',
+  'iolog3': 'iolog',
+  'msr': 'msr',
+  'alibaba': 'alibaba',
+  'tencent': 'tencent',
+  'vscsi1': 'vscsi1',
+  'vscsi2': 'vscsi2',
+  'oracle-general': 'oracle-general',
 };
 
 async function sample(to: WriteFormat): Promise<Buffer> {

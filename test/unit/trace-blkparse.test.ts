@@ -65,7 +65,7 @@ describe.skipIf(!installed && !required)(title, () => {
     it('the same when only one file is read', async () => {
       const one = `${name}-one`;
       writeFileSync(join(directory, `${one}.blktrace.0`), unpackedFixture(name, 0));
-      expect((await readTrace(join(directory, `${name}.blktrace.0`))).lines).toEqual(blkparseLines(one, 'queue'));
+      expect((await readTrace(join(directory, `${one}.blktrace.0`))).lines).toEqual(blkparseLines(one, 'queue'));
     });
   });
 });

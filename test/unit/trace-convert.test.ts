@@ -38,16 +38,17 @@ async function convert(
 }
 
 /** What of a request each format holds; times in units of so many ns. */
-const HOLDS: Record<WriteFormat, { flags: boolean; ops: number[]; unitNs: number; format: string }> = {
-  csv: { flags: true, ops: [0, 1, 2, 3], unitNs: 1, format: 'pcache CSV' },
-  blkparse: { flags: true, ops: [0, 1, 2, 3], unitNs: 1, format: 'blkparse text' },
-  iolog2: { flags: false, ops: [0, 1, 2, 3], unitNs: 1000, format: 'fio iolog version 2' },
-  iolog3: { flags: false, ops: [0, 1, 2, 3], unitNs: 1000, format: 'fio iolog version 3' },
-  msr: { flags: false, ops: [0, 1], unitNs: 100, format: 'MSR Cambridge CSV' },
-  alibaba: { flags: false, ops: [0, 1], unitNs: 1000, format: 'Alibaba CSV' },
-  tencent: { flags: false, ops: [0, 1], unitNs: 1e9, format: 'Tencent CSV' },
-  vscsi1: { flags: false, ops: [0, 1, 2], unitNs: 1000, format: 'CloudPhysics vscsi version 1' },
-  vscsi2: { flags: false, ops: [0, 1, 2], unitNs: 1000, format: 'CloudPhysics vscsi version 2' },
+const HOLDS: Record<WriteFormat, { flags: boolean; ops: number[]; unitNs: number; format: string; allReads?: true }> = {
+  'csv': { flags: true, ops: [0, 1, 2, 3], unitNs: 1, format: 'pcache CSV' },
+  'blkparse': { flags: true, ops: [0, 1, 2, 3], unitNs: 1, format: 'blkparse text' },
+  'iolog2': { flags: false, ops: [0, 1, 2, 3], unitNs: 1e6, format: 'fio iolog version 2' },
+  'iolog3': { flags: false, ops: [0, 1, 2, 3], unitNs: 1000, format: 'fio iolog version 3' },
+  'msr': { flags: false, ops: [0, 1], unitNs: 100, format: 'MSR Cambridge CSV' },
+  'alibaba': { flags: false, ops: [0, 1], unitNs: 1000, format: 'Alibaba CSV' },
+  'tencent': { flags: false, ops: [0, 1], unitNs: 1e9, format: 'Tencent CSV' },
+  'vscsi1': { flags: false, ops: [0, 1, 2], unitNs: 1000, format: 'CloudPhysics vscsi version 1' },
+  'vscsi2': { flags: false, ops: [0, 1, 2], unitNs: 1000, format: 'CloudPhysics vscsi version 2' },
+  'oracle-general': { flags: false, ops: [0, 1], unitNs: 1e9, format: 'libCacheSim oracleGeneral', allReads: true },
 };
 
 interface Request {
@@ -75,7 +76,7 @@ describe.each(RECORDINGS)('%s', (name) => {
   const recorded = join(FIXTURES, name);
 
   it.each(WRITE_FORMATS)('as %s and back holds what that can hold, in the same order', async (to) => {
-    const { flags, ops, unitNs, format } = HOLDS[to];
+    const { flags, ops, unitNs, format, allReads } = HOLDS[to];
     const all = await requestsOf(recorded);
     const held = all.filter(({ op }) => ops.includes(op));
     const first = Math.floor(held[0].timeNs / unitNs);
@@ -83,6 +84,7 @@ describe.each(RECORDINGS)('%s', (name) => {
       ...request,
       timeNs: (Math.floor(request.timeNs / unitNs) - first) * unitNs,
       flags: flags ? request.flags : 0,
+      op: allReads === true ? TraceOp.read : request.op,
     }));
     const { result, path } = await convert(recorded, to);
     const got = await requestsOf(path);
@@ -208,5 +210,23 @@ describeWithClient('the real fio', 'fio', (fio) => {
       write: { total_ios: 10_216, io_bytes: 237_625_344 },
       sync: { total_ios: 3574 },
     });
+  });
+});
+
+describeWithClient('an iolog of version 2 that fio replays', 'fio', () => {
+  it('waits in an iolog of version 2 until as long after the beginning as it says, in milliseconds', async () => {
+    const trace = join(directory, 'waits.csv');
+    const times = Array.from({ length: 11 }, (_, i) => `${i * 1e8},read,${i * 4096},4096`);
+    writeFileSync(trace, `time_ns,op,offset_bytes,length_bytes\n${times.join('\n')}\n`);
+    const { path } = await convert(trace, 'iolog2');
+    const disk = join(directory, 'disk');
+    writeFileSync(disk, new Uint8Array(65536));
+    const beganMs = performance.now();
+    const options = [`--read_iolog=${path}`, `--replay_redirect=${disk}`, '--ioengine=psync', '--output-format=json'];
+    const output = execFileSync('fio', ['--name=replay', ...options], { encoding: 'utf8', timeout: 60_000 });
+    expect(performance.now() - beganMs).toBeGreaterThan(990);
+    const { jobs } = JSON.parse(output.slice(output.indexOf('{'))) as { jobs: { read: { total_ios: number } }[] };
+    expect(jobs[0].read.total_ios).toBe(11);
+    expect((await readTrace(path)).lines.at(-1)).toBe('1000000000 R 80 4096');
   });
 });

@@ -53,7 +53,7 @@ function vscsi(
 
 const IOLOG2 =
   'fio version 2 iolog\n/dev/sdb add\n/dev/sdb open\n/dev/sdb read 4096 8192\n/dev/sdb wait 1500 0\n' +
-  '/dev/sdb write 0 4096\n/dev/sdb sync 0 0\n/dev/sdb wait 10 0\n/dev/sdb trim 8192 4096\n/dev/sdb datasync 0 0\n/dev/sdb close\n';
+  '/dev/sdb write 0 4096\n/dev/sdb sync 0 0\n/dev/sdb wait 2500 0\n/dev/sdb trim 8192 4096\n/dev/sdb datasync 0 0\n/dev/sdb close\n';
 const IOLOG3 =
   'fio version 3 iolog\n21 /tmp/f.dat add\n119 /tmp/f.dat open\n122 /tmp/f.dat write 12288 4096\n' +
   '50120 /tmp/f.dat read 192512 4096\n150147 /tmp/f.dat sync 122880 0\n2032483 /tmp/f.dat close\n';
@@ -81,7 +81,7 @@ const SAMPLES: [string, string | Buffer, string, string[]][] = [
     'fio iolog 2',
     IOLOG2,
     'fio iolog version 2',
-    ['0 R 8 8192', '1500000 W 0 4096', '1500000 F 0 0', '1510000 D 16 4096', '1510000 F 0 0'],
+    ['0 R 8 8192', '1500000000 W 0 4096', '1500000000 F 0 0', '2500000000 D 16 4096', '2500000000 F 0 0'],
   ],
   ['fio iolog 3', IOLOG3, 'fio iolog version 3', ['0 W 24 4096', '49998000 R 376 4096', '150025000 F 0 0']],
   ['MSR', MSR, 'MSR Cambridge CSV', ['0 R 13700410 24576', '1332052600 W 5191 512', '2332061600 R 48 512']],

@@ -168,14 +168,16 @@ describe('order', () => {
   it('of what comes later than that is given up, but not the request', async () => {
     const fields = ordered(80_000);
     fields.splice(20_000, 0, ...fields.splice(5000, 1));
-    const got = await readTrace('-', { stdin: Readable.from(fields.map((one) => record(one))) });
+    writeFileSync(join(directory, 'late.blktrace.0'), Buffer.concat(fields.map((one) => record(one))));
+    writeFileSync(join(directory, 'late.blktrace.1'), '');
+    const got = await readTrace(join(directory, 'late'));
     expect(got.counts.outOfOrder).toBe(1);
     expect(sectors(got.lines).sort((a, b) => a - b)).toEqual(upTo(80_000));
     expect(sectors(got.lines).indexOf(5000)).toBeGreaterThan(5000);
     const inTime = times(got.lines);
     expect(inTime.every((time, i) => i === 0 || time >= inTime[i - 1])).toBe(true);
     expect(got.warnings).toEqual([
-      'standard input: 1 requests came too late in their file to be put in order; are several recordings in one file?',
+      `${join(directory, 'late')}: 1 requests came too late in their file to be put in order; are several recordings in one file?`,
     ]);
   });
 

@@ -30,6 +30,7 @@ export interface RecordFields {
   /** The whole action word; `bits` and `number` make one. */
   action?: number;
   device?: number;
+  cpu?: number;
   error?: number;
   pdu?: number;
   magic?: number;
@@ -73,7 +74,7 @@ export function record(fields: RecordFields, littleEndian = true): Buffer {
   view.setUint32(28, fields.action ?? act(1, Bit.queue, Bit.write), littleEndian);
   view.setUint32(32, 77, littleEndian);
   view.setUint32(36, fields.device ?? SDA, littleEndian);
-  view.setUint32(40, 0, littleEndian);
+  view.setUint32(40, fields.cpu ?? 0, littleEndian);
   view.setUint16(44, fields.error ?? 0, littleEndian);
   view.setUint16(46, pdu, littleEndian);
   return buffer;

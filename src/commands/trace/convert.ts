@@ -5,9 +5,9 @@ import { PcacheCommand } from '../../output/base-command.js';
 import { convertLine, convertNotes, type ConvertJson } from '../../output/convert-report.js';
 import { prose } from '../../output/prose.js';
 import { breathe } from '../../output/terminal.js';
-import { traceArg, traceFlags } from '../../output/trace-flags.js';
+import { columnsChoice, traceArg, traceFlags } from '../../output/trace-flags.js';
 import { NewFile, writeAll } from '../../pack/target.js';
-import { convertTrace, TRACE_FORMATS, WRITE_FORMATS, WRITE_TRAITS } from '../../trace/index.js';
+import { convertTrace, tableOfColumns, TRACE_FORMATS, WRITE_FORMATS, WRITE_TRAITS } from '../../trace/index.js';
 import type { ConvertResult, TraceAction, TraceFormat, TraceOptions, WriteFormat } from '../../trace/index.js';
 
 const FILE_MODE = 0o666;
@@ -70,11 +70,13 @@ describes the formats.`;
         'the trace and the JSON document cannot both go to standard output; give a file name',
       );
     }
+    const table = columnsChoice(flags);
     const options: TraceOptions = {
       action: flags.action as TraceAction,
       stdin: this.input,
       ...(flags.device === undefined ? {} : { device: flags.device }),
       ...(flags.format === undefined ? {} : { format: flags.format as TraceFormat }),
+      ...(table === undefined ? {} : { table: tableOfColumns(table) }),
       ...(flags['max-malformed'] === undefined ? {} : { malformedLimit: flags['max-malformed'] }),
     };
     const file = toOutput ? undefined : new NewFile(args.out, flags.force, FILE_MODE);

@@ -4,8 +4,8 @@ import { PcacheCommand } from '../../output/base-command.js';
 import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 import { breathe } from '../../output/terminal.js';
-import { traceArg, traceFlags } from '../../output/trace-flags.js';
-import { describeTrace, TRACE_FORMATS, traceReport, withReadableTrace } from '../../trace/index.js';
+import { columnsChoice, traceArg, traceFlags } from '../../output/trace-flags.js';
+import { describeTrace, tableOfColumns, TRACE_FORMATS, traceReport, withReadableTrace } from '../../trace/index.js';
 import type { TraceInfo as TraceInfoResult, TraceAction, TraceFormat, TraceOptions } from '../../trace/index.js';
 
 const PHASES = {
@@ -19,10 +19,11 @@ export default class TraceInfo extends PcacheCommand {
   static override description = prose`Reports operations and their sizes, the range of the device they touch, the working set and the mix of reads and writes
 over time, how sequential the requests are, and the time between them.
 
-TRACE is a blktrace recording (by its base name, or one file of it), blkparse text, a fio iolog (version 2 or 3), CSV in
-the format of MSR Cambridge, Alibaba, Tencent or pcache itself, or a CloudPhysics vscsi trace; each may be compressed
-with gzip or zstd. The format is recognised from the content; docs/traces.md describes each one. The trace is read
-twice; standard input is kept in a temporary file for that.
+TRACE is a blktrace recording (by its base name, or one file of it), text of blkparse, of the kernel's tracepoints or of
+biosnoop, a fio iolog, or one of the published collections and simulator formats that docs/traces.md lists; each may be
+compressed with gzip, zstd, xz, bzip2 or lz4, or be the one file in a zip or tar. The format is recognised from the
+content; --columns describes any other table. The trace is read twice; standard input is kept in a temporary file for
+that.
 
 All devices of a trace are examined together unless --device selects one.
 
@@ -42,10 +43,12 @@ where the previous request of its kind ended, and sequential in 32 streams when 
 
   async run(): Promise<TraceInfoResult> {
     const { args, flags } = await this.parse(TraceInfo);
+    const table = columnsChoice(flags);
     const options: TraceOptions = {
       action: flags.action as TraceAction,
       ...(flags.device === undefined ? {} : { device: flags.device }),
       ...(flags.format === undefined ? {} : { format: flags.format as TraceFormat }),
+      ...(table === undefined ? {} : { table: tableOfColumns(table) }),
       ...(flags['max-malformed'] === undefined ? {} : { malformedLimit: flags['max-malformed'] }),
     };
     const info = await this.work(args.trace, options);

@@ -22,12 +22,13 @@ const DASHES = { solid: [], dashed: [7, 5], dotted: [2, 4] };
 /** @param {HTMLElement} place @param {LineChart} chart */
 function drawLines(place, chart) {
   const { x, y, series, style } = chart;
-  const paths = style === 'steps' ? uPlot.paths.stepped?.({ align: 1 }) : uPlot.paths.linear?.();
+  const paths = uPlot.paths.linear?.();
   /** @type {uPlot.Options} */
   const options = {
     width: 0,
     height: innerWidth < 480 ? 200 : 230,
-    padding: [12, 16, 0, 0],
+    // The label of the last mark on the x axis is centred on the edge.
+    padding: [12, 36, 0, 0],
     scales: { x: xScaleOf(x, style), y: { range: (_, __, max) => [0, y.max ?? niceTop(max)] } },
     axes: [xAxisOf(x), axisOf(y.unit, 'y')],
     cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
@@ -47,7 +48,7 @@ function drawLines(place, chart) {
   };
   /** @type {(plot: uPlot, left: number) => Tip | undefined} */
   const tipAt = (plot, left) => {
-    const n = indexAt(plot, left, style);
+    const n = indexAt(plot, left, style, x.values);
     const head =
       style === 'steps' && n + 1 < x.values.length
         ? `${formatValue(x.values[n], x.unit)} – ${formatValue(x.values[n + 1], x.unit)}`
@@ -55,9 +56,12 @@ function drawLines(place, chart) {
     return { head, lines: series.map(({ label, values }) => `${label}: ${formatValue(values[n], y.unit)}`) };
   };
   const last = x.values.length - (style === 'steps' ? 2 : 1);
-  return mountChart(place, options, [x.values, ...series.map(({ values }) => values)], tipAt, (plot, dx) => {
+  /** @type {(number | null)[][]} */
+  const columns = series.map(({ values }) => values);
+  const data = style === 'steps' ? [edgesOf(x.values), ...columns.map(topsOf)] : [x.values, ...columns];
+  return mountChart(place, options, /** @type {uPlot.AlignedData} */ (data), tipAt, (plot, dx) => {
     const { left = -1 } = plot.cursor;
-    const now = left < 0 ? (dx > 0 ? -1 : last + 1) : indexAt(plot, left, style);
+    const now = left < 0 ? (dx > 0 ? -1 : last + 1) : indexAt(plot, left, style, x.values);
     const n = Math.max(0, Math.min(last, now + dx));
     const at = plot.valToPos(x.values[n], 'x');
     const next = style === 'steps' ? plot.valToPos(x.values[n + 1], 'x') : at;
@@ -65,9 +69,21 @@ function drawLines(place, chart) {
   });
 }
 
-/** Which value is meant by a place: of steps the one that begins before it, else the nearest. @param {uPlot} plot @param {number} left @param {string} style */
-function indexAt(plot, left, style) {
-  const xs = plot.data[0];
+/**
+ * Steps are drawn as lines over both edges of each, so that one between two gaps has a top and a fill as well.
+ * @param {number[]} xs where each step begins, and where the last ends @returns {number[]}
+ */
+function edgesOf(xs) {
+  return xs.slice(1).flatMap((end, n) => [xs[n], end]);
+}
+
+/** @param {(number | null)[]} values of the steps, and one more @returns {(number | null)[]} */
+function topsOf(values) {
+  return values.slice(0, -1).flatMap((value) => [value, value]);
+}
+
+/** Which value is meant by a place: of steps the one that begins before it, else the nearest. @param {uPlot} plot @param {number} left @param {string} style @param {number[]} xs */
+function indexAt(plot, left, style, xs) {
   if (style !== 'steps') return plot.posToIdx(left);
   const value = plot.posToVal(left, 'x');
   let n = 0;
