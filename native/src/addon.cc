@@ -15,7 +15,7 @@ namespace pcache {
 namespace {
 
 constexpr const char* kCopyNames[] = {"portable", "sse2", "avx", "avx512"};
-constexpr const char* kWriteBackNames[] = {"none", "clflush", "clflushopt", "clwb"};
+constexpr const char* kWriteBackNames[] = {"none", "clflush", "clflushopt", "clwb", "dc-cvap", "dc-cvadp"};
 constexpr const char* kCrcNames[] = {"table", "hardware", "vector"};
 constexpr const char* kDurabilityNames[] = {"dax", "page-cache", "volatile"};
 
@@ -184,6 +184,7 @@ Napi::Value features(const Napi::CallbackInfo& info) {
   const std::pair<const char*, bool> flags[] = {
       {"clwb", has.clwb}, {"clflushopt", has.clflushopt}, {"clflush", has.clflush}, {"sse42", has.sse42},
       {"pclmul", has.pclmul}, {"avx", has.avx}, {"avx2", has.avx2}, {"avx512f", has.avx512f}, {"vpclmulqdq", has.vpclmulqdq},
+      {"crc32", has.crc32}, {"dcpop", has.dcpop}, {"dcpodp", has.dcpodp},
   };
   Napi::Object cpu_flags = Napi::Object::New(info.Env());
   for (const auto& [name, present] : flags) cpu_flags.Set(name, present);

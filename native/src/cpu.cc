@@ -5,6 +5,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 namespace pcache {
@@ -38,6 +40,19 @@ Cpu detect() {
   found.vpclmulqdq = c & (1u << 10);
   return found;
 }
+#elif defined(__aarch64__)
+// The kernel's bits (asm/hwcap.h), which older headers lack in part. It sets DCPOP and DCPODP where programs may use
+// the instructions.
+constexpr unsigned long kHwcapCrc32 = 1ul << 7, kHwcapDcpop = 1ul << 16, kHwcap2Dcpodp = 1ul << 0;
+
+Cpu detect() {
+  Cpu found{};
+  const unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+  found.crc32 = first & kHwcapCrc32;
+  found.dcpop = first & kHwcapDcpop;
+  found.dcpodp = found.dcpop && (second & kHwcap2Dcpodp);
+  return found;
+}
 #else
 Cpu detect() { return Cpu{}; }
 #endif
@@ -58,10 +73,20 @@ WriteBack best_write_back() {
   if (detected.clwb) return WriteBack::clwb;
   if (detected.clflushopt) return WriteBack::clflushopt;
   if (detected.clflush) return WriteBack::clflush;
+  if (detected.dcpodp) return WriteBack::dc_cvadp;
+  if (detected.dcpop) return WriteBack::dc_cvap;
   return WriteBack::none;
 }
 
+// The instructions of the other architecture are between none and the best, and are not had.
+bool has(WriteBack write_back) {
+  if (write_back == WriteBack::none) return true;
+  const bool is_arm = write_back >= WriteBack::dc_cvap;
+  return is_arm ? detected.dcpop && write_back <= best_write_back() : detected.clflush && write_back <= best_write_back();
+}
+
 Crc best_crc() {
+  if (detected.crc32) return Crc::hardware;
   if (!detected.sse42 || !detected.pclmul) return Crc::table;
   return detected.avx512f && detected.vpclmulqdq ? Crc::vector : Crc::hardware;
 }
@@ -82,9 +107,11 @@ Kernels chosen_kernels = make(best_copy(), best_write_back(), best_crc());
 
 const Cpu& cpu() { return detected; }
 
+bool can_write_back() { return best_write_back() != WriteBack::none; }
+
 bool select(Copy copy, WriteBack write_back, Crc crc) {
   // The enumerations are ordered: a processor that has one choice has every slower one.
-  if (copy > best_copy() || write_back > best_write_back() || crc > best_crc()) return false;
+  if (copy > best_copy() || !has(write_back) || crc > best_crc()) return false;
   chosen_kernels = make(copy, write_back, crc);
   return true;
 }

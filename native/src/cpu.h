@@ -9,10 +9,12 @@ namespace pcache {
 
 struct Cpu {
   bool clwb, clflushopt, clflush, sse42, pclmul, avx, avx2, avx512f, vpclmulqdq;
+  // arm64: the crc32c instructions; DC CVAP and DC CVADP, which clean to the point of (deep) persistence.
+  bool crc32, dcpop, dcpodp;
 };
 
 enum class Copy { portable, sse2, avx, avx512 };
-enum class WriteBack { none, clflush, clflushopt, clwb };
+enum class WriteBack { none, clflush, clflushopt, clwb, dc_cvap, dc_cvadp };
 // table, the crc32 instruction, carry-less products of whole vectors
 enum class Crc { table, hardware, vector };
 
@@ -37,6 +39,9 @@ struct Kernels {
 };
 
 const Cpu& cpu();
+
+// Whether cache lines can be written back to persistent memory here, so that a DAX mapping needs no fdatasync.
+bool can_write_back();
 
 extern Kernels chosen_kernels;
 inline const Kernels& kernels() { return chosen_kernels; }

@@ -6,6 +6,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_acle.h>
 #endif
 
 namespace pcache {
@@ -166,7 +168,20 @@ uint32_t stream_lines_crc_vector(uint32_t seed, uint8_t* target, const uint8_t* 
   return crc_folded<true>(seed, source, length, target);
 }
 
-#endif  // __x86_64__
+#elif defined(__aarch64__)
+
+__attribute__((target("+crc"))) uint32_t crc_hardware(uint32_t seed, const uint8_t* bytes, size_t length) {
+  uint32_t crc = seed;
+  for (; length >= 8; bytes += 8, length -= 8) {
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    crc = __crc32cd(crc, word);
+  }
+  for (; length > 0; bytes++, length--) crc = __crc32cb(crc, *bytes);
+  return crc;
+}
+
+#endif
 
 }  // namespace
 
@@ -176,6 +191,8 @@ void set_crc_kernel(Kernels& k) {
   if (k.crc == Crc::hardware) k.crc32c = crc_hardware;
   if (k.crc == Crc::vector) k.crc32c = crc_vector;
   if (k.crc == Crc::vector && k.copy == Copy::avx512) k.stream_lines_crc = stream_lines_crc_vector;
+#elif defined(__aarch64__)
+  if (k.crc == Crc::hardware) k.crc32c = crc_hardware;
 #endif
 }
 

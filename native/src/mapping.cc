@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "copy.h"
+#include "cpu.h"
 
 #ifndef MAP_SHARED_VALIDATE
 #define MAP_SHARED_VALIDATE 0x03
@@ -45,11 +46,11 @@ Mapping* Mapping::create(int fd, uint64_t size_bytes, bool writable, bool epheme
   void* base = MAP_FAILED;
   Durability durability = Durability::page_cache;
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-#if defined(__x86_64__)
-  // Elsewhere there are no cache-line write-backs here, and fdatasync serves DAX files as well.
-  if (writable) base = mmap(nullptr, size_bytes, protection, MAP_SHARED_VALIDATE | MAP_SYNC, own_fd, 0);
+  // Without cache-line write-backs fdatasync serves DAX files as well.
+  if (writable && can_write_back()) {
+    base = mmap(nullptr, size_bytes, protection, MAP_SHARED_VALIDATE | MAP_SYNC, own_fd, 0);
+  }
   if (base != MAP_FAILED) durability = Durability::dax;
-#endif
   if (base == MAP_FAILED) base = mmap(nullptr, size_bytes, protection, MAP_SHARED, own_fd, 0);
   if (base == MAP_FAILED) {
     const int error = errno;

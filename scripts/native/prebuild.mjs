@@ -18,8 +18,16 @@ export const ARCHITECTURES = {
 const NODE_API = /^napi_/;
 const UNWINDER = /^_Unwind_/;
 const LOADER = /^__tls_get_addr$/;
-/** The C++ library asks whether there is one thread only; older C libraries cannot tell it: there may be more. */
-const SUPPORT = '__attribute__((visibility("hidden"))) char __libc_single_threaded = 0;\n';
+/**
+ * The C++ library asks whether there is one thread only, which older C libraries cannot tell: there may be more. The
+ * compiler's own library for arm64 calls getauxval by a name that musl has not.
+ */
+const SUPPORT = `
+#define HIDDEN __attribute__((visibility("hidden")))
+HIDDEN char __libc_single_threaded = 0;
+unsigned long getauxval(unsigned long type);
+HIDDEN unsigned long __getauxval(unsigned long type) { return getauxval(type); }
+`;
 
 /** Symbols of a shared object, as `{ name, version, isDefined, isObject, isWeak }`. */
 async function dynamicSymbols(path, triple) {

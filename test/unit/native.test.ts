@@ -32,7 +32,8 @@ const directory = mkdtempSync(join(tmpdir(), 'pcache-native-'));
 const MAP_BYTES = 64 * 1024;
 
 const COPIES: CopyInstructions[] = ['portable', 'sse2', 'avx', 'avx512'];
-const WRITE_BACKS: WriteBackInstruction[] = ['none', 'clflush', 'clflushopt', 'clwb'];
+const WRITE_BACKS: WriteBackInstruction[] =
+  process.arch === 'arm64' ? ['none', 'dc-cvap', 'dc-cvadp'] : ['none', 'clflush', 'clflushopt', 'clwb'];
 const CRCS: CrcMethod[] = ['table', 'hardware', 'vector'];
 const usable = <T>(all: T[], highest: T): T[] => all.slice(0, all.indexOf(highest) + 1);
 

@@ -11,13 +11,17 @@ import type { CopyList, Durability, PieceList } from './pmem.js';
 
 /** Instructions in use for copies, from least to best. */
 export type CopyInstructions = 'portable' | 'sse2' | 'avx' | 'avx512';
-export type WriteBackInstruction = 'none' | 'clflush' | 'clflushopt' | 'clwb';
+export type WriteBackInstruction = 'none' | 'clflush' | 'clflushopt' | 'clwb' | 'dc-cvap' | 'dc-cvadp';
 /** Tables, the crc32 instruction, or carry-less multiplication of whole vectors. */
 export type CrcMethod = 'table' | 'hardware' | 'vector';
 
 export interface NativeFeatures {
   readonly cpu: Readonly<
-    Record<'clwb' | 'clflushopt' | 'clflush' | 'sse42' | 'pclmul' | 'avx' | 'avx2' | 'avx512f' | 'vpclmulqdq', boolean>
+    Record<
+      | ('clwb' | 'clflushopt' | 'clflush' | 'sse42' | 'pclmul' | 'avx' | 'avx2' | 'avx512f' | 'vpclmulqdq')
+      | ('crc32' | 'dcpop' | 'dcpodp'),
+      boolean
+    >
   >;
   readonly writeBack: WriteBackInstruction;
   readonly copy: CopyInstructions;
