@@ -67,7 +67,7 @@ const MAY_IMPORT = {
   output: [...ENGINE, 'fsck', 'rescue', 'pack', 'bench', 'nbd', 'curve'],
   report: [...ENGINE, 'replay', 'curve', 'output'],
   library: [...ENGINE, 'trace', 'fsck', 'replay', 'simulate'],
-  root: ['device', 'media', 'engine', 'trace', 'fsck', 'replay', 'report', 'library'],
+  root: [...ENGINE, 'trace', 'fsck', 'replay', 'simulate', 'curve', 'report', 'library'],
   commands: [
     ...ENGINE,
     'trace',

@@ -25,15 +25,33 @@ export type { ReplayTraceOptions, SimulateTraceOptions, TraceSelection } from '.
 export { PcacheError } from './engine/errors.js';
 export type { PcacheErrorCode } from './engine/errors.js';
 export type { CloseReport } from './engine/driver.js';
-export type { CacheMode } from './engine/media/codecs.js';
+export { CACHE_MODES } from './engine/media/codecs.js';
+export type { CacheMode, Position } from './engine/media/codecs.js';
 export type { Durability } from './engine/device/pmem.js';
+export type { EngineStats } from './engine/stats.js';
 export type { CacheStatus } from './engine/status.js';
+export type { FindingCode, Severity } from './fsck/catalogue.js';
 export type { CheckResult } from './fsck/check.js';
+export type { Examined } from './fsck/examined.js';
 export type { Finding } from './fsck/findings.js';
-export { TraceFlag, TraceOp } from './trace/types.js';
-export type { TraceAction, TraceBatch, TraceCounts, TraceFormat } from './trace/types.js';
+export { TRACE_FORMATS, TraceFlag, TraceOp } from './trace/types.js';
+export type {
+  DeviceBatch,
+  MalformedRecord,
+  TraceAction,
+  TraceBatch,
+  TraceCounts,
+  TraceFormat,
+  TraceTally,
+} from './trace/types.js';
 export type { TraceReader } from './trace/reader.js';
+export type { LatencyHistogram, LatencySummary } from './replay/latency.js';
 export { replayReport } from './replay/report.js';
 export type { Quantity, ReportSection } from './replay/report.js';
-export type { ReplayResult } from './replay/result.js';
+export type { LatencyModelResult, ReplayResult } from './replay/result.js';
+export type { TimelineSample } from './replay/timeline.js';
+export type { ReplayTimeline } from './replay/timeline-recorder.js';
+export type { VerifyResult } from './replay/verifier.js';
+export type { CurveResult } from './curve/result.js';
+export type { BackingPreset } from './simulate/latency-model.js';
 export { reportPage } from './report-html/page.js';

@@ -24,9 +24,11 @@ const filled = (lengthBytes: number, value: number): Uint8Array => new Uint8Arra
 
 it('the package exports what docs/api.md lists, and nothing else', () => {
   expect(Object.keys(pcache).sort()).toEqual([
+    'CACHE_MODES',
     'LogicalDevice',
     'OpenCache',
     'PcacheError',
+    'TRACE_FORMATS',
     'TraceFlag',
     'TraceOp',
     'checkCache',
