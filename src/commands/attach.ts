@@ -6,13 +6,14 @@ import { attach, type AttachResult } from '../nbd/attach.js';
 import { CLIENTS_MAX, HANDSHAKE_MAX_MS } from '../nbd/server.js';
 import {
   commandLines,
+  givenUpLines,
   kernelRefusal,
   planKernelAttach,
   runKernelAttach,
   type KernelAttach,
 } from '../kernel/kernel-attach.js';
 import { attachText, undrainedText } from '../output/attach-report.js';
-import { PcacheCommand } from '../output/base-command.js';
+import { acceptLossFlag, GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
 import { formatBytes } from '../output/units.js';
 
@@ -22,9 +23,10 @@ const LOOPBACK = '127.0.0.1';
 const SERVING_FLAGS = [
   ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'exec', 'drain', 'pid-file'],
   ...['control', 'metrics', 'metrics-address', 'tls-certificates', 'tls-verify-peer', 'tls-psk', 'export-name'],
+  'accept-loss',
 ];
 
-export default class Attach extends PcacheCommand {
+export default class Attach extends GatedCommand {
   static override task = 'serve' as const;
   static override summary = 'Serve a cached device over NBD, or attach it with the kernel.';
   static override description = prose`Serves the logical device (cache over backing) on a Unix socket with mode 0600 or on a TCP port, until it is told
@@ -36,8 +38,12 @@ backing device 5 seconds at most; acknowledged writes are kept.
 Neither device is changed before every address and file name could be taken. Flush and FUA are honoured, and several
 connections of one client are coherent.
 
-With --kernel nothing is served: the cache is checked as by "pcache fsck", a cache that the kernel would refuse is
-refused (exit status 4), and the dmsetup commands that attach it are printed.`;
+A cache in which "pcache fsck" finds that dirty data may be lost or old is refused (exit status 4) unless --accept-loss
+is given, with --read-only too.
+
+With --kernel nothing is served: the cache is checked as by "pcache fsck", and the dmsetup commands that attach it are
+printed. A cache that the kernel would refuse, empty, cut or misread is refused (exit status 4) unless --force is given,
+which lists what is given up.`;
 
   static override examples = [
     {
@@ -125,6 +131,11 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
       description: 'with --kernel: run the commands instead of printing them',
       dependsOn: ['kernel'],
     }),
+    'force': Flags.boolean({
+      description: 'with --kernel: go on with a cache that the kernel would refuse, empty, cut or misread',
+      dependsOn: ['kernel'],
+    }),
+    'accept-loss': acceptLossFlag,
     'control': Flags.string({
       description: 'control socket for "pcache status", tune, drain and detach (default: SOCKET.control)',
       helpValue: 'PATH',
@@ -165,9 +176,14 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
     if (flags.kernel !== undefined) {
       const given = Object.entries(flags).find(([name, value]) => SERVING_FLAGS.includes(name) && value !== false);
       if (given) throw new PcacheError('USAGE', `--${given[0]} cannot be used with --kernel, which serves nothing`);
-      return this.attachWithKernel(args.cache, args.backing, flags.kernel, flags['data-crc'], flags.run ?? false);
+      return this.attachWithKernel(args.cache, args.backing, flags.kernel, {
+        dataCrc: flags['data-crc'],
+        run: flags.run ?? false,
+        force: flags.force ?? false,
+      });
     }
-    let progress = this.progress({ label: 'recovering', unit: 'count' });
+    const recovering = () => this.progress({ label: 'recovering', unit: 'count' });
+    let progress = recovering();
     let release = () => {};
     try {
       const result = await attach(
@@ -197,6 +213,11 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
           drain: flags.drain,
           json: this.jsonEnabled(),
           native: this.nativeEnabled,
+          admit: (cache, backingBytes) => {
+            progress.stop();
+            this.requireSafe(cache, backingBytes, flags['accept-loss']);
+            progress = recovering();
+          },
         },
         {
           serving: (uri, sizeBytes, metricsUrl) => {
@@ -235,8 +256,7 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
     cachePath: string,
     backingPath: string,
     name: string,
-    dataCrc: boolean | undefined,
-    ran: boolean,
+    { dataCrc, run, force }: { dataCrc: boolean | undefined; run: boolean; force: boolean },
   ): KernelAttach & { readonly ran: boolean } {
     const progress = this.progress({ label: `checking ${cachePath}`, unit: 'bytes' });
     let plan: KernelAttach;
@@ -246,9 +266,10 @@ refused (exit status 4), and the dmsetup commands that attach it are printed.`;
     } finally {
       progress.stop();
     }
-    if (plan.refusals.length > 0) throw kernelRefusal(cachePath, plan.refusals);
+    if (plan.refusals.length > 0 && !force) throw kernelRefusal(cachePath, plan.refusals);
+    for (const line of givenUpLines(cachePath, plan.refusals)) this.note(line);
     for (const note of plan.notes) this.note(note);
-    this.print(ran ? runKernelAttach(plan) : commandLines(plan));
-    return { ...plan, ran };
+    this.print(run ? runKernelAttach(plan) : commandLines(plan));
+    return { ...plan, ran: run };
   }
 }

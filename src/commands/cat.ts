@@ -3,20 +3,21 @@ import { Args } from '@oclif/core';
 import { PcacheError } from '../engine/errors.js';
 import { LogicalReader } from '../engine/inspect/logical-reader.js';
 import { loadForInspection, openForInspection } from '../engine/inspect/open.js';
-import { PcacheCommand } from '../output/base-command.js';
 import { sizeFlag } from '../output/flags.js';
+import { acceptLossFlag, GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
 
 const PIECE_BYTES = 1 << 20;
 
-export default class Cat extends PcacheCommand {
+export default class Cat extends GatedCommand {
   static override enableJsonFlag = false;
   static override task = 'repair' as const;
   static override summary = 'Write the contents of the logical device to standard output.';
   static override description = prose`Writes the logical device byte for byte: cached data, and the backing device everywhere else. Changes nothing on either
 device. Without BACKING only cached data can be read, and a range that is not wholly cached is refused.
 
-Payload is not checked against its CRC; run "pcache fsck" for that.`;
+A cache in which "pcache fsck" finds that dirty data may be lost or old is refused (exit status 4) unless --accept-loss
+is given. Payload is not checked against its CRC; run "pcache fsck" for that.`;
 
   static override examples = [
     {
@@ -35,8 +36,9 @@ Payload is not checked against its CRC; run "pcache fsck" for that.`;
   };
 
   static override flags = {
-    offset: sizeFlag({ description: 'first byte to write', default: 0 }),
-    length: sizeFlag({ description: 'number of bytes to write (default: up to the end)' }),
+    'offset': sizeFlag({ description: 'first byte to write', default: 0 }),
+    'length': sizeFlag({ description: 'number of bytes to write (default: up to the end)' }),
+    'accept-loss': acceptLossFlag,
   };
 
   async run(): Promise<void> {
@@ -59,6 +61,7 @@ Payload is not checked against its CRC; run "pcache fsck" for that.`;
       const reader = new LogicalReader(devices.pmem, loadForInspection(devices), devices.backing);
       const length = flags.length ?? Math.max(0, reader.sizeBytes - flags.offset);
       reader.checkReadable(flags.offset, length);
+      this.requireSafe(devices.pmem, devices.backing?.sizeBytes, flags['accept-loss']);
       await this.copy(reader, flags.offset, flags.offset + length);
     } finally {
       devices.close();

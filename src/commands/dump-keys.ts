@@ -12,15 +12,15 @@ import {
 } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { readMetadataOf } from '../engine/log/recovery.js';
-import { PcacheCommand } from '../output/base-command.js';
 import { rangeFlag } from '../output/flags.js';
+import { GatedCommand } from '../output/gated-command.js';
 import { LIVE_COLUMNS, logColumns } from '../output/key-columns.js';
 import { prose } from '../output/prose.js';
 import { ROW_FORMATS, RowWriter, type RowFormat } from '../output/table.js';
 
 type Filter = (row: Readonly<KeyRow>) => boolean;
 
-export default class DumpKeys extends PcacheCommand {
+export default class DumpKeys extends GatedCommand {
   static override enableJsonFlag = false;
   static override task = 'inspect' as const;
   static override summary = 'List the keys of a cache.';
@@ -29,7 +29,8 @@ newer key covers, in the order of the logical device. Changes nothing.
 
 The state of a key is dirty (not yet on the backing device, according to dirty_tail), clean (from a read miss),
 written-back (its kset is behind dirty_tail) or stale (its segment has been freed since). For a damaged log it lists the
-keys up to the damage, reports the damage on standard error and exits 4.`;
+keys up to the damage, reports the damage on standard error and exits 4; it also exits 4, with a warning, when
+"pcache fsck" finds that dirty data may be lost or old.`;
 
   static override examples = [
     { description: 'List the log.', command: '<%= config.bin %> <%= command.id %> /dev/pmem0' },
@@ -72,22 +73,27 @@ keys up to the damage, reports the damage on standard error and exits 4.`;
       native: this.nativeEnabled,
     });
     try {
-      if (flags.live) await this.dumpLive(devices, format, wanted);
-      else await this.dumpLog(devices, format, wanted);
+      const isTold = flags.live
+        ? await this.dumpLive(devices, format, wanted)
+        : await this.dumpLog(devices, format, wanted);
+      this.warnOfLosses(devices.pmem, devices.backing?.sizeBytes, isTold);
     } finally {
       devices.close();
     }
   }
 
-  private async dumpLive(devices: InspectedDevices, format: RowFormat, wanted: Filter): Promise<void> {
+  /** @returns whether it has said that something is wrong */
+  private async dumpLive(devices: InspectedDevices, format: RowFormat, wanted: Filter): Promise<boolean> {
     const rows = new RowWriter(this.output, LIVE_COLUMNS, format);
     for (const entry of liveEntries(loadForInspection(devices))) {
       if (wanted(entry) && !rows.write(entry)) await rows.drained();
     }
     await rows.end();
+    return false;
   }
 
-  private async dumpLog(devices: InspectedDevices, format: RowFormat, wanted: Filter): Promise<void> {
+  /** As `dumpLive`. */
+  private async dumpLog(devices: InspectedDevices, format: RowFormat, wanted: Filter): Promise<boolean> {
     const { pmem, backing } = devices;
     const metadata = readMetadataOf(pmem, KERNEL_GEOMETRY);
     if (isForeign(metadata) || !LogKeys.canWalk(metadata)) throw damagedCache(pmem.path, metadata, metadata.problems);
@@ -98,8 +104,9 @@ keys up to the damage, reports the damage on standard error and exits 4.`;
     }
     await rows.end();
     const problems = keys.problem === undefined ? metadata.problems : [keys.problem, ...metadata.problems];
-    if (problems.length === 0) return;
+    if (problems.length === 0) return false;
     this.note(damagedCache(pmem.path, metadata, problems).message);
     this.setExitStatus(ExitStatus.problemsLeft);
+    return true;
   }
 }

@@ -5,16 +5,22 @@ import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { openForInspection } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES } from '../engine/media/geometry.js';
 import { badMedia } from '../engine/log/recovery.js';
-import { PcacheCommand } from '../output/base-command.js';
+import type { Finding } from '../fsck/findings.js';
+import { GatedCommand } from '../output/gated-command.js';
 import { MAP_COLUMNS, mapRows } from '../output/map-report.js';
 import { prose } from '../output/prose.js';
 import { RowWriter } from '../output/table.js';
 import { parseRange, type ByteRange } from '../output/units.js';
 import { mapRange, type MappedRange } from '../engine/inspect/map-range.js';
 
-type MapJson = MappedRange & { readonly path: string; readonly backing: string | null };
+type MapJson = MappedRange & {
+  readonly path: string;
+  readonly backing: string | null;
+  /** Findings that mean dirty data may be lost or old. */
+  readonly losses: readonly Finding[];
+};
 
-export default class MapRange extends PcacheCommand {
+export default class MapRange extends GatedCommand {
   static override task = 'inspect' as const;
   static override summary = 'Show which keys hold a range, and which older versions are still in the log.';
   static override description = prose`Splits the range into parts. For each part it shows the key that a read returns, or the backing device; then every other
@@ -25,7 +31,8 @@ back) and, with data_crc, whether the payload of the whole key matches its CRC.
 OFFSET alone stands for the sector at that offset. OFFSET-END excludes END. OFFSET+LENGTH gives the length. Ranges are
 widened to whole sectors of ${SECTOR_BYTES} bytes. Sizes accept the suffixes K, M, G and T.
 
-Changes nothing. For a damaged log it shows what precedes the damage, reports the damage on standard error and exits 4.`;
+Changes nothing. For a damaged log it shows what precedes the damage, reports the damage on standard error and exits 4.
+It also exits 4, with a warning, when "pcache fsck" finds that dirty data may be lost or old.`;
 
   static override usage = '<%= command.id %> CACHE [BACKING] OFFSET[-END] [--json]';
 
@@ -57,11 +64,13 @@ Changes nothing. For a damaged log it shows what precedes the damage, reports th
     try {
       const mapped = mapRange(devices, { ...range, geometry: KERNEL_GEOMETRY, crc: bestCrc32c() });
       if (!this.jsonEnabled()) await this.show(mapped);
-      if (mapped.problems.length > 0) {
+      const isTold = mapped.problems.length > 0;
+      if (isTold) {
         this.note(badMedia(args.cache, mapped.problems).message);
         this.setExitStatus(ExitStatus.problemsLeft);
       }
-      return { path: args.cache, backing: backingPath ?? null, ...mapped };
+      const losses = this.warnOfLosses(devices.pmem, devices.backing?.sizeBytes, isTold);
+      return { path: args.cache, backing: backingPath ?? null, ...mapped, losses };
     } finally {
       devices.close();
     }

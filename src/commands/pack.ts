@@ -1,7 +1,7 @@
 /** `pcache pack`: a cache in one small file, for a bug report. */
 import { Args, Flags } from '@oclif/core';
 import { bestCrc32c } from '../engine/device/native.js';
-import { PcacheError } from '../engine/errors.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { packLine, packNotes, type PackJson } from '../output/pack-report.js';
@@ -23,7 +23,8 @@ export default class Pack extends PcacheCommand {
 is given; keys tell which ranges of the device were written, but not what was written.
 
 "pcache fsck", "info", "dump-keys" and "map" read a pack as they read a cache; "pcache unpack" turns it back into an
-image. A damaged cache can be packed as well. Changes nothing on the cache.`;
+image. A damaged cache can be packed as well: the pack is complete, but the damage is reported on standard error and the
+exit status is 4. Changes nothing on the cache.`;
 
   static override examples = [
     {
@@ -60,7 +61,9 @@ image. A damaged cache can be packed as well. Changes nothing on the cache.`;
     }
     const totals = await this.work(args.cache, toOutput ? undefined : args.file, flags.data, flags.force);
     const pack = { path: args.cache, file: toOutput ? null : args.file, payload: flags.data, ...totals };
-    for (const line of packNotes(pack)) this.note(line);
+    const notes = packNotes(pack);
+    for (const line of notes) this.note(line);
+    if (notes.length > 0) this.setExitStatus(ExitStatus.problemsLeft);
     if (toOutput) this.note(packLine(pack));
     else this.print(`${packLine(pack)}\n`);
     return pack;

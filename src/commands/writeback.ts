@@ -4,7 +4,7 @@ import { Args, Flags } from '@oclif/core';
 import { bestCrc32c } from '../engine/device/native.js';
 import { ExitStatus } from '../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
-import { PcacheCommand } from '../output/base-command.js';
+import { acceptLossFlag, GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
 import { RowWriter } from '../output/table.js';
 import { breathe } from '../output/terminal.js';
@@ -27,15 +27,18 @@ const PHASES = {
 const RETRIES_DEFAULT = 3;
 const RETRIES_MAX = 100;
 
-export default class Writeback extends PcacheCommand {
+export default class Writeback extends GatedCommand {
   static override task = 'repair' as const;
   static override summary = 'Write all dirty data of a cache to its backing device, without the kernel.';
   static override description = prose`Writes the newest version of every dirty byte to BACKING, flushes BACKING, and then marks the cache as written back
 (dirty_tail moves to the end of the log). Data that cannot be read, does not match its CRC or cannot be written is
 skipped, never replaced by an older version; --list-failed lists it, and the cache stays dirty.
 
-A log that cannot be followed to its end is refused: run "pcache fsck --repair" first. Write-back can be interrupted at
-any time and run again.
+A cache in which "pcache fsck" finds that dirty data may be lost or old is refused unless --accept-loss is given; then
+everything that the log holds is written back. A log that does not tell which bytes are the newest is always refused.
+
+Before the first write, up to 1024 samples of data that both devices should hold are compared. A BACKING that differs is
+refused unless --force-backing is given. Write-back can be interrupted at any time and run again.
 
 Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 when there is dirty data.`;
 
@@ -74,6 +77,11 @@ Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 wh
       description: 'change nothing on the cache device: its data stays marked dirty',
       default: false,
     }),
+    'accept-loss': acceptLossFlag,
+    'force-backing': Flags.boolean({
+      description: 'write to BACKING although it does not hold what the cache says it does',
+      default: false,
+    }),
     'retries': Flags.integer({
       description: 'number of times a failed write is retried',
       default: RETRIES_DEFAULT,
@@ -93,7 +101,14 @@ Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 wh
       ...modes,
     });
     try {
-      const options = { ...modes, retries: flags.retries, geometry: KERNEL_GEOMETRY, crc: bestCrc32c() };
+      const options = {
+        ...modes,
+        acceptLoss: flags['accept-loss'],
+        forceBacking: flags['force-backing'],
+        retries: flags.retries,
+        geometry: KERNEL_GEOMETRY,
+        crc: bestCrc32c(),
+      };
       const result = await this.work(devices, options);
       await this.report(result, flags['list-failed']);
       if (!result.complete) this.setExitStatus(ExitStatus.problemsLeft);

@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
+import { release } from 'node:os';
 import { deviceNumber } from '../engine/device/holders.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import type { PmemReader } from '../engine/device/pmem.js';
@@ -12,6 +13,7 @@ import { readMetadataOf } from '../engine/index.js';
 import { openForInspection, type InspectedDevices } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES } from '../engine/media/geometry.js';
 import { examine } from '../fsck/check.js';
+import { kernelEffect, KERNELS, type KernelEffect, type KernelVersion } from '../fsck/consequences.js';
 import type { Finding } from '../fsck/findings.js';
 
 export interface KernelAttachOptions {
@@ -52,21 +54,46 @@ export function planKernelAttach(options: KernelAttachOptions): KernelAttach {
   try {
     requireDax(cachePath);
     requireBlock(backingPath, 'attach a loop device to it with losetup');
-    return planFor(options, devices);
+    return planFor(options, devices, kernelOf(release()));
   } finally {
     devices.close();
   }
 }
 
-function planFor(options: KernelAttachOptions, { pmem, backing }: InspectedDevices): KernelAttach {
+/** Effects of an attach that destroy data, or hand out wrong bytes. */
+const HARMFUL: ReadonlySet<KernelEffect> = new Set<KernelEffect>(['empties', 'cuts', 'misreads', 'crashes']);
+
+/** The kernel of a release such as `6.18.2-amd64`, among those whose behaviour differs (format §5). */
+export function kernelOf(releaseText: string): KernelVersion {
+  const [major, minor, patch] = (/^(\d+)\.(\d+)(?:\.(\d+))?/.exec(releaseText)?.slice(1) ?? []).map(Number);
+  if (major > 7 || (major === 7 && minor >= 3)) return '7.3';
+  return major === 6 && minor === 18 && !(patch > 3) ? '6.18' : '7.2';
+}
+
+/**
+ * Findings for which the cache must not be given to the kernel: it would refuse the cache, or some kernel would empty,
+ * cut or misread it. The commands may be run under another kernel than this one.
+ */
+function refusalsAmong(findings: readonly Finding[], kernel: KernelVersion): Finding[] {
+  return findings.filter(
+    ({ code }) =>
+      kernelEffect(code, kernel) === 'refuses' || KERNELS.some((one) => HARMFUL.has(kernelEffect(code, one))),
+  );
+}
+
+/** As `planKernelAttach`, for devices that are open, whatever they are, and a kernel. */
+export function planFor(
+  options: Omit<KernelAttachOptions, 'native'>,
+  { pmem, backing }: InspectedDevices,
+  kernel: KernelVersion,
+): KernelAttach {
   const { name, cachePath, backingPath, onProgress } = options;
   const { sizeBytes } = backing!;
   const crc = bestCrc32c();
   const checks = { geometry: KERNEL_GEOMETRY, backingBytes: sizeBytes, data: true, crc, onProgress };
   refuseOtherCrc(options, pmem);
   const { header, result } = examine(pmem, checks);
-  // A wiped superblock is not refused: the kernel would format what lies behind it.
-  const refusals = result.findings.filter((one) => one.kernelRefuses || one.code === 'SUPERBLOCK_ZERO_MAGIC');
+  const refusals = refusalsAmong(result.findings, kernel);
   const dataCrc = header.flags?.dataCrc ?? false;
   const table = `0 ${sizeBytes / SECTOR_BYTES} pcache ${cachePath} ${backingPath} 4 cache_mode writeback data_crc ${dataCrc}`;
   const notes = result.findings
@@ -80,7 +107,7 @@ function planFor(options: KernelAttachOptions, { pmem, backing }: InspectedDevic
 }
 
 /** Before the check, which may take long. */
-function refuseOtherCrc({ cachePath, dataCrc }: KernelAttachOptions, pmem: PmemReader): void {
+function refuseOtherCrc({ cachePath, dataCrc }: Omit<KernelAttachOptions, 'native'>, pmem: PmemReader): void {
   const { flags, problems } = readMetadataOf(pmem, KERNEL_GEOMETRY);
   if (dataCrc === undefined || problems.length > 0 || flags.dataCrc === dataCrc) return;
   throw new PcacheError(
@@ -118,13 +145,20 @@ function requireDax(path: string): void {
   }
 }
 
+/** What is given up with an attach that is forced, one line each. */
+export function givenUpLines(cachePath: string, refusals: readonly Finding[]): string[] {
+  return refusals.map(
+    ({ code, where, detail, kernel }) => `${cachePath}: forced: ${code} ${where}: ${detail}; the kernel ${kernel}`,
+  );
+}
+
 /** The error for a cache that the kernel must not be given. */
 export function kernelRefusal(cachePath: string, refusals: readonly Finding[]): PcacheError {
   const [first] = refusals;
   const more = refusals.length > 1 ? ` (and ${refusals.length - 1} more)` : '';
   return new PcacheError(
     'BAD_MEDIA',
-    `${cachePath}: ${first.code} ${first.where}: ${first.detail}; the kernel ${first.kernel}${more}; run "pcache fsck"`,
+    `${cachePath}: ${first.code} ${first.where}: ${first.detail}; the kernel ${first.kernel}${more}; run "pcache fsck ${cachePath}" first, or give --force`,
     { exitStatus: ExitStatus.problemsLeft },
   );
 }

@@ -1,6 +1,7 @@
 /** What `attach` is asked for, and what contradicts itself in it. */
 import { resolve } from 'node:path';
 import { sameDevice } from '../engine/device/lock.js';
+import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
 import type { TlsRequest } from './tls.js';
 
@@ -33,6 +34,8 @@ export interface AttachOptions {
   /** A JSON document goes to standard output, so nothing else may. */
   readonly json: boolean;
   readonly native: boolean;
+  /** Called before anything is read by what the log says, or written; throws to refuse the cache. */
+  readonly admit: (cache: PmemReader, backingBytes: number) => void;
 }
 
 /** @throws PcacheError USAGE */

@@ -39,12 +39,13 @@ export function openServedDevices(options: AttachOptions): ServedDevices {
   return options.readOnly ? openReadOnly(options) : openReadWrite(options);
 }
 
-function openReadOnly({ cachePath, backingPath, dataCrc, native }: AttachOptions): ServedDevices {
+function openReadOnly({ cachePath, backingPath, dataCrc, native, admit }: AttachOptions): ServedDevices {
   const devices = openForInspection({ cachePath, backingPath, native });
   return {
     openStore: () => {
       const loaded = loadForInspection(devices);
       refuseOtherCrc(cachePath, loaded.metadata.flags.dataCrc, dataCrc);
+      admit(devices.pmem, devices.backing!.sizeBytes);
       const reader = new LogicalReader(devices.pmem, loaded, devices.backing);
       return { store: new ReadOnlyStore(reader), driver: undefined, durability: 'read-only' };
     },
@@ -53,7 +54,7 @@ function openReadOnly({ cachePath, backingPath, dataCrc, native }: AttachOptions
 }
 
 function openReadWrite(options: AttachOptions): ServedDevices {
-  const { cachePath, backingPath, dataCrc, gcPercent, verifyReads } = options;
+  const { cachePath, backingPath, dataCrc, gcPercent, verifyReads, admit } = options;
   const backing = openBacking(backingPath, { readOnly: false });
   let pmem: ReturnType<typeof openPmem>;
   try {
@@ -68,7 +69,10 @@ function openReadWrite(options: AttachOptions): ServedDevices {
   };
   try {
     const { flags, problems } = readMetadataOf(pmem, KERNEL_GEOMETRY);
-    if (problems.length === 0) refuseOtherCrc(cachePath, flags.dataCrc, dataCrc);
+    if (problems.length === 0) {
+      refuseOtherCrc(cachePath, flags.dataCrc, dataCrc);
+      admit(pmem, backing.sizeBytes);
+    }
   } catch (error) {
     close();
     throw error;

@@ -1,4 +1,5 @@
 /** The output of `pcache pack` and `pcache unpack`. Pure. */
+import { lossText } from '../fsck/gate.js';
 import type { PackTotals } from '../pack/pack.js';
 import type { UnpackTotals } from '../pack/unpack.js';
 import { formatBytes, formatCount } from './units.js';
@@ -23,8 +24,9 @@ export function packLine(pack: PackJson): string {
 }
 
 /** Damage found while packing. */
-export function packNotes({ path, badPayloads, unreadableBytes }: PackJson): string[] {
+export function packNotes({ path, badPayloads, unreadableBytes, losses }: PackJson): string[] {
   const notes: string[] = [];
+  if (losses.length > 0) notes.push(lossText(path, losses));
   if (badPayloads > 0) {
     const keys = `${formatCount(badPayloads)} key${badPayloads === 1 ? '' : 's'}`;
     notes.push(`${path}: ${keys} with bad payload; the pack records which`);

@@ -21,6 +21,12 @@ function dirtyTail(result: WritebackResult): string {
   return before === after ? `${before} (unchanged)` : `moved from ${before} to ${after}`;
 }
 
+function comparedText({ comparedSamples, differingSamples, backing }: WritebackResult): string {
+  if (comparedSamples === 0) return `nothing: the cache holds no data that ${backing} should hold too`;
+  const differ = differingSamples === 0 ? 'all alike' : `${formatCount(differingSamples)} differ`;
+  return `${many(comparedSamples, 'sample')} of data that both devices hold: ${differ}`;
+}
+
 export function writebackText(result: WritebackResult): string {
   const { failedBytes, writtenBytes, dryRun } = result;
   const fields: [string, string][] = [
@@ -39,6 +45,7 @@ export function writebackText(result: WritebackResult): string {
   }
   const failed = failedBytes === 0 ? 'nothing' : `${exact(failedBytes)} in ${many(result.failed.length, 'range')}`;
   fields.push([dryRun ? 'would fail' : 'failed', failed]);
+  fields.push(['compared', comparedText(result)]);
   if (!result.dataCrc) fields.push(['payload', 'not checked (no data_crc)']);
   fields.push(['dirty_tail', dirtyTail(result)]);
   return renderFields(fields);

@@ -16,6 +16,8 @@ import {
 import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
 import { segmentCountFor, type Geometry } from '../engine/media/geometry.js';
 import { examine, type Examination } from '../fsck/check.js';
+import type { Finding } from '../fsck/findings.js';
+import { verdictOf } from '../fsck/gate.js';
 import { isZero, Redaction } from './redact.js';
 import { findVerdicts } from './verdicts.js';
 
@@ -50,6 +52,8 @@ export interface PackTotals {
   badPayloads: number;
   /** Bytes of the device that could not be read. */
   unreadableBytes: number;
+  /** Findings that mean dirty data may be lost or old. */
+  losses: readonly Finding[];
 }
 
 /**
@@ -73,13 +77,21 @@ class Packer {
     private readonly pmem: PmemReader,
     private readonly options: PackOptions,
   ) {
-    this.totals = { deviceBytes: pmem.sizeBytes, packedBytes: 0, ksets: 0, badPayloads: 0, unreadableBytes: 0 };
+    this.totals = {
+      deviceBytes: pmem.sizeBytes,
+      packedBytes: 0,
+      ksets: 0,
+      badPayloads: 0,
+      unreadableBytes: 0,
+      losses: [],
+    };
   }
 
   *run(): Generator<PackStep> {
     const { pmem, options } = this;
     const { geometry, payload } = options;
     const examination = this.examine();
+    if (examination !== undefined) this.totals.losses = verdictOf(examination.result).losses;
     yield this.step(encodePackHeader({ deviceBytes: pmem.sizeBytes, geometry, hasPayload: payload }));
     const redaction = payload ? undefined : this.redaction(examination);
     for (let at = 0; at < pmem.sizeBytes; at += PACK_CHUNK_BYTES) {

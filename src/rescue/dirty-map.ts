@@ -1,14 +1,13 @@
 /**
- * What a cache has to write back: the newest version of every byte that a key in [dirty_tail, key_head) covers,
- * in the order of the backing device (format §2).
+ * The newest version of every byte that the log covers, in the order of the backing device (format §2): what has to
+ * be written back, and what is on the backing device already.
  *
- * Which versions count:
- * - CLEAN keys take part and are not written: what they hold came from the backing device, after anything
- *   older in the log had been written there or was gone.
- * - Other keys are all current: one that is stale was refused before (KEY_STALE_DIRTY), since nothing is
- *   collected that is not on the backing device yet.
- * - A key whose payload does not match its CRC, or cannot be read, keeps its place: its bytes are failed, and no
- *   older version is written in their stead.
+ * - Keys before dirty_tail, and CLEAN keys, are not written: the backing device holds the same bytes. A stale one
+ *   holds nothing, and nothing older shows through it.
+ * - Other keys from dirty_tail on are all current: one that is stale was refused before (KEY_STALE_DIRTY), since
+ *   nothing is collected that is not on the backing device yet.
+ * - A key whose payload does not match its CRC, or cannot be read, keeps its range: those bytes fail, and no older
+ *   version is written in their stead.
  *
  * Memory: 12 bytes for each extent, 7 for every 4 MiB of the backing device.
  */
@@ -36,6 +35,8 @@ export interface DirtyExtent {
 
 /** Keys between two turns of the event loop. */
 const KEYS_PER_TURN = 50_000;
+/** A generation that no segment of the index is at. */
+const STALE = 1;
 const VERIFY_BYTES_PER_TURN = 64 * 1024 * 1024;
 
 export class DirtyMap {
@@ -56,13 +57,12 @@ export class DirtyMap {
     private readonly backingBytes: number,
     private readonly crc: Crc32c,
   ) {
-    // Keys that are stale do not get here, so no entry is of another generation than its segment.
+    // For the index every segment is of generation 0, and what is stale of another one.
     this.index = new ExtentIndex(backingBytes, new Int32Array(metadata.chain.length));
   }
 
   /** Reads the log. Yields the keys done every so often. @throws PcacheError BAD_MEDIA */
   *load(): Generator<number> {
-    const { index } = this;
     let done = 0;
     let dirty = false;
     const dirtyTail = this.metadata.dirtyTail.value!;
@@ -70,22 +70,13 @@ export class DirtyMap {
     while (walker.next()) {
       if (walker.isAt(dirtyTail)) dirty = true;
       const { kset } = walker;
-      if (!dirty || kset.isLast) continue;
-      this.ksets++;
+      if (kset.isLast) continue;
+      if (dirty) this.ksets++;
       for (let key = 0; key < kset.keyCount; key++) {
-        const wrong = this.keyProblem(kset, key);
+        const wrong = this.keyProblem(kset, key, dirty);
         if (wrong !== '')
           throw this.changed(`key ${key} of the kset at ${walker.segment}:${walker.offsetBytes} ${wrong}`);
-        const offset = kset.keyOffsetBytes(key);
-        index.insert(
-          Math.floor(offset / SUBTREE_BYTES),
-          (offset % SUBTREE_BYTES) >>> SECTOR_SHIFT,
-          kset.keyLengthBytes(key) >>> SECTOR_SHIFT,
-          kset.keySegment(key),
-          kset.keySegmentOffsetBytes(key) / SECTOR_BYTES,
-          0,
-          this.count(kset, key) ? Fate.write : Fate.onBacking,
-        );
+        this.insert(kset, key, dirty && this.count(kset, key) ? Fate.write : Fate.onBacking);
         if (++done % KEYS_PER_TURN === 0) yield done;
       }
     }
@@ -121,15 +112,37 @@ export class DirtyMap {
     }
   }
 
+  private insert(kset: KsetView, key: number, fate: number): void {
+    const offset = kset.keyOffsetBytes(key);
+    this.index.insert(
+      Math.floor(offset / SUBTREE_BYTES),
+      (offset % SUBTREE_BYTES) >>> SECTOR_SHIFT,
+      kset.keyLengthBytes(key) >>> SECTOR_SHIFT,
+      kset.keySegment(key),
+      kset.keySegmentOffsetBytes(key) / SECTOR_BYTES,
+      this.isStale(kset, key) ? STALE : 0,
+      fate,
+    );
+  }
+
   /** Everything that is not on the backing device, in its order. Yields the same object every time. */
-  *extents(): Generator<Readonly<DirtyExtent>> {
+  extents(): Generator<Readonly<DirtyExtent>> {
+    return this.entries((fate) => fate !== Fate.onBacking);
+  }
+
+  /** Everything that the cache holds and the backing device too, in its order. Yields the same object every time. */
+  extentsOnBacking(): Generator<Readonly<DirtyExtent>> {
+    return this.entries((fate) => fate === Fate.onBacking);
+  }
+
+  private *entries(isMeant: (fate: number) => boolean): Generator<Readonly<DirtyExtent>> {
     const { index } = this;
     const { dataOffsetBytes } = this.metadata.chain;
     const extent: DirtyExtent = { offsetBytes: 0, lengthBytes: 0, deviceOffsetBytes: 0, fate: Fate.write };
     let subtree = index.nextUsedSubtree(0);
     for (; subtree >= 0; subtree = index.nextUsedSubtree(subtree + 1)) {
       for (index.seek(subtree, 0); index.valid; index.advance()) {
-        if (index.flags === Fate.onBacking) continue;
+        if (index.isStale || !isMeant(index.flags)) continue;
         extent.offsetBytes = subtree * SUBTREE_BYTES + index.start * SECTOR_BYTES;
         extent.lengthBytes = (index.end - index.start) * SECTOR_BYTES;
         extent.deviceOffsetBytes = dataOffsetBytes[index.segment] + index.offsetSectors * SECTOR_BYTES;
@@ -147,11 +160,15 @@ export class DirtyMap {
     return new LogWalker(this.pmem, this.geometry, this.metadata.chain, start, this.crc);
   }
 
-  private keyProblem(kset: KsetView, key: number): string {
+  private keyProblem(kset: KsetView, key: number, dirty: boolean): string {
     const { chain } = this.metadata;
     const wrong = kset.keyProblem(key, this.geometry, chain.length, this.backingBytes);
-    if (wrong !== '' || kset.keyIsClean(key)) return wrong;
-    return kset.keyGeneration(key) < chain.generation[kset.keySegment(key)] ? 'is stale' : '';
+    if (wrong !== '' || !dirty || kset.keyIsClean(key)) return wrong;
+    return this.isStale(kset, key) ? 'is stale' : '';
+  }
+
+  private isStale(kset: KsetView, key: number): boolean {
+    return kset.keyGeneration(key) < this.metadata.chain.generation[kset.keySegment(key)];
   }
 
   /** @returns whether the key has to be written back. */
@@ -174,6 +191,29 @@ export class DirtyMap {
       if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
       return Fate.unreadable;
     }
+  }
+
+  /**
+   * Which of some payloads, or parts of one, belong to a key that does not match its CRC. Walks the log once.
+   * @param deviceOffsetBytes where each begins on the cache device
+   */
+  badPayloads(deviceOffsetBytes: readonly number[]): ReadonlySet<number> {
+    const wanted = Float64Array.from(deviceOffsetBytes).sort();
+    const bad = new Set<number>();
+    const { dataOffsetBytes } = this.metadata.chain;
+    const walker = this.walker();
+    while (walker.next()) {
+      const { kset } = walker;
+      for (let key = 0; key < kset.keyCount; key++) {
+        if (this.isStale(kset, key)) continue;
+        const start = dataOffsetBytes[kset.keySegment(key)] + kset.keySegmentOffsetBytes(key);
+        const end = start + kset.keyLengthBytes(key);
+        const first = firstAtLeast(wanted, start);
+        if (first === wanted.length || wanted[first] >= end || this.judge(kset, key) === Fate.write) continue;
+        for (let at = first; at < wanted.length && wanted[at] < end; at++) bad.add(wanted[at]);
+      }
+    }
+    return bad;
   }
 
   /**
@@ -203,4 +243,15 @@ export class DirtyMap {
   private changed(what: string): PcacheError {
     return new PcacheError('BAD_MEDIA', `${this.pmem.path}: ${what}; run "pcache fsck"`);
   }
+}
+
+/** Index of the first of some ascending numbers that is at least `least`. */
+function firstAtLeast(numbers: Float64Array, least: number): number {
+  let low = 0;
+  for (let high = numbers.length; low < high;) {
+    const middle = (low + high) >>> 1;
+    if (numbers[middle] < least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -10,11 +10,12 @@ import type { BackingDevice } from '../engine/device/backing.js';
 import type { Pmem, PmemReader } from '../engine/device/pmem.js';
 import { DualWriter } from '../engine/copies/dual-writer.js';
 import { PcacheError } from '../engine/errors.js';
-import { encodePosition, type Position } from '../engine/media/codecs.js';
+import { CACHE_MODES, encodePosition, type Position } from '../engine/media/codecs.js';
 import type { Crc32c } from '../engine/media/crc32c.js';
 import type { Geometry } from '../engine/media/geometry.js';
 import { readMetadataOf } from '../engine/log/recovery.js';
 import type { Finding } from '../fsck/findings.js';
+import { compareBacking, refuseForeignBacking, type BackingComparison } from './backing-comparison.js';
 import { BackingWriter } from './backing-writer.js';
 import { DirtyMap, Fate } from './dirty-map.js';
 import { FailedRanges, type FailedRange } from './failed-ranges.js';
@@ -42,6 +43,10 @@ export interface WritebackOptions {
   readonly crc: Crc32c;
   readonly dryRun: boolean;
   readonly keepMetadata: boolean;
+  /** Write back what the log holds, although data may be missing from it. */
+  readonly acceptLoss: boolean;
+  /** Write to the backing device although it does not hold what the cache says it does. */
+  readonly forceBacking: boolean;
   /** How often a write that fails is tried again. */
   readonly retries: number;
 }
@@ -74,6 +79,9 @@ export interface WritebackResult {
   readonly retriedWrites: number;
   readonly failedBytes: number;
   readonly failed: readonly FailedRange[];
+  /** Samples of data on both devices that were compared before the first write, and those that differ. */
+  readonly comparedSamples: number;
+  readonly differingSamples: number;
   readonly dirtyTailBefore: Position;
   readonly dirtyTailAfter: Position;
   /** Of the time from the first write to the last one and the flush. */
@@ -110,7 +118,7 @@ class OfflineWriteback {
     private readonly hooks: WritebackHooks,
   ) {
     const { cache, backing } = devices;
-    const { geometry, crc, retries } = options;
+    const { geometry, crc, retries, acceptLoss } = options;
     hooks.begins('check', undefined);
     this.metadata = readMetadataOf(cache, geometry);
     this.findings = requireFollowable(cache, {
@@ -118,6 +126,7 @@ class OfflineWriteback {
       crc,
       backingBytes: backing.sizeBytes,
       dataCrc: this.metadata.flags.dataCrc,
+      acceptLoss,
       onProgress: hooks.progress,
     });
     this.map = new DirtyMap(cache, this.metadata, backing.sizeBytes, crc);
@@ -135,6 +144,7 @@ class OfflineWriteback {
       hooks.begins('verify', map.dirtyKeyBytes);
       await this.eachTurn(map.verify());
     }
+    const comparison = await this.compare();
     let dirtyBytes = 0;
     for (const { lengthBytes } of map.extents()) dirtyBytes += lengthBytes;
     hooks.begins('write', dirtyBytes);
@@ -143,7 +153,24 @@ class OfflineWriteback {
     const seconds = (hooks.nowMs() - startedMs) / 1000;
     const moves = !options.dryRun && devices.writable !== undefined && this.failed.bytes === 0;
     if (moves) this.moveDirtyTail(devices.writable);
-    return this.result(dirtyBytes, seconds, moves);
+    return this.result(dirtyBytes, seconds, moves, comparison);
+  }
+
+  /** Before anything is written. @throws PcacheError BAD_MEDIA for a foreign backing device, unless it is forced */
+  private async compare(): Promise<BackingComparison> {
+    const { map, metadata, options, devices } = this;
+    const { cache, backing } = devices;
+    const comparison = await compareBacking({
+      cache,
+      backing,
+      extents: () => map.extentsOnBacking(),
+      badPayloads: (offsets) => (metadata.flags.dataCrc ? map.badPayloads(offsets) : new Set()),
+    });
+    if (!options.forceBacking) {
+      const writesFirst = metadata.flags.modeNumber !== CACHE_MODES.indexOf('writeback');
+      refuseForeignBacking(comparison, { cachePath: cache.path, backingPath: backing.path, writesFirst });
+    }
+    return comparison;
   }
 
   /** Runs a generator to its end, with a turn of the event loop at every yield. */
@@ -206,7 +233,12 @@ class OfflineWriteback {
     pmem.persist();
   }
 
-  private result(dirtyBytes: number, seconds: number, moved: boolean): WritebackResult {
+  private result(
+    dirtyBytes: number,
+    seconds: number,
+    moved: boolean,
+    { samples, differing }: BackingComparison,
+  ): WritebackResult {
     const { map, writer, failed, findings, options, devices, metadata } = this;
     const { segment, offsetBytes } = metadata.dirtyTail.value!;
     const dirtyTailBefore = { segment, offsetBytes };
@@ -229,6 +261,8 @@ class OfflineWriteback {
       retriedWrites: writer.retried,
       failedBytes: failed.bytes,
       failed: failed.sorted(),
+      comparedSamples: samples,
+      differingSamples: differing.length,
       dirtyTailBefore,
       dirtyTailAfter: moved ? map.keyHead : dirtyTailBefore,
       seconds,

@@ -1,8 +1,9 @@
 /** Images for tests of the command line: files of their own that a test may damage. */
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, createReadStream, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { afterAll } from 'vitest';
 import { unpackImage } from './images.js';
@@ -33,4 +34,12 @@ export async function damagedCopy(
   const path = join(folder, `${name}-damaged.pmem`);
   (damaged instanceof SparseImage ? damaged : image).writeTo(path);
   return path;
+}
+
+/** A copy of a file in `folder` that may be written. */
+export function writableCopy(folder: string, from: string, name = basename(from)): string {
+  const to = join(folder, name);
+  execFileSync('cp', ['--sparse=always', '--no-preserve=all', from, to]);
+  chmodSync(to, 0o644);
+  return to;
 }

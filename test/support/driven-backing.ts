@@ -35,8 +35,9 @@ export class DrivenBacking implements BackingDevice {
     this.sizeBytes = sim.sizeBytes;
   }
 
-  read(): void {
-    throw new Error('write-back reads nothing from the backing device');
+  read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void {
+    this.sim.read(offsetBytes, target, targetOffset, lengthBytes, done);
+    setImmediate(() => this.sim.finish(0));
   }
 
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void {

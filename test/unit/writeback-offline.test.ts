@@ -72,7 +72,16 @@ interface Run {
 
 function start(small: SmallCache, { options, judge, cache, on, hooks }: Run = {}) {
   const backing = new DrivenBacking(on ?? small.backing, judge);
-  const all = { geometry, crc: bestCrc32c(), dryRun: false, keepMetadata: false, retries: 2, ...options };
+  const all = {
+    geometry,
+    crc: bestCrc32c(),
+    dryRun: false,
+    keepMetadata: false,
+    acceptLoss: false,
+    forceBacking: false,
+    retries: 2,
+    ...options,
+  };
   const writable: Pmem | undefined = all.dryRun || all.keepMetadata ? undefined : small.pmem;
   const pauses: number[] = [];
   const result = writeBack({ cache: cache ?? small.pmem, writable, backing }, all, {
@@ -132,7 +141,12 @@ describe('which version is written', () => {
     const { bytes } = small.pmem;
     new DataView(bytes.buffer, bytes.byteOffset).setUint32(second.at + KeyField.flags, KEY_FLAG_CLEAN, true);
     seal(small.pmem, second);
-    expect(await start(small).result).toMatchObject({ complete: true, cleanKeys: 1, dirtyBytes: 3 * SECTOR });
+    const options = { forceBacking: true };
+    expect(await start(small, { options }).result).toMatchObject({
+      complete: true,
+      cleanKeys: 1,
+      dirtyBytes: 3 * SECTOR,
+    });
     expect(small.durableIds(10, 4)).toEqual([1, 0, 1, 1]);
   });
 
@@ -281,6 +295,73 @@ describe('payload that is bad', () => {
       writtenBytes: SECTOR,
       failed: [{ offsetBytes: 10 * SECTOR, lengthBytes: 8 * SECTOR, reason: 'unreadable' }],
     });
+  });
+});
+
+/** Overwrites sectors of the backing device behind the cache's back. */
+function scribble(small: SmallCache, sector: number, sectors: number): void {
+  const bytes = new Uint8Array(sectors * SECTOR).fill(0x5a);
+  small.backing.write(sector * SECTOR, bytes, 0, bytes.length, () => undefined);
+  small.backing.finish(0);
+}
+
+describe('the backing device is compared before the first write', () => {
+  /** Sectors 10 to 13 and 100 to 103 are written back; 20 is dirty, and so is 11. */
+  async function partlyWrittenBack(dataCrc = true): Promise<SmallCache> {
+    const small = new SmallCache({ dataCrc });
+    small.writeFua(10, 4, 1);
+    small.writeFua(100, 4, 2);
+    await start(small).result;
+    small.open();
+    small.writeFua(20, 1, 3);
+    small.writeFua(11, 1, 4);
+    return small;
+  }
+
+  it('and taken when it holds what was written back', async () => {
+    const small = await partlyWrittenBack();
+    expect(await start(small).result).toMatchObject({ complete: true, comparedSamples: 3, differingSamples: 0 });
+  });
+
+  it('and refused when it does not, with nothing written, unless that is forced', async () => {
+    const small = await partlyWrittenBack();
+    scribble(small, 101, 1);
+    const before = small.pmem.bytes.slice();
+    const { result, backing } = start(small);
+    await expect(result).rejects.toMatchObject({
+      code: 'BAD_MEDIA',
+      exitStatus: 4,
+      message: expect.stringMatching(
+        /: 1 of 3 samples .* differ, the first at bytes 51200 to 53248: it is another device, .* or --force-backing$/,
+      ) as string,
+    });
+    expect(backing.calls).toEqual([]);
+    expect(Buffer.compare(small.pmem.bytes, before)).toBe(0);
+    const forced = await start(small, { options: { forceBacking: true } }).result;
+    expect(forced).toMatchObject({ complete: true, differingSamples: 1, writtenBytes: 2 * SECTOR });
+  });
+
+  it('but not where dirty data lies, nor where it was overwritten', async () => {
+    const small = await partlyWrittenBack();
+    scribble(small, 11, 1);
+    scribble(small, 20, 1);
+    expect(await start(small).result).toMatchObject({ complete: true, differingSamples: 0 });
+  });
+
+  it('but not with payload that does not match its CRC', async () => {
+    const small = await partlyWrittenBack();
+    const key = keysOf(small.pmem).find(({ sector }) => sector === 100)!;
+    small.pmem.bytes[key.payload] ^= 1;
+    expect(await start(small).result).toMatchObject({ complete: true, comparedSamples: 2, differingSamples: 0 });
+  });
+
+  it('in a bounded number of places', async () => {
+    const small = new SmallCache({ segmentBytes: 1024 * 1024, segments: 6 });
+    for (let n = 0; n < 1500; n++) small.writeFua(1 + 3 * n, 1, 1 + n);
+    const options = { geometry: geometryOf(small.shape) };
+    await start(small, { options }).result;
+    const { comparedSamples } = await start(small, { options }).result;
+    expect(comparedSamples).toBe(750);
   });
 });
 
@@ -441,14 +522,14 @@ describe('a log that cannot be followed is refused before anything is written', 
       (small: SmallCache) => {
         small.pmem.bytes[keysOf(small.pmem)[1].kset + 30] ^= 1;
       },
-      /LOG_CUT_SHORT .*; run "pcache fsck --repair" first$/,
+      /: dirty data may be lost or old: LOG_CUT_SHORT .*; run "pcache fsck .*" first, or give --accept-loss$/,
     ],
     [
       'without a dirty_tail',
       (small: SmallCache) => {
         for (const copy of DIRTY_TAIL_COPIES) small.pmem.bytes[copy + 8] ^= 1;
       },
-      /DIRTY_TAIL_LOST .*; run "pcache fsck --repair" first$/,
+      /DIRTY_TAIL_LOST .*; run "pcache fsck --repair .*" first$/,
     ],
     [
       'with a dirty key whose payload is gone',
@@ -458,14 +539,14 @@ describe('a log that cannot be followed is refused before anything is written', 
           small.pmem.bytes.set(encodeGeneration(9, 5 + n), copy);
         }
       },
-      /KEY_STALE_DIRTY .*; run "pcache fsck --repair" first$/,
+      /KEY_STALE_DIRTY .*; run "pcache fsck --repair .*" first$/,
     ],
     [
       'of a segment whose generation is lost',
       (small: SmallCache) => {
         for (const copy of generationCopies(geometry, 3)) small.pmem.bytes[copy + 8] ^= 1;
       },
-      /GENERATION_LOST .*; run "pcache fsck --repair" first$/,
+      /GENERATION_LOST .*; run "pcache fsck .*" first, or give --accept-loss$/,
     ],
   ])('%s', async (_name, damage, message) => {
     const small = new SmallCache();
@@ -475,6 +556,25 @@ describe('a log that cannot be followed is refused before anything is written', 
     const error: unknown = await result.catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: 'BAD_MEDIA', exitStatus: 4 });
     expect((error as Error).message).toMatch(message);
+    expect(backing.calls).toEqual([]);
+  });
+
+  it('unless the loss is accepted: then what the log holds is written', async () => {
+    const small = new SmallCache();
+    for (let n = 0; n < 4; n++) small.writeFua(10 + n, 1, 1 + n);
+    small.pmem.bytes[keysOf(small.pmem)[1].kset + 30] ^= 1;
+    const result = await start(small, { options: { acceptLoss: true } }).result;
+    expect(result).toMatchObject({ complete: true, dirtyKeys: 1, findings: [{ code: 'LOG_CUT_SHORT' }] });
+    expect(small.durableIds(10, 4)).toEqual([1, 0, 0, 0]);
+  });
+
+  it('and accepting a loss does not help where the log does not tell what is newest', async () => {
+    const small = new SmallCache();
+    for (let n = 0; n < 4; n++) small.writeFua(10 + n, 1, 1 + n);
+    const { segment } = keysOf(small.pmem)[2];
+    for (const copy of generationCopies(geometry, segment)) small.pmem.bytes.set(encodeGeneration(9, 5), copy);
+    const { result, backing } = start(small, { options: { acceptLoss: true } });
+    await expect(result).rejects.toThrow(/KEY_STALE_DIRTY .* run "pcache fsck --repair .*" first$/);
     expect(backing.calls).toEqual([]);
   });
 

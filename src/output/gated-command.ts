@@ -1,0 +1,65 @@
+/**
+ * What every command is built on that opens a cache which somebody made: before it uses what the log says, it asks
+ * whether fsck would find that dirty data may be lost or old. Commands that write, or that hand the data on, refuse;
+ * commands that only show the cache warn, and exit with 4. This is the one place where that is decided.
+ */
+import { Flags } from '@oclif/core';
+import { bestCrc32c } from '../engine/device/native.js';
+import type { PmemReader } from '../engine/device/pmem.js';
+import { ExitStatus } from '../engine/errors.js';
+import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
+import type { Finding } from '../fsck/findings.js';
+import { judgeCache, lossText, refuseLosses, type GateVerdict } from '../fsck/gate.js';
+import { PcacheCommand } from './base-command.js';
+
+/** For commands that `requireSafe` may refuse. */
+export const acceptLossFlag = Flags.boolean({
+  description: 'go on although dirty data may be lost or old, as "pcache fsck" says',
+  default: false,
+});
+
+export abstract class GatedCommand extends PcacheCommand {
+  /**
+   * Refuses a cache in which data may be lost or old, unless the user accepts that.
+   * @param backingBytes size of the backing device; undefined where it is not known
+   * @throws PcacheError BAD_MEDIA, and as `judgeCache` does
+   */
+  protected requireSafe(pmem: PmemReader, backingBytes: number | undefined, acceptLoss: boolean): void {
+    const verdict = this.judge(pmem, backingBytes);
+    if (!acceptLoss) refuseLosses(pmem.path, verdict);
+    this.noteGate(pmem.path, verdict);
+  }
+
+  /** What the gate let pass, one line each: findings that were accepted, and those that a crash leaves too. */
+  protected noteGate(path: string, { losses, doubts }: Pick<GateVerdict, 'losses' | 'doubts'>): void {
+    for (const { code, where, detail } of losses) this.note(`${path}: accepted: ${code} ${where}: ${detail}`);
+    for (const { code, where, detail } of doubts) this.note(`${path}: ${code} ${where}: ${detail}`);
+  }
+
+  /**
+   * Warns of a cache in which data may be lost or old, and sets the exit status to 4.
+   * @param isTold whether the command has said already that something is wrong: then no second line is printed
+   * @returns the findings, for the JSON document
+   */
+  protected warnOfLosses(pmem: PmemReader, backingBytes: number | undefined, isTold: boolean): readonly Finding[] {
+    const { losses } = this.judge(pmem, backingBytes);
+    if (losses.length === 0) return losses;
+    if (!isTold) this.note(lossText(pmem.path, losses));
+    this.setExitStatus(ExitStatus.problemsLeft);
+    return losses;
+  }
+
+  private judge(pmem: PmemReader, backingBytes: number | undefined): GateVerdict {
+    const progress = this.progress({ label: `checking ${pmem.path}`, unit: 'bytes' });
+    try {
+      return judgeCache(pmem, {
+        geometry: KERNEL_GEOMETRY,
+        ...(backingBytes === undefined ? {} : { backingBytes }),
+        crc: bestCrc32c(),
+        onProgress: (bytesRead) => progress.update(bytesRead),
+      });
+    } finally {
+      progress.stop();
+    }
+  }
+}

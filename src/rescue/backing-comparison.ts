@@ -1,0 +1,110 @@
+/**
+ * Tells the backing device of a cache from a foreign one before anything is written to it: what the cache holds and
+ * the backing device too (CLEAN keys and keys that were written back, as far as nothing newer lies over them) must
+ * read the same on both. The format records nothing of the backing device (format §1), so this is all there is.
+ *
+ * Bounded: up to SAMPLES_MAX extents, spread evenly over the backing device, and up to SAMPLE_BYTES of each. A cache
+ * that holds nothing but dirty data gives nothing to compare.
+ */
+import type { BackingDevice } from '../engine/device/backing.js';
+import type { PmemReader } from '../engine/device/pmem.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { KIB } from '../engine/media/geometry.js';
+import type { DirtyExtent } from './dirty-map.js';
+
+export const SAMPLES_MAX = 1024;
+const SAMPLE_BYTES = 4 * KIB;
+/**
+ * In the modes that write to the backing device first, a crash leaves requests that it has and the log does not. Then
+ * a device counts as foreign when more than one sample in this many differs; in writeback mode when any does.
+ */
+const TORN_REQUESTS_SHARE = 8;
+
+interface Sample {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+  readonly deviceOffsetBytes: number;
+}
+
+export interface BackingComparison {
+  readonly samples: number;
+  readonly bytes: number;
+  /** Samples that differ, in the order of the backing device. */
+  readonly differing: readonly Sample[];
+}
+
+export interface ComparisonOptions {
+  readonly cache: PmemReader;
+  readonly backing: BackingDevice;
+  /** Extents that both devices hold; called twice. */
+  readonly extents: () => Generator<Readonly<DirtyExtent>>;
+  /** Which of these, by where they begin on the cache device, belong to a key with bad payload: they prove nothing. */
+  readonly badPayloads: (deviceOffsetBytes: readonly number[]) => ReadonlySet<number>;
+}
+
+/** @throws PcacheError when the backing device cannot be read; places that the cache cannot read are left out */
+export async function compareBacking(options: ComparisonOptions): Promise<BackingComparison> {
+  const ours = new Uint8Array(SAMPLE_BYTES);
+  const theirs = new Uint8Array(SAMPLE_BYTES);
+  const differing: Sample[] = [];
+  let samples = 0;
+  let bytes = 0;
+  for (const sample of chooseSamples(options.extents)) {
+    const { offsetBytes, lengthBytes, deviceOffsetBytes } = sample;
+    if (!canRead(options.cache, deviceOffsetBytes, ours, lengthBytes)) continue;
+    await readBacking(options.backing, offsetBytes, theirs, lengthBytes);
+    samples++;
+    bytes += lengthBytes;
+    if (Buffer.compare(ours.subarray(0, lengthBytes), theirs.subarray(0, lengthBytes)) !== 0) differing.push(sample);
+  }
+  const bad = differing.length === 0 ? new Set() : options.badPayloads(differing.map((one) => one.deviceOffsetBytes));
+  return { samples: samples - bad.size, bytes, differing: differing.filter((one) => !bad.has(one.deviceOffsetBytes)) };
+}
+
+/** Every nth extent, so that they spread over the device and are few enough. */
+function chooseSamples(extents: ComparisonOptions['extents']): Sample[] {
+  let count = 0;
+  for (const _ of extents()) count++;
+  const step = Math.max(1, Math.ceil(count / SAMPLES_MAX));
+  const samples: Sample[] = [];
+  let n = 0;
+  for (const { offsetBytes, lengthBytes, deviceOffsetBytes } of extents()) {
+    if (n++ % step !== 0) continue;
+    samples.push({ offsetBytes, lengthBytes: Math.min(lengthBytes, SAMPLE_BYTES), deviceOffsetBytes });
+  }
+  return samples;
+}
+
+function canRead(cache: PmemReader, offsetBytes: number, target: Uint8Array, lengthBytes: number): boolean {
+  try {
+    cache.read(offsetBytes, target, 0, lengthBytes);
+    return true;
+  } catch (error) {
+    if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
+    return false;
+  }
+}
+
+function readBacking(backing: BackingDevice, offsetBytes: number, target: Uint8Array, length: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    backing.read(offsetBytes, target, 0, length, (error) => {
+      if (error === null) resolve();
+      else reject(error);
+    });
+  });
+}
+
+/** @throws PcacheError BAD_MEDIA, with the status of problems left, when the device is not the cache's */
+export function refuseForeignBacking(
+  { samples, differing }: BackingComparison,
+  { cachePath, backingPath, writesFirst }: { cachePath: string; backingPath: string; writesFirst: boolean },
+): void {
+  const tolerated = writesFirst ? Math.floor(samples / TORN_REQUESTS_SHARE) : 0;
+  if (differing.length <= tolerated) return;
+  const [{ offsetBytes, lengthBytes }] = differing;
+  throw new PcacheError(
+    'BAD_MEDIA',
+    `${backingPath}: ${differing.length} of ${samples} samples of data that ${cachePath} has written back or read from it differ, the first at bytes ${offsetBytes} to ${offsetBytes + lengthBytes}: it is another device, or was written to without the cache; give the right one, or --force-backing`,
+    { exitStatus: ExitStatus.problemsLeft },
+  );
+}
