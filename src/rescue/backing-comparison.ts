@@ -64,7 +64,7 @@ export async function compareBacking(options: ComparisonOptions): Promise<Backin
 /** Every nth extent, so that they spread over the device and are few enough. */
 function chooseSamples(extents: ComparisonOptions['extents']): Sample[] {
   let count = 0;
-  for (const _ of extents()) count++;
+  for (const all = extents(); all.next().done !== true; count++);
   const step = Math.max(1, Math.ceil(count / SAMPLES_MAX));
   const samples: Sample[] = [];
   let n = 0;
