@@ -1,11 +1,13 @@
 /** `pcache cat`: the logical device, cache over backing, to standard output. */
 import { Args } from '@oclif/core';
-import { PcacheError } from '../engine/errors.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { LogicalReader } from '../engine/inspect/logical-reader.js';
 import { loadForInspection, openForInspection } from '../engine/inspect/open.js';
+import { appendRange, type ByteRange } from '../engine/media/byte-range.js';
 import { sizeFlag } from '../output/flags.js';
 import { acceptLossFlag, GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
+import { unreadableLines } from '../output/unreadable-lines.js';
 
 const PIECE_BYTES = 1 << 20;
 
@@ -17,7 +19,8 @@ export default class Cat extends GatedCommand {
 device. Without BACKING only cached data can be read, and a range that is not wholly cached is refused.
 
 A cache in which "pcache fsck" finds that dirty data may be lost or old is refused (exit status 4) unless --accept-loss
-is given. Payload is not checked against its CRC; run "pcache fsck" for that.`;
+is given. Where a device cannot be read, zeroes are written, the ranges are listed on standard error, and the exit status
+is 4. Payload is not checked against its CRC; run "pcache fsck" for that.`;
 
   static override examples = [
     {
@@ -62,20 +65,25 @@ is given. Payload is not checked against its CRC; run "pcache fsck" for that.`;
       const length = flags.length ?? Math.max(0, reader.sizeBytes - flags.offset);
       reader.checkReadable(flags.offset, length);
       this.requireSafe(devices.pmem, devices.backing?.sizeBytes, flags['accept-loss']);
-      await this.copy(reader, flags.offset, flags.offset + length);
+      const unreadable = await this.copy(reader, flags.offset, flags.offset + length);
+      for (const line of unreadableLines(args.cache, unreadable, 'zeroes are written for them')) this.note(line);
+      if (unreadable.length > 0) this.setExitStatus(ExitStatus.problemsLeft);
     } finally {
       devices.close();
     }
   }
 
-  private async copy(reader: LogicalReader, from: number, to: number): Promise<void> {
+  /** @returns what could not be read */
+  private async copy(reader: LogicalReader, from: number, to: number): Promise<ByteRange[]> {
+    const unreadable: ByteRange[] = [];
     const buffer = new Uint8Array(PIECE_BYTES);
     for (let at = from; at < to;) {
       const length = Math.min(PIECE_BYTES, to - at);
-      reader.read(at, buffer, 0, length);
+      reader.read(at, buffer, 0, length, (range) => appendRange(unreadable, range));
       at += length;
       // The buffer is filled again only when the stream is done with it; the last piece is nobody's to overwrite.
       if (!this.output.write(buffer.subarray(0, length))) await this.output.drained();
     }
+    return unreadable;
   }
 }

@@ -2,6 +2,7 @@
 import { Args, Flags } from '@oclif/core';
 import { ExitStatus } from '../engine/errors.js';
 import { bestCrc32c } from '../engine/device/native.js';
+import { TolerantReader } from '../engine/device/tolerant-reader.js';
 import { liveEntries, LogKeys, type KeyRow } from '../engine/inspect/keys.js';
 import {
   damagedCache,
@@ -98,7 +99,7 @@ keys up to the damage, reports the damage on standard error and exits 4; it also
     const metadata = readMetadataOf(pmem, KERNEL_GEOMETRY);
     if (isForeign(metadata) || !LogKeys.canWalk(metadata)) throw damagedCache(pmem.path, metadata, metadata.problems);
     const rows = new RowWriter(this.output, logColumns(format), format);
-    const keys = new LogKeys(pmem, metadata, backing?.sizeBytes ?? Infinity, bestCrc32c());
+    const keys = new LogKeys(new TolerantReader(pmem), metadata, backing?.sizeBytes ?? Infinity, bestCrc32c());
     while (keys.next()) {
       if (wanted(keys.row) && !rows.write(keys.row)) await rows.drained();
     }

@@ -1,8 +1,8 @@
 /** `pcache unpack`: turns a pack back into an image or device. */
 import { Args, Flags } from '@oclif/core';
-import { PcacheError } from '../engine/errors.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { PcacheCommand } from '../output/base-command.js';
-import { unpackLine, type UnpackJson } from '../output/pack-report.js';
+import { unpackLine, unpackNotes, type UnpackJson } from '../output/pack-report.js';
 import { prose } from '../output/prose.js';
 import { breathe } from '../output/terminal.js';
 import { unpackSteps, type UnpackTotals } from '../pack/unpack.js';
@@ -42,6 +42,8 @@ An existing file or a device is overwritten only with --force. A file is created
     const { args, flags } = await this.parse(Unpack);
     const totals = await this.work(args.file, args.cache, flags.force);
     const unpacked = { file: args.file, path: args.cache, ...totals };
+    for (const line of unpackNotes(unpacked)) this.note(line);
+    if (unpacked.unreadable.length > 0) this.setExitStatus(ExitStatus.problemsLeft);
     this.print(`${unpackLine(unpacked)}\n`);
     return unpacked;
   }
@@ -60,7 +62,7 @@ An existing file or a device is overwritten only with --force. A file is created
       }
     } finally {
       // Removes an unfinished file.
-      steps.return({ deviceBytes: 0, hasPayload: false });
+      steps.return({ deviceBytes: 0, hasPayload: false, unreadable: [] });
       release();
       progress.stop();
     }

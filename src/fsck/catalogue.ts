@@ -364,6 +364,10 @@ export const CATALOGUE = {
     'the payload of a key that is dead does not match its CRC; no data is lost, but the kernel checks it all the same',
     'move key_tail behind the key',
   ),
+  METADATA_UNREADABLE: refused(
+    'the medium cannot read a part of the metadata or of the log; the check goes on with the other copy, and behind the part of the log',
+    'write it again, as where it is broken; a medium that does not take that has to be copied first, with "pcache pack --data" and "pcache unpack", and the copy repaired',
+  ),
   PAYLOAD_UNREADABLE: refused(
     'the medium cannot read the payload of a key',
     'as where it does not match its CRC (PAYLOAD_CRC_CURRENT)',

@@ -6,6 +6,7 @@
 import { availableParallelism } from 'node:os';
 import { PcacheError } from '../engine/errors.js';
 import type { PmemReader } from '../engine/device/pmem.js';
+import { TolerantReader } from '../engine/device/tolerant-reader.js';
 import type { Position } from '../engine/media/codecs.js';
 import { crc32cRaw, type Crc32c } from '../engine/media/crc32c.js';
 import { SEGMENTS_OFFSET_BYTES, type Geometry } from '../engine/media/geometry.js';
@@ -18,6 +19,7 @@ import { checkHeader, type Header } from './header.js';
 import { checkLog, type LogFacts } from './log-check.js';
 import { checkDirtyTail, checkLogEnd, chooseLogStart } from './log-end.js';
 import { checkLogLost, reportUnreachable } from './lost-log.js';
+import { reportUnreadable } from './unreadable.js';
 
 /** More threads than this wait for memory. */
 const THREADS_MAX = 8;
@@ -64,7 +66,7 @@ export interface Examination {
 
 /**
  * @throws PcacheError TRUNCATED when the device cannot even hold the metadata, NOT_PCACHE or UNSUPPORTED when
- * it is no cache, IO when the medium fails under the metadata or the log.
+ * it is not a cache. What the medium cannot read is a finding.
  */
 export function checkCache(reader: PmemReader, options: CheckOptions): CheckResult {
   return examine(reader, options).result;
@@ -79,9 +81,10 @@ export function examine(reader: PmemReader, options: CheckOptions): Examination 
     );
   }
   const examined = nothingExamined();
+  const tolerant = new TolerantReader(reader);
   const findings = new Findings();
   const context: CheckContext = {
-    source: new CountingReader(reader, examined, options.threads ?? checkThreads()),
+    source: new CountingReader(tolerant, examined, options.threads ?? checkThreads()),
     geometry: options.geometry,
     findings,
     examined,
@@ -94,6 +97,7 @@ export function examine(reader: PmemReader, options: CheckOptions): Examination 
   const chain = checkChain(context, header.firstSegmentId, header.segmentCount, header.room);
   const notChecked: string[] = [];
   const log = checkTheLog(context, chain, header, options, notChecked);
+  reportUnreadable(context, chain, log?.facts, tolerant.unreadable);
   const clean = findings.list.every((finding) => finding.severity === 'note');
   const result = { findings: findings.list, omitted: findings.omitted, examined, notChecked, clean };
   return { context, header, chain, log, result };

@@ -3,6 +3,7 @@ import { lossText } from '../fsck/gate.js';
 import type { PackTotals } from '../pack/pack.js';
 import type { UnpackTotals } from '../pack/unpack.js';
 import { formatBytes, formatCount } from './units.js';
+import { unreadableLines } from './unreadable-lines.js';
 
 export interface PackJson extends PackTotals {
   readonly path: string;
@@ -24,17 +25,19 @@ export function packLine(pack: PackJson): string {
 }
 
 /** Damage found while packing. */
-export function packNotes({ path, badPayloads, unreadableBytes, losses }: PackJson): string[] {
+export function packNotes({ path, badPayloads, unreadable, losses }: PackJson): string[] {
   const notes: string[] = [];
   if (losses.length > 0) notes.push(lossText(path, losses));
   if (badPayloads > 0) {
     const keys = `${formatCount(badPayloads)} key${badPayloads === 1 ? '' : 's'}`;
     notes.push(`${path}: ${keys} with bad payload; the pack records which`);
   }
-  if (unreadableBytes > 0) {
-    notes.push(`${path}: ${formatBytes(unreadableBytes, { exact: true })} cannot be read; the pack records where`);
-  }
-  return notes;
+  return [...notes, ...unreadableLines(path, unreadable, 'the pack records where')];
+}
+
+/** What of the cache could not be read when it was packed. */
+export function unpackNotes({ path, unreadable }: UnpackJson): string[] {
+  return unreadableLines(path, unreadable, 'so it was when the cache was packed; bytes of 0xff stand for it');
 }
 
 export function unpackLine({ file, path, deviceBytes, hasPayload }: UnpackJson): string {

@@ -13,6 +13,7 @@ import {
   PACK_CHUNK_BYTES,
   PACK_PAGE_BYTES,
 } from '../engine/pack/pack-format.js';
+import { appendRange, type ByteRange } from '../engine/media/byte-range.js';
 import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
 import { segmentCountFor, type Geometry } from '../engine/media/geometry.js';
 import { examine, type Examination } from '../fsck/check.js';
@@ -50,8 +51,9 @@ export interface PackTotals {
   ksets: number;
   /** Keys of the log whose payload did not match its CRC or could not be read; of packs without payload. */
   badPayloads: number;
-  /** Bytes of the device that could not be read. */
+  /** Bytes of the device that could not be read, and where they are. */
   unreadableBytes: number;
+  unreadable: ByteRange[];
   /** Findings that mean dirty data may be lost or old. */
   losses: readonly Finding[];
 }
@@ -83,6 +85,7 @@ class Packer {
       ksets: 0,
       badPayloads: 0,
       unreadableBytes: 0,
+      unreadable: [],
       losses: [],
     };
   }
@@ -165,6 +168,7 @@ class Packer {
         continue;
       }
       this.totals.unreadableBytes += page.length;
+      appendRange(this.totals.unreadable, { offsetBytes: offsetBytes + at, lengthBytes: page.length });
       yield* this.nothing(FrameKind.unreadable, offsetBytes + at, page.length);
     }
   }

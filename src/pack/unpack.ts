@@ -5,10 +5,12 @@
  */
 import { closeSync, fsyncSync, ftruncateSync } from 'node:fs';
 import { openDeviceFile } from '../engine/device/device-file.js';
+import { UNREADABLE_BYTE } from '../engine/device/tolerant-reader.js';
 import { sameDevice } from '../engine/device/lock.js';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
 import { PackFile } from '../engine/pack/pack-file.js';
 import { FrameKind, PACK_ABSENT_BYTE, PACK_CHUNK_BYTES, PACK_PAGE_BYTES } from '../engine/pack/pack-format.js';
+import { appendRange, type ByteRange } from '../engine/media/byte-range.js';
 import { SEGMENTS_OFFSET_BYTES } from '../engine/media/geometry.js';
 import { isZero } from './redact.js';
 import { NewFile, statusOf, writeAll } from './target.js';
@@ -16,6 +18,8 @@ import { NewFile, statusOf, writeAll } from './target.js';
 export interface UnpackTotals {
   readonly deviceBytes: number;
   readonly hasPayload: boolean;
+  /** What could not be read when the cache was packed; bytes of 0xff stand for it. */
+  readonly unreadable: readonly ByteRange[];
 }
 
 const IMAGE_MODE = 0o600;
@@ -33,9 +37,13 @@ export function* unpackSteps(packPath: string, targetPath: string, force: boolea
   const file = new PackFile(packPath);
   try {
     const { deviceBytes, hasPayload } = file.header;
+    const unreadable: ByteRange[] = [];
+    for (const { frame } of file.frames())
+      if (frame.kind === FrameKind.unreadable)
+        appendRange(unreadable, { offsetBytes: frame.offsetBytes, lengthBytes: frame.rawBytes });
     if (statusOf(targetPath)?.isBlockDevice() === true) yield* toDevice(file, targetPath, force);
     else yield* toFile(file, targetPath, force);
-    return { deviceBytes, hasPayload };
+    return { deviceBytes, hasPayload, unreadable };
   } finally {
     file.close();
   }
@@ -146,12 +154,22 @@ function* pieces(file: PackFile): Generator<Piece> {
       yield { offsetBytes, bytes, doneBytes };
       continue;
     }
-    if (kind === FrameKind.absent && afterContents) {
+    if (kind === FrameKind.unreadable) {
+      yield* unreadableFrame(offsetBytes, rawBytes);
+    } else if (kind === FrameKind.absent && afterContents) {
       yield { offsetBytes, bytes: absentPage(Math.min(PACK_PAGE_BYTES, rawBytes)), doneBytes };
     } else {
       yield { offsetBytes, doneBytes };
     }
     afterContents = false;
+  }
+}
+
+/** No structure is good with such bytes, so that what could not be read is not taken for what was never written. */
+function* unreadableFrame(offsetBytes: number, rawBytes: number): Generator<Piece> {
+  for (let done = 0; done < rawBytes; done += PACK_CHUNK_BYTES) {
+    const bytes = Buffer.alloc(Math.min(PACK_CHUNK_BYTES, rawBytes - done), UNREADABLE_BYTE);
+    yield { offsetBytes: offsetBytes + done, bytes, doneBytes: offsetBytes + done + bytes.length };
   }
 }
 

@@ -12,6 +12,7 @@
  * Memory: 12 bytes for each extent, 7 for every 4 MiB of the backing device.
  */
 import type { PmemReader } from '../engine/device/pmem.js';
+import { TolerantReader } from '../engine/device/tolerant-reader.js';
 import { PcacheError } from '../engine/errors.js';
 import { ENTRY_CLEAN } from '../engine/index/entry-table.js';
 import { ExtentIndex } from '../engine/index/extent-index.js';
@@ -157,7 +158,7 @@ export class DirtyMap {
   }
 
   private walker(start: Position = this.metadata.keyTail.value!): LogWalker {
-    return new LogWalker(this.pmem, this.geometry, this.metadata.chain, start, this.crc);
+    return new LogWalker(new TolerantReader(this.pmem), this.geometry, this.metadata.chain, start, this.crc);
   }
 
   private keyProblem(kset: KsetView, key: number, dirty: boolean): string {

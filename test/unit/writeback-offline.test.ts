@@ -2,7 +2,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Pmem, PmemReader } from '../../src/engine/device/pmem.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
-import { PcacheError } from '../../src/engine/errors.js';
 import { decodePosition, encodeGeneration, POSITION_BYTES, type Position } from '../../src/engine/media/codecs.js';
 import { readDual } from '../../src/engine/media/dual.js';
 import { DIRTY_TAIL_COPIES, generationCopies } from '../../src/engine/media/geometry.js';
@@ -17,6 +16,7 @@ import { checkCache } from '../../src/fsck/check.js';
 import { writeBack, type WritebackHooks, type WritebackOptions } from '../../src/rescue/offline-writeback.js';
 import { DrivenBacking, type DrivenCall, type Verdict } from '../support/driven-backing.js';
 import { geometryOf } from '../support/sim-device.js';
+import { withBadPlaces } from '../support/bad-places.js';
 import { SMALL, SmallCache } from '../support/small-cache.js';
 
 const geometry = geometryOf(SMALL);
@@ -196,26 +196,6 @@ function seal(pmem: SimPmem, { kset }: KeyPlace): void {
   const view = new DataView(pmem.bytes.buffer, pmem.bytes.byteOffset);
   const lengthBytes = KSET_HEADER_BYTES + view.getUint32(kset + 4, true) * KEY_BYTES;
   view.setUint32(kset, structCrc(pmem.bytes, kset, lengthBytes), true);
-}
-
-/** The cache device with places that cannot be read. */
-function withBadPlaces(pmem: SimPmem, isBad: (offset: number, length: number) => boolean): PmemReader {
-  const check = (offset: number, length: number): void => {
-    if (isBad(offset, length)) throw new PcacheError('IO', `${pmem.path}: bad place`);
-  };
-  return {
-    path: pmem.path,
-    sizeBytes: pmem.sizeBytes,
-    read: (offset, target, at, length) => {
-      check(offset, length);
-      pmem.read(offset, target, at, length);
-    },
-    crc32c: (offset, length, crcSeed) => {
-      check(offset, length);
-      return pmem.crc32c(offset, length, crcSeed);
-    },
-    close: () => undefined,
-  };
 }
 
 describe('payload that is bad', () => {

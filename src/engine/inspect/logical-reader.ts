@@ -3,7 +3,9 @@
  * constant memory beyond the index. Payload is not checked against its CRC.
  */
 import type { PmemReader } from '../device/pmem.js';
+import { readInParts } from '../device/tolerant-reader.js';
 import { PcacheError } from '../errors.js';
+import type { ByteRange } from '../media/byte-range.js';
 import { SECTOR_BYTES, SUBTREE_BYTES } from '../media/geometry.js';
 import type { LoadedCache } from '../log/recovery.js';
 import { PackReader } from '../pack/pack-reader.js';
@@ -40,9 +42,33 @@ export class LogicalReader {
 
   /**
    * Copies [offsetBytes, +lengthBytes) of the logical device.
+   * @param onUnreadable takes what a medium cannot read, which then reads as zeroes; left out, that throws IO
    * @throws PcacheError OUT_OF_RANGE beyond its size, or where the cache has a hole and there is no backing device
    */
-  read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {
+  read(
+    offsetBytes: number,
+    target: Uint8Array,
+    targetOffset: number,
+    lengthBytes: number,
+    onUnreadable?: (range: ByteRange) => void,
+  ): void {
+    if (onUnreadable === undefined) {
+      this.readPieces(offsetBytes, target, targetOffset, lengthBytes);
+      return;
+    }
+    const to = targetOffset - offsetBytes;
+    readInParts(
+      offsetBytes,
+      lengthBytes,
+      (from, length) => this.readPieces(from, target, to + from, length),
+      (from, length) => {
+        target.fill(0, to + from, to + from + length);
+        onUnreadable({ offsetBytes: from, lengthBytes: length });
+      },
+    );
+  }
+
+  private readPieces(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number): void {
     const { pmem, backing } = this;
     this.eachPiece(offsetBytes, lengthBytes, (at, length, deviceOffset) => {
       const to = targetOffset + at - offsetBytes;

@@ -7,6 +7,7 @@
  * stale ones, whose payload is gone.
  */
 import type { PmemReader } from '../device/pmem.js';
+import { TolerantReader } from '../device/tolerant-reader.js';
 import { PcacheError } from '../errors.js';
 import { LogKeys, type KeyState } from './keys.js';
 import { damagedCache, isForeign, type InspectedDevices } from './open.js';
@@ -79,7 +80,7 @@ export function mapRange({ pmem, backing }: InspectedDevices, options: MapOption
       `${backing.path}: ends at byte ${backing.sizeBytes}; give a range that begins before that`,
     );
   }
-  const keys = new LogKeys(pmem, metadata, backing?.sizeBytes ?? Infinity, options.crc);
+  const keys = new LogKeys(new TolerantReader(pmem), metadata, backing?.sizeBytes ?? Infinity, options.crc);
   const describe = new KeyDescriber(pmem, metadata);
   const bySubtree = new Map<number, MappedKey[]>();
   let reachBytes = startBytes;

@@ -8,6 +8,7 @@ import { sameDevice } from '../device/lock.js';
 import { bestCrc32c } from '../device/native.js';
 import { openPmemReader } from '../device/open.js';
 import type { PmemReader } from '../device/pmem.js';
+import { TolerantReader } from '../device/tolerant-reader.js';
 import { ExitStatus, PcacheError } from '../errors.js';
 import { KERNEL_GEOMETRY } from '../media/geometry.js';
 import type { CacheMetadata } from '../media/metadata.js';
@@ -84,7 +85,7 @@ export function damagedCache(path: string, metadata: CacheMetadata, problems: re
 
 /** Loads the cache of `devices`. @throws PcacheError BAD_MEDIA or NOT_PCACHE when it cannot be. */
 export function loadForInspection(devices: InspectedDevices): LoadedCache {
-  const result = loadCache(devices.pmem, inspectionLoad(devices));
+  const result = loadCache(new TolerantReader(devices.pmem), inspectionLoad(devices));
   if ('cache' in result) return result.cache;
   throw damagedCache(devices.pmem.path, result.metadata, result.problems);
 }

@@ -3,6 +3,7 @@
  * and what its log and index hold, as far as the media allow. Reads only. The result is plain data.
  */
 import type { Durability, PmemReader } from '../device/pmem.js';
+import { TolerantReader } from '../device/tolerant-reader.js';
 import { CACHE_MODES, type CacheInfo, type MetaHeader, type Position } from '../media/codecs.js';
 import type { Dual, WinReason } from '../media/dual.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
@@ -91,7 +92,7 @@ export interface CacheSummary {
 /** @throws PcacheError NOT_PCACHE when nothing says that this is a cache, TRUNCATED when it is too short for one */
 export function summarise(devices: InspectedDevices): CacheSummary {
   const { pmem, backing } = devices;
-  const result = loadCache(pmem, inspectionLoad(devices));
+  const result = loadCache(new TolerantReader(pmem), inspectionLoad(devices));
   const cache = 'cache' in result ? result.cache : undefined;
   const metadata = 'cache' in result ? result.cache.metadata : result.metadata;
   const problems = 'cache' in result ? [] : result.problems;

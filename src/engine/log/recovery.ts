@@ -5,6 +5,7 @@
 import { PcacheError } from '../errors.js';
 import { indexAid } from '../device/native.js';
 import type { PmemReader } from '../device/pmem.js';
+import { TolerantReader } from '../device/tolerant-reader.js';
 import type { Position } from '../media/codecs.js';
 import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, SEGMENTS_OFFSET_BYTES, SUBTREE_BYTES, type Geometry } from '../media/geometry.js';
@@ -62,7 +63,8 @@ export function readMetadataOf(pmem: PmemReader, geometry: Geometry): CacheMetad
       `${pmem.path}: only ${pmem.sizeBytes} bytes, too short for a pcache; give the whole cache device or image`,
     );
   }
-  return readMetadata(pmem, geometry);
+  // A copy that the medium cannot read is a broken one; the log, and payload, are not for this to pass over.
+  return readMetadata(new TolerantReader(pmem), geometry);
 }
 
 /** Loads a cache, or returns the problems for which it cannot be loaded; the kernel would refuse it too. */

@@ -8,6 +8,7 @@
  * are durable in the undo file; a change is durable before the next one that relies on it. Bounded: no repair is
  * made twice, and there are only so many rounds.
  */
+import { TolerantReader } from '../../engine/device/tolerant-reader.js';
 import type { CheckOptions, CheckResult, Examination } from '../check.js';
 import { examine } from '../check.js';
 import { planGenerations, planGenerationTwins } from './generation-fixes.js';
@@ -154,7 +155,7 @@ class Repair {
     const { device, undo, onFixed } = this.options;
     if (fixes.length === 0) return;
     undo.record(
-      device,
+      new TolerantReader(device),
       fixes.flatMap((fix) => fix.steps.flat()),
     );
     for (const fix of fixes) {

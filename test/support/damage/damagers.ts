@@ -2,16 +2,20 @@
  * One damager for every finding code: it makes exactly the damage that the code is about, on a copy of an image
  * that the kernel made. `also` names the findings that cannot but come with it.
  */
+import { UNREADABLE_BYTE } from '../../../src/engine/device/tolerant-reader.js';
 import { PcacheError } from '../../../src/engine/errors.js';
 import { decodeCacheFlags, encodeCacheFlags } from '../../../src/engine/media/codecs.js';
 import {
   CACHE_CTRL_OFFSET_BYTES,
+  CACHE_INFO_COPIES,
   MIB,
+  SECTOR_BYTES,
   segmentInfoCopies,
   segmentOffsetBytes,
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../../src/engine/media/geometry.js';
 import { KeyField, KSET_HEADER_BYTES, KSET_KEYS_MAX, KsetField } from '../../../src/engine/media/kset.js';
+import { readMetadata } from '../../../src/engine/media/metadata.js';
 import type { FindingCode } from '../../../src/fsck/catalogue.js';
 import {
   changeCacheInfo,
@@ -735,17 +739,36 @@ const keys: Damager[] = [
       return failingAt(image, bad);
     },
   },
+  {
+    code: 'METADATA_UNREADABLE',
+    variant: 'one copy of cache_info',
+    base: 'dirty-crc',
+    also: ['CACHE_INFO_COPY_LOST'],
+    damage: (image) => failingSectorAt(image, CACHE_INFO_COPIES[1 - readMetadata(image, GEOMETRY).cacheInfo.winner]),
+  },
+  {
+    code: 'METADATA_UNREADABLE',
+    variant: 'one copy of the info of a segment',
+    base: 'dirty-crc',
+    also: ['SEGMENT_INFO_COPY_LOST'],
+    damage: (image) => failingSectorAt(image, segmentInfoCopies(GEOMETRY, 3)[1]),
+  },
 ];
 
-/** An image whose medium fails under one byte, when that is checked or read. */
-function failingAt(image: DamageImage, badOffset: number): DamageImage {
+/**
+ * An image whose medium fails under a byte, when that is checked or read, until something is written within
+ * `healedByBytes` of it.
+ */
+function failingAt(image: DamageImage, badOffset: number, healedByBytes = 0): DamageImage {
+  let fails = true;
   const check = (offsetBytes: number, lengthBytes: number): void => {
-    if (offsetBytes <= badOffset && badOffset < offsetBytes + lengthBytes) {
+    if (fails && offsetBytes <= badOffset && badOffset < offsetBytes + lengthBytes) {
       throw new PcacheError('IO', `${image.path}: uncorrectable memory error while reading at byte ${badOffset}`);
     }
   };
   const read = image.read.bind(image);
   const crc32c = image.crc32c.bind(image);
+  const write = image.write.bind(image);
   return Object.assign(image, {
     read: (offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number) => {
       check(offsetBytes, lengthBytes);
@@ -755,7 +778,17 @@ function failingAt(image: DamageImage, badOffset: number): DamageImage {
       check(offsetBytes, lengthBytes);
       return crc32c(offsetBytes, lengthBytes, seed);
     },
+    write: (offsetBytes: number, ...rest: [Uint8Array]) => {
+      if (offsetBytes >= badOffset && offsetBytes < badOffset + healedByBytes) fails = false;
+      write(offsetBytes, ...rest);
+    },
   });
+}
+
+/** An image whose medium fails under a sector until that is written. What it reads as meanwhile lies there. */
+function failingSectorAt(image: DamageImage, offset: number): DamageImage {
+  image.write(offset, new Uint8Array(SECTOR_BYTES).fill(UNREADABLE_BYTE));
+  return failingAt(image, offset, SECTOR_BYTES);
 }
 
 export const DAMAGERS: readonly Damager[] = [
