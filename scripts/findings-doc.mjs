@@ -10,7 +10,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 
 /** Where a code belongs, by how it begins. The first that fits. */
 const SECTIONS = [
-  ['Superblock', /^(DEVICE|SUPERBLOCK)_/],
+  ['Superblock', /^(DEVICE|SUPERBLOCK|METADATA)_/],
   ['cache_info', /^(CACHE|GC_PERCENT)_/],
   ['Segments', /^(SEGMENTS?|CHAIN|GENERATION)_/],
   ['Tails', /^(KEY|DIRTY)_TAIL_/],
