@@ -342,8 +342,8 @@ export const MUTATIONS = [
   {
     name: 'cut tail written back from the wrong place',
     file: 'src/engine/background/kset-overlay.ts',
-    find: 'this.pmemOffsetBytes[place] + (start - this.startBytes[place])',
-    put: 'this.pmemOffsetBytes[place]',
+    find: 'this.pmemOffsetBytes[row] + (start - this.startBytes[row])',
+    put: 'this.pmemOffsetBytes[row]',
   },
   {
     name: 'failed write-back moves dirty_tail',

@@ -1,6 +1,6 @@
 /**
- * The convenient edge of the engine: promises over single requests. A read or write here is a group of one
- * with its own arena; whoever needs speed fills `RequestGroup`s.
+ * Promises over single requests. A read or write here is a group of one request with an arena of its own; callers that
+ * need speed fill `RequestGroup`s.
  */
 import type { Pmem } from './device/pmem.js';
 import type { CacheDriver, Driven } from './driver.js';
@@ -12,17 +12,17 @@ export class CacheIo {
     private readonly pmem: Pmem,
   ) {}
 
-  /** Reads into `target`. Offset and length in bytes, multiples of 512. Rejects with a PcacheError. */
+  /** Reads into `target`. Offset and length in bytes, multiples of 512. @throws PcacheError */
   read(offsetBytes: number, target: Uint8Array): Promise<void> {
     return this.request(Op.read, offsetBytes, target, 0);
   }
 
-  /** Writes `source`, which must not change before the promise settles. */
+  /** Writes `source`, which must not change before the promise settles. @throws PcacheError */
   write(offsetBytes: number, source: Uint8Array, options: { readonly fua?: boolean } = {}): Promise<void> {
     return this.request(Op.write, offsetBytes, source, options.fua ? RequestFlag.fua : 0);
   }
 
-  /** Makes every acknowledged write durable in the cache. */
+  /** Makes every acknowledged write durable in the cache. @throws PcacheError */
   flush(): Promise<void> {
     return this.request(Op.flush, 0, new Uint8Array(0), 0);
   }

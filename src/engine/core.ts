@@ -1,6 +1,6 @@
 /**
- * What the parts of a running cache share. Built once at open by `openCore`; the parts (request path,
- * write-back, GC) hold no state of one another.
+ * State that the parts of a running cache share. Built once at open by `openCore`; the parts (request path, write-back,
+ * GC) know nothing of one another.
  */
 import { PcacheError } from './errors.js';
 import { DataHead } from './space/data-head.js';
@@ -43,20 +43,20 @@ export interface CacheOptions {
   readonly pmem: Pmem;
   readonly backing: BackingDevice;
   readonly clock: Clock;
-  /** The kernel's unless a test uses small segments. */
+  /** The kernel's if not given; tests use small segments. */
   readonly geometry?: Geometry;
-  /** Open ksets and data heads: the kernel has one of each per CPU. 1 if not given. */
+  /** Number of slots, each with an open kset and a data head; the kernel has one for each CPU. 1 if not given. */
   readonly slots?: number;
-  /** The native CRC-32C over a buffer, where there is one. */
+  /** CRC-32C over a buffer: the native one if there is one, a table-driven one if not given. */
   readonly crc?: Crc32c;
-  /** Check every current payload CRC at open, as the kernel does. True if not given; of data_crc caches. */
+  /** Check the CRC of every current payload at open, as the kernel does (data_crc caches). True if not given. */
   readonly checkPayload?: boolean;
   /**
-   * Check the payload CRC of everything that is read from the cache; of data_crc caches. A read that meets a
-   * mismatch fails with BAD_MEDIA. Costs 12 bytes a key and the CRC of whole keys at each read.
+   * Check the payload CRC of all data that is read from the cache (data_crc caches). A read with a mismatch fails with
+   * BAD_MEDIA. Costs 12 bytes of memory a key, and the CRC of whole payloads at each read.
    */
   readonly verifyReads?: boolean;
-  /** Where several threads share the cache; made by `shards/`. */
+  /** Given when several threads share the cache; made by `shards/`. */
   readonly sharing?: Sharing;
 }
 
@@ -71,14 +71,14 @@ export class Core {
   readonly log: LogWriter;
   readonly heads: readonly DataHead[];
   readonly copies: PayloadCopies;
-  /** What is being written; empty between one piece of work and the next. */
+  /** The batch that is being written; empty outside of the calls that write it. */
   readonly pieces: Pieces;
   readonly keyTail: Tail;
   readonly dirtyTail: Tail;
   readonly crc: Crc32c;
   readonly dataCrc: boolean;
   readonly mode: CacheMode;
-  /** CRCs of all payload, when reads are to be verified. */
+  /** CRCs of all payload, when reads are verified. */
   readonly payloadCrcs: PayloadCrcs | undefined;
   readonly stats = new EngineStats();
 
@@ -126,9 +126,10 @@ export class Core {
     return this.failed;
   }
   /**
-   * The cache device failed under us: memory cannot be trusted to match it any more, and the cache stops for good. The
-   * first error stays.
-   * @throws `error` itself when it is not a PcacheError, but a bug of ours
+   * Stops the cache for good, because its device failed: what is in memory may not match the device any more. The first
+   * error stays.
+   * @returns `error`
+   * @throws `error` itself when it is not a PcacheError, hence a bug of ours
    */
   fail(error: unknown): PcacheError {
     if (!(error instanceof PcacheError)) throw error;
@@ -143,11 +144,11 @@ export class Core {
   get gcPercent(): number {
     return this.flags.gcPercent;
   }
-  /** The flags word of cache_info as it is now. */
+  /** Current flags word of cache_info. */
   get cacheFlags(): number {
     return encodeCacheFlags(this.flags);
   }
-  /** Sets gc_percent (0–90) durably. Throws what the device throws, and then the cache stops. */
+  /** Sets gc_percent (0–90) durably. @throws PcacheError what the device throws; the cache stops then */
   setGcPercent(gcPercent: number): void {
     this.flags = { ...this.flags, gcPercent };
     try {
@@ -156,7 +157,7 @@ export class Core {
       throw this.fail(error);
     }
   }
-  /** Writes cache_info durably, as at the end of every attach. */
+  /** Writes cache_info durably, as every attach does at its end. */
   storeCacheInfo(): void {
     const { firstSegmentId, segmentCount } = this.metadata.cacheInfo.value!;
     this.infoWriter.write((seq) => encodeCacheInfo({ firstSegmentId, segmentCount, flags: this.cacheFlags }, seq));
@@ -187,7 +188,7 @@ export class Core {
     return this.log.closeDue();
   }
 
-  /** Where a byte of the logical device lies on the cache device, or −1 when it is not cached. */
+  /** Offset on the cache device of a byte of the logical device, or −1 when it is not cached. */
   locate(offsetBytes: number): number {
     const { index, segments } = this;
     const subtree = subtreeOf(offsetBytes);
@@ -198,7 +199,7 @@ export class Core {
     return segments.dataOffsetBytes[index.segment] + inSegment + (offsetBytes % SECTOR_BYTES);
   }
 
-  /** Everything in the log is on the backing device. Says nothing of open ksets. */
+  /** Everything in the log is on the backing device. Open ksets are not in the log. */
   get logIsClean(): boolean {
     return this.dirtyTail.isAt(this.log.headSegment, this.log.headOffsetBytes);
   }
@@ -214,7 +215,7 @@ export function openCore(options: CacheOptions): { readonly core: Core; readonly
   if (backing.sizeBytes === 0 || backing.sizeBytes % SECTOR_BYTES !== 0) {
     throw new PcacheError(
       'NOT_A_DEVICE',
-      `${backing.path}: size ${backing.sizeBytes} is not a positive multiple of ${SECTOR_BYTES}`,
+      `${backing.path}: size ${backing.sizeBytes} must be a positive multiple of ${SECTOR_BYTES}`,
     );
   }
   const loaded = loadCacheOrThrow(pmem, {
@@ -227,12 +228,12 @@ export function openCore(options: CacheOptions): { readonly core: Core; readonly
   });
   const { modeNumber, dataCrc } = loaded.metadata.flags;
   if (modeNumber >= CACHE_MODES.length) {
-    throw new PcacheError('UNSUPPORTED', `${pmem.path}: cache mode ${modeNumber} is not known; run "pcache fsck"`);
+    throw new PcacheError('UNSUPPORTED', `${pmem.path}: unknown cache mode ${modeNumber}; run "pcache fsck"`);
   }
   if (payloadCrcs && !dataCrc) {
     throw new PcacheError(
       'USAGE',
-      `${pmem.path}: reads can't be verified, the cache has no CRCs of its data; make one with data_crc, or don't ask for it`,
+      `${pmem.path}: reads cannot be verified because the cache has no CRCs of its data; create it with data_crc, or open it without verifyReads`,
     );
   }
   if (loaded.metadata.flags.gcPercent > 90) {

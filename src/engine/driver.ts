@@ -1,13 +1,12 @@
 /**
- * Drives a cache in a process: calls `step()` when there is work, on the event loop between other things,
- * and when the next deadline comes. Everything that waits (drain, close, quiet) waits here; the cache itself
- * never does.
+ * Drives a cache in a process: calls `step()` on the event loop when there is work, and when the next deadline comes.
+ * Operations that take time (drain, close) wait here; the cache itself never waits.
  */
 import type { Cache } from './cache.js';
 import type { Clock } from './clock.js';
 import { assert, PcacheError } from './errors.js';
 
-/** What can be driven: a cache, or one thread's part of it (`shards/shard.ts`). */
+/** A cache, or one thread's share of it (`shards/shard.ts`), as the driver needs it. */
 export type Driven = Pick<
   Cache,
   | 'submit'
@@ -32,12 +31,12 @@ export type Driven = Pick<
   | 'dirtyInLog'
 >;
 
-/** Steps in one go before the event loop gets its turn. */
+/** Maximum number of steps before the event loop gets its turn. */
 const STEPS_PER_TURN = 32;
 
-/** What an orderly close left behind. */
+/** Result of an orderly close. */
 export interface CloseReport {
-  /** Keys in the log that are not on the backing device yet, and their bytes (older versions included). */
+  /** Keys in the log that are not on the backing device yet, and their bytes; older versions included. */
   readonly dirtyKeys: number;
   readonly dirtyBytes: number;
 }
@@ -52,15 +51,15 @@ interface Waiter {
 export class CacheDriver<D extends Driven = Cache> {
   private immediate: NodeJS.Immediate | undefined;
   private timer: NodeJS.Timeout | undefined;
-  /** When the timer comes, by `clock`; Infinity when none is set. */
+  /** Time of the timer, by `clock`; Infinity when none is set. */
   private timerAtMs = Infinity;
   private readonly waiters: Waiter[] = [];
   private closed = false;
   private drains = 0;
-  /** The last step found nothing to do. */
+  /** The last step had nothing to do. */
   private isIdle = false;
 
-  /** @param giveWay called after each turn of background work, when what it began may wait for this processor. */
+  /** @param giveWay called after each turn of background work, so that threads that wait for this processor can run */
   constructor(
     readonly cache: D,
     private readonly clock: Clock,
@@ -70,7 +69,7 @@ export class CacheDriver<D extends Driven = Cache> {
     this.kick();
   }
 
-  /** Has the cache stepped soon. To be called after every `submit`. */
+  /** Makes the driver step the cache soon. Call it after every `submit`. */
   kick(): void {
     if (this.immediate || this.closed) return;
     this.immediate = setImmediate(() => {
@@ -90,7 +89,7 @@ export class CacheDriver<D extends Driven = Cache> {
     this.giveWay();
   }
 
-  /** Until the next deadline; a timer that comes before it stays, and leads here again. */
+  /** Sets the timer for the next deadline. An earlier timer stays; when it fires, the driver comes here again. */
   private sleep(): void {
     const deadlineMs = this.cache.nextDeadlineMs;
     if (deadlineMs >= this.timerAtMs && deadlineMs < Infinity) return;
@@ -132,7 +131,7 @@ export class CacheDriver<D extends Driven = Cache> {
 
   /**
    * Writes everything dirty back, open ksets included, and makes it durable.
-   * @throws what keeps write-back from succeeding, or the failure of the cache device.
+   * @throws PcacheError the failure of write-back or of the cache device
    */
   async drain(): Promise<void> {
     const { cache } = this;
@@ -152,16 +151,16 @@ export class CacheDriver<D extends Driven = Cache> {
   }
 
   /**
-   * Closes in order: takes no more requests, serves those taken, closes the open ksets and lets the pass of
-   * write-back that is under way end. What stays dirty is in the log, and the next open goes on with it; in
-   * the modes that write through nothing does, unless the backing device fails.
-   * The devices stay open; they are the caller's. Safe to call after a failure.
-   * @throws the failure of the cache device; CACHE_FULL when the log has no room for open ksets and write-back
-   *   can't make any: their keys are lost, as in a crash.
+   * Closes in order: takes no more requests, serves those already taken, closes the open ksets, and lets write-back end
+   * what is under way. Data that stays dirty is in the log, and the next open goes on with it; in the modes that write
+   * through none stays dirty unless the backing device fails. The devices stay open; the caller closes them. May be called
+   * after a failure.
+   * @throws PcacheError the failure of the cache device; CACHE_FULL when the log has no room for open ksets and
+   *   write-back cannot make any. Their keys are lost then, as in a crash.
    */
   async close(): Promise<CloseReport> {
     const { cache } = this;
-    const noFailure = () => undefined; // a failed cache still ends its requests; it is reported below
+    const noFailure = () => undefined; // a failed cache still ends its requests; its failure is thrown below
     cache.stopAccepting();
     await this.until(() => !cache.hasWaitingRequests && !cache.hasPendingParts, noFailure);
     await this.until(() => {
@@ -170,7 +169,7 @@ export class CacheDriver<D extends Driven = Cache> {
       return cache.failure !== undefined || !cache.hasOpenKeys || isHopeless;
     }, noFailure);
     if (cache.isThrough && !cache.failure && !cache.isWritebackHopeless) {
-      await this.drain().catch(() => {}); // what it could not do is reported below
+      await this.drain().catch(() => {}); // what stays dirty is reported below
     }
     cache.holdWriteback = true;
     await this.until(() => !cache.isBackingBusy, noFailure);
@@ -188,6 +187,6 @@ function logStuckError(cache: Driven): PcacheError {
   const reason = cache.writebackError?.message ?? 'write-back has stopped';
   return new PcacheError(
     'CACHE_FULL',
-    `the last writes could not be put into the log of the cache, which is full and cannot be written back: ${reason}`,
+    `the last writes are lost: the log of the cache is full, and the cache cannot be written back: ${reason}`,
   );
 }

@@ -1,29 +1,29 @@
 /**
- * A look at a running cache from outside: what each segment is used for at this moment, and how much is still to be
- * written back. Looks that follow one another read each kset of the dirty log once, about 2 µs: for pictures and
- * statistics, not for the request path. Changes nothing.
+ * Survey of a running cache: the current use of each segment, and the amount of data still to be written back. Successive
+ * surveys read each kset of the dirty log once, which takes about 2 µs: they are for pictures and statistics, not for the
+ * request path. A survey changes nothing.
  */
 import type { Core } from './core.js';
 import type { Position } from './media/codecs.js';
 import { KsetView } from './media/kset.js';
 import { LogWalker } from './media/log-walker.js';
 
-/** New ksets that are worth following whatever the number of those known already. */
+/** Up to this many new ksets are read one by one, however few the queue holds. */
 const FOLLOWED_KSETS_MIN = 64;
 const FIRST_QUEUE_KSETS = 64;
 
-/** What a segment is used for. */
+/** Use of a segment. */
 export const SegmentUse = {
   free: 0,
-  /** The log runs through it. */
+  /** A segment of the log. */
   log: 1,
   /** Payload, all of which is on the backing device. */
   clean: 2,
-  /** Payload, some of which is not on the backing device yet (or is the older version of such data). */
+  /** Payload, some of which is not on the backing device yet, or is an older version of such data. */
   dirty: 3,
 } as const;
 
-/** The ksets from dirty_tail to key_head, LAST ksets included: where each begins and what it has that is dirty. */
+/** The ksets from dirty_tail to key_head, LAST ksets included: the position and the dirty keys and bytes of each. */
 class KsetQueue {
   first = 0;
   end = 0;
@@ -71,20 +71,20 @@ class KsetQueue {
 export class SegmentSurvey {
   /** A `SegmentUse` for each logical segment, as of the last `take()`. */
   readonly use: Uint8Array;
-  /** Keys from dirty_tail on that are not CLEAN, and their bytes: overwritten versions and open ksets included. */
+  /** Keys from dirty_tail on that are not CLEAN, and their bytes; overwritten versions and open ksets included. */
   dirtyKeys = 0;
   dirtyBytes = 0;
-  /** Ksets that the last `take()` read: what it cost. */
+  /** Number of ksets that the last `take()` read, a measure of its cost. */
   ksets = 0;
 
   private readonly queue = new KsetQueue();
-  /** What is dirty in the queue. */
+  /** Dirty keys and bytes of the queue. */
   private loggedKeys = 0;
   private loggedBytes = 0;
-  /** Ksets are numbered as they are met; the number of the last one with a dirty key in each segment. */
+  /** For each segment the number of the last kset with a dirty key in it. Ksets are numbered as they are read. */
   private readonly lastDirty: Float64Array;
   private lastNumber = 0;
-  /** Where the log ended at the last look, and how many ksets had been written by then. */
+  /** key_head at the last survey, and the number of ksets closed by then. */
   private head: Position;
   private closedBefore: number;
 
@@ -96,7 +96,7 @@ export class SegmentSurvey {
     this.ksets = this.walkAll();
   }
 
-  /** Low 32 bits of a segment's generation: they change when it is freed. */
+  /** Low 32 bits of a segment's generation, which change when it is freed. */
   generationLow(segment: number): number {
     return this.core.segments.generationLow[segment];
   }
@@ -119,7 +119,7 @@ export class SegmentSurvey {
     this.addOpenKsets();
   }
 
-  /** Goes on where the last look ended, if all in between is still there. @returns how many ksets were read. */
+  /** Reads the ksets since the last survey, or all of them if some are gone. @returns the number of ksets read */
   private follow(closed: number): number {
     let read = 0;
     if (closed > 0) {
@@ -132,7 +132,7 @@ export class SegmentSurvey {
     return read === closed && this.dropClean() ? read : read + this.walkAll();
   }
 
-  /** Begins anew at dirty_tail. @returns how many ksets were read. */
+  /** Reads all ksets from dirty_tail on. @returns the number of ksets read */
   private walkAll(): number {
     this.queue.first = this.queue.end;
     this.loggedKeys = 0;
@@ -163,7 +163,7 @@ export class SegmentSurvey {
     this.loggedBytes += bytes;
   }
 
-  /** Takes out what dirty_tail has passed. @returns false when dirty_tail is not in the queue. */
+  /** Removes the ksets that dirty_tail has passed. @returns false when dirty_tail is not in the queue */
   private dropClean(): boolean {
     const { queue } = this;
     const { log, dirtyTail } = this.core;

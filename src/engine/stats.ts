@@ -1,8 +1,8 @@
-/** Counters of a running cache since it was opened. Plain numbers, so that counting costs one addition. */
+/** Counters of a running cache since it was opened. They are plain numbers, so counting costs one addition. */
 export class EngineStats {
   reads = 0;
   readBytes = 0;
-  /** Reads served wholly from the cache. */
+  /** Reads that the cache served as a whole. */
   readHits = 0;
   /** Bytes of reads that came from the backing device. */
   readMissBytes = 0;
@@ -11,21 +11,21 @@ export class EngineStats {
   fuaWrites = 0;
   flushes = 0;
   failedRequests = 0;
-  /** Requests that had to wait because no segment was free. */
+  /** Requests that had to wait for a free segment. */
   deferredRequests = 0;
 
   backingReads = 0;
   backingReadBytes = 0;
-  /** Misses whose data went into the cache as CLEAN keys, and those dropped (overtaken, or no room). */
+  /** Misses whose data went into the cache as CLEAN keys; and fills dropped because a write came first or room was short. */
   fills = 0;
   fillBytes = 0;
   fillsDropped = 0;
-  /** Writes, or parts of them, that went past the cache (writearound). */
+  /** Writes, or parts of writes, that went past the cache (writearound). */
   directWrites = 0;
   directWriteBytes = 0;
   /** Reads of cached data that failed its CRC (verifyReads). */
   readPayloadErrors = 0;
-  /** Index entries dropped because their segment had moved on. */
+  /** Stale index entries dropped. */
   staleDropped = 0;
 
   writebackKsets = 0;
@@ -33,7 +33,7 @@ export class EngineStats {
   writebackWrites = 0;
   writebackBytes = 0;
   writebackFailures = 0;
-  /** Dirty keys that are not written back because their payload does not match its CRC. */
+  /** Dirty keys not written back because their payload does not match its CRC. */
   writebackCorruptKeys = 0;
   backingFlushes = 0;
 

@@ -1,4 +1,4 @@
-/** How a cache stands: the status line of the kernel's target (format §4), and more of a running engine. */
+/** Status of a cache: the status line of the kernel's target (format §4), and more of a running engine. */
 import type { Core } from './core.js';
 import type { PcacheError } from './errors.js';
 import type { CacheMode, Position } from './media/codecs.js';
@@ -19,7 +19,7 @@ export interface StatusFields {
 
 /** `<sb_flags hex> <seg_total> <cache_segs> <segs_used> <gc_percent> <cache_flags hex> <key_head> <dirty_tail> <key_tail>` */
 export function formatStatusLine(fields: StatusFields): string {
-  const place = (position: Position) => `${position.segment}:${position.offsetBytes}`;
+  const text = (position: Position) => `${position.segment}:${position.offsetBytes}`;
   return [
     fields.superblockFlags.toString(16),
     fields.segmentsOnDevice,
@@ -27,9 +27,9 @@ export function formatStatusLine(fields: StatusFields): string {
     fields.segmentsUsed,
     fields.gcPercent,
     fields.cacheFlags.toString(16),
-    place(fields.keyHead),
-    place(fields.dirtyTail),
-    place(fields.keyTail),
+    text(fields.keyHead),
+    text(fields.dirtyTail),
+    text(fields.keyTail),
   ].join(' ');
 }
 
@@ -43,11 +43,11 @@ export interface CacheStatus extends StatusFields {
   readonly pendingBackingReads: number;
   readonly indexEntries: number;
   readonly indexMemoryBytes: number;
-  /** Why write-back is failing or has stopped, if it is. */
+  /** Why write-back is failing or has stopped; undefined when it works. */
   readonly writebackError: PcacheError | undefined;
 }
 
-/** What only the running cache knows of its status. */
+/** The part of the status that only the running cache knows. */
 type RunningStatus = Pick<CacheStatus, 'waitingRequests' | 'pendingBackingReads' | 'writebackError'>;
 
 export function describeStatus(core: Core, running: RunningStatus): CacheStatus {
@@ -74,7 +74,7 @@ export function describeStatus(core: Core, running: RunningStatus): CacheStatus 
   };
 }
 
-/** Keys in the log from dirty_tail on that are not CLEAN, and their bytes, overwritten versions included. */
+/** Keys in the log from dirty_tail on that are not CLEAN, and their bytes; overwritten versions included. */
 export interface DirtyInLog {
   readonly keys: number;
   readonly bytes: number;

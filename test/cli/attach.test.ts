@@ -39,7 +39,7 @@ describe('attach refuses', () => {
     [['--socket', 's', '--read-only', '--drain'], '--drain cannot be used with --read-only: nothing is written'],
     [['--socket', 's', '--data-crc'], 'was formatted with data_crc off; give --no-data-crc, or neither'],
     [['--socket', 's', '--data-crc', '--read-only'], 'was formatted with data_crc off; give --no-data-crc, or neither'],
-    [['--socket', 's', '--verify-reads'], "reads can't be verified, the cache has no CRCs of its data"],
+    [['--socket', 's', '--verify-reads'], 'reads cannot be verified because the cache has no CRCs of its data'],
     [['--socket', `${'s'.repeat(120)}`], 'too long for a socket; give a shorter path'],
     [
       ['--port', '0', '--address', '192.0.2.1'],

@@ -294,7 +294,7 @@ describe('a cache in several threads of which one fails', () => {
 
   it('stops when a thread of it ends, and those who wait for that one are told', async () => {
     const { cache, state, tell } = await playShards();
-    const drained = expect(cache.drain()).rejects.toThrow(/a thread of the cache has ended without closing it/);
+    const drained = expect(cache.drain()).rejects.toThrow(/a thread ended without closing its share of the cache/);
     const status = expect(cache.shardStatus()).rejects.toMatchObject({ code: 'CLOSED' });
     await tell(0, { kind: 'drained' });
     cache.seeds[1].port.close();

@@ -109,7 +109,7 @@ describe('verifyReads', () => {
   });
 
   it('is refused where the cache has no CRCs', () => {
-    expect(() => new SmallCache({ verifyReads: true })).toThrow(/reads can't be verified/);
+    expect(() => new SmallCache({ verifyReads: true })).toThrow(/reads cannot be verified/);
   });
 });
 

@@ -1,19 +1,19 @@
 /**
- * Garbage collection (format §3 "GC"): from key_tail up to dirty_tail, while the cache is fuller than
- * gc_percent. Passing a kset drops the references of its keys; a segment that loses its last one is freed
+ * Garbage collection (format §3 "GC"): goes from key_tail up to dirty_tail while the cache is fuller than gc_percent.
+ * When it passes a kset it drops the references of the kset's keys; a segment that loses its last reference is freed
  * under a new generation.
  *
- * Order: key_tail is persisted first, then the generations, and only then can a segment be reused. So the
- * log never holds a key whose payload has been overwritten, which under data_crc would make the kernel
- * refuse the whole device after a crash. Both twins of a tail are brought up to date before anything that
- * only the older one still leads to is given up, so that the loss of one twin is never more than that.
+ * Order: key_tail is persisted first, then the generations, and only then can a segment be taken again. So the log never
+ * holds a key whose payload has been overwritten; under data_crc such a key would make the kernel refuse the whole
+ * device after a crash. Both copies of a tail are brought up to date before anything is given up that only the older
+ * copy still leads to, so the loss of one copy loses nothing else.
  */
 import type { Core } from '../core.js';
 import { KsetReader } from './kset-reader.js';
 import { CRC_SEED } from '../media/crc32c.js';
 import type { KsetView } from '../media/kset.js';
 
-/** Ksets passed before key_tail is persisted. */
+/** Maximum number of ksets passed before key_tail is persisted. */
 const KSETS_PER_STEP = 16;
 
 export class GarbageCollector {
@@ -23,12 +23,12 @@ export class GarbageCollector {
     this.reader = new KsetReader(core);
   }
 
-  /** Used segments at which collection starts. */
+  /** Number of used segments at which collection starts. */
   get thresholdSegments(): number {
     return Math.floor((this.core.segments.count * this.core.gcPercent) / 100);
   }
 
-  /** So much of the cache is used that there should be collected. */
+  /** The cache is so full that GC should run. */
   get isCacheFull(): boolean {
     return this.core.segments.usedCount >= this.thresholdSegments;
   }
@@ -40,15 +40,15 @@ export class GarbageCollector {
 
   /**
    * Passes a few ksets.
-   * @returns true when key_tail moved or a segment was freed.
-   * @throws PcacheError when the device fails or the log changed under us.
+   * @returns true when key_tail moved or a segment was freed
+   * @throws PcacheError when the device fails or the log changed under us
    */
   step(): boolean {
     const { core } = this;
     const { keyTail, segments, stats } = core;
     let passed = 0;
     let left = -1;
-    if (this.isNeeded) core.dirtyTail.storeInBoth(core.pmem); // key_tail must not pass either twin
+    if (this.isNeeded) core.dirtyTail.storeInBoth(core.pmem); // key_tail must not pass either copy
     while (passed < KSETS_PER_STEP && left < 0 && !segments.hasDead && this.isNeeded) {
       const kset = this.reader.readAt(keyTail.segment, keyTail.offsetBytes);
       if (kset.isLast) {
@@ -67,7 +67,7 @@ export class GarbageCollector {
       keyTail.store();
       core.pmem.persist();
     }
-    if (left >= 0 || segments.hasDead) keyTail.storeInBoth(core.pmem); // what either twin leads to stays
+    if (left >= 0 || segments.hasDead) keyTail.storeInBoth(core.pmem); // before segments go that the older copy leads to
     if (left >= 0) segments.freeLogSegment(left);
     const freed = segments.retire(core.pmem);
     stats.segmentsFreed += freed;

@@ -1,6 +1,6 @@
 /**
- * The newest version of every byte that a few ksets hold (format §3 "Write-back": the kernel's private tree, of
- * one): a small sorted set of non-overlapping extents, where a later key wins over an earlier one. Offsets and
+ * The newest version of every byte that a few ksets hold (format §3 "Write-back"; the kernel builds a private tree of one
+ * kset): a small sorted set of extents that do not overlap, in which a later key wins over an earlier one. Offsets and
  * lengths in bytes.
  */
 import { KSET_KEYS_MAX } from '../media/kset.js';
@@ -12,19 +12,19 @@ export const OVERLAY_CAPACITY = KSETS * EXTENTS_A_KSET + 1;
 
 export class KsetOverlay {
   count = 0;
-  /** Which place in the columns below the nth extent has, in the order of their starts. */
+  /** Row in the columns below of the nth extent, in the order of their starts. */
   readonly at = new Uint16Array(OVERLAY_CAPACITY);
   readonly startBytes = new Float64Array(OVERLAY_CAPACITY);
   readonly endBytes = new Float64Array(OVERLAY_CAPACITY);
-  /** Where the extent's payload starts on the cache device. */
+  /** Offset of the extent's payload on the cache device. */
   readonly pmemOffsetBytes = new Float64Array(OVERLAY_CAPACITY);
-  /** Which key of its kset it is of. */
+  /** Index of the extent's key in its kset. */
   readonly key = new Uint8Array(OVERLAY_CAPACITY);
   readonly clean = new Uint8Array(OVERLAY_CAPACITY);
-  /** Places taken; those of extents that were overwritten are not used again. */
+  /** Rows taken; the rows of overwritten extents are not used again. */
   private taken = 0;
 
-  /** There is room for another kset, whatever it holds. */
+  /** There is room for any other kset. */
   get takesKset(): boolean {
     return this.taken + EXTENTS_A_KSET <= OVERLAY_CAPACITY;
   }
@@ -40,10 +40,10 @@ export class KsetOverlay {
     let first = this.firstEndingAfter(start);
     let last = first;
     while (last < this.count && startBytes[at[last]] < end) last++;
-    const place = this.take(start, end, pmemOffset, key, isClean ? 1 : 0);
+    const row = this.take(start, end, pmemOffset, key, isClean ? 1 : 0);
     if (first === last) {
       this.replace(first, last, 1);
-      at[first] = place;
+      at[first] = row;
       return;
     }
     const headAt = at[first];
@@ -56,7 +56,7 @@ export class KsetOverlay {
       first++;
     }
     this.replace(first, last, keepsTail ? 2 : 1);
-    at[first] = place;
+    at[first] = row;
     if (keepsTail) at[first + 1] = tail;
   }
 
@@ -73,22 +73,22 @@ export class KsetOverlay {
   }
 
   private take(start: number, end: number, pmemOffset: number, key: number, clean: number): number {
-    const place = this.taken++;
-    this.startBytes[place] = start;
-    this.endBytes[place] = end;
-    this.pmemOffsetBytes[place] = pmemOffset;
-    this.key[place] = key;
-    this.clean[place] = clean;
-    return place;
+    const row = this.taken++;
+    this.startBytes[row] = start;
+    this.endBytes[row] = end;
+    this.pmemOffsetBytes[row] = pmemOffset;
+    this.key[row] = key;
+    this.clean[row] = clean;
+    return row;
   }
 
-  /** An extent of what the one at `place` holds from `start` on. */
-  private takeTail(place: number, start: number): number {
-    const pmemOffset = this.pmemOffsetBytes[place] + (start - this.startBytes[place]);
-    return this.take(start, this.endBytes[place], pmemOffset, this.key[place], this.clean[place]);
+  /** Takes a row for the part of row `row` from `start` on. */
+  private takeTail(row: number, start: number): number {
+    const pmemOffset = this.pmemOffsetBytes[row] + (start - this.startBytes[row]);
+    return this.take(start, this.endBytes[row], pmemOffset, this.key[row], this.clean[row]);
   }
 
-  /** Replaces the extents [from, to) by `inserted` that the caller sets. */
+  /** Replaces extents [from, to) by `inserted` others, which the caller sets. */
   private replace(from: number, to: number, inserted: number): void {
     const { at, count } = this;
     const shift = inserted - (to - from);

@@ -1,9 +1,9 @@
-/** Reads the kset at one place of a running cache's log: what write-back and GC work from. */
+/** Reads single ksets of a running cache's log, for write-back and GC. */
 import type { Core } from '../core.js';
 import { PcacheError } from '../errors.js';
 import { KSET_BYTES_MAX, ksetBytes, KsetView } from '../media/kset.js';
 
-/** Most ksets of a busy log are short: so much is read at first, and the rest where there is more. */
+/** Most ksets of a busy log are short: this much is read first, and the rest only of longer ones. */
 const FIRST_BYTES = ksetBytes(32);
 
 export class KsetReader {
@@ -15,8 +15,8 @@ export class KsetReader {
   }
 
   /**
-   * Reads the kset at a place before key_head, where there must be one: it was good when it was replayed or
-   * written, so anything else is a medium that changed under us.
+   * Reads the kset at a position before key_head. There must be one: it was good when it was replayed or written, so
+   * anything else means that the medium changed under us.
    * @throws PcacheError BAD_MEDIA
    */
   readAt(segment: number, offsetBytes: number): KsetView {
@@ -32,7 +32,7 @@ export class KsetReader {
     if (verdict !== 'ok' || (kset.isLast && kset.nextSegment >= core.segments.count)) {
       throw new PcacheError(
         'BAD_MEDIA',
-        `${core.pmem.path}: the kset at ${segment}:${offsetBytes} was good and is not any more (${verdict}); stop using the device and run "pcache fsck"`,
+        `${core.pmem.path}: the kset at ${segment}:${offsetBytes} was good and is now damaged (${verdict}); stop using the device and run "pcache fsck"`,
       );
     }
     return kset;

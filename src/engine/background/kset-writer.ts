@@ -1,12 +1,12 @@
 /**
- * Writes what ksets of the log hold to the backing device: the newest version of every byte of them, CLEAN keys
- * left out, and payload that does not match its CRC left out too (older versions of it are not written in its
- * place). What adjoins on the backing device shares a write.
+ * Writes the payload of ksets to the backing device: the newest version of every byte in them. It leaves out CLEAN keys
+ * and payload that does not match its CRC; an older version of such payload is not written in its place. Extents that
+ * adjoin on the backing device share a write.
  *
- * Where payload has a CRC it is copied into a few staging buffers, and checked after that, so that what goes
- * bad later does no harm; that is done kset by kset, since what is left out holds up its kset. Where it has none
- * the backing device takes it straight from the cache device if it can, a few ksets in one go. Nothing in
- * [dirty_tail, key_head) can be collected, so payload stays put while writes are under way.
+ * With data_crc the payload is copied into a few staging buffers and checked there, so that payload that goes bad later
+ * does no harm. This goes kset by kset, because payload that is left out holds up its kset. Without data_crc the backing
+ * device takes the payload straight from the cache device if it can, several ksets together. GC collects nothing in
+ * [dirty_tail, key_head), so payload stays in place while writes are under way.
  */
 import type { Core } from '../core.js';
 import type { PmemRanges, PmemRangesWriter } from '../device/backing.js';
@@ -18,12 +18,12 @@ import type { KsetView } from '../media/kset.js';
 
 const STAGING_BYTES_MAX = 1024 * 1024;
 const STAGING_BUFFERS = 4;
-/** Ksets that go together hold no more, but for the last. */
+/** No kset is added to a batch that holds this much payload. */
 const TOGETHER_BYTES_MAX = 4 * 1024 * 1024;
 
 class Staging {
   readonly bytes: Uint8Array;
-  /** Writes from it that have not been answered. */
+  /** Number of writes from the buffer that are under way. */
   pending = 0;
   readonly done: (error: Error | null) => void;
   constructor(owner: KsetWriter, sizeBytes: number) {
@@ -41,20 +41,20 @@ export class KsetWriter {
     lengthBytes: new Float64Array(OVERLAY_CAPACITY),
   };
   private readonly freeStaging: Staging[] = [];
-  /** What was added last; and all that was added, bytes. */
+  /** The kset that was added last, and the payload of all added ksets, bytes. */
   private kset: KsetView | undefined;
   addedBytes = 0;
   private error: Error | null = null;
   private writtenBytes = 0;
   private corrupt: ByteRange[] = [];
-  // Where in the overlay the writing is: extent, and bytes of it already staged.
+  // Extent of the overlay that is being staged, and the bytes of it already staged.
   private extent = 0;
   private extentDone = 0;
 
   /**
-   * @param onEnd called when the last write has been answered, with the first error, the bytes written, and
-   *   the ranges of keys that were left out because their payload does not match its CRC; from within `start`
-   *   if there was nothing to write.
+   * @param onEnd called when the last write has been answered; with the first error, the bytes written, and the ranges
+   *   of keys that were left out because their payload does not match its CRC. Called from within `start` if there was
+   *   nothing to write.
    */
   constructor(
     private readonly core: Core,
@@ -73,7 +73,7 @@ export class KsetWriter {
     return this.straight !== undefined && this.overlay.takesKset && this.addedBytes < TOGETHER_BYTES_MAX;
   }
 
-  /** Takes a kset to be written, the next one of the log; the last must stay as it is until `onEnd`. */
+  /** Adds the next kset of the log. The last one added must stay unchanged until `onEnd`. */
   add(kset: KsetView): void {
     const { core, overlay } = this;
     this.kset = kset;
@@ -84,7 +84,7 @@ export class KsetWriter {
     }
   }
 
-  /** Writes what was added. */
+  /** Writes the added ksets. */
   start(): void {
     if (this.straight) {
       this.writeStraight(this.straight);
@@ -110,8 +110,8 @@ export class KsetWriter {
     const { pmemOffsetBytes, offsetBytes, lengthBytes } = this.ranges;
     let count = 0;
     let bytes = 0;
-    let end = -1; // of the range before, on either device
-    let pmemEnd = -1;
+    let end = -1; // end of the previous range on the backing device
+    let pmemEnd = -1; // and on the cache device
     for (let n = 0; n < overlay.count; n++) {
       const at = overlay.at[n];
       if (overlay.clean[at]) continue;
@@ -141,7 +141,7 @@ export class KsetWriter {
     });
   }
 
-  /** Issues writes while there are buffers and extents; then waits for the last answer. */
+  /** Issues writes while there are free buffers and extents left; ends with the last answer. */
   private pump(): void {
     while (this.error === null && this.freeStaging.length > 0 && this.skipClean()) {
       const staging = this.freeStaging.pop()!;
@@ -156,7 +156,7 @@ export class KsetWriter {
     if (this.freeStaging.length === STAGING_BUFFERS) this.end(this.error, this.writtenBytes, this.corrupt);
   }
 
-  /** Goes to the next extent that has to be written. False when there is none. */
+  /** Goes to the next extent that has to be written. @returns false when there is none */
   private skipClean(): boolean {
     const { overlay } = this;
     while (this.extent < overlay.count && overlay.clean[overlay.at[this.extent]]) this.nextExtent();
@@ -168,14 +168,14 @@ export class KsetWriter {
     this.extentDone = 0;
   }
 
-  /** Fills one staging buffer from the current extent and those after it, and writes them from there. */
+  /** Fills one staging buffer from the current extent on, and writes its contents. */
   private fill(staging: Staging): void {
     for (let at = 0; at < staging.bytes.length && this.skipClean();) at += this.issue(staging, at);
   }
 
   /**
-   * Writes the current extent and those that adjoin it, through a staging buffer from byte `stagingFrom` of it on.
-   * @returns how much of the buffer that took, bytes; 0 when there was nothing but a corrupt extent
+   * Writes the current extent and those that adjoin it, staged from byte `stagingFrom` of the buffer on.
+   * @returns the bytes of the buffer used; 0 when there was only a corrupt extent
    */
   private issue(staging: Staging, stagingFrom: number): number {
     const { core, overlay } = this;
@@ -206,7 +206,7 @@ export class KsetWriter {
     return filled;
   }
 
-  /** Whether the payload of a key still matches its CRC; takes note of its range if not. */
+  /** Whether the payload of a key matches its CRC; its range is recorded if it does not. */
   private isIntact(key: number): boolean {
     const { core } = this;
     const kset = this.kset!;
@@ -219,7 +219,7 @@ export class KsetWriter {
     return false;
   }
 
-  /** Answer of one write. */
+  /** One write from a staging buffer was answered. */
   writeDone(staging: Staging, error: Error | null): void {
     if (error) this.error ??= error;
     if (--staging.pending > 0) return;

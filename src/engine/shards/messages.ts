@@ -1,9 +1,9 @@
-/** What the threads of one cache say to one another, over a port per shard. Everything else is in shared memory. */
+/** Messages between the threads of one cache, over one port a shard. All other communication is in shared memory. */
 import type { CloseReport } from '../driver.js';
 import type { ErrorNote } from '../errors.js';
 import type { EngineStats } from '../stats.js';
 
-/** How a shard stands. */
+/** Status of a shard. */
 export interface ShardStatus {
   readonly stats: EngineStats;
   readonly openKeys: boolean;
@@ -14,25 +14,25 @@ export interface ShardStatus {
 }
 
 export type ToShard =
-  /** There may be something to do: room, or a flush that somebody has asked for. */
+  /** There may be something to do: a free segment, or a flush that some shard asked for. */
   | { readonly kind: 'wake' }
   /** Close the open ksets and answer. */
   | { readonly kind: 'drain' }
-  /** Let go of the open segment, close the open ksets, and answer. */
+  /** Leave the open segment, close the open ksets, and answer. */
   | { readonly kind: 'yield' }
-  /** Those who wait for room are to fail. */
+  /** Requests that wait for room have to fail. */
   | { readonly kind: 'fail'; readonly error: ErrorNote }
   | { readonly kind: 'status' }
-  /** Take no more requests, end those taken, close the ksets, answer, and be done. */
+  /** Take no more requests, end those taken, close the open ksets, answer, and end. */
   | { readonly kind: 'close' };
 
 export type FromShard =
   | { readonly kind: 'ready' }
-  /** The cache device has failed, or the cache could not even be loaded. */
+  /** The cache device failed, or the cache could not be loaded. */
   | { readonly kind: 'failed'; readonly error: ErrorNote }
-  /** There is something to do for the coordinator. */
+  /** The coordinator has something to do. */
   | { readonly kind: 'kick' }
-  /** A flush was asked for, or served: there is something to do for other shards. */
+  /** A flush was requested or served: the other shards have something to do. */
   | { readonly kind: 'flush' }
   | { readonly kind: 'drained'; readonly error?: ErrorNote }
   | { readonly kind: 'yielded' }

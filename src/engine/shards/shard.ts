@@ -1,10 +1,10 @@
 /**
- * One thread's part of a cache: the request path of its subtrees, with an index, a data head and an open kset of its
- * own. Write-back and collection are the coordinator's (`sharded-cache.ts`); what both change is in shared memory.
+ * One thread's share of a cache: the request path of its subtrees, with its own index, data head and open kset. The
+ * coordinator (`sharded-cache.ts`) does write-back and GC. State that both change is in shared memory.
  *
- * Everything that may read payload by what the index says runs between `enter` and `leave`. A FLUSH covers what any
- * shard has acknowledged, as the kernel's closes the ksets of all processors: its group is held back until every
- * shard has closed its ksets, and those behind it wait their turn.
+ * All code that may read payload that the index refers to runs between `enter` and `leave`. A FLUSH covers everything
+ * that any shard has acknowledged, as the kernel's FLUSH closes the ksets of all processors: its group is held back
+ * until every shard has closed its ksets, and groups behind it wait, too.
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { BackingDevice } from '../device/backing.js';
@@ -28,7 +28,7 @@ import { SharedLog } from './shared-log.js';
 import { ShardSegments } from './shared-segments.js';
 import { SharedState, Word, type SharedMemory } from './shared-state.js';
 
-/** What a thread is given to become a shard; made by `ShardedCache`. To be sent with `port` transferred. */
+/** What a thread needs to become a shard; made by `ShardedCache`. Send it with `port` transferred. */
 export interface ShardSeed {
   readonly shard: number;
   readonly memory: SharedMemory;
@@ -38,7 +38,7 @@ export interface ShardSeed {
 
 export interface ShardOptions {
   readonly seed: ShardSeed;
-  /** Mapped by this thread (`mapAgain`), and a backing device of its own; the caller's, to be closed by it. */
+  /** The cache device as this thread mapped it (`mapAgain`), and the thread's own backing device. The caller closes both. */
   readonly pmem: Pmem;
   readonly backing: BackingDevice;
   readonly clock: Clock;
@@ -59,17 +59,17 @@ export class Shard implements Driven {
   private readonly state: SharedState;
   private readonly shard: number;
   private readonly jobs: number;
-  /** Groups behind a flush that others have not served. */
+  /** Groups held back by a flush that some shard has not served. */
   private readonly held: RequestGroup[] = [];
-  /** Number of the flush that the first of them waits for; 0 before it has been asked for. */
+  /** Number of the flush that the first of them waits for; 0 before it was requested. */
   private heldFor = 0;
   private flushServed = 0;
   private closedSeen = 0;
   private waitingSeen = 0;
-  /** Calls of `enter` that have not been left: who ends a request may submit the next at once. */
+  /** Nesting depth of `enter`: the callback of a request may submit the next one at once. */
   private depth = 0;
   private readonly sweeper: IndexSweeper;
-  private toldFailure = false;
+  private isFailureReported = false;
 
   /** @throws PcacheError what loading a cache throws */
   constructor({ seed, pmem, backing, clock, crc }: ShardOptions) {
@@ -89,7 +89,7 @@ export class Shard implements Driven {
         owns: (subtree: number) => subtree % jobs === shard,
       },
     };
-    // The coordinator has checked the payload.
+    // The coordinator has checked the payload already.
     const loaded = loadCacheOrThrow(pmem, { ...options, backingBytes: backing.sizeBytes, checkPayload: false });
     this.core = new Core(options, loaded, undefined);
     this.sweeper = new IndexSweeper(this.core.index, this.core.segments.count);
@@ -145,7 +145,7 @@ export class Shard implements Driven {
   stopAccepting(): void {
     this.requests.isClosed = true;
   }
-  /** What the log holds is the coordinator's to tell. */
+  /** Only the coordinator knows what is dirty in the log. */
   dirtyInLog(): DirtyInLog {
     return { keys: 0, bytes: 0 };
   }
@@ -153,9 +153,9 @@ export class Shard implements Driven {
     return this.core.locate(offsetBytes);
   }
 
-  /** As `Cache.submit`; all requests must be of the shard's subtrees. */
+  /** Like `Cache.submit`; all requests must be in the shard's subtrees. */
   submit(group: RequestGroup): number {
-    const isFlush = this.lookThrough(group);
+    const isFlush = this.checkGroup(group);
     if ((isFlush && this.jobs > 1) || this.held.length > 0) {
       this.hold(group);
       return group.pending;
@@ -163,8 +163,8 @@ export class Shard implements Driven {
     return this.run(group);
   }
 
-  /** Asserts that the requests are this shard's. @returns whether one of them is to cover what others wrote */
-  private lookThrough(group: RequestGroup): boolean {
+  /** Asserts that the requests belong to this shard. @returns whether one of them is a FLUSH or PREFLUSH */
+  private checkGroup(group: RequestGroup): boolean {
     const { jobs, shard } = this;
     let isFlush = false;
     for (let i = 0; i < group.count; i++) {
@@ -172,13 +172,13 @@ export class Shard implements Driven {
       if (group.op[i] === Op.flush || jobs === 1) continue;
       const first = subtreeOf(group.offsetBytes[i]);
       const last = subtreeOf(group.offsetBytes[i] + Math.max(0, group.lengthBytes[i] - 1));
-      assert(first === last && first % jobs === shard, 'a request is given to a shard that its subtree is not of');
+      assert(first === last && first % jobs === shard, 'a request is submitted to the wrong shard');
     }
     return isFlush;
   }
 
   private run(group: RequestGroup): number {
-    this.heedOthers();
+    this.checkOthers();
     this.enter();
     try {
       return this.requests.submit(group);
@@ -195,12 +195,13 @@ export class Shard implements Driven {
     if (--this.depth === 0) this.state.leave(this.shard);
   }
 
-  // ---- what others do ---------------------------------------------------------------------------------
+  // ---- other threads ----------------------------------------------------------------------------------
 
-  /** What shall reach the coordinator. */
+  /** Sends the coordinator a message. */
   tell: (message: FromShard) => void = () => {};
 
-  private heedOthers(): void {
+  /** Stops this shard if the device failed under another thread. */
+  private checkOthers(): void {
     const { core } = this;
     if (this.state.get(Word.failed) === 0 || core.failure) return;
     core.fail(
@@ -208,11 +209,11 @@ export class Shard implements Driven {
     );
   }
 
-  /** After each piece of work: says what others have to know. */
+  /** Tells the other threads what changed; called whenever this one has done some work. */
   private tellOthers(): void {
     const { state, shard, core, log } = this;
-    if (core.failure && !this.toldFailure) {
-      this.toldFailure = true;
+    if (core.failure && !this.isFailureReported) {
+      this.isFailureReported = true;
       state.set(Word.failed, 1);
       this.tell({ kind: 'failed', error: noteOf(core.failure) });
     }
@@ -226,7 +227,7 @@ export class Shard implements Driven {
     this.waitingSeen = waiting;
     state.setWaiting(shard, waiting > 0);
     if (!isNew) return;
-    this.onProgress(); // room may have come before anybody could know who waits for it
+    this.onProgress(); // a segment may have been freed before the coordinator saw that this shard waits
     this.tell({ kind: 'kick' });
   }
 
@@ -243,7 +244,7 @@ export class Shard implements Driven {
     this.onProgress();
   }
 
-  /** Goes on with groups that were held back. @returns whether any went. */
+  /** Runs the groups that were held back, as far as their flushes are served. @returns whether it did anything */
   private runHeld(): boolean {
     const { state, held } = this;
     let worked = false;
@@ -251,7 +252,7 @@ export class Shard implements Driven {
       if (this.heldFor === 0 && !this.core.failure) {
         this.heldFor = state.add(Word.flushAsked, 1);
         this.tell({ kind: 'flush' });
-        return true; // this shard has to serve it, too
+        return true; // this shard has to serve the flush, too
       }
       if (!this.core.failure && !state.isFlushServed(this.heldFor)) break;
       this.heldFor = 0;
@@ -268,7 +269,7 @@ export class Shard implements Driven {
     }
   }
 
-  /** Closes the ksets for a flush that any shard has asked for. @returns whether there was one, and it is served */
+  /** Closes the open ksets for a flush that some shard asked for. @returns whether this shard served one */
   private serveFlush(): boolean {
     const { state, log, core } = this;
     const asked = state.get(Word.flushAsked);
@@ -283,10 +284,10 @@ export class Shard implements Driven {
 
   // ---- background work --------------------------------------------------------------------------------
 
-  /** As `Cache.step`, without what is the coordinator's. */
+  /** Like `Cache.step`, without the coordinator's work. */
   step(): boolean {
     const { core, requests } = this;
-    this.heedOthers();
+    this.checkOthers();
     if (core.failure) {
       requests.failWaiting(core.failure);
       this.runHeld();
@@ -319,7 +320,7 @@ export class Shard implements Driven {
     return log.closedHere > before;
   }
 
-  /** Lets go of the open segment: all is written back, and still nothing could be freed. */
+  /** Leaves the open segment: everything is written back, and still no segment could be freed. */
   letGo(): void {
     for (const head of this.core.heads) head.close();
     this.log.markAllDue();
@@ -332,8 +333,8 @@ export class Shard implements Driven {
 }
 
 /**
- * Makes this thread a shard, and answers its coordinator until the cache is closed.
- * @returns what drives it, and a promise of the end
+ * Makes this thread a shard, which answers its coordinator until the cache is closed.
+ * @returns the shard's driver, and a promise that settles when the shard is closed
  */
 export function openShard(options: ShardOptions): {
   readonly driver: CacheDriver<Shard>;

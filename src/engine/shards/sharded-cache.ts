@@ -1,11 +1,11 @@
 /**
- * A cache whose request path runs in several threads: its coordinator. The thread that opens it has the metadata, the
- * two tails, write-back, collection and the freeing of segments; each shard (`shard.ts`), in a thread of its own, has
- * the request path of the subtrees that fall to it, `subtree % jobs`, as the kernel's slots do.
+ * A cache whose request path runs in several threads: the coordinator. The thread that opens the cache has the metadata,
+ * both tails, write-back, GC and the freeing of segments. Each shard (`shard.ts`), in its own thread, has the request
+ * path of its subtrees: those with `subtree % jobs` equal to its number, as the kernel assigns subtrees to ksets.
  *
- * The coordinator sleeps when it finds nothing to do, and says so in a shared word; a shard that closes a kset, or
- * that waits for room, wakes it. It wakes shards that wait when a segment is free. Both look once more after they
- * have said that they are about to sleep.
+ * The coordinator sleeps when it has nothing to do, and says so in a shared word; a shard that closes a kset or waits for
+ * room wakes it. It wakes shards that wait when a segment is free. Both check once more after they have announced that
+ * they are about to sleep.
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { Cache } from '../cache.js';
@@ -22,7 +22,7 @@ import { SharedLog } from './shared-log.js';
 import { SharedSegments } from './shared-segments.js';
 import { makeSharedMemory, SharedState, Word } from './shared-state.js';
 
-/** More would leave no segments of a small cache for anything but data heads. */
+/** With more shards a small cache would have no segments left beside those of the data heads. */
 export const JOBS_MAX = 64;
 
 export type ShardedOptions = Omit<CacheOptions, 'slots' | 'verifyReads' | 'sharing'> & { readonly jobs: number };
@@ -30,9 +30,9 @@ export type ShardedOptions = Omit<CacheOptions, 'slots' | 'verifyReads' | 'shari
 /** The coordinator's cache: it takes no requests. */
 class CoordinatorCache extends Cache {
   readonly state: SharedState;
-  /** Sends all shards a message, or one of them. */
+  /** Sends a message to shard `to`, or to all shards if that is not given. */
   broadcast: (message: ToShard, to?: number) => void = () => {};
-  /** Shards that have not answered the last `yield`, and the segments taken when it was sent. */
+  /** Number of shards that have not answered the last `yield`, and the count of segments taken when it was sent. */
   private yieldsLeft = 0;
   private takenAtYield = -1;
   private readonly log: SharedLog;
@@ -57,7 +57,7 @@ class CoordinatorCache extends Cache {
     this.log.publish();
   }
 
-  /** Takes note of what the shards have done. */
+  /** Brings the log's head and the segments up to what the shards have done. */
   refresh(): void {
     this.log.refresh();
     this.shared.takeOrphans();
@@ -73,7 +73,7 @@ class CoordinatorCache extends Cache {
     state.set(Word.hopeless, this.isWritebackHopeless ? 1 : 0);
     if (state.get(Word.freed) !== freedBefore) this.wakeWaiting();
     if (worked) {
-      this.takenAtYield = -1; // what the shards had then, they may have no more
+      this.takenAtYield = -1; // the shards may have given up the segments that they had then
       state.set(Word.coordinatorIdle, 0);
       return true;
     }
@@ -96,7 +96,7 @@ class CoordinatorCache extends Cache {
       if (state.isWaiting(shard)) this.broadcast({ kind: 'wake' }, shard);
   }
 
-  /** Nothing moves: fails those who wait in the shards, if nothing will. */
+  /** Nothing makes progress: fails the requests that wait in the shards if nothing ever will. */
   private judgeShards(): void {
     const { core, writeback } = this;
     if (core.failure || this.isBackingBusy || !this.hasWaitingShards) return;
@@ -109,12 +109,12 @@ class CoordinatorCache extends Cache {
     if (this.yieldsLeft > 0) return;
     const taken = this.state.get(Word.taken);
     if (taken === this.takenAtYield) {
-      // No shard has a segment, none took one meanwhile, all is written back: there never will be room.
+      // No shard has a segment, none took one meanwhile, everything is written back: there never will be room.
       this.takenAtYield = -1;
       this.failWaiting(`its ${core.segments.count} segments are too few for this many jobs`);
       return;
     }
-    // All is written back and still nothing can be freed: data heads sit on the last segments.
+    // Everything is written back and still nothing can be freed: data heads hold the last segments.
     this.takenAtYield = taken;
     this.yieldsLeft = this.state.jobs;
     this.broadcast({ kind: 'yield' });
@@ -137,7 +137,7 @@ class CoordinatorCache extends Cache {
   }
 }
 
-/** Waits for an answer of each of so many shards. */
+/** Collects one answer from each of `left` shards. */
 class Answers<T> {
   private readonly given: T[] = [];
   private resolve!: (answers: readonly T[]) => void;
@@ -153,7 +153,7 @@ class Answers<T> {
   }
   give(shard: number, answer: T): void {
     this.given[shard] = answer;
-    if (--this.left === 0) this.resolve(Object.values(this.given)); // those there are, in order
+    if (--this.left === 0) this.resolve(Object.values(this.given)); // without the shards that have ended, in order
   }
   fail(error: PcacheError): void {
     this.reject(error);
@@ -161,18 +161,18 @@ class Answers<T> {
 }
 
 export class ShardedCache {
-  /** What the threads are to be given, one each; `openShard` takes it there. */
+  /** One seed for each thread, which passes it to `openShard`. */
   readonly seeds: readonly ShardSeed[];
   private readonly cache: CoordinatorCache;
   private readonly ports: readonly MessagePort[];
   private readonly waits: { [Kind in FromShard['kind']]?: Answers<FromShard> } = {};
-  /** Shards whose threads have not ended. */
+  /** Shards that are not closed and whose threads have not ended. */
   private readonly alive: Set<number>;
   private driver: CacheDriver<CoordinatorCache> | undefined;
   private held = false;
 
   /**
-   * Opens the cache, as `Cache` does. The shards come to life when threads were started with their seeds.
+   * Opens the cache, as `Cache` does. The shards start when threads were given their seeds.
    * @throws PcacheError what `Cache` throws; UNSUPPORTED in the modes that write through; USAGE for too many jobs
    */
   constructor(private readonly options: ShardedOptions) {
@@ -184,7 +184,7 @@ export class ShardedCache {
     if (this.cache.isThrough) {
       throw new PcacheError(
         'UNSUPPORTED',
-        `${pmem.path}: its mode is ${this.cache.mode}; several jobs work in the modes writeback and writeonly`,
+        `${pmem.path}: its mode is ${this.cache.mode}; several jobs need the mode writeback or writeonly`,
       );
     }
     const channels = Array.from({ length: jobs }, () => new MessageChannel());
@@ -207,7 +207,7 @@ export class ShardedCache {
     this.waits.ready = new Answers(jobs);
   }
 
-  /** Resolves when all shards have built their index: the log rests until then. Rejects when one cannot. */
+  /** Resolves when all shards have built their index; the log does not change before. Rejects when a shard cannot. */
   async ready(): Promise<void> {
     await this.waits.ready!.all;
     this.driver = new CacheDriver(this.cache, this.options.clock);
@@ -221,7 +221,7 @@ export class ShardedCache {
     question: ToShard,
     kind: Kind,
   ): Promise<readonly Extract<FromShard, { kind: Kind }>[]> {
-    assert(this.waits[kind] === undefined, 'the shards are asked the same twice at once');
+    assert(this.waits[kind] === undefined, 'a question to the shards is asked again before it is answered');
     if (this.alive.size < this.ports.length && kind !== 'closed') {
       throw this.cache.failure ?? closedError(this.options.pmem.path);
     }
@@ -266,10 +266,10 @@ export class ShardedCache {
     this.kick();
   }
 
-  /** The port of a shard was closed: its thread is to end, or has ended. What was not in the log then is lost. */
+  /** The port of a shard was closed: its thread has ended, or soon will. Keys that were not in the log are lost. */
   private lost(shard: number): void {
     if (!this.alive.delete(shard)) return;
-    const why = 'a thread of the cache has ended without closing it; open it again';
+    const why = 'a thread ended without closing its share of the cache; open the cache again';
     const error = new PcacheError('CLOSED', `${this.options.pmem.path}: ${why}`);
     this.stopOn(error);
     const { closed, drained, status } = this.waits;
@@ -296,7 +296,7 @@ export class ShardedCache {
   get segmentDataBytes(): number {
     return this.cache.segmentDataBytes;
   }
-  /** Counters of the background work; those of requests are the shards'. */
+  /** Counters of the background work; the shards count requests. */
   get stats(): Cache['stats'] {
     return this.cache.stats;
   }
@@ -307,14 +307,14 @@ export class ShardedCache {
   setGcPercent(gcPercent: number): void {
     this.cache.setGcPercent(gcPercent);
   }
-  /** How each shard stands. */
+  /** Status of each shard. */
   async shardStatus(): Promise<readonly ShardStatus[]> {
     return (await this.ask({ kind: 'status' }, 'status')).map(({ status }) => status);
   }
 
   /**
-   * Writes everything back that was acknowledged before, and collects what there is to collect.
-   * @throws what keeps it from that
+   * Writes back everything that was acknowledged before the call, then lets GC run to its end.
+   * @throws PcacheError the failure of write-back or of the cache device
    */
   async drain(): Promise<void> {
     for (const { error } of await this.ask({ kind: 'drain' }, 'drained')) if (error) throw errorOf(error);
@@ -323,7 +323,7 @@ export class ShardedCache {
     while (this.cache.step()) await new Promise((resolve) => setImmediate(resolve));
   }
 
-  /** Closes in order, the shards first; see `CacheDriver.close`. The threads may end then. */
+  /** Closes in order, the shards first; see `CacheDriver.close`. The threads may end afterwards. */
   async close(): Promise<CloseReport> {
     const answers = await this.ask({ kind: 'close' }, 'closed');
     for (const port of this.ports) port.close();

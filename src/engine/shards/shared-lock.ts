@@ -1,27 +1,27 @@
 /**
- * A lock between threads: one word of shared memory. It is held for microseconds, by threads of one process that
- * never wait for another one while they have it, and never twice by one thread.
+ * A lock between threads: one word of shared memory. A thread holds it for microseconds, never waits for another thread
+ * meanwhile, and never takes it twice.
  */
 import { assert } from '../errors.js';
 
 const FREE = 0;
 const HELD = 1;
-/** Held, and somebody may sleep until it is given back. */
+/** Held, and another thread may be asleep until it is released. */
 const WAITED_FOR = 2;
 
-/** Looks at it before a thread goes to sleep over it: about as long as a kset takes to be written. */
+/** Number of tries before a thread goes to sleep: about as long as writing a kset takes. */
 const SPINS = 200;
 
 export class SharedLock {
   private held = false;
 
-  /** @param words shared; the lock is word `at`, 0 at first. */
+  /** @param words shared memory; the lock is word `at`, initially 0 */
   constructor(
     private readonly words: Int32Array,
     private readonly at: number,
   ) {}
 
-  /** Runs `body` while no other thread has the lock. */
+  /** Runs `body` while this thread holds the lock. */
   run<T>(body: () => T): T {
     this.acquire();
     try {
@@ -39,7 +39,7 @@ export class SharedLock {
       if (Atomics.load(words, at) === FREE) found = Atomics.compareExchange(words, at, FREE, HELD);
     }
     while (found !== FREE) {
-      // Whoever gets it in this loop cannot know whether others sleep, and leaves it marked.
+      // A thread that takes the lock in this loop cannot know whether others sleep, so it leaves the mark.
       if (found === WAITED_FOR || Atomics.compareExchange(words, at, HELD, WAITED_FOR) !== FREE) {
         Atomics.wait(words, at, WAITED_FOR);
       }

@@ -1,7 +1,7 @@
 /**
- * The log of a cache that threads share: open ksets are a thread's own; closing one takes the lock, goes on where the
- * log ends by now, and leaves word of where it ends then. CRCs are taken before, and everything that orders the
- * stores happens within: so a kset is persisted before the next one can be written behind it, by whomever.
+ * The log of a cache that threads share. Open ksets belong to one thread. Closing a kset takes the lock, goes on at the
+ * current end of the log, and publishes the new end. The CRC is computed before; all stores and barriers are made under
+ * the lock, so a kset is persisted before any thread can write the next one behind it.
  */
 import type { Clock } from '../clock.js';
 import type { Pmem } from '../device/pmem.js';
@@ -13,7 +13,7 @@ import type { SegmentTable } from '../space/segment-table.js';
 import { LogField, type SharedState } from './shared-state.js';
 
 export class SharedLog extends LogWriter {
-  /** Ksets that this thread has written. */
+  /** Number of ksets that this thread has written. */
   closedHere = 0;
   private readonly state: SharedState;
 
@@ -31,12 +31,12 @@ export class SharedLog extends LogWriter {
     this.state = state;
   }
 
-  /** Says where the log ends; once, by whoever opened the cache. */
+  /** Publishes the end of the log. Called once, by the thread that opened the cache. */
   publish(): void {
     this.state.lock.run(() => this.store());
   }
 
-  /** Takes note of where the log ends by now. */
+  /** Takes over the end of the log as last published. */
   refresh(): void {
     this.state.lock.run(() => this.load());
   }

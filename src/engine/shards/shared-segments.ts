@@ -1,9 +1,9 @@
 /**
- * The segment table over shared memory. The coordinator has one, which frees; each shard has one, which takes:
- * `takeForData` takes the lock, `takeForLog` is called with it, by `SharedLog`.
+ * The segment table over shared memory. The coordinator's table frees segments; each shard's table takes them.
+ * `takeForData` takes the lock; `takeForLog` is called by `SharedLog`, which holds it.
  *
- * A segment that lost its last reference is first given a new generation; it is free only when every shard has been
- * outside the request path since: one that looked at its index before may be reading the payload that it found.
+ * A segment that lost its last reference first gets a new generation. It is free only when every shard has been outside
+ * the request path since: a shard that looked at its index before may still be reading the payload that it found.
  */
 import { assert } from '../errors.js';
 import type { Geometry } from '../media/geometry.js';
@@ -11,7 +11,7 @@ import type { SegmentChain } from '../media/metadata.js';
 import { SegmentTable } from '../space/segment-table.js';
 import { Word, type SharedState } from './shared-state.js';
 
-/** The coordinator's: it also counts what the log holds at the opening. */
+/** The coordinator's table. It also counts the references of the log at the open. */
 export class SharedSegments extends SegmentTable {
   constructor(
     geometry: Geometry,
@@ -36,14 +36,14 @@ export class SharedSegments extends SegmentTable {
     if (this.dropped(segment, references)) this.dead.push(segment);
   }
 
-  /** Drops references. @returns whether the last one went, and the log does not need the segment */
+  /** Drops references. @returns whether that was the last one of a segment that is not in the log */
   protected dropped(segment: number, references: number): boolean {
     const before = Atomics.sub(this.references, segment, references);
     assert(before >= references, 'a segment reference is dropped twice');
     return before === references && this.inLog[segment] === 0;
   }
 
-  /** Takes over the segments that lost their last reference to a shard: `retire()` then frees them. */
+  /** Takes over the segments whose last reference a shard dropped; `retire()` frees them. */
   takeOrphans(): void {
     this.state.takeOrphans((segment) => this.dead.push(segment));
   }
@@ -63,7 +63,7 @@ export class SharedSegments extends SegmentTable {
   }
 }
 
-/** A shard's. What the log holds at the opening has been counted when it is made. */
+/** A shard's table. The coordinator has counted the references of the log before. */
 export class ShardSegments extends SharedSegments {
   override markUsed(): void {}
   override markInLog(): void {}

@@ -1,50 +1,50 @@
 /**
- * What the threads of one cache share: the segment table's columns, the log's head, and words by which they tell one
- * another where they are. All of it in shared memory; each thread has an object of this class over it.
+ * The shared memory of the threads of one cache: the columns of the segment table, the log's head, and words by which the
+ * threads signal one another. Each thread has an object of this class over it.
  *
- * Under the lock only: the columns `used`, `inLog` and `counts` of the segments, the log's head and the log itself,
- * and the list of segments that shards have let go of. References are added to and taken from atomically. Generations
- * are changed by the coordinator only. Shards are numbered from 0.
+ * Changed only under the lock: the columns `used`, `inLog` and `counts` of the segments, the log's head and the log
+ * itself, and the list of orphaned segments. References are added and subtracted atomically. Only the coordinator changes
+ * generations. Shards are numbered from 0.
  */
 import { makeColumns, type SegmentColumns } from '../space/segment-table.js';
 import { SharedLock } from './shared-lock.js';
 
-/** Words that there is one each of. */
+/** Words that exist once. */
 export const Word = {
   lock: 0,
-  /** The cache device has failed under a thread: none goes on. */
+  /** 1 when the cache device has failed under a thread: all threads stop. */
   failed: 1,
-  /** The coordinator sleeps until it is told that there is something to do. */
+  /** 1 while the coordinator sleeps and has to be woken when there is something to do. */
   coordinatorIdle: 2,
-  /** Write-back will not make any room. */
+  /** 1 when write-back will not make any room. */
   hopeless: 3,
-  /** Segments freed so far. */
+  /** Number of segments freed so far. */
   freed: 4,
-  /** Number of the last flush that was asked for. */
+  /** Number of the last flush that a shard asked for. */
   flushAsked: 5,
-  /** Segments that lost their last reference to a shard, at the front of `orphans`. */
+  /** Number of segments in `orphans`: those whose last reference a shard dropped. */
   orphans: 6,
-  /** Segments taken so far. */
+  /** Number of segments taken so far. */
   taken: 7,
 } as const;
 const WORDS = 8;
 
-/** The log's head: its place, and how many ksets and keys have been written since the opening. */
+/** The log's head: its position, and the number of ksets and keys written since the open. */
 export const LogField = { segment: 0, offsetBytes: 1, ksetsClosed: 2, keysLogged: 3 } as const;
 const LOG_FIELDS = 4;
 
-/** Per-shard words are so far apart that no two share a cache line. */
+/** Words between the words of two shards, so that they do not share a cache line. */
 const SHARD_STRIDE = 16;
 const ShardWord = {
-  /** Counts the shard's entries into the request path and its leavings: odd while it is inside. */
+  /** Counts how often the shard entered and left the request path: odd while it is inside. */
   epoch: 0,
-  /** Requests of it wait for room. */
+  /** 1 while requests of the shard wait for room. */
   waiting: 1,
-  /** Number of the last flush before which it has closed its ksets. */
+  /** Number of the last flush for which the shard has closed its ksets. */
   flushServed: 2,
 } as const;
 
-/** The memory itself, as it is handed from thread to thread. */
+/** The memory itself, as threads pass it on. */
 export interface SharedMemory {
   readonly jobs: number;
   readonly columns: SegmentColumns;
@@ -81,18 +81,18 @@ export class SharedState {
   set(word: number, value: number): void {
     Atomics.store(this.memory.words, word, value);
   }
-  /** Adds to a word. @returns what it is then */
+  /** Adds to a word. @returns the new value */
   add(word: number, value: number): number {
     return Atomics.add(this.memory.words, word, value) + value;
   }
-  /** Sets a word. @returns what it was */
+  /** Sets a word. @returns the old value */
   exchange(word: number, value: number): number {
     return Atomics.exchange(this.memory.words, word, value);
   }
 
   // ---- inside and outside the request path ------------------------------------------------------------
 
-  /** The shard goes into the request path: what it finds in its index stays readable until it leaves. */
+  /** The shard enters the request path: payload that it finds in its index stays readable until it leaves. */
   enter(shard: number): void {
     Atomics.add(this.memory.shards, shard * SHARD_STRIDE + ShardWord.epoch, 1);
   }
@@ -101,16 +101,16 @@ export class SharedState {
   }
 
   /**
-   * Returns when every shard has been outside the request path since the call: none still reads payload by what it
-   * found in its index before. Must be called without the lock, which a shard inside may wait for.
+   * Returns when every shard has been outside the request path since the call, so that none still reads payload that it
+   * found in its index before. Call it without the lock, because a shard inside may wait for that.
    */
   awaitOutside(): void {
     const { shards } = this.memory;
     for (let shard = 0; shard < this.jobs; shard++) {
       const at = shard * SHARD_STRIDE + ShardWord.epoch;
-      // Not a load: that could overtake the caller's store of a new generation, and the shard then see the old one.
+      // Not a load: a load could overtake the caller's store of a new generation, and the shard would see the old one.
       const epoch = Atomics.add(shards, at, 0);
-      // The time limit is there because shards that leave do not stop to wake anybody.
+      // With a time limit, because shards that leave do not wake other threads.
       while ((epoch & 1) === 1 && Atomics.load(shards, at) === epoch) Atomics.wait(shards, at, epoch, LOOK_AGAIN_MS);
     }
   }
@@ -138,14 +138,14 @@ export class SharedState {
     return true;
   }
 
-  // ---- segments that a shard has let go of ------------------------------------------------------------
+  // ---- orphaned segments ------------------------------------------------------------------------------
 
-  /** Leaves a segment that lost its last reference to the coordinator, which alone frees segments. */
+  /** Hands a segment that lost its last reference to the coordinator, which alone frees segments. */
   addOrphan(segment: number): void {
     const { words, orphans } = this.memory;
     this.lock.run(() => (orphans[words[Word.orphans]++] = segment));
   }
-  /** Calls `body` for each. */
+  /** Calls `body` for each orphaned segment and empties the list. */
   takeOrphans(body: (segment: number) => void): void {
     const { words, orphans } = this.memory;
     if (this.get(Word.orphans) === 0) return;
