@@ -1,10 +1,9 @@
 /**
- * The running cache: takes groups of requests, and does background work in explicit steps (the kernel's
- * workers). Single-threaded and synchronous but for the backing device's answers.
+ * The running cache: takes groups of requests, and does background work (the kernel's workers) in explicit steps. It is
+ * single-threaded, and synchronous except for the answers of the backing device.
  *
- * Requests that wait for room fail only when write-back cannot make progress. When the cache device itself
- * fails, the cache stops: what is in memory is not trusted to match it any more, and a new open recovers
- * from the log.
+ * Requests that wait for room fail only when write-back cannot make progress. When the cache device itself fails, the
+ * cache stops: its memory may not match the device any more, and a new open recovers from the log.
  */
 import { openCore, type CacheOptions, type Core } from './core.js';
 import { PcacheError } from './errors.js';
@@ -25,6 +24,7 @@ import { Writeback } from './background/write-back.js';
 export const KSET_MAX_AGE_MS = 1000;
 /** Waiting requests fail once write-back has failed this often in a row. */
 const WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL = 5;
+
 /** Free segments below which writes should be slowed: an eighth of the cache, within these bounds. */
 const ZONE_SEGMENTS_MIN = 6;
 const ZONE_SEGMENTS_MAX = 64;
@@ -46,9 +46,9 @@ export class Cache {
   private readonly gc: GarbageCollector;
   private readonly sweeper: IndexSweeper;
   private nowMs: number;
-  /** While true no pass of write-back is started: for an orderly close, and for tests. */
+  /** While true write-back starts nothing: for an orderly close, and for tests. */
   holdWriteback = false;
-  /** While true the backing device is flushed as soon as everything is written, in all modes; for drains. */
+  /** While true the backing device is flushed as soon as everything is written, in all modes: for drains. */
   hurryWriteback = false;
   /**
    * Time that a slow backing device may take from one flush to the next, ms. Infinity leaves it at 64 ksets and
@@ -57,8 +57,8 @@ export class Cache {
   writebackCycleMs = Infinity;
 
   /**
-   * Called when an answer of the backing device has made new work possible: whoever drives the cache should
-   * call `step()` soon. Never called from within `submit` or `step`.
+   * Called when an answer of the backing device has made new work possible: the driver should call `step()` soon. Never
+   * called from within `submit` or `step`.
    */
   onProgress: () => void = () => {};
 
@@ -74,11 +74,11 @@ export class Cache {
     this.requests = new Requests(core, this.writeback, progress);
   }
 
-  /** Size of the logical device: the backing device's. */
+  /** Size of the logical device, which is that of the backing device. */
   get sizeBytes(): number {
     return this.core.backing.sizeBytes;
   }
-  /** What a segment holds, payload or ksets, bytes. */
+  /** Capacity of a segment for payload or ksets, bytes. */
   get segmentDataBytes(): number {
     return this.core.geometry.segmentDataBytes;
   }
@@ -92,31 +92,31 @@ export class Cache {
   get failure(): PcacheError | undefined {
     return this.core.failure;
   }
-  /** Nothing dirty is left: no open kset, and the whole log is on the backing device. */
+  /** Nothing is dirty: no kset is open, and everything in the log is on the backing device. */
   get isClean(): boolean {
     return !this.core.log.hasOpenKeys && this.core.logIsClean;
   }
-  /** What was written past the cache (writearound) may still be lost in a crash. */
+  /** Data that was written past the cache (writearound) may still be lost in a crash. */
   get hasUnsettledWrites(): boolean {
     return this.requests.hasUnsettledWrites;
   }
-  /** What the cache does with writes, and with reads that miss. */
+  /** The mode says how the cache handles writes, and reads that miss. */
   get mode(): CacheMode {
     return this.core.mode;
   }
-  /** Writes are acknowledged when the backing device has them, too. */
+  /** Writes are acknowledged only when the backing device has them, too (writethrough, writearound). */
   get isThrough(): boolean {
     return this.core.isThrough;
   }
-  /** Requests or passes wait for an answer of the backing device. */
+  /** Requests or write-back wait for an answer of the backing device. */
   get isBackingBusy(): boolean {
     return this.hasPendingParts || this.writeback.isBusy;
   }
-  /** Keys are in open ksets that are not in the log yet. */
+  /** Some keys are in open ksets, which are not in the log yet. */
   get hasOpenKeys(): boolean {
     return this.core.log.hasOpenKeys;
   }
-  /** The log has no segment to go on in: only write-back and GC can make room for open ksets. */
+  /** The log needs a segment and none is free: only write-back and GC can make room for open ksets. */
   get isLogStuck(): boolean {
     return this.core.log.isStuck;
   }
@@ -128,7 +128,7 @@ export class Cache {
   get hasWaitingRequests(): boolean {
     return this.requests.hasWaiting || this.requests.hasThroughWaits;
   }
-  /** The last failure of write-back, while it has not succeeded again. */
+  /** Why write-back is failing, has stopped, or cannot finish; undefined when all is well. */
   get writebackError(): PcacheError | undefined {
     return this.writeback.lastError;
   }
@@ -137,8 +137,8 @@ export class Cache {
     return this.writeback.corruptRanges;
   }
   /**
-   * Write-back has stopped for good, has failed too often in a row to be waited for, or has done all but what
-   * is corrupt.
+   * Write-back has stopped for good, has failed so often in a row that requests no longer wait for it, or has written
+   * everything except corrupt payload.
    */
   get isWritebackHopeless(): boolean {
     const { log } = this.core;
@@ -148,9 +148,9 @@ export class Cache {
   }
 
   /**
-   * Takes a group. At return every request that needed neither the backing device nor room is done or has
-   * failed; the others end later, each with a call of `group.onRequestDone`.
-   * @returns how many are pending.
+   * Takes a group. At return every request that needed neither the backing device nor room has ended; each of the
+   * others ends later, with a call of `group.onRequestDone`.
+   * @returns the number of pending requests
    */
   submit(group: RequestGroup): number {
     return this.requests.submit(group);
@@ -159,10 +159,10 @@ export class Cache {
   // ---- background work --------------------------------------------------------------------------------
 
   /**
-   * Does a bounded piece of each kind of background work: closes ksets that are due, collects, writes back,
-   * serves waiting requests, cleans the index.
-   * @returns true when something was done, so that another step may find more; false when only an answer of
-   *   the backing device, a new request, or the clock reaching `nextDeadlineMs` can change anything.
+   * Does a bounded amount of each kind of background work: closes due ksets, runs GC, writes back, serves waiting
+   * requests, removes stale index entries.
+   * @returns true when it did something, so that another step may find more; false when nothing can change before an
+   *   answer of the backing device, a new request, or the time `nextDeadlineMs`
    */
   step(): boolean {
     const { core } = this;
@@ -192,7 +192,7 @@ export class Cache {
 
   private closeKsets(): boolean {
     const { log } = this.core;
-    // Those who wait for room need their predecessors' keys written back, and open ones cannot be.
+    // Stalled requests wait for write-back, and keys in open ksets cannot be written back.
     if (this.requests.needsRoom) log.markAllDue();
     else log.markAgedDue(this.nowMs, KSET_MAX_AGE_MS);
     if (!log.hasDue) return false;
@@ -203,7 +203,7 @@ export class Cache {
 
   private stepWriteback(): boolean {
     const { core, writeback, requests, nowMs } = this;
-    // Where nobody waits for the flush but those who say so, it is left until there is more to it.
+    // In the modes that write through the flush is deferred until a request needs it.
     const needsRoom = requests.needsRoom || this.gc.isCacheFull;
     if (this.hurryWriteback && requests.hasUnsettledWrites && !writeback.flushes.isWanted) {
       writeback.flushes.request();
@@ -214,8 +214,8 @@ export class Cache {
   }
 
   /**
-   * Nothing moves: fails those who wait, if nothing will.
-   * @returns true when something was done about it.
+   * Nothing makes progress: fails the waiting requests if nothing ever will.
+   * @returns true when it did something
    */
   private judgeWaiting(): boolean {
     const { core, writeback, requests } = this;
@@ -228,13 +228,13 @@ export class Cache {
       return true;
     }
     if (writeback.failures > 0 || this.holdWriteback || !core.logIsClean) return false;
-    // All is written back and still nothing can be freed: heads of idle slots sit on the last segments.
+    // Everything is written back and still nothing can be freed: heads of idle slots hold the last segments.
     for (const head of core.heads) head.close();
     if (!core.segments.hasDead) {
       requests.failWaiting(
         new PcacheError(
           'CACHE_FULL',
-          `${core.pmem.path}: its ${core.segments.count} segments are too few for this many slots`,
+          `${core.pmem.path}: its ${core.segments.count} segments are too few for this number of slots`,
         ),
       );
     }
@@ -263,7 +263,7 @@ export class Cache {
 
   // ---- control ----------------------------------------------------------------------------------------
 
-  /** Asks for every open kset to be closed; `step()` does it. */
+  /** Asks for all open ksets to be closed; `step()` does it. */
   requestClose(): void {
     this.core.log.markAllDue();
   }
@@ -284,7 +284,7 @@ export class Cache {
     this.core.setGcPercent(gcPercent);
   }
 
-  /** What the log still holds for the backing device. Open ksets are not in the log yet. */
+  /** Dirty keys and bytes in the log. Open ksets are not in the log yet. */
   dirtyInLog(): DirtyInLog {
     return dirtyInLog(this.core);
   }
@@ -297,20 +297,20 @@ export class Cache {
     });
   }
 
-  /** For looks at what each segment is used for; empty until its `take()` is called. */
+  /** Makes a survey of the use of each segment; it is empty until its `take()` is called. */
   makeSurvey(): SegmentSurvey {
     return new SegmentSurvey(this.core);
   }
 
   /**
-   * Where a byte of the logical device lies on the cache device, or −1 when it is not cached. For benchmarks
-   * and tests: any request may change it.
+   * Offset on the cache device of a byte of the logical device, or −1 when it is not cached. For benchmarks and tests:
+   * any request may change it.
    */
   locate(offsetBytes: number): number {
     return this.core.locate(offsetBytes);
   }
 
-  /** Asserts the invariants of the index; linear, for tests. */
+  /** Asserts the invariants of the index. For tests: linear in the entries. */
   check(): void {
     this.core.index.check();
   }

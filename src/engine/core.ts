@@ -206,8 +206,9 @@ export class Core {
 }
 
 /**
- * Loads the cache and makes it ready to run, which changes the device: broken twins are repaired and
+ * Loads the cache and makes it ready to run. That changes the device: broken copies of metadata are repaired, and
  * cache_info is written anew (format §1).
+ * @throws PcacheError NOT_A_DEVICE, NOT_PCACHE, BAD_MEDIA, UNSUPPORTED, USAGE, IO
  */
 export function openCore(options: CacheOptions): { readonly core: Core; readonly dirtyKsets: number } {
   const { pmem, backing } = options;
@@ -245,14 +246,14 @@ export function openCore(options: CacheOptions): { readonly core: Core; readonly
   repairBrokenCopies(pmem, loaded.metadata);
   blankLogEnd(pmem, loaded);
   const core = new Core(options, loaded, payloadCrcs);
-  core.keyTail.storeInBoth(pmem); // what only its older twin leads to counts as free from here on
+  core.keyTail.storeInBoth(pmem); // from here on segments that only its older copy leads to count as free
   core.storeCacheInfo();
   return { core, dirtyKsets: loaded.dirtyKsetCount };
 }
 
 /**
- * A crash in the middle of writing a kset leaves a part of it at key_head: its header, or keys without one. Zero both:
- * a log ends in zeroes, so that fsck can tell a torn kset from a damaged one.
+ * Zeroes the remains of a torn kset at key_head, which a crash during its write leaves and which are not part of the log:
+ * its header, or keys without one. A log in order ends with zeroes, so that fsck can tell a torn kset from a damaged one.
  */
 function blankLogEnd(pmem: Pmem, loaded: LoadedCache): void {
   const { segment, offsetBytes } = loaded.keyHead;
