@@ -192,8 +192,8 @@ describe('a shard', () => {
 
   it('refuses requests that are not its own', async () => {
     const { cache, submit } = await open(2);
-    await expect(submit(0, Op.write, 1).done).rejects.toThrow(/not of/);
-    await expect(submit(1, Op.read, 0).done).rejects.toThrow(/not of/);
+    await expect(submit(0, Op.write, 1).done).rejects.toThrow(/wrong shard/);
+    await expect(submit(1, Op.read, 0).done).rejects.toThrow(/wrong shard/);
     await cache.close();
   });
 });

@@ -111,7 +111,7 @@ class CoordinatorCache extends Cache {
     if (taken === this.takenAtYield) {
       // No shard has a segment, none took one meanwhile, everything is written back: there never will be room.
       this.takenAtYield = -1;
-      this.failWaiting(`its ${core.segments.count} segments are too few for this many jobs`);
+      this.failWaiting(`its ${core.segments.count} segments are too few for this number of jobs`);
       return;
     }
     // Everything is written back and still nothing can be freed: data heads hold the last segments.
