@@ -39,8 +39,8 @@ const { values } = parseArgs({
 });
 const runs = Number(values.runs);
 const endsMs = Date.now() + 1000 * Number(values.seconds);
-// Seeds below 100,000,000 make small damage only, without accidents.
-const firstSeed = Number(values.seed ?? 100_000_000 + (Date.now() % 900_000_000));
+// Seeds below 130,000,000 make small damage only, without accidents.
+const firstSeed = Number(values.seed ?? 130_000_000 + (Date.now() % 870_000_000));
 process.stdout.write(`seed ${firstSeed}\n`);
 const folder = buildSimulation(root, join(root, 'node_modules', '.cache', 'pcache-damage', String(process.pid)));
 const load = (path) => import(pathToFileURL(join(folder, path)).href);

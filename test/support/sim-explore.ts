@@ -127,7 +127,10 @@ export class Explorer {
     });
     const harmless = (finding: Finding) => finding.severity === 'warning' && !finding.kernelRefuses;
     const known = (finding: Finding) => corruption.isAny && CORRUPT_CODES.includes(finding.code);
-    const isLeftover = (finding: Finding) => config.aged && finding.code === 'LOG_MAYBE_CUT_SHORT';
+    // A crash before the first kset was closed leaves payload without a log; the model tells whether that may be.
+    const isUnlogged = (finding: Finding) => finding.code === 'LOG_LOST';
+    const isLeftover = (finding: Finding) =>
+      isUnlogged(finding) || (config.aged && finding.code === 'LOG_MAYBE_CUT_SHORT');
     const worst = findings.find(
       (finding) =>
         finding.severity !== 'note' &&

@@ -331,6 +331,9 @@ describe('damage that random runs found', () => {
     [110074257, 'puts dead ksets over the log, as many segments of which look stale as not: no evidence against these'],
     [96015603, 'overwrites the whole log, after it put an old kset there that is whole once the log is blank'],
     [120021373, 'wipes the link to the next segment, where a LAST kset that leads to its own segment lies over a kset'],
+    [140001986, 'makes a filesystem over both tails: ksets that were collected look like those of the log'],
+    [140002865, 'breaks the last kset and a generation: its keys are current only once that is right'],
+    [140001974, 'restores the log from before, and lets infos change places: it is lost before and after'],
   ])('%i %s', async (seed) => {
     const run = await runDamage(liveSmall(Math.floor(seed / 2000) * 50 + (seed % 50)), seed);
     expect(run.failure).toBe('');

@@ -59,7 +59,7 @@ const ROLLBACKS: readonly DamageKind[] = ['snapshot', 'torn words', 'other devic
 const BEYOND_REPAIR: readonly string[] = ['DEVICE_TOO_SMALL', 'SUPERBLOCK_SEGMENTS_FEWER'];
 
 /** From this seed on there are accidents among the damages; earlier ones mean what they always did. */
-export const ACCIDENTS_FROM_SEED = 100_000_000;
+export const ACCIDENTS_FROM_SEED = 130_000_000;
 
 /** By so much of the last kset the end of the log is known again where it was moved. */
 const END_OF_KSET_BYTES = 32;
