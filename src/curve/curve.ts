@@ -17,6 +17,7 @@ import { DEFAULT_SAMPLING } from './lru-sampled.js';
 import { runInThreads } from './pool.js';
 import { describePoint, describeRequests, describeWithoutCache, type CurveResult } from './result.js';
 import { chooseSizes, lruSizes } from './sizes.js';
+import { sizingAnswers } from './sizing.js';
 
 /** The exact LRU curve takes about 40 bytes a block: up to a footprint of 64 GiB. */
 const EXACT_BLOCKS_MAX = 2 ** 24;
@@ -61,9 +62,11 @@ export async function curve(choice: CurveChoice, observer: ReplayObserver): Prom
     const threads = Math.min(availableParallelism(), jobs.length);
     const startedMs = performance.now();
     const outcomes = await runJobs(jobs, scanned, threads, observer, interrupt.signal);
+    const found = describeOutcomes(outcomes, choice);
     return {
       trace: { ...describeTrace(choice.trace, choice.action, scanned.footprint), loops },
-      ...describeOutcomes(outcomes, choice),
+      ...found,
+      answers: sizingAnswers(found.curve, found.lru),
       threads,
       elapsedNs: Math.round((performance.now() - startedMs) * 1e6),
       interrupted: interrupt.signal.aborted,

@@ -3,6 +3,7 @@ import type { LatencySummaries, PlainLatencySummaries, ReplayResult } from '../r
 import type { LatencyModel } from '../simulate/index.js';
 import type { LruCurve } from './lru-curve.js';
 import { dataBytesOf } from './sizes.js';
+import type { SizingAnswers } from './sizing.js';
 
 /** What a cache of one size did with the trace. Ratios are 0 to 1, null where there was nothing. */
 export interface CurvePoint {
@@ -62,6 +63,7 @@ export interface CurveResult {
   /** By rising size; those that an interrupt kept from their end are missing. */
   readonly curve: readonly CurvePoint[];
   readonly lru: LruCurve | null;
+  readonly answers: SizingAnswers;
   /** null without a model, and when interrupted before any size was done. */
   readonly withoutCache: WithoutCache | null;
   readonly interrupted: boolean;

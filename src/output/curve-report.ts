@@ -21,11 +21,38 @@ export function renderCurve(result: CurveResult, heading: (title: string) => str
   return sections.join('\n');
 }
 
+/** The size to choose, what it costs, and what no size gains. */
+function answerFields({ nearlyBest, coldMissRatioByBytes }: CurveResult['answers']): [string, string][] {
+  const fields: [string, string][] = [];
+  if (nearlyBest !== null) {
+    const { cacheBytes, hitRatioByBytes, bestHitRatioByBytes, backingWriteBytes, writeAmplification } = nearlyBest;
+    const cost = writeAmplification === null ? '' : `, ${formatPercent(writeAmplification, 1)} of the writes`;
+    fields.push([
+      'nearly the best',
+      `${formatBytes(cacheBytes)}, the smallest within 2 points: ${formatPercent(hitRatioByBytes, 1)} of bytes read hit ` +
+        `(best ${formatPercent(bestHitRatioByBytes, 1)}); writes back ${formatBytes(backingWriteBytes)}${cost}`,
+    ]);
+  }
+  if (coldMissRatioByBytes !== null) {
+    fields.push(['cold misses', `${formatPercent(coldMissRatioByBytes, 1)} of bytes read; no size of cache hits them`]);
+  }
+  return fields;
+}
+
 function indented(text: string): string {
   return text.replace(/^(?=.)/gm, '  ');
 }
 
-function renderSummary({ trace, cache, requests, threads, elapsedNs, curve, interrupted }: CurveResult): string {
+function renderSummary({
+  trace,
+  cache,
+  requests,
+  threads,
+  elapsedNs,
+  curve,
+  answers,
+  interrupted,
+}: CurveResult): string {
   const passes = trace.loops > 1 ? `, repeated ${formatCount(trace.loops)} times` : '';
   const fields: [string, string][] = [
     ['trace', `${trace.name}  ${trace.format}${passes}`],
@@ -43,6 +70,7 @@ function renderSummary({ trace, cache, requests, threads, elapsedNs, curve, inte
     ['cache', `${cache.mode}  data_crc ${cache.dataCrc ? 'on' : 'off'}  gc_percent ${cache.gcPercent}`],
     ['simulated', `${count(curve.length, 'size')} in ${formatDuration(elapsedNs)}, ${count(threads, 'thread')}`],
   );
+  fields.push(...answerFields(answers));
   if (interrupted) fields.push(['interrupted', 'unfinished sizes are missing']);
   return indented(renderFields(fields));
 }

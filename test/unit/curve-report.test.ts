@@ -4,6 +4,7 @@ import type { LruCurve, LruPoint, Share } from '../../src/curve/lru-curve.js';
 import type { CurvePoint, CurveResult } from '../../src/curve/result.js';
 import { renderCurve } from '../../src/output/curve-report.js';
 import { drawChart } from '../../src/output/line-chart.js';
+import { sizingAnswers } from '../../src/curve/sizing.js';
 
 const MIB = 2 ** 20;
 const exactly = (ratio: number): Share => ({ ratio, error: 0 });
@@ -72,6 +73,7 @@ function result(more: Partial<CurveResult> = {}): CurveResult {
     elapsedNs: 1e9,
     curve: [point(512 * MIB, 0.4), point(1024 * MIB, 0.55)],
     lru: LRU,
+    answers: { nearlyBest: null, coldMissRatioByBytes: null },
     withoutCache: null,
     interrupted: false,
     ...more,
@@ -150,7 +152,7 @@ describe('expected latency', () => {
 
   it('is shown by size, and without the cache, where there is a model', () => {
     expect(shown()).not.toContain('Expected latency');
-    expect(shown()).toContain('answers at once');
+    expect(shown()).toContain('is infinitely fast');
     const latency = {
       readHit: summary(3, 1000),
       readMiss: summary(0, 0),
@@ -171,7 +173,7 @@ describe('expected latency', () => {
       '1.00 µs 10.0 µs - - 3.00 µs 30.0 µs 4.00 µs 40.0 µs 50.0%',
     );
     expect(cells(table, 'no cache')?.slice(1).join(' ')).toBe('5.00 µs 50.0 µs 6.00 µs 60.0 µs 7.00 µs 70.0 µs 125.0%');
-    expect(text).not.toContain('answers at once');
+    expect(text).not.toContain('is infinitely fast');
   });
 });
 
@@ -182,8 +184,8 @@ describe('what a curve says beside its numbers', () => {
     expect(shown({ curve: [point(512 * MIB, 0.4), holding] })).toContain(
       '1 GiB holds the whole trace; larger caches gain nothing.',
     );
-    expect(shown({ curve: [holding] })).toContain('The smallest of these sizes already holds the whole trace');
-    expect(shown({ curve: [holding] })).toContain('only the LRU curve below tells');
+    expect(shown({ curve: [holding] })).toContain('The smallest size already holds the whole trace');
+    expect(shown({ curve: [holding] })).toContain('The LRU curve below shows smaller sizes');
     expect(shown({ curve: [holding], lru: null })).not.toContain('LRU');
   });
 
@@ -196,7 +198,7 @@ describe('what a curve says beside its numbers', () => {
     });
     expect(without).toContain('has no reads');
     expect(without).toContain(' - ');
-    expect(shown({ curve: [point(512 * MIB, 0)] })).toContain('No read found anything');
+    expect(shown({ curve: [point(512 * MIB, 0)] })).toContain('No read hit the cache at any of these sizes');
   });
 });
 
@@ -232,5 +234,40 @@ describe('the chart', () => {
     expect(drawChart([])).toBe('');
     expect(drawChart([{ mark: '●', joined: false, points: [{ sizeBytes: 4096, ratio: 0 }] }])).toBe('');
     expect(drawChart([{ mark: '●', joined: false, points: [{ sizeBytes: 4096, ratio: 0.003 }] }])).toContain('●');
+  });
+});
+
+describe('what a curve says to somebody who chooses a size', () => {
+  const points = [
+    { ...point(512 * MIB, 0.4), hitRatioByBytes: 0.4, backingWriteBytes: 900, writeAmplification: 0.9 },
+    { ...point(1024 * MIB, 0.55), hitRatioByBytes: 0.56, backingWriteBytes: 700, writeAmplification: 0.7 },
+    { ...point(2048 * MIB, 0.57), hitRatioByBytes: 0.57, backingWriteBytes: 600, writeAmplification: 0.6 },
+  ];
+  const reads = { byRequests: null, byBytes: { ratio: 0.75, error: 0 } };
+  const lru = { ...LRU, uniqueBlocks: 10, points: [{ cacheBytes: 10 * LRU.blockBytes, reads, all: reads }] };
+
+  it('is the smallest size within two points of the best, its cost, and the cold misses', () => {
+    expect(sizingAnswers(points, lru)).toEqual({
+      nearlyBest: {
+        cacheBytes: 1024 * MIB,
+        hitRatioByBytes: 0.56,
+        backingWriteBytes: 700,
+        writeAmplification: 0.7,
+        bestHitRatioByBytes: 0.57,
+      },
+      coldMissRatioByBytes: 0.25,
+    });
+  });
+
+  it('is nothing without reads, and no cold misses where LRU does not reach to the footprint', () => {
+    const none = points.map((one) => ({ ...one, hitRatioByBytes: null }));
+    expect(sizingAnswers(none, { ...lru, uniqueBlocks: 11 })).toEqual({ nearlyBest: null, coldMissRatioByBytes: null });
+  });
+
+  it('is shown with the summary', () => {
+    const shown = renderCurve(result({ answers: sizingAnswers(points, lru) }), (title) => title);
+    expect(shown).toContain('1 GiB, the smallest within 2 points: 56.0% of bytes read hit (best 57.0%)');
+    expect(shown).toContain('writes back 700 B, 70.0% of the writes');
+    expect(shown).toContain('25.0% of bytes read; no size of cache hits them');
   });
 });

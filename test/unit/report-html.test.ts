@@ -186,6 +186,7 @@ describe('the page of many sizes', () => {
     threads: 1,
     elapsedNs: 1e9,
     curve: sizes.map(pointOf),
+    answers: { nearlyBest: null, coldMissRatioByBytes: null },
     lru: {
       ...{ method: 'exact', blockBytes: 4096, uniqueBlocks: 1, references: 1, reads: 1, writes: 1, sampling: null },
       points: [2 ** 20, 2 ** 29].map((cacheBytes) => ({

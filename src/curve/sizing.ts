@@ -1,0 +1,52 @@
+/**
+ * What a curve says to somebody who must choose a size: the smallest cache that hits nearly as much as the largest, what
+ * that costs in write-back, and what no cache of any size can hit.
+ */
+import type { LruCurve } from './lru-curve.js';
+import type { CurvePoint } from './result.js';
+
+/** "Nearly as much": two points of the hit ratio of reads by bytes. */
+const NEARLY = 0.02;
+
+export interface SizingAnswers {
+  /** The smallest of the sizes within two points of the best hit ratio of reads by bytes; null without reads. */
+  readonly nearlyBest: {
+    readonly cacheBytes: number;
+    readonly hitRatioByBytes: number;
+    /** Written to the backing device at that size, and for each byte of the trace's writes. */
+    readonly backingWriteBytes: number;
+    readonly writeAmplification: number | null;
+    readonly bestHitRatioByBytes: number;
+  } | null;
+  /**
+   * Share of the bytes read that no read or write touched before: what a cache of any size misses. Null without reads, and
+   * where the LRU curve does not reach to the footprint.
+   */
+  readonly coldMissRatioByBytes: number | null;
+}
+
+export function sizingAnswers(curve: readonly CurvePoint[], lru: LruCurve | null): SizingAnswers {
+  const ratios = curve.flatMap(({ hitRatioByBytes }) => (hitRatioByBytes === null ? [] : [hitRatioByBytes]));
+  const best = ratios.length === 0 ? null : Math.max(...ratios);
+  const found =
+    best === null ? undefined : curve.find(({ hitRatioByBytes }) => (hitRatioByBytes ?? -1) >= best - NEARLY);
+  return {
+    nearlyBest:
+      best === null || found === undefined
+        ? null
+        : {
+            cacheBytes: found.cacheBytes,
+            hitRatioByBytes: found.hitRatioByBytes ?? 0,
+            backingWriteBytes: found.backingWriteBytes,
+            writeAmplification: found.writeAmplification,
+            bestHitRatioByBytes: best,
+          },
+    coldMissRatioByBytes: coldMisses(lru),
+  };
+}
+
+function coldMisses(lru: LruCurve | null): number | null {
+  const last = lru?.points.at(-1);
+  if (lru === null || last === undefined || last.cacheBytes < lru.uniqueBlocks * lru.blockBytes) return null;
+  return last.reads.byBytes === null ? null : 1 - last.reads.byBytes.ratio;
+}
