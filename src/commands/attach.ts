@@ -191,6 +191,7 @@ which lists what is given up.`;
           cachePath: args.cache,
           backingPath: args.backing,
           socketPath: flags.socket,
+          listenFd: this.passedSocket,
           host: flags.address ?? LOOPBACK,
           port: flags.port,
           readOnly: flags['read-only'],
@@ -236,6 +237,7 @@ which lists what is given up.`;
             });
           },
           signalGroup: this.signalGroup,
+          abandons: this.leaveStuckThreads,
         },
       );
       this.endedInOrder();

@@ -10,6 +10,8 @@ export interface AttachOptions {
   readonly backingPath: string;
   /** Unix socket to listen on; made in a temporary folder for `exec` when there is neither it nor a port. */
   readonly socketPath: string | undefined;
+  /** Listening socket passed by a service manager, instead of `socketPath` and `port`. */
+  readonly listenFd: number | undefined;
   readonly host: string;
   readonly port: number | undefined;
   readonly readOnly: boolean;
@@ -44,7 +46,10 @@ export function checkAttachOptions(options: AttachOptions): void {
     throw new PcacheError('USAGE', message);
   };
   const { socketPath, port, exec, readOnly, host, metricsHost } = options;
-  if (socketPath === undefined && port === undefined && exec === undefined) {
+  if (options.listenFd !== undefined && (socketPath !== undefined || port !== undefined)) {
+    refuse('the service manager passes a socket to listen on (LISTEN_FDS); leave out --socket and --port');
+  }
+  if (socketPath === undefined && port === undefined && exec === undefined && options.listenFd === undefined) {
     refuse('where to listen is missing; give --socket PATH or --port N');
   }
   if (socketPath !== undefined && port !== undefined) refuse('--socket and --port exclude one another: give one');

@@ -12,7 +12,7 @@ import { checkAttachOptions, type AttachOptions } from './attach-options.js';
 import { ControlServer, controlPathOf, type Tuned } from './control.js';
 import { EventLog } from './event-log.js';
 import { runCommand, type CommandEnd, type SignalGroup } from './exec.js';
-import { listen, type Address, type Listener } from './listen.js';
+import { listen, type Address, type BoundAddress, type Listener } from './listen.js';
 import { listenForMetrics, type MetricsEndpoint } from './metrics.js';
 import { PidFile } from './pid-file.js';
 import { openServedDevices, type Served, type ServedDevices } from './served-devices.js';
@@ -32,6 +32,8 @@ export interface AttachObserver {
   /** `stop` ends it in order; `hurry` no longer waits for clients and the backing device. */
   onInterrupt(stop: () => void, hurry: () => void): void;
   readonly signalGroup: SignalGroup;
+  /** The backing device does not answer, and threads that wait for it cannot be ended but with the process. */
+  abandons(): void;
 }
 
 export interface AttachResult {
@@ -76,7 +78,7 @@ export async function attach(options: AttachOptions, observer: AttachObserver): 
 
 /** Everything that was taken before the cache was opened. */
 interface Taken {
-  readonly address: Address;
+  readonly address: BoundAddress;
   readonly uri: string;
   readonly listener: Listener;
   readonly control: Listener | undefined;
@@ -154,8 +156,8 @@ class Session {
   /** Takes every name and address. Nothing is served yet: clients that connect wait. */
   private async take(): Promise<Taken> {
     const { options, closers } = this;
-    const address = this.address();
-    const listener = await listen(address);
+    const listener = await listen(this.address());
+    const { address } = listener;
     closers.push(() => listener.close());
     const controlPath = options.controlPath ?? ('path' in address ? controlPathOf(address.path) : undefined);
     let control: Listener | undefined;
@@ -172,11 +174,12 @@ class Session {
       const file = PidFile.create(resolve(options.pidFile));
       closers.push(() => file.remove());
     }
-    return { address, uri: uriOf(address, listener.port, this.tls !== undefined), listener, control, metrics };
+    return { address, uri: uriOf(address, this.tls !== undefined), listener, control, metrics };
   }
 
   private address(): Address {
-    const { socketPath, host, port } = this.options;
+    const { socketPath, host, port, listenFd } = this.options;
+    if (listenFd !== undefined) return { fd: listenFd };
     if (port !== undefined) return { host, port };
     if (socketPath !== undefined) return { path: resolve(socketPath) };
     const parent = tmpdir();
@@ -296,7 +299,10 @@ class Session {
     driver?.kick();
     await Promise.race([server.stop(), this.hurried]);
     if (this.isHurried) server.destroy();
-    if (driver === undefined) return { dirty: null, drainError: null };
+    if (driver === undefined) {
+      this.isAbandoned = this.isHurried; // reads may be under way
+      return { dirty: null, drainError: null };
+    }
     driver.cache.requestClose();
     driver.kick();
     let drainError: string | null = null;
@@ -339,14 +345,14 @@ class Session {
     this.server?.destroy();
     // After a failure: what was acknowledged goes to the log all the same, if it can.
     if (!this.isDriverClosed) await this.served?.driver?.close().catch(() => {});
-    if (!this.isAbandoned) this.devices?.close();
+    if (this.isAbandoned) this.observer.abandons();
+    else this.devices?.close();
   }
 }
 
-function uriOf(address: Address, port: number, isTls: boolean): string {
+function uriOf(address: BoundAddress, isTls: boolean): string {
   const scheme = isTls ? 'nbds' : 'nbd';
   if ('path' in address) return `${scheme}+unix:///?socket=${encodeURIComponent(address.path).replaceAll('%2F', '/')}`;
-  if ('fd' in address) return `${scheme}: the socket of the service manager`;
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-  return `${scheme}://${host}:${port}`;
+  return `${scheme}://${host}:${address.port}`;
 }

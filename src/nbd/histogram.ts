@@ -1,5 +1,5 @@
 /**
- * Latencies in logarithmic buckets, sixteen to each doubling of nanoseconds: recording is two additions, and a
+ * Latencies in logarithmic buckets, sixteen to each doubling of nanoseconds: recording is a few additions, and a
  * percentile is good to 6 %. Snapshots subtract, so that a watcher gets the percentiles of its own interval.
  */
 
@@ -12,10 +12,13 @@ export type HistogramSnapshot = readonly (readonly [bucket: number, count: numbe
 
 export class Histogram {
   private readonly counts = new Float64Array(BUCKETS);
+  /** Of all values recorded, ns. */
+  sumNs = 0;
 
   /** @param valueNs not negative. */
   record(valueNs: number, times = 1): void {
     this.counts[bucketOf(valueNs)] += times;
+    this.sumNs += valueNs * times;
   }
 
   snapshot(): HistogramSnapshot {

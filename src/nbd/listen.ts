@@ -16,13 +16,13 @@ const SOCKET_MODE = 0o600;
 /** How often a socket that appears between two looks is looked at again. */
 const TRIES = 10;
 
-/** A Unix socket, a TCP address, or an open listening socket. */
-export type Address =
-  { readonly path: string } | { readonly host: string; readonly port: number } | { readonly fd: number };
+export type BoundAddress = { readonly path: string } | { readonly host: string; readonly port: number };
+
+/** A Unix socket, a TCP address (port 0 for a free one), or a listening socket that a service manager has opened. */
+export type Address = BoundAddress | { readonly fd: number };
 
 export interface Listener {
-  /** Port that it listens on; 0 for a Unix socket. */
-  readonly port: number;
+  readonly address: BoundAddress;
   /** Hands clients out from now on, those that have connected already first. */
   serve(onConnection: (socket: Socket) => void): void;
   /** Takes no further clients, and removes the socket's name. */
@@ -43,7 +43,7 @@ export async function listen(address: Address): Promise<Listener> {
   else if ('fd' in address) await listenPassed(server, address.fd);
   else await listenTcp(server, address.host, address.port);
   return {
-    port: (server.address() as AddressInfo | null)?.port ?? 0,
+    address: boundAddress(server, address),
     serve: (handOut) => {
       onConnection = handOut;
       for (const socket of early.splice(0)) handOut(socket.removeAllListeners('error'));
@@ -55,6 +55,14 @@ export async function listen(address: Address): Promise<Listener> {
       server.close();
     },
   };
+}
+
+/** Where the server listens; the host as the user gave it. */
+function boundAddress(server: Server, asked: Address): BoundAddress {
+  if ('path' in asked) return asked;
+  const bound = server.address() as AddressInfo | string;
+  if (typeof bound === 'string') return { path: bound };
+  return { host: 'host' in asked ? asked.host : bound.address, port: bound.port };
 }
 
 async function listenTcp(server: Server, host: string, port: number): Promise<void> {

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { percentileNs, snapshotCount } from './histogram.js';
 import { tcpError } from './listen.js';
-import type { AttachStatus } from './status.js';
+import type { AttachStatus, LatencyKind } from './status.js';
 
 const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
 
@@ -53,6 +53,7 @@ function latency(status: AttachStatus): Metric {
         ...QUANTILES.map(
           (quantile) => [`${label},quantile="${quantile}"`, percentileNs(snapshot, quantile * 100) / 1e9] as const,
         ),
+        [label, status.latencySumNs[kind as LatencyKind] / 1e9, '_sum'] as const,
         [label, snapshotCount(snapshot), '_count'] as const,
       ];
     }),

@@ -47,7 +47,7 @@ function openReadOnly({ cachePath, backingPath, dataCrc, native, admit }: Attach
       refuseOtherCrc(cachePath, loaded.metadata.flags.dataCrc, dataCrc);
       admit(devices.pmem, devices.backing!.sizeBytes);
       const reader = new LogicalReader(devices.pmem, loaded, devices.backing);
-      return { store: new ReadOnlyStore(reader), driver: undefined, durability: 'read-only' };
+      return { store: new ReadOnlyStore(reader, devices.backing!), driver: undefined, durability: 'read-only' };
     },
     close: () => devices.close(),
   };

@@ -52,6 +52,8 @@ export interface AttachStatus {
   readonly uptimeMs: number;
   readonly server: ServerCounters;
   readonly latency: Readonly<Record<LatencyKind, HistogramSnapshot>>;
+  /** Sum of the latencies, ns. */
+  readonly latencySumNs: Readonly<Record<LatencyKind, number>>;
   /** Whether writes are slowed because the cache is nearly full. */
   readonly pacing: PacingState;
   /** Null when served read-only: then no cache runs. */
@@ -98,6 +100,10 @@ export class StatusReporter {
       server,
       pacing: this.pacingState(),
       latency: Object.fromEntries(snapshots) as Record<LatencyKind, HistogramSnapshot>,
+      latencySumNs: Object.fromEntries(KIND_NAMES.map((name, kind) => [name, latency[kind].sumNs])) as Record<
+        LatencyKind,
+        number
+      >,
       cache: this.cacheState(),
     };
   }

@@ -2,6 +2,7 @@
  * What is served: a device that takes groups of requests as the engine's cache does. `CacheStore` is a running
  * cache; `ReadOnlyStore` only looks, and changes neither device.
  */
+import type { BackingDevice } from '../engine/device/backing.js';
 import type { Arena, Pmem } from '../engine/device/pmem.js';
 import {
   fromSystemError,
@@ -62,35 +63,56 @@ export class CacheStore implements Store {
   }
 }
 
-/** Reads of the logical device as it was when it was opened. They are synchronous: misses are not overlapped. */
+/** Reads of the logical device as it was when it was opened. Misses are read off the main thread. */
 export class ReadOnlyStore implements Store {
   readonly isReadOnly = true;
+  /** Requests that end now are seen by the one who submits them. */
+  private isTaking = false;
 
-  constructor(private readonly reader: LogicalReader) {}
+  constructor(
+    private readonly reader: LogicalReader,
+    private readonly backing: BackingDevice,
+  ) {}
 
   get sizeBytes(): number {
     return this.reader.sizeBytes;
   }
 
   submit(group: RequestGroup): number {
-    for (let i = 0; i < group.count; i++) {
-      group.errors[i] = undefined;
-      group.missBytes[i] = 0;
-      try {
-        this.serve(group, i);
-        group.state[i] = RequestState.done;
-      } catch (error) {
-        group.errors[i] = fromSystemError(error, 'the cache', 'reading it');
-        group.state[i] = RequestState.failed;
-      }
-    }
-    return 0;
+    group.pending = group.count;
+    this.isTaking = true;
+    for (let i = 0; i < group.count; i++) this.start(group, i);
+    this.isTaking = false;
+    return group.pending;
   }
 
-  private serve(group: RequestGroup, i: number): void {
-    if (group.op[i] === Op.flush) return;
-    if (group.op[i] === Op.write) throw new PcacheError('NO_ACCESS', 'the cache is served read-only');
-    this.reader.read(group.offsetBytes[i], group.arena.memory, group.arenaOffsetBytes[i], group.lengthBytes[i]);
+  private start(group: RequestGroup, i: number): void {
+    group.state[i] = RequestState.pending;
+    group.errors[i] = undefined;
+    group.missBytes[i] = 0;
+    let parts = 1;
+    const partDone = (error: unknown) => {
+      if (error !== null) group.errors[i] ??= fromSystemError(error, 'the cache', 'reading it');
+      if (--parts > 0) return;
+      group.state[i] = group.errors[i] ? RequestState.failed : RequestState.done;
+      group.pending--;
+      if (!this.isTaking) group.onRequestDone?.(group, i);
+    };
+    try {
+      if (group.op[i] === Op.write) throw new PcacheError('NO_ACCESS', 'the cache is served read-only');
+      if (group.op[i] === Op.read) {
+        const { memory } = group.arena;
+        const [offset, at, length] = [group.offsetBytes[i], group.arenaOffsetBytes[i], group.lengthBytes[i]];
+        this.reader.readCached(offset, memory, at, length, (from, to, bytes) => {
+          parts++;
+          group.missBytes[i] += bytes;
+          this.backing.read(from, memory, to, bytes, partDone);
+        });
+      }
+      partDone(null);
+    } catch (error) {
+      partDone(error);
+    }
   }
 
   registerArena(memory: Uint8Array): Arena {

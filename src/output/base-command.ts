@@ -21,6 +21,9 @@ export function readNativeSwitch(environment: NodeJS.ProcessEnv): boolean {
   throw new PcacheError('USAGE', `PCACHE_NATIVE is '${value}'; set it to on or off, or leave it unset`);
 }
 
+/** sd_listen_fds(3): passed sockets begin here. */
+const FIRST_PASSED_FD = 3;
+
 export abstract class PcacheCommand extends Command {
   static override enableJsonFlag = true;
   /** Where the command stands in `pcache --help`; one of `TASKS`. */
@@ -111,10 +114,21 @@ export abstract class PcacheCommand extends Command {
     theSession.interrupts.endedInOrder = true;
   }
 
+  /** Threads wait for a device that does not answer: the process ends by SIGKILL once everything is said. */
+  protected readonly leaveStuckThreads = (): void => {
+    theSession.hasStuckThreads = true;
+  };
+
   /** Sends a signal to a process group. @throws the system's error when there is none */
   protected readonly signalGroup = (pid: number, signal: NodeJS.Signals | 0): void => {
     process.kill(-pid, signal);
   };
+
+  /** First socket that a service manager has passed to this process (sd_listen_fds(3)); undefined without one. */
+  protected get passedSocket(): number | undefined {
+    const { LISTEN_PID, LISTEN_FDS } = process.env;
+    return LISTEN_PID === String(process.pid) && Number(LISTEN_FDS) >= 1 ? FIRST_PASSED_FD : undefined;
+  }
 
   /** Was the command asked to stop? */
   protected get interrupted(): boolean {

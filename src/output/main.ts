@@ -108,5 +108,6 @@ async function end(fail: (error: unknown) => void): Promise<void> {
   } catch (error) {
     fail(error);
   }
+  if (theSession.hasStuckThreads) process.kill(process.pid, 'SIGKILL');
   process.exit(theSession.interrupts.status ?? theSession.exitStatus);
 }

@@ -16,6 +16,8 @@ class Session {
     (signal) => process.kill(process.pid, signal),
   );
   exitStatus: number = ExitStatus.ok;
+  /** Threads of this process wait for a device that does not answer: an ordinary exit would wait for them. */
+  hasStuckThreads = false;
 
   /** Writes one line to standard error; a closed standard error is ignored. */
   note(text: string): void {

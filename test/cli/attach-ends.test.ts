@@ -18,6 +18,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { attach, makeDevices, type Attached } from '../nbd/attached.js';
 import { NbdClient } from '../nbd/client.js';
 import { runCli } from '../support/cli.js';
+import { describeWithClient } from '../support/clients.js';
 import { makeImageFolder } from '../support/kernel.js';
 
 vi.setConfig({ testTimeout: 90_000 });
@@ -212,5 +213,23 @@ describe('detach and drain', () => {
     expect(readdirSync(folder).filter((name) => name.startsWith('pc.sock'))).toEqual([]);
     expect((await attached!.stop()).status).toBe(0);
     expect((await pcache('detach', '--socket', socket)).status).toBe(8);
+  });
+});
+
+describeWithClient('socket activation', 'systemd-socket-activate', (activate) => {
+  it('serves on the socket that the service manager passes', async () => {
+    const path = join(folder, 'activated');
+    const run = [process.execPath, 'bin/run.js', 'attach', cache, backing];
+    const child = spawn(activate, ['-l', path, ...run], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let text = '';
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (text += piece.toString()));
+    await vi.waitFor(() => expect(existsSync(path)).toBe(true), { timeout: 20_000 });
+    const client = await NbdClient.connect(path);
+    await client.write(0, Buffer.alloc(4096, 9));
+    expect((await client.read(0, 4096))[0]).toBe(9);
+    client.close();
+    child.kill('SIGTERM');
+    expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0);
+    expect(text).toContain(`at nbd+unix:///?socket=${path}`);
   });
 });

@@ -254,6 +254,7 @@ describe('status and tune', () => {
     });
     expect(texts[0]).toMatch(/^pcache_size_bytes 268435456$/m);
     expect(texts[0]).toMatch(/^pcache_request_duration_seconds_count\{kind="write"\} 0$/m);
+    expect(texts[0]).toMatch(/^pcache_request_duration_seconds_sum\{kind="write"\} 0$/m);
     const names = texts[0].split('\n').filter((line) => line.startsWith('# TYPE'));
     expect(new Set(names).size).toBe(names.length);
   });

@@ -79,6 +79,25 @@ export class LogicalReader {
   }
 
   /**
+   * Copies what the cache holds of [offsetBytes, +lengthBytes), and leaves the rest to the caller.
+   * @param onHole called for each range that the cache does not hold, with its offset in `target`
+   * @throws PcacheError OUT_OF_RANGE beyond its size
+   */
+  readCached(
+    offsetBytes: number,
+    target: Uint8Array,
+    targetOffset: number,
+    lengthBytes: number,
+    onHole: (offsetBytes: number, targetOffset: number, lengthBytes: number) => void,
+  ): void {
+    this.eachPiece(offsetBytes, lengthBytes, (at, length, deviceOffset) => {
+      const to = targetOffset + at - offsetBytes;
+      if (deviceOffset >= 0) this.pmem.read(deviceOffset, target, to, length);
+      else onHole(at, to, length);
+    });
+  }
+
+  /**
    * Makes sure that [offsetBytes, +lengthBytes) can be read, before any of it is.
    * @throws PcacheError OUT_OF_RANGE as `read` does
    */
