@@ -159,7 +159,8 @@ class Session {
     const listener = await listen(this.address());
     const { address } = listener;
     closers.push(() => listener.close());
-    const controlPath = options.controlPath ?? ('path' in address ? controlPathOf(address.path) : undefined);
+    const isOurs = options.listenFd === undefined && 'path' in address;
+    const controlPath = options.controlPath ?? (isOurs ? controlPathOf(address.path) : undefined);
     let control: Listener | undefined;
     if (controlPath !== undefined) {
       const opened = (control = await listen({ path: resolve(controlPath) }));

@@ -5,7 +5,7 @@
  * A Unix socket appears under its name with mode 0600 and only when it listens: it is bound in a private folder
  * beside, and linked to its name, which fails where something is. A socket that nobody listens on is replaced.
  */
-import { chmodSync, linkSync, unlinkSync } from 'node:fs';
+import { chmodSync, linkSync, readFileSync, readlinkSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
 import { inFolderBeside, inodeAt, removeIfSame, removeStale, statusOf, takenError, type Inode } from './owned-name.js';
@@ -60,9 +60,19 @@ export async function listen(address: Address): Promise<Listener> {
 /** Where the server listens; the host as the user gave it. */
 function boundAddress(server: Server, asked: Address): BoundAddress {
   if ('path' in asked) return asked;
-  const bound = server.address() as AddressInfo | string;
-  if (typeof bound === 'string') return { path: bound };
+  const bound = server.address() as AddressInfo | null; // null: a Unix socket that Node has not bound
+  if (bound === null) return { path: pathOfSocket('fd' in asked ? asked.fd : -1) };
   return { host: 'host' in asked ? asked.host : bound.address, port: bound.port };
+}
+
+/** Path of an open Unix socket; as the kernel's list has it. */
+function pathOfSocket(fd: number): string {
+  const inode = /\d+/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[0];
+  for (const line of readFileSync('/proc/net/unix', 'utf8').split('\n')) {
+    const [, found, path] = /^(?:\S+ +){6}(\d+) (.*)$/.exec(line) ?? [];
+    if (found === inode && path !== undefined) return path;
+  }
+  return `/proc/self/fd/${fd}`;
 }
 
 async function listenTcp(server: Server, host: string, port: number): Promise<void> {
