@@ -57,7 +57,7 @@ export interface RequestBenchResult {
   readonly requests: number;
   readonly engine: RateResult & {
     /** From submit to acknowledgement; a group of `depth` ends at once. */
-    readonly latencyNs: { readonly p50: number; readonly p99: number; readonly p999: number };
+    readonly latency: { readonly p50Ns: number; readonly p99Ns: number; readonly p999Ns: number };
     readonly cpuNsPerRequest: number;
   };
   /** The same copies in a native loop, one by one; writes with a fence each. */
@@ -190,10 +190,10 @@ function describe(
     requests,
     engine: {
       ...rate(all, (round) => round.engineNs, options.blockBytes),
-      latencyNs: {
-        p50: percentileOf(latencies, 0.5),
-        p99: percentileOf(latencies, 0.99),
-        p999: percentileOf(latencies, 0.999),
+      latency: {
+        p50Ns: percentileOf(latencies, 0.5),
+        p99Ns: percentileOf(latencies, 0.99),
+        p999Ns: percentileOf(latencies, 0.999),
       },
       cpuNsPerRequest: rounds.cpuNs / requests,
     },

@@ -38,10 +38,28 @@ import { formatBytes } from '../output/units.js';
 /** Whether a repair needs an answer from the user. */
 type Consent = 'yes' | 'ask' | 'without-loss';
 
-interface FsckJson extends CheckJson {
+export interface FsckJson extends CheckJson {
   /** What the repair lost, or may have. */
   readonly losses?: LossSummary;
   readonly repair?: RepairJson;
+}
+
+/** The result of --undo-apply. */
+export interface UndoJson {
+  readonly path: string;
+  readonly undo: string;
+  /** Changes that were undone. */
+  readonly records: number;
+  /** False for a repair that had been interrupted. */
+  readonly finished: boolean;
+}
+
+/** The result of --backup-metadata. */
+export interface BackupJson {
+  readonly path: string;
+  readonly backup: string;
+  /** Size of the backup. */
+  readonly bytes: number;
 }
 
 /** --preen never loses data, --repair needs no answers, --interactive asks. */
@@ -167,7 +185,7 @@ not be carried out.`;
 
   private kernel: KernelVersion = KERNEL_DEFAULT;
 
-  async run(): Promise<unknown> {
+  async run(): Promise<FsckJson | UndoJson | BackupJson> {
     const { args, flags } = await this.parse(Fsck);
     this.kernel = flags.kernel as KernelVersion;
     const undoPath = flags['undo-apply'];
@@ -196,9 +214,9 @@ not be carried out.`;
     }
   }
 
-  private backUp({ pmem }: InspectedDevices, file: string): unknown {
+  private backUp({ pmem }: InspectedDevices, file: string): BackupJson {
     const bytes = backUpMetadata(pmem, KERNEL_GEOMETRY, file);
-    this.print(`${pmem.path}: its metadata are in ${file}, ${formatBytes(bytes)}\n`);
+    this.print(`${pmem.path}: metadata saved in ${file}, ${formatBytes(bytes)}\n`);
     return { path: pmem.path, backup: file, bytes };
   }
 
@@ -206,8 +224,8 @@ not be carried out.`;
     const { restored, undoPath } = restoreDevice(cachePath, file, givenUndo);
     const { parts, mayBeOld } = restored;
     for (const part of parts)
-      this.print(`restored: ${part}${mayBeOld.includes(part) ? ' (it may be an old one)' : ''}\n`);
-    if (parts.length === 0) this.print(`${cachePath}: no metadata are lost, nothing was restored\n`);
+      this.print(`restored: ${part}${mayBeOld.includes(part) ? ' (possibly an old version)' : ''}\n`);
+    if (parts.length === 0) this.print(`${cachePath}: no metadata is lost; nothing was restored\n`);
     if (undoPath !== undefined) this.print(`${undoLine(cachePath, undoPath)}\n`);
   }
 
@@ -305,7 +323,7 @@ not be carried out.`;
     };
   }
 
-  private takeBack(undoPath: string, cachePath: string): unknown {
+  private takeBack(undoPath: string, cachePath: string): UndoJson {
     const { records, bytes, finished } = undoRepair(undoPath, cachePath);
     const what = finished ? 'repair' : 'interrupted repair';
     this.print(`${cachePath}: ${what} undone: ${records} changes, ${formatBytes(bytes)}\n`);

@@ -13,7 +13,7 @@ import { RowWriter } from '../output/table.js';
 import { parseRange, type ByteRange } from '../output/units.js';
 import { mapRange, type MappedRange } from '../engine/inspect/map-range.js';
 
-type MapJson = MappedRange & {
+export type MapJson = MappedRange & {
   readonly path: string;
   readonly backing: string | null;
   /** Findings that mean dirty data may be lost or old. */

@@ -5,6 +5,7 @@ import { ControlClient } from '../nbd/control.js';
 import { metricsText } from '../nbd/metrics.js';
 import type { AttachStatus } from '../nbd/status.js';
 import { PcacheCommand } from '../output/base-command.js';
+import { versioned } from '../output/json.js';
 import { prose } from '../output/prose.js';
 import { remember, statusJson, statusText, type History, type StatusJson } from '../output/status-report.js';
 
@@ -76,7 +77,7 @@ one line of JSON.`;
   private async show(status: AttachStatus, earlier: AttachStatus | undefined, history: History): Promise<void> {
     const { output, style } = this;
     const text = this.jsonEnabled()
-      ? `${JSON.stringify(statusJson(status))}\n`
+      ? `${JSON.stringify(versioned(statusJson(status)))}\n`
       : `${output.isTerminal ? CLEAR : ''}${statusText(status, earlier, history, (title) => style.bold(title))}\n`;
     if (!output.write(text)) await output.drained();
   }

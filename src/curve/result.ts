@@ -13,9 +13,9 @@ export interface CurvePoint {
   /** Of it, what payload and log may use: the size of LRU that it is compared with. */
   readonly dataBytes: number;
   /** Of reads. */
-  readonly hitRatio: number | null;
+  readonly hitRatioByRequests: number | null;
   readonly hitRatioByBytes: number | null;
-  readonly missRatio: number | null;
+  readonly missRatioByRequests: number | null;
   readonly missRatioByBytes: number | null;
   readonly readHits: number;
   readonly readHitBytes: number;
@@ -71,15 +71,15 @@ export interface CurveResult {
 
 export function describePoint(result: ReplayResult): CurvePoint {
   const { requests, devices, writeback, gc, segments } = result;
-  const { hitRatioByRequests: hitRatio, hitRatioByBytes, writeBytes } = requests;
+  const { hitRatioByRequests, hitRatioByBytes, writeBytes } = requests;
   const backingWriteBytes = writeback.bytes + requests.directWriteBytes;
   return {
     cacheBytes: devices.cacheBytes,
     segments: devices.segments,
     dataBytes: dataBytesOf(devices.cacheBytes),
-    hitRatio,
+    hitRatioByRequests,
     hitRatioByBytes,
-    missRatio: hitRatio === null ? null : 1 - hitRatio,
+    missRatioByRequests: hitRatioByRequests === null ? null : 1 - hitRatioByRequests,
     missRatioByBytes: hitRatioByBytes === null ? null : 1 - hitRatioByBytes,
     readHits: requests.readHits,
     readHitBytes: requests.readHitBytes,

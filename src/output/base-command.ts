@@ -10,6 +10,7 @@ import { PcacheError } from '../engine/errors.js';
 import type { Task } from './help.js';
 import type { InterruptCallback, InterruptOptions } from './interrupt.js';
 import { createProgress, loadProgress, type Progress, type ProgressOptions } from './progress.js';
+import { versioned } from './json.js';
 import { theSession } from './session.js';
 import { makeStyle, wantsColour, type Output, type Style } from './terminal.js';
 
@@ -136,7 +137,7 @@ export abstract class PcacheCommand extends Command {
   }
 
   override logJson(json: unknown): void {
-    this.output.write(`${JSON.stringify(json, null, 2)}\n`);
+    this.output.write(`${JSON.stringify(versioned(json), null, 2)}\n`);
   }
 
   protected override catch(error: Error): Promise<never> {

@@ -3,17 +3,22 @@ import { formatBytes, formatCount, formatDuration } from './units.js';
 
 export interface ConvertJson {
   readonly trace: string;
+  readonly format: string;
   /** Null for standard output. */
   readonly file: string | null;
   readonly to: string;
   readonly requests: number;
+  /** Bytes written. */
   readonly bytes: number;
+  readonly devices: readonly string[];
   readonly flushesLeftOut: number;
   readonly discardsLeftOut: number;
   readonly tooLongLeftOut: number;
   readonly withoutFlags: number;
   readonly writesAsReads: number;
+  /** Times were rounded down to a multiple of it. */
   readonly timeUnitNs: number;
+  readonly counts: Readonly<Record<string, number>>;
   readonly warnings: readonly string[];
 }
 

@@ -101,7 +101,7 @@ function renderCaches({ curve, lru }: CurveResult): string {
   const rows = curve.map((point) => [
     formatBytes(point.cacheBytes),
     formatBytes(point.dataBytes),
-    ratio(point.hitRatio),
+    ratio(point.hitRatioByRequests),
     ...(byRequests ? [showShare(points.get(point.dataBytes)?.reads.byRequests ?? null)] : []),
     ratio(point.hitRatioByBytes),
     ...(lru ? [showShare(points.get(point.dataBytes)?.reads.byBytes ?? null)] : []),

@@ -5,6 +5,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { Errors } from '@oclif/core';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { versioned } from './json.js';
 import { reworded } from './parser-messages.js';
 import { OutputClosedError } from './terminal.js';
 
@@ -107,5 +108,5 @@ export function errorLines(report: ErrorReport): string {
 
 /** The report as the JSON document of a command that failed with `--json`. */
 export function errorJson(report: ErrorReport): string {
-  return `${JSON.stringify({ error: { code: report.code, message: report.message } }, null, 2)}\n`;
+  return `${JSON.stringify(versioned({ error: { code: report.code, message: report.message } }), null, 2)}\n`;
 }

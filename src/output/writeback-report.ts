@@ -71,13 +71,19 @@ export function writebackNotes({ findings }: WritebackResult): string[] {
   return findings.map(({ code, where, detail }) => `${code} ${where}: ${detail}; see "pcache fsck"`);
 }
 
-export type WritebackJson = Omit<WritebackResult, 'failed'> & {
+export type WritebackJson = Omit<WritebackResult, 'failed' | 'seconds'> & {
+  readonly elapsedNs: number;
   readonly failedRanges: number;
   /** With --list-failed only. */
   readonly failed?: readonly FailedRange[];
 };
 
 export function writebackJson(result: WritebackResult, listFailed: boolean): WritebackJson {
-  const { failed, ...rest } = result;
-  return { ...rest, failedRanges: failed.length, ...(listFailed ? { failed } : {}) };
+  const { failed, seconds, ...rest } = result;
+  return {
+    ...rest,
+    elapsedNs: Math.round(seconds * 1e9),
+    failedRanges: failed.length,
+    ...(listFailed ? { failed } : {}),
+  };
 }

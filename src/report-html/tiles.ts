@@ -92,7 +92,7 @@ export function curveTiles({ curve, requests }: CurveResult): Tile[] {
     },
     {
       name: 'Read hit ratio of the largest',
-      value: best === undefined || best.hitRatio === null ? NONE : formatPercent(best.hitRatio, 1),
+      value: best === undefined || best.hitRatioByRequests === null ? NONE : formatPercent(best.hitRatioByRequests, 1),
       more: best ? `at ${formatBytes(best.cacheBytes)}` : 'no size was done',
     },
   ];

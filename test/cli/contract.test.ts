@@ -18,7 +18,7 @@ describe('how a command ends', () => {
   it('well, as JSON: one document on stdout', async () => {
     const { status, stdout, stderr } = await sample(['end', 'well', '--json']);
     expect(status).toBe(0);
-    expect(JSON.parse(stdout)).toEqual({ result: [1, 2] });
+    expect(JSON.parse(stdout)).toEqual({ schemaVersion: 1, result: [1, 2] });
     expect(stderr).toBe('pcache: not a result\n');
   });
 
@@ -26,7 +26,7 @@ describe('how a command ends', () => {
     expect(await sample(['end', 'found'])).toMatchObject({ status: 4, stdout: '4 problems\n' });
     const json = await sample(['end', 'found', '--json']);
     expect(json.status).toBe(4);
-    expect(JSON.parse(json.stdout)).toEqual({ problems: 4 });
+    expect(JSON.parse(json.stdout)).toEqual({ schemaVersion: 1, problems: 4 });
   });
 
   it('on the environment: one line and status 8', async () => {
@@ -41,7 +41,10 @@ describe('how a command ends', () => {
   it('on the environment, as JSON: the error on stdout and the same status', async () => {
     const { status, stdout } = await sample(['end', 'environment', '--json']);
     expect(status).toBe(8);
-    expect(JSON.parse(stdout)).toEqual({ error: { code: 'BUSY', message: '/dev/x: in use by y; stop that' } });
+    expect(JSON.parse(stdout)).toEqual({
+      schemaVersion: 1,
+      error: { code: 'BUSY', message: '/dev/x: in use by y; stop that' },
+    });
   });
 
   it.each(['bug', 'later'])('on a bug (%s): the stack, a request to report it, and status 8', async (how) => {
@@ -54,7 +57,10 @@ describe('how a command ends', () => {
   it('on a bug, as JSON: the error on stdout, the stack on stderr', async () => {
     const { status, stdout, stderr } = await sample(['end', 'bug', '--json']);
     expect(status).toBe(8);
-    expect(JSON.parse(stdout)).toEqual({ error: { code: 'BUG', message: 'internal error: this never holds' } });
+    expect(JSON.parse(stdout)).toEqual({
+      schemaVersion: 1,
+      error: { code: 'BUG', message: 'internal error: this never holds' },
+    });
     expect(stderr).toContain('end.js:');
   });
 
@@ -65,8 +71,8 @@ describe('how a command ends', () => {
   it('PCACHE_NATIVE reaches the command', async () => {
     const parsed = async (env: NodeJS.ProcessEnv): Promise<unknown> =>
       JSON.parse((await sample(['end', 'hanging', '--json'], env)).stdout);
-    expect(await parsed({ PCACHE_NATIVE: 'off' })).toEqual({ native: false });
-    expect(await parsed({ PCACHE_NATIVE: '' })).toEqual({ native: true });
+    expect(await parsed({ PCACHE_NATIVE: 'off' })).toEqual({ schemaVersion: 1, native: false });
+    expect(await parsed({ PCACHE_NATIVE: '' })).toEqual({ schemaVersion: 1, native: true });
     expect((await sample(['end', 'well'], { PCACHE_NATIVE: 'of' })).status).toBe(16);
   });
 });
@@ -88,7 +94,10 @@ describe('bad usage is status 16, one line and a hint', () => {
   it('as JSON too', async () => {
     const { status, stdout } = await sample(['end', '--json']);
     expect(status).toBe(16);
-    expect(JSON.parse(stdout)).toEqual({ error: { code: 'USAGE', message: 'missing argument HOW' } });
+    expect(JSON.parse(stdout)).toEqual({
+      schemaVersion: 1,
+      error: { code: 'USAGE', message: 'missing argument HOW' },
+    });
   });
 });
 
@@ -155,7 +164,7 @@ describe('signals', () => {
   it('and under --json its document is whole', async () => {
     const result = await signalling(['wait', '--json'], ['ready'], ['SIGINT']);
     expect(result.status).toBe(130);
-    expect(JSON.parse(result.stdout)).toEqual({ interrupted: true });
+    expect(JSON.parse(result.stdout)).toEqual({ schemaVersion: 1, interrupted: true });
   });
 
   it('SIGTERM is 143, also when the command throws', async () => {

@@ -49,9 +49,9 @@ describe('replay --sizes', { timeout: 120_000 }, () => {
       expect(requests).toMatchObject({ total: alone.requests.total, reads: 6 * 1624, writes: 6 * 10_216 });
       expect(point).toMatchObject({
         segments: alone.devices.segments,
-        hitRatio: alone.requests.hitRatioByRequests,
+        hitRatioByRequests: alone.requests.hitRatioByRequests,
         hitRatioByBytes: alone.requests.hitRatioByBytes,
-        missRatio: 1 - alone.requests.hitRatioByRequests!,
+        missRatioByRequests: 1 - alone.requests.hitRatioByRequests!,
         backingWriteBytes: alone.writeback.bytes,
         writeAmplification: alone.writeback.bytes / alone.requests.writeBytes,
         dirtyPeakBytes: alone.timeline.dirtyPeakBytes,
@@ -63,7 +63,7 @@ describe('replay --sizes', { timeout: 120_000 }, () => {
       expect(point.gcSegmentsFreed).toBeGreaterThan(0);
       expect(point.dataBytes).toBe(point.segments * 16_764_928);
     }
-    expect(curve[1].hitRatio).toBeGreaterThan(curve[0].hitRatio!);
+    expect(curve[1].hitRatioByRequests).toBeGreaterThan(curve[0].hitRatioByRequests!);
   });
 
   it('expects latencies with a model of the devices, as a simulation of that size alone does', async () => {
@@ -87,7 +87,7 @@ describe('replay --sizes', { timeout: 120_000 }, () => {
     expect(through.curve[0].writeAmplification).toBeLessThanOrEqual(1);
     const around = await json<CurveResult>([EXT4, '--sizes', '512MiB', '--lru', 'none', '--mode', 'writearound']);
     expect(around.curve[0].writeAmplification).toBe(1);
-    expect(around.curve[0].hitRatio).toBeLessThan(through.curve[0].hitRatio!);
+    expect(around.curve[0].hitRatioByRequests).toBeLessThan(through.curve[0].hitRatioByRequests!);
     expect(around.lru).toBeNull();
   });
 });
@@ -100,9 +100,9 @@ describe('replay --curve', { timeout: 120_000 }, () => {
     for (const point of result.curve) {
       expect(point.holdsAll).toBe(true);
       const { reads } = lruAt(result, point.dataBytes);
-      expect(point.hitRatio).toBeGreaterThan(0.5);
+      expect(point.hitRatioByRequests).toBeGreaterThan(0.5);
       expect(reads).toEqual({
-        byRequests: { ratio: point.hitRatio, error: 0 },
+        byRequests: { ratio: point.hitRatioByRequests, error: 0 },
         byBytes: { ratio: point.hitRatioByBytes, error: 0 },
       });
     }

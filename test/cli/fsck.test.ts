@@ -304,12 +304,12 @@ describe('a backup of the metadata', () => {
     for (const part of ['superblock', 'cache_info', 'info of physical segment 0']) {
       expect(result.stdout).toContain(`restored: ${part}\n`);
     }
-    expect(result.stdout).toContain('restored: key_tail (it may be an old one)\n');
+    expect(result.stdout).toContain('restored: key_tail (possibly an old version)\n');
     expect(result.stdout).toMatch(/: clean, 9 ksets, 1054 keys\n$/);
     const sound = await runCli(['fsck', path, '--restore-metadata', file]);
     expect([sound.status, sound.stdout.split('\n')[0]]).toEqual([
       0,
-      `${path}: no metadata are lost, nothing was restored`,
+      `${path}: no metadata is lost; nothing was restored`,
     ]);
     expect((await runCli(['fsck', '--undo-apply', `${path}.undo`, path])).status).toBe(0);
     expect(await hashOf(path)).toBe(before);

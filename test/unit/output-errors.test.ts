@@ -15,7 +15,10 @@ describe('describeError', () => {
     const report = describeError(new PcacheError('BUSY', '/dev/x: in use'), 'pcache format --help')!;
     expect(report).toMatchObject({ exitStatus: 8, code: 'BUSY' });
     expect(errorLines(report)).toBe('pcache: /dev/x: in use\n');
-    expect(JSON.parse(errorJson(report))).toEqual({ error: { code: 'BUSY', message: '/dev/x: in use' } });
+    expect(JSON.parse(errorJson(report))).toEqual({
+      schemaVersion: 1,
+      error: { code: 'BUSY', message: '/dev/x: in use' },
+    });
   });
 
   it('keeps a status that the error brings', () => {

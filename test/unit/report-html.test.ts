@@ -175,7 +175,7 @@ describe('the page of many sizes', () => {
   /** As much of a point as the page looks at. */
   const pointOf = (cacheBytes: number) =>
     ({
-      ...{ cacheBytes, hitRatio: 0.25, missRatioByBytes: 0.75, writeAmplification: 0.5 },
+      ...{ cacheBytes, hitRatioByRequests: 0.25, missRatioByBytes: 0.75, writeAmplification: 0.5 },
       ...{ dirtyPeakBytes: 2 ** 20, holdsAll: true },
     }) as unknown as CurveResult['curve'][number];
   const curve = (sizes: number[]): CurveResult => ({

@@ -1,0 +1,58 @@
+/**
+ * The documents that commands print with `--json`, as types. `npm run docs:json` makes docs/json-schema.json from them.
+ */
+import type { BackupJson, FsckJson, UndoJson } from '../../src/commands/fsck.js';
+import type { MapJson } from '../../src/commands/map.js';
+import type { CheckBenchResult, CrcBenchResult } from '../../src/bench/check.js';
+import type { RecoveryBenchResult } from '../../src/bench/recovery.js';
+import type { RequestBenchResult } from '../../src/bench/requests.js';
+import type { ScaleResult } from '../../src/bench/scale.js';
+import type { WritebackBenchResult } from '../../src/bench/writeback.js';
+import type { CurveResult } from '../../src/curve/result.js';
+import type { PcacheErrorCode } from '../../src/engine/errors.js';
+import type { CloseReport } from '../../src/engine/index.js';
+import type { CacheSummary } from '../../src/engine/inspect/summary.js';
+import type { KernelAttach } from '../../src/kernel/kernel-attach.js';
+import type { AttachResult } from '../../src/nbd/attach.js';
+import type { Tuned } from '../../src/nbd/control.js';
+import type { ConvertJson } from '../../src/output/convert-report.js';
+import type { FormatJson } from '../../src/output/format-summary.js';
+import type { PackJson, UnpackJson } from '../../src/output/pack-report.js';
+import type { StatusJson } from '../../src/output/status-report.js';
+import type { WritebackJson } from '../../src/output/writeback-report.js';
+import type { ReplayDiff } from '../../src/replay/diff.js';
+import type { ReplayResult } from '../../src/replay/result.js';
+import type { TraceInfo } from '../../src/trace/info.js';
+
+/** Every document names the version of this vocabulary; a change that a reader could stumble over raises it. */
+type Document<Result> = { readonly schemaVersion: 1 } & Result;
+
+export interface Documents {
+  'error': Document<{ readonly error: { readonly code: PcacheErrorCode | 'BUG'; readonly message: string } }>;
+  'attach': Document<AttachResult>;
+  'attach --kernel': Document<KernelAttach & { readonly ran: boolean }>;
+  'bench': Document<RequestBenchResult>;
+  'bench crc': Document<CrcBenchResult>;
+  'bench fsck': Document<CheckBenchResult>;
+  'bench recovery': Document<RecoveryBenchResult>;
+  'bench scale': Document<ScaleResult>;
+  'bench writeback': Document<WritebackBenchResult>;
+  'detach': Document<{ readonly detached: boolean }>;
+  'drain': Document<CloseReport>;
+  'format': Document<FormatJson>;
+  'fsck': Document<FsckJson>;
+  'fsck --backup-metadata': Document<BackupJson>;
+  'fsck --undo-apply': Document<UndoJson>;
+  'info': Document<CacheSummary>;
+  'map': Document<MapJson>;
+  'pack': Document<PackJson>;
+  'replay': Document<ReplayResult>;
+  'replay --curve': Document<CurveResult>;
+  'replay --diff': Document<ReplayDiff>;
+  'status': Document<StatusJson>;
+  'trace convert': Document<ConvertJson>;
+  'trace info': Document<TraceInfo>;
+  'tune': Document<Tuned>;
+  'unpack': Document<UnpackJson>;
+  'writeback': Document<WritebackJson>;
+}
