@@ -2,7 +2,6 @@
  * Runs a plan against the real engine on simulated devices, with the model as its judge: every read, every
  * crash state at every barrier, every recovery, and what a drain leaves on the backing device.
  */
-import type { Cache } from '../../src/engine/cache.js';
 import { PcacheError } from '../../src/engine/errors.js';
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 import { Op, RequestFlag, RequestState, type RequestGroup } from '../../src/engine/request/request-group.js';
@@ -16,6 +15,7 @@ import { arenaMemory, Slot } from './sim-slot.js';
 import { ThroughOracle } from './sim-through.js';
 import { SimWorld, TURNS_MAX } from './sim-world.js';
 import { describeContents, readStamp, stamp } from './stamps.js';
+import type { InspectedCache } from './inspected-cache.js';
 
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
 const GROUPS = 6;
@@ -37,7 +37,7 @@ export interface SimOptions {
 
 export class SimRun {
   readonly world: SimWorld;
-  cache: Cache;
+  cache: InspectedCache;
 
   private readonly through: ThroughOracle | undefined;
   private readonly explorer: Explorer;
@@ -204,7 +204,7 @@ export class SimRun {
   /** It is a write, and the cache holds nothing of its sectors. */
   private isOutside(request: SimRequest): boolean {
     if (request.op !== 'write') return false;
-    const { index } = this.cache['core'];
+    const { index } = this.cache.parts;
     const end = request.sector + request.sectors;
     for (let subtree = Math.floor(request.sector / SUBTREE_SECTORS); subtree * SUBTREE_SECTORS < end; subtree++) {
       const start = subtree * SUBTREE_SECTORS;

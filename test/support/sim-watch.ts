@@ -3,7 +3,6 @@
  * cache device, what must be durable by then is looked for in what a crash would be sure to keep. A rule
  * that is broken is named, where a crash state only shows the damage.
  */
-import type { Cache } from '../../src/engine/cache.js';
 import {
   decodeCacheInfo,
   decodeGeneration,
@@ -29,6 +28,7 @@ import { readMetadata } from '../../src/engine/media/metadata.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { SimFailure } from './model.js';
+import type { InspectedCache } from './inspected-cache.js';
 
 class Image implements ByteSource {
   readonly sizeBytes: number;
@@ -60,7 +60,7 @@ export class OrderWatch {
     private readonly geometry: Geometry,
     private readonly pmem: SimPmem,
     private readonly backing: SimBacking,
-    private readonly cache: () => Cache | undefined,
+    private readonly cache: () => InspectedCache | undefined,
   ) {
     pmem.onStore = (offset, length, stored) => this.store(offset, length, stored);
   }
@@ -142,7 +142,7 @@ export class OrderWatch {
       kept,
       `the store at ${segment}:${at} goes over the log or its payload`,
     );
-    const inMemory = this.cache()?.['core'].segments.generation(segment);
+    const inMemory = this.cache()?.parts.segments.generation(segment);
     if (inMemory === undefined) return;
     this.require('generation before segment reuse', chain.generation[segment] === inMemory, `segment ${segment}`);
   }

@@ -2,7 +2,6 @@
  * What one simulated life consists of: the devices, the clock, the model and its judges; and how a cache is
  * opened on it and drained.
  */
-import { Cache } from '../../src/engine/cache.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { SECTOR_BYTES } from '../../src/engine/media/geometry.js';
 import type { Random } from '../../src/engine/sim/random.js';
@@ -16,6 +15,7 @@ import type { SimConfig } from './sim-plan.js';
 import { Verifier } from './sim-verify.js';
 import { Views } from './sim-views.js';
 import { NOT_A_STAMP, readStamp, stamp, wordsOf } from './stamps.js';
+import { InspectedCache } from './inspected-cache.js';
 
 /** More turns than any plan needs to come to rest: beyond it the engine is stuck. */
 export const TURNS_MAX = 100_000;
@@ -61,9 +61,9 @@ export class SimWorld {
     return id;
   }
 
-  open(pmem: SimPmem, backing: SimBacking, slots: number): Cache {
+  open(pmem: SimPmem, backing: SimBacking, slots: number): InspectedCache {
     const { config, clock } = this;
-    return new Cache({
+    return new InspectedCache({
       pmem,
       backing,
       clock,
@@ -76,7 +76,7 @@ export class SimWorld {
   }
 
   /** Writes everything back that can be, without errors. */
-  drain(cache: Cache, backing: SimBacking, random: Random): void {
+  drain(cache: InspectedCache, backing: SimBacking, random: Random): void {
     const { clock } = this;
     cache.hurryWriteback = true;
     for (let turn = 0; turn < TURNS_MAX; turn++) {

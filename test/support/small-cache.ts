@@ -3,7 +3,6 @@
  * and the model to say what is legal.
  */
 import { expect } from 'vitest';
-import { Cache } from '../../src/engine/cache.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 import { loadCacheOrThrow, type LoadedCache } from '../../src/engine/log/recovery.js';
@@ -13,6 +12,7 @@ import { SimClock } from '../../src/engine/sim/sim-clock.js';
 import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { geometryOf, makeDevice, type DeviceShape } from './sim-device.js';
 import { readStamp, stamp, wordsOf } from './stamps.js';
+import { InspectedCache } from './inspected-cache.js';
 
 export interface SmallShape extends DeviceShape {
   readonly slots: number;
@@ -86,7 +86,7 @@ export class SmallCache {
   readonly pmem: SimPmem;
   readonly backing: SimBacking;
   readonly clock = new SimClock();
-  cache: Cache;
+  cache: InspectedCache;
 
   constructor(shape: Partial<SmallShape> = {}, pmem?: SimPmem) {
     this.shape = { ...SMALL, ...shape };
@@ -100,11 +100,11 @@ export class SmallCache {
   }
 
   /** Opens the cache on the devices as they are. */
-  open(slots = this.shape.slots): Cache {
+  open(slots = this.shape.slots): InspectedCache {
     const { pmem, backing, clock } = this;
     const { verifyReads = false } = this.shape;
     const geometry = geometryOf(this.shape);
-    this.cache = new Cache({ pmem, backing, clock, geometry, slots, verifyReads, crc: bestCrc32c() });
+    this.cache = new InspectedCache({ pmem, backing, clock, geometry, slots, verifyReads, crc: bestCrc32c() });
     return this.cache;
   }
 
@@ -197,7 +197,7 @@ export class SmallCache {
 
   /** Entries of the index, placeholders only. */
   placeholders(): number {
-    const { index } = this.cache['core'];
+    const { index } = this.cache.parts;
     let found = 0;
     for (let subtree = index.nextUsedSubtree(0); subtree >= 0; subtree = index.nextUsedSubtree(subtree + 1)) {
       for (index.seek(subtree, 0); index.valid; index.advance()) if (index.isEmpty) found++;

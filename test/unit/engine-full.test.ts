@@ -57,7 +57,7 @@ describe('with write-back stalled', () => {
 
   it('a write goes nowhere into a segment that its head has let go of', () => {
     const small = new SmallCache({ segments: 6 });
-    const [head] = small.cache['core'].heads;
+    const [head] = small.cache.parts.heads;
     small.write(0, 4, 1);
     const { segment, leftSectors } = head;
     expect(leftSectors).toBeGreaterThanOrEqual(4);

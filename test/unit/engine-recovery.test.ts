@@ -108,7 +108,7 @@ describe('a key in the log whose segment has moved on', () => {
     for (let id = 2; id < 2 + ksets; id++) {
       small.writeFua(id % 7, 1, id);
       small.settle();
-      expect(small.cache['core'].segments.isUsed(small.cache.status().keyHead.segment)).toBe(true);
+      expect(small.cache.parts.segments.isUsed(small.cache.status().keyHead.segment)).toBe(true);
     }
     small.drain();
     expect(small.load().segments.usedCount).toBeLessThanOrEqual(2);
@@ -127,8 +127,8 @@ describe('a key in the log whose segment has moved on', () => {
     small.cache.holdWriteback = false;
     small.drain();
     small.settle();
-    expect(small.cache['core'].segments.isUsed(0)).toBe(false);
-    expect(small.cache['core'].segments.generation(0)).toBe(1);
+    expect(small.cache.parts.segments.isUsed(0)).toBe(false);
+    expect(small.cache.parts.segments.generation(0)).toBe(1);
   });
 
   it('is not served, and counts as a reference until GC has passed it', () => {

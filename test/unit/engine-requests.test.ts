@@ -114,7 +114,7 @@ describe('a group', () => {
     expect(calls).toEqual([]);
     small.settle();
     expect(calls).toEqual([1]);
-    small.cache['core'].fail(new PcacheError('IO', 'the device has failed'));
+    small.cache.parts.fail(new PcacheError('IO', 'the device has failed'));
     requests.clear();
     requests.add(Op.write, 0, 512, 0);
     expect(small.cache.submit(requests)).toBe(0);
@@ -178,7 +178,7 @@ describe('where a byte lies', () => {
     expect(small.cache.locate(14 * SECTOR_BYTES)).toBe(-1);
     small.read(20, 1);
     expect(small.cache.locate(20 * SECTOR_BYTES)).toBe(-1); // only a placeholder
-    const { generationLow } = small.cache['core'].segments;
+    const { generationLow } = small.cache.parts.segments;
     for (let n = 0; n < generationLow.length; n++) generationLow[n]++;
     expect(small.cache.locate(10 * SECTOR_BYTES)).toBe(-1); // its payload is gone
   });

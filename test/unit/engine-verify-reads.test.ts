@@ -8,7 +8,7 @@ const CHECKED: Partial<SmallShape> = { dataCrc: true, verifyReads: true };
 
 /** Flips a bit of the payload that the index has for a sector of subtree 0, `sectorsOn` further on. */
 function damage(small: SmallCache, sector: number, sectorsOn = 0): void {
-  const { index, segments } = small.cache['core'];
+  const { index, segments } = small.cache.parts;
   index.seek(0, sector);
   const at = segments.dataOffsetBytes[index.segment] + (index.offsetSectors + sector - index.start + sectorsOn) * 512;
   small.pmem.bytes[at + 77] ^= 4;

@@ -334,7 +334,7 @@ describe('a miss that a write overtakes', () => {
       small.step();
     }
     small.step(); // GC frees the segment only when its head has left it
-    small.cache['core'].heads[0].close();
+    small.cache.parts.heads[0].close();
     small.step();
     const fresh = small.read(10, 4);
     expect(fresh.isPending).toBe(true);

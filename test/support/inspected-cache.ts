@@ -1,0 +1,10 @@
+/** A cache that shows its parts to tests. */
+import { Cache } from '../../src/engine/cache.js';
+import type { Core } from '../../src/engine/core.js';
+
+export class InspectedCache extends Cache {
+  /** Index, segment table, log and data heads of the running cache. */
+  get parts(): Core {
+    return this.core;
+  }
+}
