@@ -51,7 +51,7 @@ function simulate(requests: readonly Request[], capacity: number) {
 }
 
 describe('the exact LRU curve', () => {
-  it('is what simulating every size gives', () => {
+  it('equals a simulation of every size', () => {
     fc.assert(
       fc.property(
         fc.array(request, { maxLength: 120 }),
@@ -106,7 +106,7 @@ describe('stack distances', () => {
     }
   }
 
-  it('are the places in a list, also after blocks were forgotten', () => {
+  it('are the ranks in a list, also after blocks were dropped', () => {
     const steps = fc.array(fc.record({ forget: fc.nat(9), block: fc.nat(600) }), { minLength: 500, maxLength: 1500 });
     fc.assert(
       fc.property(steps, (all) => {
@@ -165,7 +165,7 @@ describe('the order of last touches', () => {
 });
 
 describe('the table of blocks', () => {
-  it('is a map, through growth and removals', () => {
+  it('behaves like a map through growth and removals', () => {
     const step = fc.record({
       remove: fc.boolean(),
       block: fc.oneof(

@@ -99,7 +99,7 @@ function dropStale(index: ExtentIndex, subtree: number, start: number, end: numb
   while (index.valid && index.start < end && index.isStale) index.remove();
 }
 
-describe('extent index', () => {
+describe('the extent index', () => {
   it.each([true, false])('agrees with one slot per sector (dense: %s)', (dense) => {
     fc.assert(
       fc.property(fc.array(operation(dense), { maxLength: 120 }), (operations) => {
@@ -130,7 +130,7 @@ describe('extent index', () => {
     }
   });
 
-  it.each([indexAid(), undefined])('looks ahead for many sectors at once, and for none that there are not', (aid) => {
+  it.each([indexAid(), undefined])('looks ahead for many sectors at once, and skips those that do not exist', (aid) => {
     const index = new ExtentIndex(SUBTREES * SUBTREE_SECTORS * 512, new Int32Array(1), aid);
     for (let sector = 3; sector < 8000; sector += 1 + (sector % 7)) index.insert(1, sector, 1, 0, 0, 0, 0);
     index.insert(2, 4000, 100, 0, 0, 0, 0);

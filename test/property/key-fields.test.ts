@@ -7,7 +7,7 @@ import { KEY_BYTES, KeyFields, KSET_HEADER_BYTES, KsetView } from '../../src/eng
 const KEYS = 3;
 const anyBytes = fc.uint8Array({ minLength: KSET_HEADER_BYTES + KEYS * KEY_BYTES, maxLength: 200 });
 
-it('says what the fields say one by one', () => {
+it('readKey gives the same values as the getters of single fields', () => {
   const key = new KeyFields();
   fc.assert(
     fc.property(anyBytes, fc.nat(KEYS - 1), (bytes, index) => {
@@ -29,7 +29,7 @@ it('says what the fields say one by one', () => {
   );
 });
 
-it('takes numbers for unsigned that have their highest bit set', () => {
+it('fields with their highest bit set are read as unsigned', () => {
   const bytes = new Uint8Array(KSET_HEADER_BYTES + KEY_BYTES);
   const view = new DataView(bytes.buffer, KSET_HEADER_BYTES);
   const problem = () => new KsetView().attach(bytes, 0).keyProblem(0, KERNEL_GEOMETRY, 100, Infinity);

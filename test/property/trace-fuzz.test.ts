@@ -110,7 +110,7 @@ function damaged(
 }
 
 describe.each(WRITE_FORMATS)('%s', (to) => {
-  it('damaged anywhere is read or refused', async () => {
+  it('is read or refused when it is damaged anywhere', async () => {
     const whole = await sample(to);
     expect(await readAll(whole, undefined, 5)).toBe(true);
     let read = 0;
@@ -130,7 +130,7 @@ describe.each(WRITE_FORMATS)('%s', (to) => {
   });
 });
 
-it('anything at all, said to be anything, is read or refused', async () => {
+it('random bytes named as any format are read or refused', async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(byte, { maxLength: 600 }),
@@ -146,7 +146,7 @@ it('anything at all, said to be anything, is read or refused', async () => {
 vi.setConfig({ testTimeout: 120_000 });
 
 it.each(['1f8b08', '28b52ffd0058', '502a4d1804000000'])(
-  'what begins as packed (%s) is read or refused',
+  'random bytes that begin as a packed file (%s) are read or refused',
   async (start) => {
     await fc.assert(
       fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), async (bytes) => {

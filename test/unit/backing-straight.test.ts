@@ -50,7 +50,7 @@ function write(...triples: Triple[]): Promise<Error | null> {
 }
 
 describe('write-back straight out of the mapping', () => {
-  test('puts every range where it belongs, adjoining or not, and nothing else', async () => {
+  test('writes every range to its offset, adjoining or not, and nothing else', async () => {
     const triples: Triple[] = [];
     // More that adjoin than one call of the system takes, from the end of the mapping to its beginning.
     for (let n = 0; n < 100; n++) triples.push([PMEM_BYTES - 512 * (n + 1), 4096 + 512 * n, 512]);
@@ -61,7 +61,7 @@ describe('write-back straight out of the mapping', () => {
     expect(readFileSync(backingPath).equals(expected)).toBe(true);
   });
 
-  test('the last of several ranges over one place wins', async () => {
+  test('lets the last of several overlapping ranges win', async () => {
     expect(await write([0, 0, 1024], [8192, 512, 512], [20_480, 0, 512])).toBeNull();
     const [first, second] = [payload.subarray(20_480, 20_992), payload.subarray(8192, 8704)];
     expect(
@@ -71,7 +71,7 @@ describe('write-back straight out of the mapping', () => {
     ).toBe(true);
   });
 
-  test('all arrives while another thread asks for its turns', async () => {
+  test('completes while another thread asks for its turns', async () => {
     const triples = Array.from({ length: 128 }, (_, n): Triple => [512 * n, 512 * ((n * 5) % 128), 512]);
     backing.giveWay(); // to nobody
     let isOver = false;
@@ -86,11 +86,11 @@ describe('write-back straight out of the mapping', () => {
     expect(readFileSync(backingPath).equals(expected)).toBe(true);
   });
 
-  test('is not to be had for a device that is not mapped', () => {
+  test('is not available for a device that is not mapped', () => {
     expect(backing.writerFrom(new SimPmem(new Uint8Array(4096), { model: 'dax' }))).toBeUndefined();
   });
 
-  test('a range beyond the backing device is refused by name, and nothing is written', async () => {
+  test('refuses a range beyond the backing device, names it and writes nothing', async () => {
     expect(await write([0, 0, 512], [512, BACKING_BYTES - 512, 1024])).toMatchObject({
       code: 'OUT_OF_RANGE',
       message: expect.stringContaining('the backing device') as string,
@@ -98,21 +98,21 @@ describe('write-back straight out of the mapping', () => {
     expect(readFileSync(backingPath).every((byte) => byte === 0)).toBe(true);
   });
 
-  test('a range beyond the cache device is refused by its name', async () => {
+  test('refuses a range beyond the cache device and names it', async () => {
     expect(await write([PMEM_BYTES - 512, 0, 1024])).toMatchObject({
       code: 'OUT_OF_RANGE',
       message: expect.stringContaining(pmemPath) as string,
     });
   });
 
-  test('a backing device that is closed, or open for reading only, is said to be', async () => {
+  test('fails on a backing device that is closed or open for reading only', async () => {
     backing.close();
     expect(await write([0, 0, 512])).toMatchObject({ code: 'CLOSED' });
     backing = open('r', true);
     expect(await write([0, 0, 512])).toMatchObject({ code: 'NO_ACCESS' });
   });
 
-  test("the system's refusal names the device and the range that was not written", async () => {
+  test('names the device and the range when the system refuses a write', async () => {
     backing = open('r'); // the descriptor does not take what the object says it does
     const error = await write([0, 1024, 512]);
     expect(error?.message).toContain('the backing device');
@@ -120,7 +120,7 @@ describe('write-back straight out of the mapping', () => {
     expect(readFileSync(backingPath).every((byte) => byte === 0)).toBe(true);
   });
 
-  test('a cache device that has shrunk is what is blamed; what came before is written', async () => {
+  test('blames a cache device that has shrunk, after writing the ranges before it', async () => {
     const fd = openSync(pmemPath, 'r+');
     ftruncateSync(fd, 16 * 1024);
     closeSync(fd);
@@ -129,7 +129,7 @@ describe('write-back straight out of the mapping', () => {
     expect(readFileSync(backingPath).subarray(0, 512).equals(payload.subarray(0, 512))).toBe(true);
   });
 
-  test('the memory stays while a write is under way, even if it is unmapped meanwhile', async () => {
+  test('keeps the memory while a write is in progress, even if it is unmapped meanwhile', async () => {
     const ended = write([0, 0, 32 * 1024], [32 * 1024, 64 * 1024, 32 * 1024]);
     pmem.close();
     expect(await ended).toBeNull();

@@ -87,7 +87,7 @@ describe.each([
     expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
   });
 
-  test('many transfers may be under way at once', async () => {
+  test('runs many transfers at once', async () => {
     const targets = Array.from({ length: 300 }, () => new Uint8Array(512));
     const outcomes = await Promise.all(
       targets.map((target, i) => outcome((done) => backing.read(i * 512, target, 0, 512, done))),
@@ -148,7 +148,7 @@ describe.each([
     misopened.close();
   });
 
-  test('what is open for reading is not written', async () => {
+  test('does not write when it is open for reading', async () => {
     backing.close();
     backing = openBacking(path, { readOnly: true });
     const error = await outcome((done) => backing.write(0, new Uint8Array(512), 0, 512, done));
@@ -174,7 +174,7 @@ describe.each([
     expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
   });
 
-  test('cannot be used once closed', async () => {
+  test('fails with CLOSED after its close', async () => {
     backing.close();
     const bytes = new Uint8Array(512);
     for (const call of [
@@ -190,7 +190,7 @@ describe.each([
   describe('opening', () => {
     beforeEach(() => backing.close());
 
-    test('a size that is no multiple of 512 is refused with the remedy', () => {
+    test('refuses a size that is not a multiple of 512 and names the remedy', () => {
       truncateSync(path, 1000);
       const error = refusal(() => openBacking(path, { readOnly: true }));
       expect(error.code).toBe('MISALIGNED');

@@ -55,27 +55,27 @@ describe('a read through a mapping', () => {
     expect(error.message).toContain(text);
   });
 
-  it('of a file that was cut meanwhile says so', () => {
+  it('of a file that was truncated meanwhile fails with TRUNCATED', () => {
     const error = readFaulting({ code: 'FAULT', offsetBytes: 8000 }, path, 8192);
     expect(error).toMatchObject({ code: 'TRUNCATED' });
     expect(error.message).toContain('shrank from 8192 to 4096 bytes');
   });
 
-  it('on a filesystem without space says so', () => {
+  it('on a full filesystem fails with NO_SPACE', () => {
     // /proc has none, ever.
     expect(readFaulting({ code: 'FAULT', offsetBytes: 0 }, '/proc/version', 0)).toMatchObject({ code: 'NO_SPACE' });
   });
 
-  it('of what is no file is an I/O error', () => {
+  it('of something that is not a file fails with IO', () => {
     expect(readFaulting({ code: 'FAULT', offsetBytes: 0 }, '/dev/zero')).toMatchObject({ code: 'IO' });
   });
 
-  it('with a bug of our own is left what it is', () => {
+  it('does not hide a bug of ours', () => {
     expect(readFaulting({ code: 'INVALID' }).message).toBe('the addon says so');
   });
 });
 
-it('a socket and a character device are no devices for a cache', async () => {
+it('a socket and a character device are refused as cache devices', async () => {
   const socket = join(directory, 'socket');
   const server = createServer().listen(socket);
   await new Promise((resolve) => server.once('listening', resolve));
@@ -87,7 +87,7 @@ it('a socket and a character device are no devices for a cache', async () => {
   }
 });
 
-it('an ephemeral backing device takes a flush for done, and not at once', async () => {
+it('an ephemeral backing device answers a flush without flushing, later in the event loop', async () => {
   const backing = openBacking(path, { readOnly: false, ephemeral: true });
   let isOver = false;
   const flushed = new Promise((resolve) =>

@@ -60,7 +60,7 @@ describe.each([
   ['mapped', true],
   ['by plain reads', false],
 ])('a reader, %s', (_, native) => {
-  test('gives the bytes and their CRC', () => {
+  test('reads bytes and takes their CRC', () => {
     const reader = openPmemReader(path, { native });
     expect(reader.sizeBytes).toBe(SIZE_BYTES);
     const target = new Uint8Array(5000);
@@ -72,7 +72,7 @@ describe.each([
     reader.close();
   });
 
-  test('takes the CRC of a range longer than its pieces', () => {
+  test('takes the CRC of a range longer than its buffer', () => {
     const bytes = pattern(3_000_001);
     writeFileSync(path, bytes);
     const reader = openPmemReader(path, { native });
@@ -97,7 +97,7 @@ describe.each([
     reader.close();
   });
 
-  test('says so when the file shrinks under it', () => {
+  test('fails with TRUNCATED when the file shrinks under it', () => {
     const reader = openPmemReader(path, { native });
     truncateSync(path, 8192);
     const error = errorOf(() => reader.read(50_000, new Uint8Array(10), 0, 10));
@@ -107,7 +107,7 @@ describe.each([
     reader.close();
   });
 
-  test('cannot be used once closed, and is closed once', () => {
+  test('fails with CLOSED after its close, which may be repeated', () => {
     const reader = openPmemReader(path, { native });
     reader.close();
     reader.close();
@@ -115,7 +115,7 @@ describe.each([
     expect(errorOf(() => reader.crc32c(0, 1, 0)).code).toBe('CLOSED');
   });
 
-  test('leaves no descriptor behind when it is refused', () => {
+  test('leaves no descriptor open when it is refused', () => {
     writeFileSync(path, '');
     const before = openSync('/dev/null', 'r');
     errorOf(() => openPmemReader(path, { native }));
@@ -126,7 +126,7 @@ describe.each([
   });
 });
 
-describe('what opening refuses', () => {
+describe('opening a device', () => {
   const openers: [string, (path: string) => unknown][] = [
     ['openPmem', (at) => openPmem(at)],
     ['openPmemReader', (at) => openPmemReader(at)],
@@ -145,20 +145,20 @@ describe('what opening refuses', () => {
       expect(error.message).toContain(words);
     });
 
-    test('an empty file, naming the remedy', () => {
+    test('refuses an empty file and names the remedy', () => {
       writeFileSync(path, '');
       const error = errorOf(() => open(path));
       expect(error.code).toBe('TOO_SMALL');
       expect(error.message).toContain('truncate -s');
     });
 
-    test('a FIFO, without waiting for a writer', () => {
+    test('refuses a FIFO without waiting for a writer', () => {
       const fifo = join(directory, `fifo-${Math.random()}`);
       execFileSync('mkfifo', [fifo]);
       expect(errorOf(() => open(fifo))).toMatchObject({ code: 'NOT_A_DEVICE' });
     });
 
-    test('a file of somebody else', () => {
+    test('refuses a file without permission', () => {
       const closed = join(directory, `closed-${Math.random()}`);
       writeFileSync(closed, 'x', { mode: 0 });
       // Root may read everything, so a test run as root becomes nobody for a moment.
@@ -175,7 +175,7 @@ describe('what opening refuses', () => {
     });
   });
 
-  test('writing without the helper, naming how to build it or switch it on', () => {
+  test('for writing needs the helper, and says how to build it or switch it on', () => {
     setNativeEnabled(false);
     expect(errorOf(() => openPmem(path))).toMatchObject({ code: 'NATIVE_MISSING' });
     const reader = openPmemReader(path);
@@ -191,7 +191,7 @@ describe('a writable mapping', () => {
   });
   afterEach(() => pmem.close());
 
-  test('writes and zeroes what the file then holds', () => {
+  test('stores written and zeroed ranges in the file', () => {
     const expected = Buffer.from(pattern(SIZE_BYTES));
     const source = pattern(10_000, 9);
     pmem.write(4000, source, 17, 9000);
@@ -239,14 +239,14 @@ describe('a writable mapping', () => {
     rmSync(large);
   });
 
-  test('says so when the file shrinks under it', () => {
+  test('fails with TRUNCATED when the file shrinks under it', () => {
     truncateSync(path, 8192);
     expect(errorOf(() => pmem.write(50_000, pattern(10), 0, 10))).toMatchObject({ code: 'TRUNCATED' });
     expect(errorOf(() => pmem.zero(50_000, 10))).toMatchObject({ code: 'TRUNCATED' });
     pmem.write(0, pattern(10), 0, 10);
   });
 
-  test('cannot be used once closed', () => {
+  test('fails with CLOSED after its close', () => {
     const list = pmem.createCopyList(1);
     const pieces = pmem.createPieceList(1, false);
     const arena = pmem.registerArena(new Uint8Array(512));
@@ -311,7 +311,7 @@ describe('copies of payload', () => {
     expect(Buffer.compare(readFileSync(path).subarray(8192, 12_288), second)).toBe(0);
   });
 
-  test('the CRC comes with the copy, at any length', () => {
+  test('a copy gives the CRC of its bytes, at any length', () => {
     const pieces = pmem.createPieceList(1, true);
     for (const [i, length] of [0, 24, 512, 4096, 4097, 12_800, 50_000].entries()) {
       pieces.words[PieceWord.crc] = 0xdead;
@@ -322,7 +322,7 @@ describe('copies of payload', () => {
     }
   });
 
-  test('pieces go where each of them belongs, with their CRCs, however many', () => {
+  test('many pieces are each copied to their offset, with their CRCs', () => {
     for (const count of [1, 2, 7, 64, 65, 130]) {
       const pieces = pmem.createPieceList(130, true);
       for (let i = 0; i < count; i++) setPiece(pieces, i, (i * 77) % 131, 128 * i, 512);
@@ -339,7 +339,7 @@ describe('copies of payload', () => {
     }
   });
 
-  test('pieces are looked for in the index meanwhile', () => {
+  test('the index is searched for pieces while they are copied', () => {
     const index = new ExtentIndex(64 * 2 ** 20, new Int32Array(4));
     for (let sector = 8; sector < 8000; sector += 16) index.insert(3, sector, 8, 0, 0, 0, 0);
     const searches: [subtree: number, sector: number, place: number][] = [
@@ -366,7 +366,7 @@ describe('copies of payload', () => {
     }
   });
 
-  test('a piece that is out of bounds is not done, those before it are', () => {
+  test('a piece out of bounds is not copied, and those before it are', () => {
     for (const [sectorsBeyond, arenaOffset, length] of [
       [200, 0, 512],
       [-1, 0, 512],
@@ -389,7 +389,7 @@ describe('copies of payload', () => {
     expect(errorOf(() => pmem.writePieces(pieces, 2, 4096, arena))).toMatchObject({ code: 'OUT_OF_RANGE' });
   });
 
-  test('only as many entries as asked for', () => {
+  test('only the given number of entries is copied', () => {
     const before = arena.memory.slice(4096, 4608);
     set(0, 0, 0, 512);
     set(1, 4096, 4096, 512);
@@ -405,7 +405,7 @@ describe('copies of payload', () => {
     ['at a fraction', 0.5, 0, 1],
     ['at a negative offset', -512, 0, 512],
     ['at no number', NaN, 0, 512],
-  ])('a copy %s is not done; of reads those before it are', (_, pmemOffset, arenaOffset, length) => {
+  ])('a copy %s is not done, and reads before it are', (_, pmemOffset, arenaOffset, length) => {
     const before = arena.memory.slice();
     for (const withCrc of [false, true]) {
       const pieces = pmem.createPieceList(1, withCrc);
@@ -432,7 +432,7 @@ describe('copies of payload', () => {
     expect(errorOf(() => pmem.unregisterArena(arena))).toMatchObject({ code: 'CLOSED' });
   });
 
-  test('closing the device lets go of its arenas', () => {
+  test('closing the device unregisters its arenas', () => {
     pmem.close();
     expect(() => nativeAddon().unregisterArena(arena.id)).toThrow('not open');
   });

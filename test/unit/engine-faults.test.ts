@@ -5,8 +5,8 @@ import { SmallCache } from '../support/small-cache.js';
 
 const random = new Random(1);
 
-describe('the backing device fails a read', () => {
-  it('the request fails, and no placeholder is left', () => {
+describe('a read that the backing device fails', () => {
+  it('fails the request and leaves no placeholder', () => {
     const small = new SmallCache();
     const read = small.read(100, 8);
     small.backing.finishWithError(0, random);
@@ -16,7 +16,7 @@ describe('the backing device fails a read', () => {
     expect(small.readIds(100, 8)).toEqual(new Array(8).fill(0));
   });
 
-  it('only the request that needed it fails', () => {
+  it('fails only the request that needed it', () => {
     const small = new SmallCache();
     small.write(104, 1, 7);
     const read = small.read(100, 8); // two holes around what is cached
@@ -32,38 +32,41 @@ describe('the backing device fails a read', () => {
   });
 });
 
-describe('write-back fails', () => {
-  it.each(['write', 'flush'])('on a %s: dirty stays dirty, is said, and is tried again with growing pauses', (kind) => {
-    const small = new SmallCache();
-    small.writeFua(10, 4, 1);
-    const { dirtyTail } = small.cache.status();
-    const pauses: number[] = [];
-    for (let attempt = 0; attempt < 8; attempt++) {
-      small.step();
-      expect(small.backing.kindOf(0)).toBe('write');
-      if (kind === 'flush') {
-        small.backing.finish(0);
+describe('write-back that fails', () => {
+  it.each(['write', 'flush'])(
+    'on a %s keeps the data dirty, reports the error and tries again at growing intervals',
+    (kind) => {
+      const small = new SmallCache();
+      small.writeFua(10, 4, 1);
+      const { dirtyTail } = small.cache.status();
+      const pauses: number[] = [];
+      for (let attempt = 0; attempt < 8; attempt++) {
         small.step();
-        expect(small.backing.kindOf(0)).toBe('flush');
+        expect(small.backing.kindOf(0)).toBe('write');
+        if (kind === 'flush') {
+          small.backing.finish(0);
+          small.step();
+          expect(small.backing.kindOf(0)).toBe('flush');
+        }
+        small.backing.finishWithError(0, random, attempt % 2 ? 'NO_SPACE' : 'IO');
+        expect(small.cache.status().writebackError?.code).toBe(attempt % 2 ? 'NO_SPACE' : 'IO');
+        expect(small.cache.status().dirtyTail).toEqual(dirtyTail);
+        expect(small.load().dirtyTail).toEqual(dirtyTail);
+        small.step();
+        expect(small.backing.underWay).toBe(0); // not at once
+        const pause = small.cache.nextDeadlineMs - small.clock.nowMs();
+        pauses.push(pause);
+        small.clock.advance(pause);
       }
-      small.backing.finishWithError(0, random, attempt % 2 ? 'NO_SPACE' : 'IO');
-      expect(small.cache.status().writebackError?.code).toBe(attempt % 2 ? 'NO_SPACE' : 'IO');
-      expect(small.cache.status().dirtyTail).toEqual(dirtyTail);
-      expect(small.load().dirtyTail).toEqual(dirtyTail);
-      small.step();
-      expect(small.backing.underWay).toBe(0); // not at once
-      const pause = small.cache.nextDeadlineMs - small.clock.nowMs();
-      pauses.push(pause);
-      small.clock.advance(pause);
-    }
-    expect(pauses).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000]);
-    expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
-    small.drain();
-    expect(small.cache.status().writebackError).toBeUndefined();
-    expect(small.durableIds(10, 4)).toEqual([1, 1, 1, 1]);
-  });
+      expect(pauses).toEqual([100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+      expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
+      small.drain();
+      expect(small.cache.status().writebackError).toBeUndefined();
+      expect(small.durableIds(10, 4)).toEqual([1, 1, 1, 1]);
+    },
+  );
 
-  it('writes everything of the kset again after a flush that failed: the device may have dropped it', () => {
+  it('writes the whole kset again after a failed flush, since the device may have dropped the data', () => {
     const small = new SmallCache();
     small.writeFua(10, 4, 1);
     small.step();
@@ -89,9 +92,9 @@ function live(small: SmallCache, durable: Map<number, number>): void {
   }
 }
 
-describe('the cache device fails', () => {
+describe('a cache device that fails', () => {
   it(
-    'at any store or barrier, once: the cache stops, and a new open finds all that was promised',
+    'once, at any store or barrier, stops the cache, and a new open finds everything that was acknowledged',
     { timeout: 60_000 },
     () => {
       // The log starts near the end of its segment, so that it soon hops.
@@ -127,14 +130,14 @@ describe('the cache device fails', () => {
     },
   );
 
-  it('while gc_percent is set: that throws, and the cache stops', () => {
+  it('while gc_percent is set makes that call throw and stops the cache', () => {
     const small = new SmallCache();
     small.pmem.fail({ after: 1, times: 1 });
     expect(() => small.cache.setGcPercent(10)).toThrow(/failed as asked/);
     expect(small.write(20, 4, 2).errorCode).toBe('IO');
   });
 
-  it('for good: everything that waits fails, and what was acknowledged is there after a crash', () => {
+  it('for good fails all stalled requests, and acknowledged data is there after a crash', () => {
     const small = new SmallCache();
     small.writeFua(10, 4, 1);
     const waiting = small.read(500, 4);

@@ -16,8 +16,8 @@ function fill(small: SmallCache): Request[] {
   return writes;
 }
 
-describe('with write-back stalled', () => {
-  it('writers wait, readers go on, and all end when write-back does', () => {
+describe('a full cache whose write-back is stalled', () => {
+  it('lets writes wait and reads go on, and ends all when write-back goes on', () => {
     const small = new SmallCache({ segments: 6 });
     const writes = fill(small);
     small.step(); // write-back starts, and is not answered
@@ -40,7 +40,7 @@ describe('with write-back stalled', () => {
   it.each([
     ['a write', 0],
     ['a write with PREFLUSH', RequestFlag.preflush],
-  ])('%s does not overtake one of its group that finds no room, though it would find some', (_name, flags) => {
+  ])('%s does not overtake a stalled write of its group, even where there is room for it', (_name, flags) => {
     const small = new SmallCache({ segments: 6, slots: 2 });
     small.write(SUBTREE_SECTORS, 8, 1); // the second slot has a segment, with room in it
     for (let n = 0; n < 3 * 2; n++) small.write(8 * n, 8, 2); // the first one has the others, and none of it left
@@ -55,7 +55,7 @@ describe('with write-back stalled', () => {
     expect(small.readIds(SUBTREE_SECTORS - 4, 12)).toEqual([3, 3, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4]);
   });
 
-  it('a write goes nowhere into a segment that its head has let go of', () => {
+  it('a write never goes to a segment that its data head has given up', () => {
     const small = new SmallCache({ segments: 6 });
     const [head] = small.cache.parts.heads;
     small.write(0, 4, 1);
@@ -67,7 +67,7 @@ describe('with write-back stalled', () => {
     expect([small.readIds(0, 4), small.readIds(100, 4)]).toEqual([new Array(4).fill(1), new Array(4).fill(2)]);
   });
 
-  it('a write larger than the whole cache goes through in pieces', () => {
+  it('a write larger than the whole cache succeeds piece by piece', () => {
     const small = new SmallCache({ segments: 6 });
     const write = small.writeFua(100, 400, 3);
     expect(write.isPending).toBe(true);
@@ -89,8 +89,8 @@ function failWriteback(small: SmallCache, times: number): void {
   }
 }
 
-describe('with write-back failing', () => {
-  it('writers wait through a few failures and fail with CACHE_FULL and the reason when there is no hope', () => {
+describe('a full cache whose write-back fails', () => {
+  it('lets writes wait through a few failures, then fails them with CACHE_FULL and the reason', () => {
     const small = new SmallCache({ segments: 6 });
     const waiting = fill(small).at(-1)!;
     failWriteback(small, 4);
@@ -107,7 +107,7 @@ describe('with write-back failing', () => {
     expect(late.isDone).toBe(true);
   });
 
-  it('writers do not fail for one failure that is followed by success', () => {
+  it('fails no write for one failure that is followed by success', () => {
     const small = new SmallCache({ segments: 6 });
     const writes = fill(small);
     failWriteback(small, 1);
@@ -149,12 +149,12 @@ function withStuckLog(): SmallCache {
   throw new Error('the log never ran out of room');
 }
 
-describe('with no room in the log', () => {
+describe('a log without room', () => {
   it.each([
     ['FLUSH', (small: SmallCache) => small.flush()],
     ['an empty write with PREFLUSH', (small: SmallCache) => small.write(0, 0, 1, RequestFlag.preflush)],
     ['an empty FUA write', (small: SmallCache) => small.writeFua(0, 0, 1)],
-  ])('%s is not acknowledged while there are open ksets', (_name, request) => {
+  ])('keeps %s from being acknowledged while there are open ksets', (_name, request) => {
     const small = withStuckLog();
     const flush = request(small);
     expect(flush.isPending).toBe(true);
@@ -163,8 +163,8 @@ describe('with no room in the log', () => {
   });
 });
 
-describe('closing', () => {
-  it('waits for what was taken, closes the ksets and reports what stays dirty', async () => {
+describe('closing a cache', () => {
+  it('ends the requests that were taken, closes the ksets and reports what stays dirty', async () => {
     const small = new SmallCache();
     const driver = new CacheDriver(small.cache, small.clock);
     const stop = answering(small, true);
@@ -177,7 +177,7 @@ describe('closing', () => {
     expect(small.readIds(10, 4)).toEqual([1, 1, 1, 1]);
   });
 
-  it('draining first leaves nothing, and fails with the reason when write-back does', async () => {
+  it('after a drain leaves nothing dirty; a drain fails with the reason when write-back does', async () => {
     const small = new SmallCache();
     small.write(10, 4, 1);
     const failing = new CacheDriver(small.cache, small.clock);
@@ -195,7 +195,7 @@ describe('closing', () => {
     stop();
   });
 
-  it('says so, and ends, when the log has no room for what was acknowledged', async () => {
+  it('fails with CACHE_FULL when the log has no room for acknowledged writes', async () => {
     const small = withStuckLog();
     small.step();
     while (small.backing.underWay > 0) small.backing.finishWithError(0, random);

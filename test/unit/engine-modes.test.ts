@@ -60,7 +60,7 @@ describe.each(['writethrough', 'writearound'] as const)('%s', (mode) => {
     expect(flushesOf(small)).toBe(1);
   });
 
-  it('does not take a flush for the one that a FLUSH waits for when writes before it are still to come', () => {
+  it('waits for a flush of the backing device that begins after all earlier writes have ended', () => {
     const small = opened({ mode, segments: 20 });
     for (let n = 0; n < 70; n++) small.readIds(n, 1); // so that writearound has them cached, too
     small.cache.holdWriteback = true;
@@ -97,7 +97,7 @@ describe.each(['writethrough', 'writearound'] as const)('%s', (mode) => {
     expect(newestIds(small, 20, 4)).toEqual([2, 2, 2, 2]);
   });
 
-  it('fails what the backing device refuses, and takes the next', () => {
+  it('fails a write that the backing device refuses, and takes the next one', () => {
     const small = opened({ mode });
     const refused = small.write(10, 4, 1);
     small.step();
@@ -153,7 +153,7 @@ describe.each(['writethrough', 'writearound'] as const)('%s', (mode) => {
     expect(small.durableIds(10, 4)).toEqual([2, 2, 2, 2]);
   });
 
-  it('writes what an earlier life in writeback mode left before what comes now', () => {
+  it('writes dirty data of an earlier life in writeback mode before new data', () => {
     const before = opened({ mode: 'writeback' });
     before.cache.holdWriteback = true;
     for (let id = 1; id <= 3; id++) before.writeFua(10, 4, id);
@@ -195,7 +195,7 @@ describe.each(['writethrough', 'writearound'] as const)('%s', (mode) => {
 });
 
 describe('writethrough', () => {
-  it('keeps what was written in the cache', () => {
+  it('keeps written data in the cache', () => {
     const small = opened({ mode: 'writethrough' });
     small.write(10, 4, 1);
     small.settle();
@@ -216,7 +216,7 @@ describe('writethrough', () => {
 });
 
 describe('writearound', () => {
-  it('writes past the cache what it does not hold: no key, no payload', () => {
+  it('writes uncached data past the cache, without key and payload', () => {
     const small = opened({ mode: 'writearound' });
     const write = small.write(10, 4, 1);
     expect(small.backing.kindOf(0)).toBe('write');
@@ -230,7 +230,7 @@ describe('writearound', () => {
     expect(small.durableIds(10, 4)).toEqual([1, 1, 1, 1]);
   });
 
-  it('replaces what it holds, durably before the write is acknowledged, and nothing beside it', () => {
+  it('replaces cached data durably before the write is acknowledged, and nothing beside it', () => {
     const small = opened({ mode: 'writearound' });
     expect(small.readIds(12, 2)).toEqual([0, 0]); // in the cache now
     const write = small.write(10, 6, 1);
@@ -245,7 +245,7 @@ describe('writearound', () => {
     expect(crashed.readIds(12, 2)).toEqual([1, 1]);
   });
 
-  it('lets a write wait for one of the same range that is under way, so that the later wins', () => {
+  it('lets a write wait for one of the same range in progress, so that the later one wins', () => {
     const small = opened({ mode: 'writearound' });
     small.write(10, 4, 1);
     const second = small.write(12, 4, 2);
@@ -278,7 +278,7 @@ describe('writearound', () => {
     expect(small.cache.stats.fillBytes).toBe(sector > 10 ? (sector - 10) * 512 : 0);
   });
 
-  it('does not take into the cache what a crash may still take from the backing device', () => {
+  it('does not cache data that a crash may still take from the backing device', () => {
     const small = opened({ mode: 'writearound' });
     const write = small.write(10, 4, 1);
     const during = small.read(10, 4);
@@ -292,7 +292,7 @@ describe('writearound', () => {
     expect(small.cache.stats.fills).toBe(1);
   });
 
-  it('takes nothing into the cache before a flush after its opening: an earlier life may have written it', () => {
+  it('caches nothing before the first flush after opening, since an earlier life may have written it', () => {
     const small = new SmallCache({ mode: 'writearound' });
     expect(small.readIds(10, 4)).toEqual([0, 0, 0, 0]);
     expect(small.cache.stats.fills).toBe(0);
@@ -302,7 +302,7 @@ describe('writearound', () => {
     expect(small.cache.stats.fills).toBe(1);
   });
 
-  it('is drained only when what went past the cache is durable', async () => {
+  it('is drained only when writes past the cache are durable', async () => {
     const small = opened({ mode: 'writearound' });
     small.write(10, 4, 1);
     small.settle();
@@ -318,7 +318,7 @@ describe('writearound', () => {
     expect(small.durableIds(10, 4)).toEqual([1, 1, 1, 1]);
   });
 
-  it('does not take a flush for one that covers a write which had not ended when it began', () => {
+  it('does not count a flush for a write that had not ended when the flush began', () => {
     const small = opened({ mode: 'writearound' });
     small.write(10, 4, 1);
     small.flush();
@@ -332,7 +332,7 @@ describe('writearound', () => {
     expect(small.cache.stats.fills).toBe(0);
   });
 
-  it('asks for a flush itself when it has written many places', () => {
+  it('requests a flush itself after writing many ranges', () => {
     const small = opened({ mode: 'writearound' });
     for (let n = 0; n < 256; n++) small.write(2 * n, 1, 1);
     small.settle();
@@ -344,7 +344,7 @@ describe('writearound', () => {
     expect(small.cache.stats.fills).toBe(1);
   });
 
-  it('fails a write of which a part is refused, and only that', () => {
+  it('fails a write when the backing device refuses a part of it, and no other write', () => {
     const small = opened({ mode: 'writearound' });
     const one = small.write(10, 4, 1);
     const two = small.writeFua(20, 4, 2);
@@ -358,7 +358,7 @@ describe('writearound', () => {
 });
 
 describe('writeonly', () => {
-  it('takes writes as writeback does, and nothing that was only read', () => {
+  it('caches writes as writeback does, and caches no read misses', () => {
     const small = opened({ mode: 'writeonly' });
     expect(small.writeFua(12, 2, 1).isDone).toBe(true);
     for (let n = 0; n < 2; n++) expect(small.readIds(10, 6)).toEqual([0, 0, 1, 1, 0, 0]);

@@ -37,8 +37,8 @@ async function cacheWithOneKset(): Promise<MemoryPmem> {
 const load = (pmem: MemoryPmem) =>
   loadCacheOrThrow(pmem, { geometry, backingBytes: backing.sizeBytes, checkPayload: true });
 
-describe('opening for writing', () => {
-  it('blanks what a torn kset left at the end of the log, and nothing else', async () => {
+describe('opening a cache for writing', () => {
+  it('zeroes the remains of a torn kset at the end of the log, and nothing else', async () => {
     const pmem = await cacheWithOneKset();
     const { keyHead, segments } = load(pmem);
     const at = segments.dataOffsetBytes[keyHead.segment] + keyHead.offsetBytes;
@@ -51,7 +51,7 @@ describe('opening for writing', () => {
     expect(Buffer.compare(after.subarray(16 * 1024), before.subarray(16 * 1024))).toBe(0);
   });
 
-  it('gives a broken twin the contents of the good one under the next number, and leaves a blank one blank', async () => {
+  it('writes a broken copy from the good one with the next seq, and leaves a blank copy blank', async () => {
     const pmem = await cacheWithOneKset();
     const segmentInfo = 20 * 1024 + 3 * geometry.segmentBytes;
     const generations = segmentInfo + 8 * 1024;
@@ -77,7 +77,7 @@ describe('opening for writing', () => {
     expect(now.copies[winner.winner as 0 | 1]).toEqual(winner.value);
   });
 
-  it('refuses what the kernel refuses, naming it', async () => {
+  it('refuses a cache that the kernel refuses, and names the reason', async () => {
     const pmem = await cacheWithOneKset();
     pmem.zero(16 * 1024, 32);
     expect(() => new Cache({ pmem, backing, clock, geometry })).toThrow(/neither copy of key_tail.*pcache fsck/);

@@ -31,7 +31,7 @@ function expectClean(small: SmallCache): void {
   expect(findings.filter((finding) => finding.severity !== 'note')).toEqual([]);
 }
 
-describe('opening repairs', () => {
+describe('opening a cache repairs', () => {
   for (const [name, copies] of STRUCTURES) {
     it.each([0, 1])(`a broken copy of ${name}, so that the other may be lost next: copy %i`, (which) => {
       const small = new SmallCache();
@@ -71,7 +71,7 @@ describe('opening repairs', () => {
     expect(small.load().keyCount).toBe(1);
   });
 
-  it('nothing when there is nothing to repair: only cache_info is written', () => {
+  it('nothing in a sound cache, where it writes cache_info only', () => {
     const small = new SmallCache();
     small.open();
     const stored: number[] = [];
@@ -97,8 +97,8 @@ function pointIntoTheLog(small: SmallCache): void {
   view.setUint32(0, structCrc(kset, 0, ksetBytes(1)), true);
 }
 
-describe('a key in the log whose segment has moved on', () => {
-  it.each([1, 40])('and is a segment of the log by now: the log stays, %i ksets on', (ksets) => {
+describe('a stale key in the log', () => {
+  it.each([1, 40])('whose segment now belongs to the log keeps the log whole, %i ksets on', (ksets) => {
     const small = new SmallCache({ gcPercent: 0, segmentBytes: 17.5 * 1024, logStartBytes: 0 });
     small.cache.holdWriteback = true;
     small.writeFua(10, 1, 1);
@@ -115,7 +115,7 @@ describe('a key in the log whose segment has moved on', () => {
     expect(small.cache.status().keyTail).toEqual(small.cache.status().keyHead);
   });
 
-  it('and is left by the log before GC has passed the key', () => {
+  it('whose segment the log leaves before GC passes the key is freed once', () => {
     const small = new SmallCache({ gcPercent: 0, segmentBytes: 17.5 * 1024, logStartBytes: 0, segments: 20 });
     small.cache.holdWriteback = true;
     small.writeFua(10, 1, 1);
@@ -131,7 +131,7 @@ describe('a key in the log whose segment has moved on', () => {
     expect(small.cache.parts.segments.generation(0)).toBe(1);
   });
 
-  it('is not served, and counts as a reference until GC has passed it', () => {
+  it('is not served, and counts as a reference until GC passes it', () => {
     const small = new SmallCache({ gcPercent: 0 });
     small.cache.holdWriteback = true;
     small.writeFua(10, 4, 1);

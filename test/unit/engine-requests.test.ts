@@ -44,7 +44,7 @@ describe('a request is refused, and those beside it are not,', () => {
   });
 });
 
-it('refuses a gc_percent that the format has no room for', () => {
+it('setGcPercent refuses a value that the format has no room for', () => {
   const small = new SmallCache();
   for (const percent of [-1, 91, 1.5, NaN]) {
     expect(() => small.cache.setGcPercent(percent)).toThrow(expect.objectContaining({ code: 'USAGE' }) as PcacheError);
@@ -54,8 +54,8 @@ it('refuses a gc_percent that the format has no room for', () => {
   expect(small.cache.status().line).toContain(' 90 ');
 });
 
-describe('a group', () => {
-  it('shares one fence, which comes before any of it is acknowledged', () => {
+describe('a group of requests', () => {
+  it('shares one fence, which comes before any of its requests is acknowledged', () => {
     const small = new SmallCache();
     const requests = group(small, 3);
     const words = wordsOf(requests.arena.memory);
@@ -74,7 +74,7 @@ describe('a group', () => {
     }
   });
 
-  it('has its requests in order: a read sees what was written before it, and not what is behind it', () => {
+  it('runs in order: a read sees the writes before it and not those behind it', () => {
     const small = new SmallCache();
     small.write(0, 1, 7);
     const requests = group(small, 3);
@@ -87,7 +87,7 @@ describe('a group', () => {
     expect([0, 2].map((n) => readStamp(words, (n * SECTOR_BYTES) / 4, 0))).toEqual([7, 8]);
   });
 
-  it('that was refilled says nothing of what was in it before', () => {
+  it('that is refilled keeps nothing of its earlier requests', () => {
     const small = new SmallCache();
     const requests = group(small, 2);
     requests.add(Op.read, 0, 512, 0);
@@ -102,7 +102,7 @@ describe('a group', () => {
     expect([...requests.missBytes, ...requests.errors]).toEqual([0, 0, undefined, undefined]);
   });
 
-  it('says by its states what ended at once, and by a call only what ends later', () => {
+  it('shows requests that end at once in its states, and calls back only for those that end later', () => {
     const small = new SmallCache();
     const requests = group(small, 3);
     const calls: number[] = [];
@@ -121,7 +121,7 @@ describe('a group', () => {
     expect(calls).toEqual([1]);
   });
 
-  it('larger than what is staged at once is served whole', () => {
+  it('larger than the staging area is served whole', () => {
     const small = new SmallCache();
     const count = 1100; // more copies than the stage holds
     small.write(0, 4, 7);
@@ -132,7 +132,7 @@ describe('a group', () => {
     for (let n = 0; n < count; n++) expect(readStamp(words, (n * SECTOR_BYTES) / 4, n % 4)).toBe(7);
   });
 
-  it('ends at once when the cache device fails under it, and so does everybody who waits', () => {
+  it('ends at once when the cache device fails, and so do all stalled requests', () => {
     const small = new SmallCache({ segments: 6 });
     const writes: Request[] = [];
     do writes.push(small.write(writes.length * 8, 8, writes.length + 1));
@@ -153,7 +153,7 @@ describe('a group', () => {
     expect(small.write(0, 1, 99).errorCode).toBe('IO');
   });
 
-  it('cannot take more than it has room for, nor be emptied while requests of it are pending', () => {
+  it('refuses more requests than it has room for, and a refill while requests are pending', () => {
     const small = new SmallCache();
     const requests = group(small, 1);
     requests.add(Op.read, 0, 512, 0);
@@ -166,8 +166,8 @@ describe('a group', () => {
   });
 });
 
-describe('where a byte lies', () => {
-  it('is told of what the cache holds, and of nothing else', () => {
+describe('locate', () => {
+  it('gives the offset of cached bytes, and -1 for all others', () => {
     const small = new SmallCache();
     expect(small.cache.locate(10 * SECTOR_BYTES)).toBe(-1);
     small.write(10, 4, 1);
@@ -222,7 +222,7 @@ describe('promises over single requests', () => {
   });
 });
 
-it('a write with PREFLUSH waits when the log has no room for what was acknowledged before, though the write itself has', () => {
+it('a write with PREFLUSH stalls when the log has no room for earlier writes, even if it has room itself', () => {
   const slots = 12;
   const segmentBytes = 17.5 * KIB; // a log that is full sooner than the open segments of so many slots
   const sectors = slots * SUBTREE_SECTORS;

@@ -71,7 +71,7 @@ describe('the segment table that threads share', () => {
 });
 
 describe('the log that threads share', () => {
-  it('is written under the lock only, each time where it ends by then', () => {
+  it('is written under the lock only, always at its current end', () => {
     const { pmem, state, segments, memory } = shared();
     const crc = () => 0;
     const make = () => new SharedLog(state, pmem, segments, { segment: 0, offsetBytes: 0 }, 1, crc, clock);
@@ -160,7 +160,7 @@ function keysInLog(pmem: SimPmem): number {
 }
 
 describe('a shard', () => {
-  it('flushes what others have acknowledged', async () => {
+  it('flushes writes that other shards have acknowledged', async () => {
     const { pmem, cache, submit } = await open(3);
     const before = keysInLog(pmem);
     await submit(1, Op.write, 1).done;
@@ -181,7 +181,7 @@ describe('a shard', () => {
     await cache.close();
   });
 
-  it('lets go of its open segment where others find none', async () => {
+  it('gives up its open segment when other shards find none', async () => {
     const jobs = 14; // more than there are segments
     const { cache, submit } = await open(jobs);
     const writes = Array.from({ length: jobs }, (_, shard) => submit(shard, Op.write, shard));
@@ -190,7 +190,7 @@ describe('a shard', () => {
     await cache.close();
   });
 
-  it('refuses requests that are not its own', async () => {
+  it('refuses requests of another shard', async () => {
     const { cache, submit } = await open(2);
     await expect(submit(0, Op.write, 1).done).rejects.toThrow(/wrong shard/);
     await expect(submit(1, Op.read, 0).done).rejects.toThrow(/wrong shard/);
@@ -235,7 +235,7 @@ describe('the coordinator', () => {
     return { ...played, close };
   }
 
-  it('fails those who wait when all shards have let go of their segments and there still is no room', async () => {
+  it('fails stalled requests when all shards have given up their segments and there is still no room', async () => {
     const { asked, failures, tell, close } = await playWaiting();
     expect(asked).toEqual([1, 1]);
     await tell(0, { kind: 'yielded' });
@@ -292,7 +292,7 @@ describe('a cache in several threads of which one fails', () => {
     expect(keysInLog(pmem)).toBe(0); // what was not flushed; it opens
   });
 
-  it('stops when a thread of it ends, and those who wait for that one are told', async () => {
+  it('stops when one of its threads ends, and fails the requests that wait for it', async () => {
     const { cache, state, tell } = await playShards();
     const drained = expect(cache.drain()).rejects.toThrow(/a thread ended without closing its share of the cache/);
     const status = expect(cache.shardStatus()).rejects.toMatchObject({ code: 'CLOSED' });
@@ -305,13 +305,13 @@ describe('a cache in several threads of which one fails', () => {
     await expect(cache.close()).rejects.toMatchObject({ code: 'CLOSED' });
   });
 
-  it('says that it is closed when its threads ended in order', async () => {
+  it('reports CLOSED when its threads ended in order', async () => {
     const { cache } = await playShards();
     await cache.close();
     await expect(cache.shardStatus()).rejects.toMatchObject({ code: 'CLOSED' });
   });
 
-  it('can be closed when all its threads have ended, or end meanwhile', async () => {
+  it('can be closed when its threads have ended already, or end meanwhile', async () => {
     const all = await playShards();
     for (const { port } of all.cache.seeds) port.close();
     await vi.waitFor(() => expect(all.cache.failure).toBeDefined());
@@ -325,8 +325,8 @@ describe('a cache in several threads of which one fails', () => {
   });
 });
 
-describe('several jobs', () => {
-  it('are refused where the mode waits for the backing device, or where they are too many', () => {
+describe('a cache in several threads', () => {
+  it('is refused in modes that wait for the backing device, and for too many threads', () => {
     const options = { backing: new NullBacking(SUBTREE_BYTES), clock, geometry };
     const through = makeDevice({ ...SHAPE, mode: 'writethrough' });
     expect(() => new ShardedCache({ ...options, pmem: through, jobs: 2 })).toThrow(/mode is writethrough/);

@@ -15,7 +15,7 @@ function damage(small: SmallCache, sector: number, sectorsOn = 0): void {
 }
 
 describe('verifyReads', () => {
-  it('lets good data through: written, filled, overwritten in part, of several keys', () => {
+  it('accepts good data: written, filled, partly overwritten, and of several keys', () => {
     const small = new SmallCache(CHECKED);
     small.write(10, 8, 1);
     small.write(12, 2, 2);
@@ -24,7 +24,7 @@ describe('verifyReads', () => {
     expect(small.cache.stats.readPayloadErrors).toBe(0);
   });
 
-  it('fails a read of damaged data with its range, and no other', () => {
+  it('fails a read of damaged data and names its range, and fails no other read', () => {
     const small = new SmallCache(CHECKED);
     small.write(10, 8, 1);
     small.write(30, 8, 2);
@@ -36,7 +36,7 @@ describe('verifyReads', () => {
     expect(small.cache.stats.readPayloadErrors).toBe(1);
   });
 
-  it('checks the whole payload, of which another write may have left a part only', () => {
+  it('checks the whole payload of a key that another write has cut', () => {
     const small = new SmallCache(CHECKED);
     small.write(10, 8, 1);
     small.write(10, 4, 2);
@@ -45,7 +45,7 @@ describe('verifyReads', () => {
     expect(small.readIds(10, 4)).toEqual([2, 2, 2, 2]);
   });
 
-  it('knows what the same group has only just written', () => {
+  it('checks data that the same group has just written', () => {
     const small = new SmallCache(CHECKED);
     const arena = small.pmem.registerArena(new Uint8Array(2 * 4096));
     const group = new RequestGroup(2, arena);
@@ -55,7 +55,7 @@ describe('verifyReads', () => {
     expect([...group.state]).toEqual([RequestState.done, RequestState.done]);
   });
 
-  it('checks after the copy: what goes bad just before it is not handed out as good', () => {
+  it('checks after the copy, so that data damaged just before it is not handed out', () => {
     const small = new SmallCache(CHECKED);
     small.write(10, 4, 1);
     const runReads = small.pmem.runReads.bind(small.pmem);
@@ -66,7 +66,7 @@ describe('verifyReads', () => {
     expect(small.read(10, 4).errorCode).toBe('BAD_MEDIA');
   });
 
-  it('fails a read that has a miss as well only when all of it has ended', () => {
+  it('fails a read that also has a miss only when the whole read has ended', () => {
     const small = new SmallCache(CHECKED);
     small.write(10, 4, 1);
     damage(small, 10);
@@ -76,14 +76,14 @@ describe('verifyReads', () => {
     expect(read.errorCode).toBe('BAD_MEDIA');
   });
 
-  it('without it such a read gets the damaged data', () => {
+  it('without it a read returns damaged data', () => {
     const small = new SmallCache({ dataCrc: true });
     small.write(10, 4, 1);
     damage(small, 10);
     expect(small.read(10, 4).isDone).toBe(true);
   });
 
-  it('knows the payload of an earlier life', () => {
+  it('checks payload of an earlier life', () => {
     const small = new SmallCache(CHECKED);
     small.write(10, 8, 1);
     small.write(12, 2, 2);
@@ -95,7 +95,7 @@ describe('verifyReads', () => {
     expect(small.readIds(12, 2)).toEqual([2, 2]);
   });
 
-  it('goes on through many lives of each segment', () => {
+  it('works through many lives of each segment', () => {
     const small = new SmallCache({ ...CHECKED, gcPercent: 10 });
     for (let id = 1; id <= 300; id++) {
       const sectors = 1 + (id % 7);
@@ -108,13 +108,13 @@ describe('verifyReads', () => {
     expect(small.cache.stats.segmentsFreed).toBeGreaterThan(20);
   });
 
-  it('is refused where the cache has no CRCs', () => {
+  it('is refused for a cache without data_crc', () => {
     expect(() => new SmallCache({ verifyReads: true })).toThrow(/reads cannot be verified/);
   });
 });
 
 describe('PayloadCrcs', () => {
-  it('finds payloads that came in any order, and many', () => {
+  it('finds many payloads that were added in any order', () => {
     const crcs = new PayloadCrcs();
     for (let n = 0; n < 500; n++) crcs.add(3, ((n * 37) % 500) * 8, 8, n);
     for (let n = 0; n < 500; n++) {
@@ -123,7 +123,7 @@ describe('PayloadCrcs', () => {
     }
   });
 
-  it('asserts on what it was never told of', () => {
+  it('asserts on payload that was never added', () => {
     const crcs = new PayloadCrcs();
     crcs.add(1, 8, 8, 1);
     expect(() => crcs.find(0, 8)).toThrow(/no CRC/);

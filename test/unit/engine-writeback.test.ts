@@ -15,7 +15,7 @@ describe('write-back', () => {
     expect(small.backing.flushes).toBe(0);
   });
 
-  it('writes only the newest version of what a kset holds, and what adjoins in one piece', () => {
+  it('writes only the newest version of the data of a kset, and adjoining data in one write', () => {
     const small = new SmallCache();
     small.write(10, 6, 1);
     small.write(12, 2, 2);
@@ -39,7 +39,7 @@ describe('write-back', () => {
     expect(small.backing.durableVersion(12)).toBeUndefined();
   });
 
-  it('moves dirty_tail only when the flush has ended', () => {
+  it('advances dirty_tail only when the flush has ended', () => {
     const small = new SmallCache();
     small.writeFua(10, 1, 1);
     small.step();
@@ -51,7 +51,7 @@ describe('write-back', () => {
     expect(small.cache.isClean).toBe(true);
   });
 
-  it('flushes once for many ksets, and dirty_tail goes past all of them', () => {
+  it('flushes once for many ksets and advances dirty_tail past all of them', () => {
     const small = new SmallCache();
     small.cache.holdWriteback = true;
     for (let id = 1; id <= 10; id++) small.writeFua(10, 2, id);
@@ -62,7 +62,7 @@ describe('write-back', () => {
     expect(small.durableIds(10, 2)).toEqual([10, 10]);
   });
 
-  it('writes a few ksets in one go, only the newest of what they hold twice, and in order of offset', () => {
+  it('writes a few ksets together, the newest version only, in order of offset', () => {
     const small = new SmallCache();
     small.cache.holdWriteback = true;
     small.writeFua(14, 2, 1);
@@ -75,7 +75,7 @@ describe('write-back', () => {
     expect(small.cache.stats).toMatchObject({ writebackKsets: 3, writebackKeys: 3 });
   });
 
-  it('with data_crc takes one kset at a time, since what is left out of it holds it up', () => {
+  it('takes one kset at a time with data_crc, because damaged payload holds it up', () => {
     const small = new SmallCache({ dataCrc: true });
     small.cache.holdWriteback = true;
     small.writeFua(10, 2, 1);
@@ -86,7 +86,7 @@ describe('write-back', () => {
     expect(small.durableIds(10, 4)).toEqual([1, 1, 2, 2]);
   });
 
-  it('begins no more ksets than may stay unflushed', () => {
+  it('begins no more ksets than are allowed to stay unflushed', () => {
     const small = new SmallCache();
     small.cache.holdWriteback = true;
     for (let id = 1; id <= 70; id++) small.writeFua(id, 1, id);
@@ -98,7 +98,7 @@ describe('write-back', () => {
     expect(small.backing.kindOf(0)).toBe('flush');
   });
 
-  it('goes on from the next kset in order: what is newer is written later', () => {
+  it('goes on with the next kset in order, so that newer data is written later', () => {
     const small = new SmallCache();
     small.writeFua(10, 1, 1);
     small.writeFua(10, 1, 2);
@@ -108,7 +108,7 @@ describe('write-back', () => {
     expect(small.durableIds(10, 1)).toEqual([2]);
   });
 
-  it('that is put on hold ends what it wrote with a flush, and begins nothing', () => {
+  it('that is put on hold flushes what it has written and begins nothing', () => {
     const small = new SmallCache();
     small.writeFua(10, 1, 1);
     small.step();
@@ -140,12 +140,12 @@ describe('payload that does not match its CRC', () => {
     return small;
   }
 
-  it('keeps the cache from being opened, and the message names the range', () => {
+  it('keeps the cache from being opened, and is named with its range', () => {
     const small = corrupted();
     expect(() => small.open()).toThrow(/payload of bytes 10240–12287 .* does not match its CRC/);
   });
 
-  it('is not written back, all else is; dirty_tail stays before it, and the message names the range', () => {
+  it('is not written back and holds dirty_tail, and everything else is written', () => {
     const small = corrupted();
     small.writeFua(30, 4, 3);
     const { keyHead } = small.cache.status();
@@ -174,7 +174,7 @@ describe('payload that does not match its CRC', () => {
     expect(small.cache.status().dirtyTail).toEqual(dirtyTail);
   });
 
-  it('is not written back either when it goes bad while its kset is being written', () => {
+  it('is not written back when it goes bad while its kset is being written', () => {
     const small = new SmallCache({ dataCrc: true });
     small.cache.holdWriteback = true;
     // More than goes out at once: four buffers of a segment's 16 sectors.
@@ -191,7 +191,7 @@ describe('payload that does not match its CRC', () => {
     expect(small.durableIds(90, 24)).toEqual([...new Array<number>(8).fill(0), ...new Array<number>(16).fill(4)]);
   });
 
-  it('is not written either where a good key adjoins it', () => {
+  it('is not written where a good key adjoins it', () => {
     const small = new SmallCache({ dataCrc: true });
     small.cache.holdWriteback = true;
     small.write(20, 4, 1);
@@ -233,7 +233,7 @@ describe('payload that does not match its CRC', () => {
     expect(small.cache.status().dirtyTail).toEqual({ segment: 0, offsetBytes: ksetBytes(1) });
   });
 
-  it('does not draw dirty_tail to its kset before all in front of it is durable again', () => {
+  it('lets dirty_tail reach its kset only when everything before it is durable', () => {
     const small = corrupted(3);
     small.cache.holdWriteback = false;
     for (let calls = 0; small.backing.underWay === 0 || small.backing.kindOf(0) === 'write'; calls++) {
@@ -250,7 +250,7 @@ describe('payload that does not match its CRC', () => {
     expect(small.cache.status().dirtyTail).toEqual({ segment: 0, offsetBytes: ksetBytes(1) });
   });
 
-  it('makes a full cache fail writers, and say why', () => {
+  it('makes a full cache fail writes with the reason', () => {
     const small = corrupted();
     small.cache.holdWriteback = false;
     small.settle();
@@ -261,7 +261,7 @@ describe('payload that does not match its CRC', () => {
     expect(last.group.errors[0]?.message).toMatch(/bytes 10240–12287 does not match its CRC/);
   });
 
-  it('is counted by GC, which need not stop: the data is on the backing device', () => {
+  it('is counted by GC and does not stop it, because the data is on the backing device', () => {
     const small = new SmallCache({ dataCrc: true, gcPercent: 90 });
     small.writeFua(10, 4, 1);
     small.drain();
@@ -292,7 +292,7 @@ describe('the log', () => {
     expect(small.cache.hasOpenKeys).toBe(false);
   });
 
-  it('that changed under write-back stops it for good', () => {
+  it('stops write-back for good when it changed under it', () => {
     const small = new SmallCache();
     small.cache.holdWriteback = true;
     small.writeFua(10, 1, 1);
@@ -310,7 +310,7 @@ describe('a miss that a write overtakes', () => {
     ['its middle', 14, 2],
     ['its end', 16, 2],
     ['all of it', 10, 8],
-  ])('at %s: the write stays, and no placeholder is left', (_where, sector, sectors) => {
+  ])('at %s keeps the write and leaves no placeholder', (_where, sector, sectors) => {
     const small = new SmallCache();
     const read = small.read(10, 8);
     small.write(sector, sectors, 5);
@@ -324,7 +324,7 @@ describe('a miss that a write overtakes', () => {
     expect(small.durableIds(10, 8)).toEqual(expected);
   });
 
-  it('and another miss of the same place after it: each fills what is its own', () => {
+  it('and another miss of the same range after it fill only their own parts', () => {
     const small = new SmallCache({ gcPercent: 0 });
     const slow = small.read(10, 4); // call 0
     small.writeFua(10, 4, 1);

@@ -21,14 +21,14 @@ function makeIndex(subtrees: number) {
   return { index, generations, fill };
 }
 
-describe('the cleaner of a running cache', () => {
+describe('the sweeper of a running cache', () => {
   /** Steps until there is nothing to do. @returns entries that are left */
   const clean = (sweeper: IndexSweeper, index: ExtentIndex, segmentsFreed: number): number => {
     while (sweeper.step(segmentsFreed));
     return index.entryCount;
   };
 
-  it('looks through the index after half a lap, and then when it has grown by half', () => {
+  it('sweeps the index after half a lap, and then whenever it has grown by half', () => {
     const { index, generations, fill } = makeIndex(1000);
     const sweeper = new IndexSweeper(index, SEGMENTS);
     fill(0, 4, 1);
@@ -48,7 +48,7 @@ describe('the cleaner of a running cache', () => {
     expect(clean(sweeper, index, 201)).toBe(11_000);
   });
 
-  it('lets nothing stale lie for longer than four laps', () => {
+  it('leaves no stale entry for longer than four laps', () => {
     const { index, generations, fill } = makeIndex(10);
     const sweeper = new IndexSweeper(index, SEGMENTS);
     fill(0, 100, 1);
@@ -59,7 +59,7 @@ describe('the cleaner of a running cache', () => {
     expect(clean(sweeper, index, 450)).toBe(10);
   });
 
-  it('ends a round before it begins another', () => {
+  it('ends a sweep before it begins another', () => {
     const { index, generations, fill } = makeIndex(2000);
     const sweeper = new IndexSweeper(index, SEGMENTS);
     fill(0, 2, 1);
@@ -70,7 +70,7 @@ describe('the cleaner of a running cache', () => {
 });
 
 describe('a subtree', () => {
-  it('keeps what is stale while its memory has room, and drops it before it takes more', () => {
+  it('keeps stale entries while its memory has room, and drops them before it grows', () => {
     const { index, generations, fill } = makeIndex(1);
     fill(0, BLOCKS / 2, 1);
     fill(BLOCKS / 2, BLOCKS - 1, 2);

@@ -120,7 +120,7 @@ describe('between processes', () => {
     expect(refusal(() => openBacking(path, { readOnly: false })).message).toContain(`in use by pid ${reader.pid} (`);
   });
 
-  test('who only wants to look is told instead of refused', async () => {
+  test('a reader that may look at busy devices is told what uses them', async () => {
     const told: string[] = [];
     const onBusy = (use: string): number => told.push(use);
     openPmemReader(path, { onBusy }).close();
@@ -134,7 +134,7 @@ describe('between processes', () => {
 });
 
 describe('within this process', () => {
-  test.each(WRITERS)('a device that %s holds is not opened again', (_, open) => {
+  test.each(WRITERS)('a device that %s has open is not opened again', (_, open) => {
     const held = open();
     for (const [, again] of [...WRITERS, ...READERS]) {
       expect(refusal(again)).toMatchObject({
@@ -146,7 +146,7 @@ describe('within this process', () => {
     open().close();
   });
 
-  test('a mapping keeps the lock until it is closed, readers share', () => {
+  test('a mapping keeps its lock until it is closed, and readers share one', () => {
     const readers = READERS.map(([, open]) => open());
     expect(refusal(() => openPmem(path)).code).toBe('BUSY');
     for (const reader of readers) reader.close();
@@ -191,11 +191,11 @@ describe('uses inside the kernel', () => {
       { 'sys/dev/block/259:0/x1/partition': '1', 'sys/dev/block/259:0/x1/holders/dm-0/dm/name': 'root' },
       'held by device-mapper device root (its partition x1)',
     ],
-  ])('a block device that is %s', (_, files: Record<string, string>, use) => {
+  ])('are named for a block device that is %s', (_, files: Record<string, string>, use) => {
     expect(blockDeviceUse('259:0', fakeRoots(files))).toBe(use);
   });
 
-  test('a file under a loop device', () => {
+  test('are named for a file under a loop device', () => {
     const status = statSync(path, { bigint: true });
     const attached = { 'sys/block/loop4/loop/backing_file': `${path}\n`, 'sys/block/loop4/dev': '7:4\n' };
     const roots = fakeRoots(attached);
@@ -230,14 +230,14 @@ describe('/proc/locks', () => {
     `3: POSIX  ADVISORY  WRITE 14 ${major}:${minor}:1 0 EOF`,
   ].join('\n');
 
-  test('is read for one file, without those who wait', () => {
+  test('is read for one file, without waiting lockers', () => {
     expect(lockHolders(status, fakeRoots({ 'proc/locks': locks }))).toEqual([
       { kind: 'FLOCK', write: false, pid: 12 },
       { kind: 'OFDLCK', write: true, pid: -1 },
     ]);
   });
 
-  test('locks of another kind keep out as well', () => {
+  test('shows locks of other kinds, which keep writers out too', () => {
     const fd = openSync(directory, 'r');
     const use = lockDevice(directory, fd, {
       exclusive: false,
@@ -249,14 +249,14 @@ describe('/proc/locks', () => {
   });
 });
 
-test('device numbers are taken apart as the system puts them together', () => {
+test('device numbers are split as the system composes them', () => {
   expect(deviceNumber(statSync('/dev/null', { bigint: true }).rdev)).toBe('1:3');
   expect(deviceNumber(0x0803n)).toBe('8:3');
   expect(deviceNumber(0x120006783459an)).toBe('74565:424090');
 });
 
 describe('whether two paths are one device', () => {
-  test('a file by any of its names', () => {
+  test('holds for a file by any of its names', () => {
     const [link, hardLink, other] = ['link', 'hard', 'other'].map((name) => join(directory, name));
     symlinkSync(path, link);
     linkSync(path, hardLink);
@@ -298,7 +298,7 @@ describe.skipIf(!loopDevicesWork())('a real block device (skipped where loop dev
   beforeAll(attachLoop);
   afterAll(detachLoop);
 
-  test('has its size, and is mapped and read', () => {
+  test('reports its size, and is mapped and read', () => {
     const pmem = openPmem(loop);
     expect(pmem.sizeBytes).toBe(1 << 20);
     expect(pmem.durability).toBe('page-cache');
@@ -317,7 +317,7 @@ describe.skipIf(!loopDevicesWork())('a real block device (skipped where loop dev
     reader.close();
   });
 
-  test('is opened for writing by one at a time, who is named', () => {
+  test('is opened for writing by one process at a time, which is named', () => {
     const held = openBacking(loop, { readOnly: false });
     expect(refusal(() => openPmem(loop)).message).toContain('open already in this process');
     expect(refusal(() => openPmemReader(loop)).message).toContain('open already in this process');
@@ -325,7 +325,7 @@ describe.skipIf(!loopDevicesWork())('a real block device (skipped where loop dev
     openPmem(loop).close();
   });
 
-  test('is not opened for writing while the kernel has it given to another alone', () => {
+  test('is not opened for writing while another has it exclusively', () => {
     const fd = openSync(loop, constants.O_RDWR | constants.O_EXCL);
     for (const open of [() => openPmem(loop), () => openBacking(loop, { readOnly: false })]) {
       expect(refusal(open)).toMatchObject({ code: 'BUSY', message: expect.stringContaining('exclusively') as string });

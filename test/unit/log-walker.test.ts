@@ -67,11 +67,11 @@ const end = (walker: LogWalker): [number, string] => {
 };
 
 describe('a log', () => {
-  it('that is empty ends where it begins', () => {
+  it('ends where it begins when it is empty', () => {
     expect(end(new LogImage().walk(2, 4096))).toEqual([0, 'bad-magic at 2:4096']);
   });
 
-  it('of ksets of every size is seen whole, across read-ahead windows and segments', () => {
+  it('is read whole with ksets of every size, across read-ahead windows and segments', () => {
     const log = new LogImage();
     const sizes: number[] = [];
     for (let n = 0; n < 500; n++) {
@@ -114,17 +114,17 @@ describe('a log', () => {
     expect(end(log.walk())).toEqual([1, `${reason} at 0:${ksetBytes(2)}`]);
   });
 
-  it('with a LAST kset out of range ends there', () => {
+  it('ends at a LAST kset that leads out of range', () => {
     const log = new LogImage().add(makeKset(1, 0)).add(encodeLastKset(SEGMENTS));
     expect(end(log.walk())).toEqual([1, `last-out-of-range at 0:${ksetBytes(1)}`]);
   });
 
-  it('that runs in a circle ends after as many hops as there are segments', () => {
+  it('that runs in a circle ends after one hop for each segment', () => {
     const log = new LogImage().hop(1).hop(2).hop(0);
     expect(end(log.walk())[1]).toMatch(/^too-many-hops/);
   });
 
-  it('with a kset that its segment cannot hold ends there', () => {
+  it('ends at a kset that its segment cannot hold', () => {
     const log = new LogImage();
     log.offset = GEOMETRY.segmentDataBytes - 100;
     log.add(makeKset(3, 0));

@@ -60,7 +60,7 @@ describe('the copy that counts', () => {
     expect(chooseCopy(header(ok0, seq0), header(ok1, seq1))).toEqual({ winner, reason });
   });
 
-  it('is the good one of two on a device, and an unwritten one is told from a broken one', () => {
+  it('is the good one of two on a device, where a blank copy differs from a broken one', () => {
     const image = SparseImage.blank(4096);
     image.write(16, encodePosition({ segment: 3, offsetBytes: 512 }, 1));
     const once = readDual(image, [16, 32], POSITION_BYTES, decodePosition);
@@ -71,18 +71,18 @@ describe('the copy that counts', () => {
   });
 });
 
-describe('twins as the check judges them', () => {
+describe('a pair of copies, as the check judges it', () => {
   const judge = (ok: [boolean, boolean], blank: [boolean, boolean], seqs: [number, number], attaches = 1): string =>
     judgeTwins({ crcOk: ok, blank, seq: seqs }, attaches);
 
-  it('are good when written alternately', () => {
+  it('is good when written alternately', () => {
     expect(judge([true, true], [false, false], [4, 5])).toBe('good');
     expect(judge([true, true], [false, false], [0, 255])).toBe('good');
     expect(judge([true, false], [false, true], [1, 0])).toBe('good');
     expect(judge([false, true], [true, false], [0, 1])).toBe('good');
   });
 
-  it('are good when a tail was written over its newest copy after an attach', () => {
+  it('is good when a tail was written over its newest copy after an attach', () => {
     expect(judge([true, true], [false, false], [4, 6], 1)).toBe('seq-suspect');
     expect(judge([true, true], [false, false], [4, 6], 2)).toBe('good');
     expect(judge([true, false], [false, true], [2, 0], 1)).toBe('copy-1-lost');
@@ -90,7 +90,7 @@ describe('twins as the check judges them', () => {
     expect(judge([true, false], [false, true], [3, 0], 2)).toBe('copy-1-lost');
   });
 
-  it('are lost when garbled, alone or both', () => {
+  it('has lost copies where they are garbled, one or both', () => {
     expect(judge([true, false], [false, false], [1, 0])).toBe('copy-1-lost');
     expect(judge([false, true], [false, false], [0, 1])).toBe('copy-0-lost');
     expect(judge([false, false], [true, true], [0, 0])).toBe('lost');
@@ -122,12 +122,12 @@ describe('codecs', () => {
     );
   });
 
-  it('take the cache flags apart as the format has them', () => {
+  it('split the cache flags as the format defines them', () => {
     expect(decodeCacheFlags(0x1183)).toEqual({ dataCrc: true, initDone: true, modeNumber: 0, gcPercent: 70 });
     expect(encodeCacheFlags({ dataCrc: false, initDone: true, modeNumber: 3, gcPercent: 90 })).toBe(0x168e);
   });
 
-  it('see any flipped bit', () => {
+  it('detect any flipped bit', () => {
     const bytes = encodePosition({ segment: 3, offsetBytes: 512 }, 7);
     for (let bit = 0; bit < bytes.length * 8; bit++) {
       const flipped = bytes.slice();

@@ -68,7 +68,7 @@ afterEach(() => {
 
 afterAll(() => rmSync(directory, { recursive: true }));
 
-test('the features name what the processor has', () => {
+test('the features match the flags of the processor', () => {
   const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1].trim().split(' ');
   const names = { sse42: 'sse4_2', pclmul: 'pclmulqdq' } as Record<string, string>;
   if (flags === undefined) expect(best.copy).toBe('portable');
@@ -87,7 +87,7 @@ describe('CRCs that are under way', () => {
   const lengths = new Uint32Array(20_000).fill(4096);
   const crcs = new Uint32Array(20_000);
 
-  test('are waited for when their mapping goes', () => {
+  test('end before their mapping is released', () => {
     const fd = openSync(join(directory, 'gone'), 'w+');
     ftruncateSync(fd, 16_384);
     const { handle } = addon.map(fd, 16_384, false, true);
@@ -126,7 +126,7 @@ describe('CRCs that are under way', () => {
     closeSync(fd);
   });
 
-  test('of another mapping stay when one goes', () => {
+  test('of another mapping go on when one is released', () => {
     const fds = ['one', 'other'].map((name) => openSync(join(directory, name), 'w+'));
     for (const fd of fds) ftruncateSync(fd, 16_384);
     const [one, other] = fds.map((fd) => addon.map(fd, 16_384, false, true).handle);
@@ -226,7 +226,7 @@ describe.each(usable(COPIES, best.copy))('copies by %s', (copy) => {
     }
   });
 
-  test('what is written is in the file', () => {
+  test('written bytes are in the file', () => {
     const source = pattern(9000);
     addon.write(handle, 4091, source, 0, source.length);
     addon.persist(handle);
@@ -238,7 +238,7 @@ describe.each(usable(COPIES, best.copy))('copies by %s', (copy) => {
 });
 
 describe.each(usable(COPIES, best.copy))('payload copied by %s', (copy) => {
-  test.each(usable(CRCS, best.crc))('with its CRC by %s, is moved whole, at every length and alignment', (method) => {
+  test.each(usable(CRCS, best.crc))('with its CRC by %s is copied whole, at every length and alignment', (method) => {
     expect(addon.select(copy, best.writeBack, method)).toBe(true);
     const memory = pattern(12_288);
     const arena = addon.registerArena(memory);
@@ -282,7 +282,7 @@ test.each(usable(WRITE_BACKS, best.writeBack))('write-back by %s leaves the byte
   expect(target).toEqual(source);
 });
 
-test('instructions that the processor lacks are not chosen', () => {
+test('instructions that the processor lacks cannot be selected', () => {
   expect(() => addon.select('mmx' as CopyInstructions, 'none', 'table')).toThrow('no such choice');
   for (const copy of COPIES.slice(COPIES.indexOf(best.copy) + 1))
     expect(addon.select(copy, 'none', 'table')).toBe(false);
@@ -311,29 +311,32 @@ describe('handles and bounds', () => {
     addon.unmap(next);
   });
 
-  test.each(['its list', 'its mapping', 'its arena'])('what runs a list says so, too, once %s is gone', (gone) => {
-    const { handle: map } = addon.map(fd, MAP_BYTES, true, false);
-    const arena = addon.registerArena(new Uint8Array(512));
-    const call = Uint32Array.of(1, arena);
-    const lengths = Uint32Array.of(512);
-    const common = { capacity: 1, call, pmemOffsetBytes: new Float64Array(1) };
-    const pieces = addon.registerPieces(map, {
-      ...common,
-      withCrc: false,
-      words: Int32Array.of(0, 512, 0, 0, 0, 0, 0, 0),
-    });
-    const reads = addon.registerList(map, { ...common, arenaOffsetBytes: new Uint32Array(1), lengthBytes: lengths });
-    pieces.run();
-    reads.run();
-    if (gone === 'its list') {
-      addon.unregisterPieces(pieces.handle);
-      addon.unregisterList(reads.handle);
-    } else if (gone === 'its mapping') addon.unmap(map);
-    else addon.unregisterArena(arena);
-    for (const { run } of [pieces, reads]) expect(thrownBy(run).code).toBe('CLOSED');
-    if (gone !== 'its mapping') addon.unmap(map);
-    if (gone !== 'its arena') addon.unregisterArena(arena);
-  });
+  test.each(['its list', 'its mapping', 'its arena'])(
+    'running a list fails with CLOSED once %s is released',
+    (gone) => {
+      const { handle: map } = addon.map(fd, MAP_BYTES, true, false);
+      const arena = addon.registerArena(new Uint8Array(512));
+      const call = Uint32Array.of(1, arena);
+      const lengths = Uint32Array.of(512);
+      const common = { capacity: 1, call, pmemOffsetBytes: new Float64Array(1) };
+      const pieces = addon.registerPieces(map, {
+        ...common,
+        withCrc: false,
+        words: Int32Array.of(0, 512, 0, 0, 0, 0, 0, 0),
+      });
+      const reads = addon.registerList(map, { ...common, arenaOffsetBytes: new Uint32Array(1), lengthBytes: lengths });
+      pieces.run();
+      reads.run();
+      if (gone === 'its list') {
+        addon.unregisterPieces(pieces.handle);
+        addon.unregisterList(reads.handle);
+      } else if (gone === 'its mapping') addon.unmap(map);
+      else addon.unregisterArena(arena);
+      for (const { run } of [pieces, reads]) expect(thrownBy(run).code).toBe('CLOSED');
+      if (gone !== 'its mapping') addon.unmap(map);
+      if (gone !== 'its arena') addon.unregisterArena(arena);
+    },
+  );
 
   test.each([0, -1, 1.5, NaN, 2 ** 32, 2 ** 53, undefined as unknown as number])('%s is not a handle', (wrong) => {
     expect(thrownBy(() => addon.read(wrong, 0, bytes, 0, 1)).code).toBe('CLOSED');
@@ -361,7 +364,7 @@ describe('handles and bounds', () => {
     expect(thrownBy(() => addon.crcRange(handle, offset, length, 0)).code).toBe('OUT_OF_RANGE');
   });
 
-  test('many ranges of which one is out of range, or for which there are no columns', () => {
+  test('a list of ranges is refused when one is out of range or columns are missing', () => {
     const crcs = new Uint32Array(2);
     const call = (offsets: ArrayLike<number>, count: number, threads: number, columns = crcs) =>
       thrownBy(() => crcRanges(handle, Float64Array.from(offsets), Uint32Array.of(1, 1), columns, count, 0, threads))
@@ -385,14 +388,14 @@ describe('handles and bounds', () => {
     expect(thrownBy(() => addon.crcBytes(0, bytes, offset, offset + length)).code).toBe('OUT_OF_RANGE');
   });
 
-  test('the last byte is in range, and an empty range at the end', () => {
+  test('the last byte and an empty range at the end are in range', () => {
     addon.write(handle, MAP_BYTES - 1, Uint8Array.of(7), 0, 1);
     addon.read(handle, MAP_BYTES - 1, bytes, 99, 1);
     expect(bytes[99]).toBe(7);
     addon.zero(handle, MAP_BYTES, 0);
   });
 
-  test('only byte arrays are buffers', () => {
+  test('only byte arrays are accepted as buffers', () => {
     const wrongs: unknown[] = [new Float64Array(8), [1, 2], 'text', undefined, new DataView(new ArrayBuffer(8))];
     for (const wrong of wrongs) {
       expect(thrownBy(() => addon.write(handle, 0, wrong as Uint8Array, 0, 1)).code).toBe('INVALID');
@@ -408,14 +411,14 @@ describe('handles and bounds', () => {
     addon.unmap(readOnly);
   });
 
-  test('a mapping the system refuses is an error with its number', () => {
+  test('a mapping that the system refuses fails with its errno', () => {
     expect(thrownBy(() => addon.map(9999, 4096, true, false))).toMatchObject({ code: 'ERRNO', errno: 9 });
     expect(thrownBy(() => addon.map(fd, 0, true, false)).code).toBe('OUT_OF_RANGE');
   });
 });
 
 describe('memory faults', () => {
-  test('an access past the end of a truncated file is an error that says where', () => {
+  test('an access past the end of a truncated file fails with the offset', () => {
     ftruncateSync(fd, 8192);
     const bytes = new Uint8Array(8192);
     const manyOffsets = new Float64Array(200).fill(8192);
@@ -449,7 +452,7 @@ describe('memory faults', () => {
     expect(child.signal).toBe('SIGBUS');
   });
 
-  test('a worker has handles and faults of its own', async () => {
+  test('a worker has its own handles and faults', async () => {
     ftruncateSync(fd, 4096);
     const script = `
       const { parentPort, workerData } = require('node:worker_threads');
