@@ -99,5 +99,5 @@ it('docs/json-schema.json is up to date', { timeout: 120_000 }, () => {
 it('docs/json.md explains every code of an error', () => {
   const text = readFileSync('docs/json.md', 'utf8');
   const codes = JSON.stringify(schemaFile.documents['error']).match(/"enum":(\[[^\]]*\])/)![1];
-  for (const code of JSON.parse(codes) as string[]) expect(text).toContain(`| \`${code}\` |`);
+  for (const code of JSON.parse(codes) as string[]) expect(text).toContain(`| \`${code}\``);
 });
