@@ -168,7 +168,7 @@ describe('the name', () => {
     }
     for (const other of [
       'rec.blktrace.x',
-      'rec.blktrace.1.xz',
+      'rec.blktrace.1.7z',
       'rec.blktrace.',
       'rec2.blktrace.0',
       'rec.0',
@@ -305,17 +305,12 @@ describe('what was opened is closed', () => {
     ['packed', (bytes: Buffer) => gzipSync(bytes)],
   ])('a stream that stalls, when the loop is left: %s', async (_, make) => {
     const stdin = new PassThrough();
-    // Random sectors, so that gzip hands out what it has before it has everything.
-    stdin.write(
-      make(
-        recording(
-          ...Array.from({ length: 20_000 }, (_, i) => ({
-            timeNs: BigInt(i),
-            sector: BigInt(Math.imul(i, 2654435761) >>> 0),
-          })),
-        ),
-      ),
+    // More than are held back to put the pieces of several CPUs in order, at random sectors, so that gzip hands out what
+    // it has before it has everything.
+    const records = Array.from({ length: 2 ** 18 + 20_000 }, (_, i) =>
+      recording({ timeNs: BigInt(i), sector: BigInt(Math.imul(i, 2654435761) >>> 0) }),
     );
+    stdin.write(make(Buffer.concat(records)));
     const reader = await openTrace('-', { action: 'queue', stdin });
     for await (const batch of reader.batches()) {
       expect(batch.count).toBe(4096);
