@@ -46,9 +46,9 @@ export type {
 } from './trace/types.js';
 export type { TraceReader } from './trace/reader.js';
 export type { LatencyHistogram, LatencySummary } from './replay/latency.js';
-export { replayReport } from './replay/report.js';
-export type { Quantity, ReportSection } from './replay/report.js';
-export type { LatencyModelResult, ReplayResult } from './replay/result.js';
+export { replayReport } from './replay/replay-report.js';
+export type { Quantity, ReportSection } from './replay/replay-report.js';
+export type { LatencyModelResult, ReplayResult } from './replay/replay-result.js';
 export type { TimelineSample } from './replay/timeline.js';
 export type { ReplayTimeline } from './replay/timeline-recorder.js';
 export type { VerifyResult } from './replay/verifier.js';

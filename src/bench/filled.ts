@@ -3,11 +3,11 @@ import type { BackingDevice } from '../engine/device/backing.js';
 import type { Pmem } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
 import { planFormat } from '../engine/create/create-cache.js';
-import { makeEphemeralBacking } from '../replay/devices.js';
-import { openBenchDevices } from './devices.js';
+import { makeEphemeralBacking } from '../replay/replay-devices.js';
+import { openBenchDevices } from './bench-devices.js';
 import { Blocks } from './pattern.js';
 import { Rig } from './rig.js';
-import { benchWriteback, type WritebackBenchResult } from './writeback.js';
+import { benchWriteback, type WritebackBenchResult } from './writeback-bench.js';
 
 /** Of the cache's data so much may be filled. */
 const FILL_SHARE = 0.65;

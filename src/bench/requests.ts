@@ -1,7 +1,7 @@
 /** `pcache bench`: requests of one pattern, measured against what memory itself allows. */
 import type { Durability } from '../engine/device/pmem.js';
 import type { Cache, ShardStatus } from '../engine/index.js';
-import type { BenchDevices } from './devices.js';
+import type { BenchDevices } from './bench-devices.js';
 import { Blocks, PatternSource, type Pattern } from './pattern.js';
 import { Jobs } from './jobs.js';
 import { mappedOrThrow, Rig } from './rig.js';

@@ -7,7 +7,7 @@ import { LogKeys, type LogKeyRow } from '../engine/inspect/keys.js';
 import { KERNEL_GEOMETRY, segmentDataOffsetBytes } from '../engine/media/geometry.js';
 import { Random } from '../engine/sim/random.js';
 import { checkCache } from '../fsck/check.js';
-import { makeEphemeralPmem } from '../replay/devices.js';
+import { makeEphemeralPmem } from '../replay/replay-devices.js';
 import { NullBacking } from './null-backing.js';
 import { Blocks, PatternSource, type Pattern } from './pattern.js';
 import { Rig } from './rig.js';

@@ -3,7 +3,7 @@
  * grows. Each step is made and measured by itself, in memory that is given back before the next one. Steps that
  * take more memory than there may be are left out, and named.
  */
-import { availableMemoryBytes } from '../replay/devices.js';
+import { availableMemoryBytes } from '../replay/replay-devices.js';
 import { measureStep, SCALE_DEPTH, type StepHooks, type StepResult } from './scale-measure.js';
 import {
   FULL_EFFORT,

@@ -14,10 +14,10 @@ import { prose } from '../output/prose.js';
 import { renderReport } from '../output/report.js';
 import { diffResults, type ReplayDiff } from '../replay/diff.js';
 import { replay, type ReplayObserver, type ReplayOptions, type TraceChoice } from '../replay/replay.js';
-import { replayReport } from '../replay/report.js';
+import { replayReport } from '../replay/replay-report.js';
 import { reportPage } from '../report-html/page.js';
 import { ReportFile } from '../report-html/report-file.js';
-import type { ReplayResult } from '../replay/result.js';
+import type { ReplayResult } from '../replay/replay-result.js';
 import { BACKING_PRESET_NAMES, modelOf, runSimulation, type BackingPreset } from '../simulate/index.js';
 import { tableOfColumns, TRACE_FORMATS } from '../trace/index.js';
 

@@ -8,7 +8,7 @@ import { PcacheError } from '../engine/errors.js';
 import { layout } from '../layout/layout.js';
 import { GC_PERCENT_DEFAULT, type CacheMode } from '../engine/media/codecs.js';
 import { withScannedTrace, type ReplayObserver, type ScannedTrace, type TraceChoice } from '../replay/replay.js';
-import { describeTrace } from '../replay/result.js';
+import { describeTrace } from '../replay/replay-result.js';
 import type { LatencyModel } from '../simulate/index.js';
 import type { TraceFootprint } from '../trace/index.js';
 import type { CurveJob, CurveOutcome, JobTrace } from './jobs.js';

@@ -4,7 +4,7 @@
  */
 import { setNativeEnabled } from '../engine/device/native.js';
 import type { CacheMode } from '../engine/media/codecs.js';
-import type { ReplayResult } from '../replay/result.js';
+import type { ReplayResult } from '../replay/replay-result.js';
 import { simulate, traceOfFile, type LatencyModel } from '../simulate/index.js';
 import type { TraceFootprint, TraceOptions } from '../trace/index.js';
 import type { LruCurve, LruMethod } from './lru-curve.js';

@@ -1,5 +1,5 @@
 /** What `--sizes` and `--curve` find, as one plain object: the JSON of the command (docs/curve.md), and what is shown. */
-import type { LatencySummaries, PlainLatencySummaries, ReplayResult } from '../replay/result.js';
+import type { LatencySummaries, PlainLatencySummaries, ReplayResult } from '../replay/replay-result.js';
 import type { LatencyModel } from '../simulate/index.js';
 import type { LruCurve } from './lru-curve.js';
 import { dataBytesOf } from './sizes.js';

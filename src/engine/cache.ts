@@ -9,6 +9,7 @@ import { openCore, type CacheOptions, type Core } from './core.js';
 import { PcacheError } from './errors.js';
 import { GarbageCollector } from './background/gc.js';
 import { IndexSweeper } from './index/index-sweeper.js';
+import { KSET_MAX_AGE_MS } from './log/log-writer.js';
 import type { ByteRange } from './media/byte-range.js';
 import type { CacheMode } from './media/codecs.js';
 import { SECTOR_BYTES } from './media/geometry.js';
@@ -20,8 +21,6 @@ import type { EngineStats } from './stats.js';
 import { describeStatus, dirtyInLog, type CacheStatus, type DirtyInLog } from './status.js';
 import { Writeback } from './background/write-back.js';
 
-/** An open kset is closed this long after its first key (format §2). */
-export const KSET_MAX_AGE_MS = 1000;
 /** Waiting requests fail once write-back has failed this often in a row. */
 const WRITEBACK_FAILURES_UNTIL_WAITERS_FAIL = 5;
 

@@ -2,7 +2,7 @@
 import { Readable } from 'node:stream';
 import type { CacheMode } from '../engine/media/codecs.js';
 import { replay, type ReplayObserver, type TraceChoice } from '../replay/replay.js';
-import type { ReplayResult } from '../replay/result.js';
+import type { ReplayResult } from '../replay/replay-result.js';
 import { makeModel, runSimulation, type BackingPreset } from '../simulate/index.js';
 import { openTrace as openTraceReader, type TraceAction, type TraceFormat, type TraceReader } from '../trace/index.js';
 

@@ -1,7 +1,7 @@
 /** Reports of the benchmarks. Pure. */
-import type { CheckBenchResult, CrcBenchResult } from '../bench/check.js';
-import type { RecoveryBenchResult } from '../bench/recovery.js';
-import type { WritebackBenchResult } from '../bench/writeback.js';
+import type { CheckBenchResult, CrcBenchResult } from '../bench/fsck-bench.js';
+import type { RecoveryBenchResult } from '../bench/recovery-bench.js';
+import type { WritebackBenchResult } from '../bench/writeback-bench.js';
 import type { RateResult, RequestBenchResult } from '../bench/requests.js';
 import type { Spread } from '../bench/spread.js';
 import type { ReportSection } from './report.js';

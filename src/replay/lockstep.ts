@@ -11,7 +11,7 @@ import type { Cache, CloseReport } from '../engine/index.js';
 import type { Arena, Pmem } from '../engine/device/pmem.js';
 import { MIB, SECTOR_SHIFT } from '../engine/media/geometry.js';
 import { TraceFlag, TraceOp, type TraceBatch } from '../trace/index.js';
-import type { ReplayParts } from './result.js';
+import type { ReplayParts } from './replay-result.js';
 import { TimelineRecorder } from './timeline-recorder.js';
 import { RunTotals } from './totals.js';
 import type { Verifier } from './verifier.js';

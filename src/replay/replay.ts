@@ -22,11 +22,11 @@ import {
   type TableDefinition,
   type TraceOptions,
 } from '../trace/index.js';
-import { makeEphemeralDevices, openUserDevices, type ReplayDevices } from './devices.js';
+import { makeEphemeralDevices, openUserDevices, type ReplayDevices } from './replay-devices.js';
 import { latencyHistogram } from './latency.js';
 import { LockstepRunner } from './lockstep.js';
 import { OrderedBacking } from './ordered-backing.js';
-import { describeResult, describeTrace, type ReplayParts, type ReplayResult } from './result.js';
+import { describeResult, describeTrace, type ReplayParts, type ReplayResult } from './replay-result.js';
 import { Runner } from './runner.js';
 import { FileTraceSource, loopBatches } from './trace-source.js';
 import { Verifier } from './verifier.js';

@@ -1,7 +1,7 @@
 /** The charts of a replay, from its result: what happened over time, latencies, and the maps. */
 import { formatBytes } from '../output/units.js';
 import type { LatencyHistogram } from '../replay/latency.js';
-import type { ReplayResult } from '../replay/result.js';
+import type { ReplayResult } from '../replay/replay-result.js';
 import { SEGMENT_LETTERS } from '../replay/segment-history.js';
 import type { ReplayTimeline } from '../replay/timeline-recorder.js';
 import type { Chart, LineChart, LineSeries, MapChart } from './chart.js';

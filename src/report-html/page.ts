@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { CurveResult } from '../curve/result.js';
 import { formatBytes, formatCount, formatDuration } from '../output/units.js';
-import type { ReplayResult } from '../replay/result.js';
+import type { ReplayResult } from '../replay/replay-result.js';
 import { pageAssets } from './assets.js';
 import { hasData, type Chart } from './chart.js';
 import { addressCharts, latencyChart, segmentChart, SEGMENT_STATES, timeCharts } from './charts.js';

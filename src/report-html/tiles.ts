@@ -1,7 +1,7 @@
 /** The headline numbers of a report. */
 import type { CurveResult } from '../curve/result.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../output/units.js';
-import type { ReplayResult } from '../replay/result.js';
+import type { ReplayResult } from '../replay/replay-result.js';
 
 export interface Tile {
   readonly name: string;

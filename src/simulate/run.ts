@@ -2,7 +2,7 @@
 import type { CacheMode } from '../engine/media/codecs.js';
 import { PcacheError } from '../engine/errors.js';
 import { withScannedTrace, type ReplayObserver, type TraceChoice } from '../replay/replay.js';
-import type { ReplayResult } from '../replay/result.js';
+import type { ReplayResult } from '../replay/replay-result.js';
 import { BACKING_PRESET_NAMES, type LatencyModel } from './latency-model.js';
 import { streamedTrace, traceOfFile } from './traces.js';
 import { simulate, type SimulatedTrace } from './simulate.js';

@@ -9,7 +9,7 @@ import type { Cache, CloseReport, PcacheError } from '../engine/index.js';
 import type { Arena, Pmem } from '../engine/device/pmem.js';
 import { MIB } from '../engine/media/geometry.js';
 import { latencyHistogram, LatencyRecorder } from '../replay/latency.js';
-import type { ReplayParts } from '../replay/result.js';
+import type { ReplayParts } from '../replay/replay-result.js';
 import { TimelineRecorder } from '../replay/timeline-recorder.js';
 import { RunTotals } from '../replay/totals.js';
 import type { VirtualClock } from '../replay/virtual-clock.js';

@@ -1,6 +1,6 @@
 /** Traces as what is simulated: of a file that was looked through already, and of one that is read as it comes. */
 import { traceOptionsOf, type TraceChoice } from '../replay/replay.js';
-import { describeTrace, type ReplayResult } from '../replay/result.js';
+import { describeTrace, type ReplayResult } from '../replay/replay-result.js';
 import { FileTraceSource, loopBatches } from '../replay/trace-source.js';
 import { openTrace, type TraceBatch, type TraceFootprint, type TraceOptions } from '../trace/index.js';
 import type { SimulatedTrace } from './simulate.js';

@@ -7,7 +7,7 @@ export type { ConvertResult } from './convert.js';
 export { describeTrace } from './info.js';
 export type { InfoObserver, TraceInfo } from './info.js';
 export { openTrace, TraceReader } from './reader.js';
-export { traceReport } from './report.js';
+export { traceReport } from './trace-report.js';
 export { scanTrace } from './scan.js';
 export type { TableDefinition } from './table.js';
 export type { TraceFootprint } from './scan.js';

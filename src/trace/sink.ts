@@ -4,7 +4,7 @@
  * devices are common to them.
  */
 import { PcacheError } from '../engine/errors.js';
-import { DeviceTable } from './devices.js';
+import { DeviceTable } from './trace-devices.js';
 import { TraceFlag, TraceOp, zeroCounts } from './types.js';
 import type { MalformedRecord, TraceAction, TraceCounts, TraceOptions, TraceTally } from './types.js';
 import type { ReorderWindow } from './window.js';

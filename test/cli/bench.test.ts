@@ -3,10 +3,10 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { CheckBenchResult } from '../../src/bench/check.js';
-import type { RecoveryBenchResult } from '../../src/bench/recovery.js';
+import type { CheckBenchResult } from '../../src/bench/fsck-bench.js';
+import type { RecoveryBenchResult } from '../../src/bench/recovery-bench.js';
 import type { RequestBenchResult } from '../../src/bench/requests.js';
-import type { WritebackBenchResult } from '../../src/bench/writeback.js';
+import type { WritebackBenchResult } from '../../src/bench/writeback-bench.js';
 import { makeDevices } from '../nbd/attached.js';
 import { runCli } from '../support/cli.js';
 

@@ -7,7 +7,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LruPoint } from '../../src/curve/lru-curve.js';
 import type { CurveResult } from '../../src/curve/result.js';
-import type { ReplayResult } from '../../src/replay/result.js';
+import type { ReplayResult } from '../../src/replay/replay-result.js';
 import { runCli, type CliOptions } from '../support/cli.js';
 
 const traces = fileURLToPath(new URL('../../fixtures/traces/', import.meta.url));

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ReplayResult } from '../../src/replay/result.js';
+import type { ReplayResult } from '../../src/replay/replay-result.js';
 import { runCli } from '../support/cli.js';
 
 const TRACE = fileURLToPath(new URL('../../fixtures/traces/ext4-sqlite-git.blktrace', import.meta.url));

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { ReplayResult } from '../../src/replay/result.js';
+import type { ReplayResult } from '../../src/replay/replay-result.js';
 import { runCli, type CliOptions } from '../support/cli.js';
 
 const traces = fileURLToPath(new URL('../../fixtures/traces/', import.meta.url));

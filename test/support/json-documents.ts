@@ -3,11 +3,11 @@
  */
 import type { BackupJson, FsckJson, UndoJson } from '../../src/commands/fsck.js';
 import type { MapJson } from '../../src/commands/map.js';
-import type { CheckBenchResult, CrcBenchResult } from '../../src/bench/check.js';
-import type { RecoveryBenchResult } from '../../src/bench/recovery.js';
+import type { CheckBenchResult, CrcBenchResult } from '../../src/bench/fsck-bench.js';
+import type { RecoveryBenchResult } from '../../src/bench/recovery-bench.js';
 import type { RequestBenchResult } from '../../src/bench/requests.js';
 import type { ScaleResult } from '../../src/bench/scale.js';
-import type { WritebackBenchResult } from '../../src/bench/writeback.js';
+import type { WritebackBenchResult } from '../../src/bench/writeback-bench.js';
 import type { CurveResult } from '../../src/curve/result.js';
 import type { PcacheErrorCode } from '../../src/engine/errors.js';
 import type { CloseReport } from '../../src/engine/index.js';
@@ -21,7 +21,7 @@ import type { PackJson, UnpackJson } from '../../src/output/pack-report.js';
 import type { StatusJson } from '../../src/output/status-report.js';
 import type { WritebackJson } from '../../src/output/writeback-report.js';
 import type { ReplayDiff } from '../../src/replay/diff.js';
-import type { ReplayResult } from '../../src/replay/result.js';
+import type { ReplayResult } from '../../src/replay/replay-result.js';
 import type { TraceInfo } from '../../src/trace/info.js';
 
 /** Every document names the version of this vocabulary; a change that a reader could stumble over raises it. */

@@ -16,7 +16,7 @@ import {
 } from '../../src/bench/scale-steps.js';
 import { judgeAxis } from '../../src/bench/scale-verdict.js';
 import { SparsePmem } from '../../src/bench/sparse-pmem.js';
-import { makeEphemeralPmem } from '../../src/replay/devices.js';
+import { makeEphemeralPmem } from '../../src/replay/replay-devices.js';
 import { verdictText } from '../../src/output/scale-report.js';
 
 const GIB = 2 ** 30;

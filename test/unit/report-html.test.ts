@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CurveResult } from '../../src/curve/result.js';
-import type { ReplayResult } from '../../src/replay/result.js';
+import type { ReplayResult } from '../../src/replay/replay-result.js';
 import type { Chart } from '../../src/report-html/chart.js';
 import { html, jsonForScript } from '../../src/report-html/html.js';
 import { reportPage } from '../../src/report-html/page.js';

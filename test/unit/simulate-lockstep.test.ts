@@ -12,7 +12,7 @@ import { Cache } from '../../src/engine/index.js';
 import type { CacheMode } from '../../src/engine/media/codecs.js';
 import { KERNEL_GEOMETRY, MIB } from '../../src/engine/media/geometry.js';
 import { readMetadata } from '../../src/engine/media/metadata.js';
-import { makeEphemeralBacking, makeEphemeralPmem } from '../../src/replay/devices.js';
+import { makeEphemeralBacking, makeEphemeralPmem } from '../../src/replay/replay-devices.js';
 import { LockstepRunner, type AnsweringBacking } from '../../src/replay/lockstep.js';
 import { OrderedBacking } from '../../src/replay/ordered-backing.js';
 import { FileTraceSource, loopBatches } from '../../src/replay/trace-source.js';

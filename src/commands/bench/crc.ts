@@ -1,5 +1,5 @@
 /** `pcache bench crc`: measures CRC-32C. */
-import { benchCrc, type CrcBenchResult } from '../../bench/check.js';
+import { benchCrc, type CrcBenchResult } from '../../bench/fsck-bench.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { crcBenchReport } from '../../output/bench-report.js';
 import { prose } from '../../output/prose.js';

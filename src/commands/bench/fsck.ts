@@ -1,6 +1,6 @@
 /** `pcache bench fsck`: measures the payload check. */
 import { Flags } from '@oclif/core';
-import { benchCheck, type CheckBenchResult } from '../../bench/check.js';
+import { benchCheck, type CheckBenchResult } from '../../bench/fsck-bench.js';
 import { benchOnFilled } from '../../bench/filled.js';
 import { checkThreads } from '../../fsck/check.js';
 import { PcacheCommand } from '../../output/base-command.js';

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import { Args, Flags } from '@oclif/core';
 import { PATTERNS, type Pattern } from '../../bench/pattern.js';
 import { benchRequests, type RequestBenchResult } from '../../bench/requests.js';
-import { openBenchDevices } from '../../bench/devices.js';
+import { openBenchDevices } from '../../bench/bench-devices.js';
 import { JOBS_MAX } from '../../engine/index.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { requestBenchReport } from '../../output/bench-report.js';

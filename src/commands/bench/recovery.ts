@@ -1,7 +1,7 @@
 /** `pcache bench recovery`: measures how fast an attach loads the log. */
 import { Flags } from '@oclif/core';
 import { benchOnFilled, type FilledBenchFlags } from '../../bench/filled.js';
-import { benchRecovery, type RecoveryBenchResult } from '../../bench/recovery.js';
+import { benchRecovery, type RecoveryBenchResult } from '../../bench/recovery-bench.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { recoveryBenchReport } from '../../output/bench-report.js';
 import { sizeFlag } from '../../output/flags.js';

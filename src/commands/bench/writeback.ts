@@ -1,7 +1,7 @@
 /** `pcache bench writeback`: measures write-back. */
 import { Flags } from '@oclif/core';
 import { benchEphemeralWriteback } from '../../bench/filled.js';
-import type { WritebackBenchResult } from '../../bench/writeback.js';
+import type { WritebackBenchResult } from '../../bench/writeback-bench.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { writebackBenchReport } from '../../output/bench-report.js';
 import { sizeFlag } from '../../output/flags.js';

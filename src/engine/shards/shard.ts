@@ -9,13 +9,12 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { BackingDevice } from '../device/backing.js';
 import type { Pmem } from '../device/pmem.js';
-import { KSET_MAX_AGE_MS } from '../cache.js';
 import type { Clock } from '../clock.js';
 import { Core } from '../core.js';
 import { CacheDriver, type Driven } from '../driver.js';
 import { assert, errorOf, noteOf, PcacheError } from '../errors.js';
 import { IndexSweeper } from '../index/index-sweeper.js';
-import type { LogWriter } from '../log/log-writer.js';
+import { KSET_MAX_AGE_MS, type LogWriter } from '../log/log-writer.js';
 import type { Crc32c } from '../media/crc32c.js';
 import { makeGeometry, subtreeOf, type Geometry } from '../media/geometry.js';
 import type { SegmentChain } from '../media/metadata.js';

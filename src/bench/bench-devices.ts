@@ -3,7 +3,7 @@ import type { BackingDevice } from '../engine/device/backing.js';
 import type { Pmem } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
 import { SECTOR_BYTES } from '../engine/media/geometry.js';
-import { makeEphemeralPmem, openUserDevices } from '../replay/devices.js';
+import { makeEphemeralPmem, openUserDevices } from '../replay/replay-devices.js';
 import { NullBacking } from './null-backing.js';
 
 const BLOCK_BYTES_MAX = 4 * 1024 * 1024;

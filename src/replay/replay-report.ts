@@ -3,7 +3,7 @@
  * formats it.
  */
 import type { LatencySummary } from './latency.js';
-import type { LatencyModelResult, LatencySummaries, PlainLatencySummaries, ReplayResult } from './result.js';
+import type { LatencyModelResult, LatencySummaries, PlainLatencySummaries, ReplayResult } from './replay-result.js';
 
 /** A value and what it measures. */
 export type Quantity =
