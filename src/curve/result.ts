@@ -3,7 +3,6 @@ import type { LatencySummaries, PlainLatencySummaries, ReplayResult } from '../r
 import type { LatencyModel } from '../simulate/index.js';
 import type { LruCurve } from './lru-curve.js';
 import { dataBytesOf } from './sizes.js';
-import type { SizingAnswers } from './sizing.js';
 
 /** What a cache of one size did with the trace. Ratios are 0 to 1, null where there was nothing. */
 export interface CurvePoint {
@@ -106,4 +105,22 @@ export function describeWithoutCache({ model, latencyWithoutCache }: ReplayResul
 export function describeRequests({ requests }: ReplayResult): CurveResult['requests'] {
   const { total, reads, readBytes, writes, writeBytes, flushes, discardsSkipped } = requests;
   return { total, reads, readBytes, writes, writeBytes, flushes, discardsSkipped };
+}
+
+/** What people ask a curve: which size nearly reaches the best hit ratio, and what no size hits. */
+export interface SizingAnswers {
+  /** The smallest of the sizes within two points of the best hit ratio of reads by bytes; null without reads. */
+  readonly nearlyBest: {
+    readonly cacheBytes: number;
+    readonly hitRatioByBytes: number;
+    /** Written to the backing device at that size, and for each byte of the trace's writes. */
+    readonly backingWriteBytes: number;
+    readonly writeAmplification: number | null;
+    readonly bestHitRatioByBytes: number;
+  } | null;
+  /**
+   * Share of the bytes read that no read or write touched before: what a cache of any size misses. Null without reads, and
+   * where the LRU curve does not reach to the footprint.
+   */
+  readonly coldMissRatioByBytes: number | null;
 }

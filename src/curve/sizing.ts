@@ -3,27 +3,10 @@
  * that costs in write-back, and what no cache of any size can hit.
  */
 import type { LruCurve } from './lru-curve.js';
-import type { CurvePoint } from './result.js';
+import type { CurvePoint, SizingAnswers } from './result.js';
 
 /** "Nearly as much": two points of the hit ratio of reads by bytes. */
 const NEARLY = 0.02;
-
-export interface SizingAnswers {
-  /** The smallest of the sizes within two points of the best hit ratio of reads by bytes; null without reads. */
-  readonly nearlyBest: {
-    readonly cacheBytes: number;
-    readonly hitRatioByBytes: number;
-    /** Written to the backing device at that size, and for each byte of the trace's writes. */
-    readonly backingWriteBytes: number;
-    readonly writeAmplification: number | null;
-    readonly bestHitRatioByBytes: number;
-  } | null;
-  /**
-   * Share of the bytes read that no read or write touched before: what a cache of any size misses. Null without reads, and
-   * where the LRU curve does not reach to the footprint.
-   */
-  readonly coldMissRatioByBytes: number | null;
-}
 
 export function sizingAnswers(curve: readonly CurvePoint[], lru: LruCurve | null): SizingAnswers {
   const ratios = curve.flatMap(({ hitRatioByBytes }) => (hitRatioByBytes === null ? [] : [hitRatioByBytes]));

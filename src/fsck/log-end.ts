@@ -93,9 +93,22 @@ export function findLostRun(
  * after all that the log claims in its segment: a kset whose header is gone, or that a crash tore.
  */
 export function bodyKeys(context: CheckContext, chain: CheckedChain, facts: LogFacts): number {
+  const { keys, isNewer } = keysWithoutHeader(context, chain, facts);
+  return isNewer ? keys : 0;
+}
+
+/**
+ * Number of valid keys where those of a kset at key_head would be, whether or not there is a header, and whether one of
+ * them was written after all that the log claims in its segment.
+ */
+export function keysWithoutHeader(
+  context: CheckContext,
+  chain: CheckedChain,
+  facts: LogFacts,
+): { readonly keys: number; readonly isNewer: boolean } {
   const { end, extents, payload } = facts;
   const available = Math.min(KSET_BYTES_MAX, context.geometry.segmentDataBytes - end.offsetBytes);
-  if (available < ksetBytes(1)) return 0;
+  if (available < ksetBytes(1)) return { keys: 0, isNewer: false };
   const bytes = new Uint8Array(available);
   context.source.read(chain.dataOffsetBytes[end.segment] + end.offsetBytes, bytes, 0, available);
   const kset = new KsetView().attach(bytes, 0);
@@ -109,7 +122,7 @@ export function bodyKeys(context: CheckContext, chain: CheckedChain, facts: LogF
     if (payload.isClaimed(segment, kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index))) break;
     isNewer ||= isBehindClaims(payload, kset, index);
   }
-  return isNewer ? index : 0;
+  return { keys: index, isNewer };
 }
 
 /** Where more is blank than a crash leaves blank, damage did it. */

@@ -5,6 +5,8 @@
  * bytes; so has one that a crash cut off before its keys were in a closed kset. Bounded: one short read per segment, and
  * some in those that nothing names.
  */
+import type { ByteRange } from '../engine/media/byte-range.js';
+import type { Geometry } from '../engine/media/geometry.js';
 import { KSET_HEADER_BYTES } from '../engine/media/kset.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
@@ -57,13 +59,20 @@ export function beginsWritten(context: CheckContext, chain: CheckedChain, segmen
 
 /** About how far a segment's data area is written; a multiple of a part of it. */
 function writtenBytes(context: CheckContext, chain: CheckedChain, segment: number): number {
-  const stepBytes = Math.floor(context.geometry.segmentDataBytes / SAMPLES);
-  for (let sample = SAMPLES; sample > 0; sample--) {
-    if (!isBlank(context, chain.dataOffsetBytes[segment] + sample * stepBytes - SAMPLE_BYTES, SAMPLE_BYTES)) {
-      return sample * stepBytes;
-    }
+  const samples = writtenSamples(context.geometry);
+  for (const { offsetBytes, lengthBytes } of samples.toReversed()) {
+    if (!isBlank(context, chain.dataOffsetBytes[segment] + offsetBytes, lengthBytes)) return offsetBytes + lengthBytes;
   }
-  return stepBytes;
+  return samples[0].offsetBytes + samples[0].lengthBytes;
+}
+
+/** Ranges of a data area that tell how far it is written, by which of their bytes are zero. */
+export function writtenSamples({ segmentDataBytes }: Geometry): ByteRange[] {
+  const stepBytes = Math.floor(segmentDataBytes / SAMPLES);
+  return Array.from({ length: SAMPLES }, (_, n) => ({
+    offsetBytes: (n + 1) * stepBytes - SAMPLE_BYTES,
+    lengthBytes: SAMPLE_BYTES,
+  }));
 }
 
 function isBlank(context: CheckContext, offsetBytes: number, lengthBytes: number): boolean {

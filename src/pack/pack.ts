@@ -16,8 +16,10 @@ import {
 import { appendRange, type ByteRange } from '../engine/media/byte-range.js';
 import { CRC_SEED, type Crc32c } from '../engine/media/crc32c.js';
 import { segmentCountFor, type Geometry } from '../engine/media/geometry.js';
+import { ksetBytes } from '../engine/media/kset.js';
 import { examine, type Examination } from '../fsck/check.js';
 import type { Finding } from '../fsck/findings.js';
+import { keysWithoutHeader } from '../fsck/log-end.js';
 import { verdictOf } from '../fsck/gate.js';
 import { isZero, Redaction } from './redact.js';
 import { findVerdicts } from './verdicts.js';
@@ -122,14 +124,21 @@ class Packer {
   private redaction(examination: Examination | undefined): Redaction {
     const { geometry } = this.options;
     const places: number[] = [];
+    const keys: ByteRange[] = [];
     if (examination !== undefined) {
       const { header, chain, log } = examination;
       for (const place of [header.keyTail, header.dirtyTail, log?.facts.end]) {
         if (place === undefined || place.segment >= chain.length) continue;
         places.push(chain.dataOffsetBytes[place.segment] + place.offsetBytes);
       }
+      if (log !== undefined && log.facts.end.segment < chain.length) {
+        const { end } = log.facts;
+        const count = keysWithoutHeader(examination.context, chain, log.facts).keys;
+        const offsetBytes = chain.dataOffsetBytes[end.segment] + end.offsetBytes;
+        if (count > 0) keys.push({ offsetBytes, lengthBytes: ksetBytes(count) });
+      }
     }
-    return new Redaction(geometry, segmentCountFor(geometry, this.pmem.sizeBytes), places);
+    return new Redaction(geometry, segmentCountFor(geometry, this.pmem.sizeBytes), places, keys);
   }
 
   private position(): PackStep {

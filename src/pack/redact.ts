@@ -3,10 +3,12 @@
  * everything else out. Works through the device once, window by window, in order.
  *
  * Kept as it is: the structures before the segments, infos and generations, everything that looks like a kset
- * (its magic, and as many keys as it says), and as much at each place where a kset should be, whatever is
- * there. What follows a kset tells where the log ends: there, and around the structures, words of eight
- * bytes stay zero or become ones. Pages with anything else are absent. Invariant: no other byte gets through.
+ * (its magic, and as many keys as it says), as much at each place where a kset should be, whatever is there, and
+ * valid keys without a header. What follows a kset tells where the log ends, and samples of a data area tell how far
+ * it is written: there, and around the structures, words of eight bytes stay zero or become ones. Pages with anything
+ * else are absent. Invariant: no other byte gets through.
  */
+import type { ByteRange } from '../engine/media/byte-range.js';
 import { CACHE_INFO_BYTES, GENERATION_BYTES, SEGMENT_INFO_BYTES, SUPERBLOCK_BYTES } from '../engine/media/codecs.js';
 import {
   CACHE_CTRL_OFFSET_BYTES,
@@ -14,6 +16,7 @@ import {
   DATA_OFFSET_IN_SEGMENT_BYTES,
   generationCopies,
   POSITION_STRIDE_BYTES,
+  segmentDataOffsetBytes,
   segmentInfoCopies,
   segmentOffsetBytes,
   SEGMENTS_OFFSET_BYTES,
@@ -29,6 +32,7 @@ import {
   ksetBytes,
   KsetField,
 } from '../engine/media/kset.js';
+import { writtenSamples } from '../fsck/unnamed-payload.js';
 import { PACK_ABSENT_BYTE, PACK_PAGE_BYTES } from '../engine/pack/pack-format.js';
 
 /** What is looked at behind a kset to tell whether the log ends there. */
@@ -49,18 +53,22 @@ export class Redaction {
   /** Ksets that were kept, good or not. */
   ksets = 0;
   private readonly places: readonly number[];
+  private readonly samples: readonly ByteRange[];
   /** What was found in earlier windows and reaches into later ones. */
   private kept: Kept[] = [];
 
   /**
    * @param room segments that the device has room for
    * @param places bytes of the device where a kset should be: tails, and where the log ended
+   * @param keys ranges of the device that hold valid keys of a kset without a header
    */
   constructor(
     private readonly geometry: Geometry,
     private readonly room: number,
     places: readonly number[],
+    private readonly keys: readonly ByteRange[],
   ) {
+    this.samples = writtenSamples(geometry);
     this.places = [...new Set(places)].sort((a, b) => a - b);
   }
 
@@ -77,6 +85,8 @@ export class Redaction {
     const end = offsetBytes + lengthBytes;
     this.keepStructures(offsetBytes, end);
     this.keepKsets(bytes, offsetBytes, lengthBytes);
+    for (const { offsetBytes: at, lengthBytes: length } of this.keys)
+      if (at >= offsetBytes && at < end) this.keep(at, length, true);
     for (const place of this.places) if (place >= offsetBytes && place < end) this.keepKset(bytes, offsetBytes, place);
     const mine = this.kept.filter((one) => one.startBytes < end);
     this.kept = this.kept.filter((one) => one.endBytes > end);
@@ -117,6 +127,9 @@ export class Redaction {
       this.keep(segmentOffsetBytes(geometry, segment), DATA_OFFSET_IN_SEGMENT_BYTES, false);
       for (const copy of segmentInfoCopies(geometry, segment)) this.keep(copy, SEGMENT_INFO_BYTES, true);
       for (const copy of generationCopies(geometry, segment)) this.keep(copy, GENERATION_BYTES, true);
+      const dataAt = segmentDataOffsetBytes(geometry, segment);
+      this.keep(dataAt, KSET_HEADER_BYTES, false);
+      for (const sample of this.samples) this.keep(dataAt + sample.offsetBytes, sample.lengthBytes, false);
     }
   }
 

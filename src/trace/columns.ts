@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
-import type { Column, ColumnRole, TableDefinition } from './table.js';
+import type { Column, ColumnRole, TableDefinition } from './types.js';
 import { COMMON_OPS } from './table-definitions.js';
 import { TraceOp } from './types.js';
 

@@ -9,7 +9,7 @@ export type { InfoObserver, TraceInfo } from './info.js';
 export { openTrace, TraceReader } from './reader.js';
 export { traceReport } from './trace-report.js';
 export { scanTrace } from './scan.js';
-export type { TableDefinition } from './table.js';
+export type { TableDefinition } from './types.js';
 export type { TraceFootprint } from './scan.js';
 export { spoolStdin, withReadableTrace } from './spool.js';
 export { makeBatch, TRACE_FORMATS, TraceFlag, TraceOp } from './types.js';

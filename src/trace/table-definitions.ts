@@ -1,7 +1,7 @@
 /** The tables that are known: what their columns hold, and how a line of each looks (docs/traces.md). */
 import { wholeNumber } from './number-field.js';
-import { NO_OPERATION } from './table.js';
-import type { Column, ColumnRole, TableDefinition } from './table.js';
+import { NO_OPERATION } from './types.js';
+import type { Column, ColumnRole, TableDefinition } from './types.js';
 import { TraceOp } from './types.js';
 import type { TraceFormat } from './types.js';
 

@@ -2,7 +2,7 @@
 import { Char, Cursor } from './cursor.js';
 import { FieldReader } from './field-reader.js';
 import { headerColumns } from './table.js';
-import type { TableDefinition } from './table.js';
+import type { TableDefinition } from './types.js';
 import { KNOWN_TABLES } from './table-definitions.js';
 
 /** Separators in the order in which they are tried. */

@@ -3,8 +3,6 @@
  * A batch belongs to the reader, which refills it: use it up before asking for the next.
  */
 
-import type { TableDefinition } from './table.js';
-
 /** What a request does; the values of `TraceBatch.op`. */
 export const TraceOp = { read: 0, write: 1, flush: 2, discard: 3 } as const;
 
@@ -181,4 +179,48 @@ export function makeBatch(capacity: number): DeviceBatch {
     lengthBytes: new Float64Array(capacity),
     device: new Uint32Array(capacity),
   };
+}
+
+/** What a column holds. `flush` and `fua` are true or false; a device may be of several columns. */
+export type ColumnRole = 'time' | 'op' | 'offset' | 'length' | 'device' | 'flags' | 'flush' | 'fua' | 'ignored';
+
+export interface Column {
+  readonly role: ColumnRole;
+  /** As its users call it. */
+  readonly name: string;
+  /** Of a time, nanoseconds in its unit; of an offset or length, bytes. */
+  readonly unit: number;
+}
+
+/** What an operation's word says besides the `TraceOp`: nothing is done, for the reason that the table's format has. */
+export const NO_OPERATION = -2;
+
+export interface TableDefinition {
+  readonly format: TraceFormat;
+  /** What it is, for people. */
+  readonly label: string;
+  /** Columns in order, for tables without a header; undefined where there must be one. */
+  readonly columns: readonly Column[] | undefined;
+  /** Fields a line has at least, without a header; all if not said. */
+  readonly fieldsMin?: number;
+  /** Whether there may be further fields, which mean nothing. */
+  readonly allowsMore: boolean;
+  /** Columns by their names in a header, in lower case. */
+  readonly named: ReadonlyMap<string, Column>;
+  /** Names that a header has at least. */
+  readonly required: readonly string[];
+  /** By words in lower case; a word that is not here is malformed. */
+  readonly ops: ReadonlyMap<string, number>;
+  /** The operation of all requests, where there is no column for it. */
+  readonly op?: number;
+  /** Bytes of all requests, where there is no column for it. */
+  readonly lengthBytes?: number;
+  /** Between the parts of a device's name. */
+  readonly deviceJoin?: string;
+  /** Whether to name the columns of a header that mean nothing. */
+  readonly namesUnknown?: boolean;
+  /** The separator; found out from the first lines if not said. */
+  readonly separator?: number;
+  /** Lines at the beginning that are not looked at. */
+  readonly skipLines?: number;
 }

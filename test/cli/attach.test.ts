@@ -45,7 +45,7 @@ describe('attach refuses', () => {
       ['--port', '0', '--address', '192.0.2.1'],
       '192.0.2.1: is not an address of this machine; give one with --address',
     ],
-    [['--socket', 's', '--address', '::1'], 'must be provided when using --address: --port'],
+    [['--socket', 's', '--address', '::1'], '--address needs --port'],
     [['--port', '0', '--address', ''], '--address is empty; give an address, or 0.0.0.0 for every address'],
   ])('%j', async (flags, message) => {
     const { status, stdout, stderr } = await pcache('attach', cache, backing, ...flags);

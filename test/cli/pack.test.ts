@@ -75,6 +75,7 @@ describe('pack', () => {
     expect(text.stdout).toMatch(/: packed into .*one\.pack: 9 ksets, no data, [\d.]+ KiB for 512 MiB\n$/);
     const json = await runCli(['pack', image.cachePath, file, '--force', '--json'], { env: { PCACHE_NATIVE: 'off' } });
     expect(JSON.parse(json.stdout)).toEqual({
+      schemaVersion: 1,
       path: image.cachePath,
       file,
       payload: false,

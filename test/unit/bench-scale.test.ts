@@ -77,11 +77,11 @@ describe('steps', () => {
   });
 
   it.each([
-    ['sizes of two axes', ['keys', 'cache'], [1000], 'give --axis once'],
+    ['sizes of two axes', ['keys', 'cache'], [1000], '--sizes needs exactly one --axis'],
     ['a cache that is none', ['cache'], [1e6], 'too few for a cache'],
-    ['more keys than blocks', ['backing'], [2 ** 20], 'has room for 1 to 256'],
+    ['more keys than blocks', ['backing'], [2 ** 20], 'holds 1 to 256'],
     ['no keys', ['keys'], [0], '0 keys'],
-    ['a cache too large', ['cache'], [32 * TIB], 'up to 16 TiB'],
+    ['a cache too large', ['cache'], [32 * TIB], 'at most 16 TiB'],
   ] as const)('%s: refused', (_, axes, sizes, message) => {
     expect(() => scaleAxes(axes, sizes, false)).toThrow(message);
   });
@@ -204,6 +204,6 @@ describe('verdicts', () => {
     expect(verdictText(write)).toBe(
       'flat except for cache misses: 300 ns → 600 ns, factor 2.00 (limit 1.00); a load from memory +100 ns',
     );
-    expect(verdictText({ ...attach, kind: 'flat' })).toBe('linear: 300 ns → 600 ns, rises 2.00 times');
+    expect(verdictText({ ...attach, kind: 'flat' })).toBe('linear: 300 ns → 600 ns, factor 2.00');
   });
 });

@@ -107,7 +107,10 @@ describe('a check of a pack finds what a check of the cache finds', () => {
 
   it('also after it was unpacked, but for payload', () => {
     const target = join(folder, 'unpacked');
-    for (const damager of DAMAGERS.filter(({ code }) => code.startsWith('LOG_') || code.startsWith('DIRTY_TAIL_NOT'))) {
+    // LOG_LOST goes by payload, which an unpacked image does not have.
+    const isOfLog = ({ code }: Damager): boolean =>
+      (code.startsWith('LOG_') && code !== 'LOG_LOST') || code.startsWith('DIRTY_TAIL_NOT');
+    for (const damager of DAMAGERS.filter(isOfLog)) {
       const reader = damaged(damager);
       writeFileSync(packPath, packBytes(reader, KERNEL_GEOMETRY).bytes);
       expect([...unpackSteps(packPath, target, true)].at(-1)).toBe(reader.sizeBytes);

@@ -1,5 +1,5 @@
 /**
- * Loads a cache from its device (format §3 "Attach"): metadata, then the whole log from key_tail into the
+ * Loads a cache from its device (format §2 "Attach"): metadata, then the whole log from key_tail into the
  * extent index. It only reads: the engine opens a cache with it, and so do `cat`, `dump-keys --live` and `info`.
  */
 import { PcacheError } from '../errors.js';
