@@ -1,6 +1,6 @@
 /**
  * Bad media as a value. Each code names one fault that makes a cache unusable: the kernel would refuse to
- * attach it (format §3), or attaching it would lose data. fsck turns these codes into findings.
+ * attach it (format §2), or attaching it would lose data. fsck turns these codes into findings.
  */
 export type ProblemCode =
   | 'SUPERBLOCK_ZERO_MAGIC'
