@@ -105,7 +105,7 @@ describe('a check of a pack finds what a check of the cache finds', () => {
     expect(found).toHaveProperty('findings', []);
   });
 
-  it('also after it was unpacked, but for payload', () => {
+  it('also after it was unpacked, but for payload', { timeout: 300_000 }, () => {
     const target = join(folder, 'unpacked');
     // LOG_LOST goes by payload, which an unpacked image does not have.
     const isOfLog = ({ code }: Damager): boolean =>
