@@ -233,7 +233,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("giveWay", give_way_to_writers);
   add("features", features);
   add("select", select_kernels);
-  export_hot_calls(env, exports, state);
+  export_data_plane(env, exports, state);
   return exports;
 }
 

@@ -90,6 +90,6 @@ napi_value make_read_run(napi_env env, State* state, std::shared_ptr<CopyList> l
 napi_value make_piece_run(napi_env env, State* state, std::shared_ptr<PieceList> list);
 
 // Adds the calls of the data plane to `exports`; they use `state` until the environment ends.
-void export_hot_calls(napi_env env, napi_value exports, State* state);
+void export_data_plane(napi_env env, napi_value exports, State* state);
 
 }  // namespace pcache
