@@ -10,7 +10,7 @@ import { imagesFolderOf } from './images-cleanup.js';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 /** What such a program may import. */
-const FOLDERS = ['src/engine', 'test/support', 'test/kernel'];
+const FOLDERS = ['src/engine', 'src/layout', 'test/support', 'test/kernel'];
 
 let copy: string | undefined;
 
