@@ -8,6 +8,9 @@ import type { Cursor } from './cursor.js';
 const FRACTION_DIGITS_MAX = 15;
 /** Digits in the low part of a number that is kept in two, as in `cursor.ts`. */
 const LOW_UNIT = 1e9;
+/** Times beyond 10^24 are not times, and their differences are not exact. */
+const HIGH_MAX = 1e15;
+export const TIME_DIGITS_MAX = 24;
 
 const DECIMAL = /^([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d{1,3}))?$/;
 const HEXADECIMAL = /^0[xX][0-9a-fA-F]{1,16}$/;
@@ -83,9 +86,9 @@ export class Clock {
     const sign = decimal.negative ? -1 : 1;
     const low = decimal.whole.slice(-9);
     const high = decimal.whole.slice(0, -9);
+    if (Number(high) > HIGH_MAX) return undefined;
     const fraction = Number(`0.${decimal.fraction.slice(0, FRACTION_DIGITS_MAX) || '0'}`);
-    const found = this.difference(sign * Number(high), sign * Number(low), sign * fraction);
-    return Number.isFinite(found) ? found : undefined;
+    return this.difference(sign * Number(high), sign * Number(low), sign * fraction);
   }
 
   private difference(high: number, low: number, fraction: number): number {

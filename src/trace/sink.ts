@@ -70,6 +70,7 @@ export class RequestSink {
     const counts = this.counts;
     let start = offsetBytes;
     let length = lengthBytes;
+    if (!Number.isFinite(timeNs)) return 'its time is out of range';
     if (op !== TraceOp.flush) {
       if (length === 0) {
         counts.skippedZeroLength++;

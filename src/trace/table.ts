@@ -8,7 +8,7 @@ import { Char } from './cursor.js';
 import type { Cursor } from './cursor.js';
 import { NOT_A_RECORD } from './lines.js';
 import type { LineFormat } from './lines.js';
-import { Clock, NotANumber, wholeNumber, whyNot } from './number-field.js';
+import { Clock, NotANumber, TIME_DIGITS_MAX, wholeNumber, whyNot } from './number-field.js';
 import type { RequestSink } from './sink.js';
 import { NO_OPERATION, TraceFlag, TraceOp } from './types.js';
 import type { Column, TableDefinition } from './types.js';
@@ -218,7 +218,7 @@ export class TableFormat implements LineFormat {
   #readTime(line: Cursor): string | undefined {
     const fields = this.#fields;
     const clock = this.#clock!;
-    if (fields.isDigits) {
+    if (fields.isDigits && fields.length <= TIME_DIGITS_MAX) {
       const { at } = line;
       line.at = fields.start;
       line.longDigits();

@@ -7,7 +7,9 @@ import { Readable } from 'node:stream';
 import { describe, expect, it, vi } from 'vitest';
 import { PcacheError } from '../../src/engine/errors.js';
 import { convertTrace, openTrace, TRACE_FORMATS, TraceOp, WRITE_FORMATS } from '../../src/trace/index.js';
-import type { TraceFormat, WriteFormat } from '../../src/trace/index.js';
+import type { TableDefinition, TraceFormat, WriteFormat } from '../../src/trace/index.js';
+import { countOf } from '../support/long.js';
+import { KINDS } from '../support/trace-kinds.js';
 
 const CSV =
   'time_ns,op,offset_bytes,length_bytes,flags,device\n' +
@@ -48,10 +50,15 @@ async function sample(to: WriteFormat): Promise<Buffer> {
 }
 
 /** Reads `bytes`, holds every request against what a device can get. @returns false when they were refused */
-async function readAll(bytes: Buffer, format: TraceFormat | undefined, cut: number): Promise<boolean> {
+async function readAll(
+  bytes: Buffer,
+  format: TraceFormat | undefined,
+  cut: number,
+  table?: TableDefinition,
+): Promise<boolean> {
   const stdin = Readable.from([bytes.subarray(0, cut), bytes.subarray(cut)].filter((piece) => piece.length > 0));
   try {
-    const options = format === undefined ? {} : { format };
+    const options = { ...(format === undefined ? {} : { format }), ...(table === undefined ? {} : { table }) };
     const reader = await openTrace('-', { action: 'queue', stdin, allDevices: true, ...options });
     let selected = 0;
     let lastNs = 0;
@@ -78,7 +85,16 @@ async function readAll(bytes: Buffer, format: TraceFormat | undefined, cut: numb
     expect(c.selected).toBe(selected);
     expect(c.reads + c.writes + c.flushes + c.discards).toBe(selected);
     expect(
-      c.notify + c.otherActions + c.otherDevices + c.passthrough + c.skippedZeroLength + c.malformed + selected,
+      c.notify +
+        c.otherActions +
+        c.otherDevices +
+        c.passthrough +
+        c.zoneManagement +
+        c.withoutOperation +
+        c.requeued +
+        c.skippedZeroLength +
+        c.malformed +
+        selected,
     ).toBe(c.records);
     return true;
   } catch (error) {
@@ -156,3 +172,68 @@ it.each(['1f8b08', '28b52ffd0058', '502a4d1804000000'])(
     );
   },
 );
+
+/** Inputs of each kind of trace; `PCACHE_TRACE_FUZZ` sets another number. */
+const RUNS = Number(process.env.PCACHE_TRACE_FUZZ ?? countOf({ share: 40, all: 1000 }));
+
+/** Changes that know of lines and fields: one repeated, dropped, swapped with another, or made something else. */
+const VALUES = [
+  '',
+  '-1',
+  '0',
+  '1e999',
+  '0x',
+  '18446744073709551615',
+  '9007199254740993',
+  '"',
+  'R',
+  'FF',
+  '\0',
+  'NaN',
+  '１',
+];
+const structural = fc.record({
+  line: fc.nat(1000),
+  field: fc.nat(1000),
+  kind: fc.constantFrom('repeat', 'drop', 'swap', 'value', 'cut', 'join'),
+  value: fc.constantFrom(...VALUES),
+});
+
+function mutated(
+  text: string,
+  changes: readonly { line: number; field: number; kind: string; value: string }[],
+): string {
+  let lines = text.split('\n');
+  for (const { line, field, kind, value } of changes) {
+    const at = line % lines.length;
+    if (kind === 'repeat')
+      lines = [...lines.slice(0, at), ...Array<string>(1 + (field % 300)).fill(lines[at]), ...lines.slice(at)];
+    else if (kind === 'drop') lines.splice(at, 1);
+    else if (kind === 'swap') [lines[at], lines[field % lines.length]] = [lines[field % lines.length], lines[at]];
+    else if (kind === 'cut') lines[at] = lines[at].slice(0, field % (lines[at].length + 1));
+    else if (kind === 'join') lines.splice(at, 2, `${lines[at]}${lines[at + 1] ?? ''}`);
+    else {
+      const parts = lines[at].split(/([,\s;|]+)/);
+      parts[field % parts.length] = value;
+      lines[at] = parts.join('');
+    }
+    if (lines.length === 0) lines = [''];
+  }
+  return lines.join('\n');
+}
+
+describe.each(KINDS)('the sample "$name"', ({ text, options }) => {
+  it('with lines and fields changed is read or refused', { timeout: 120_000 + RUNS * 100 }, async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(structural, { minLength: 1, maxLength: 6 }),
+        fc.array(change, { maxLength: 2 }),
+        fc.nat(500),
+        async (changes, bytes, cut) => {
+          await readAll(damaged(Buffer.from(mutated(text, changes)), 0, bytes), undefined, cut, options?.table);
+        },
+      ),
+      { numRuns: RUNS },
+    );
+  });
+});

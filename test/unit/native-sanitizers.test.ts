@@ -7,18 +7,14 @@ import { cpSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
+import { describeLong } from '../support/long.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const SANITIZE = '-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1';
-const TESTS = [
-  'test/unit/native.test.ts',
-  'test/unit/native-limits.test.ts',
-  'test/unit/device.test.ts',
-  'test/property/extent-index.test.ts',
-];
+const TESTS = ['test/unit/native.test.ts', 'test/unit/native-limits.test.ts', 'test/unit/device.test.ts'];
 
-describe.runIf(process.env.PCACHE_TEST_ALL === '1')('the native helper under AddressSanitizer and UBSan', () => {
+describeLong('the native helper under AddressSanitizer and UBSan', () => {
   test('passes its tests without a report', { timeout: 900_000 }, () => {
     const copy = mkdtempSync(join(tmpdir(), 'pcache-sanitizers-'));
     try {
@@ -39,7 +35,13 @@ describe.runIf(process.env.PCACHE_TEST_ALL === '1')('the native helper under Add
         execFileSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' }).trim();
       const run = spawnSync(
         process.execPath,
-        [join(root, 'node_modules/vitest/vitest.mjs'), 'run', '--testTimeout=300000', ...TESTS],
+        [
+          join(root, 'node_modules/vitest/vitest.mjs'),
+          'run',
+          '--testTimeout=300000',
+          '--no-file-parallelism',
+          ...TESTS,
+        ],
         {
           cwd: copy,
           env: {
