@@ -65,8 +65,8 @@ describe('bench scale', { timeout: 60_000 }, () => {
 
   it.each([
     [['--axis', 'sideways'], 'sideways'],
-    [['--sizes', '1000'], 'give --axis once'],
-    [['--axis', 'keys', '--sizes', '2000,1000'], 'the smallest first'],
+    [['--sizes', '1000'], '--sizes needs exactly one --axis'],
+    [['--axis', 'keys', '--sizes', '2000,1000'], 'in ascending order'],
   ])('%j is refused', async (args, message) => {
     const run = await scale(...args);
     expect(run.stderr.split('\n')[0]).toContain(message);

@@ -70,7 +70,7 @@ describe('bench', { timeout: 60_000 }, () => {
   ])('%s of %s jobs', async (pattern, jobs, more) => {
     const run = await bench('--pattern', pattern, '--jobs', jobs, ...SMALL, ...more, '--json');
     expect(run.status).toBe(0);
-    if (Number(jobs) > availableParallelism()) expect(run.stderr).toMatch(/^pcache: --jobs \d: more than .*\n$/);
+    if (Number(jobs) > availableParallelism()) expect(run.stderr).toMatch(/^pcache: --jobs \d exceeds .*\n$/);
     else expect(run.stderr).toBe('');
     const result = JSON.parse(run.stdout) as RequestBenchResult;
     expect(result).toMatchObject({ pattern, jobs: Number(jobs), durability: 'volatile' });
@@ -96,7 +96,7 @@ describe('bench', { timeout: 60_000 }, () => {
   it('refuses more jobs than there is room for', async () => {
     const tooFew = await bench('--jobs', '3', '--span', '8MiB', ...SMALL);
     expect(tooFew.status).toBe(16);
-    expect(tooFew.stderr).toMatch(/--jobs 3: --span has no block for each/);
+    expect(tooFew.stderr).toMatch(/--jobs 3: --span holds fewer blocks than there are jobs/);
     const tooMany = await bench('--jobs', '65');
     expect(tooMany.status).toBe(16);
   });
@@ -134,9 +134,9 @@ describe('bench', { timeout: 60_000 }, () => {
   it.each([
     [['--bs', '1000'], 16, '--bs 1000: must be a multiple of 512'],
     [['--bs', '8MiB'], 16, 'up to 4194304'],
-    [['--span', '100'], 16, 'not even one block'],
+    [['--span', '100'], 16, 'smaller than one block'],
     [['--pattern', 'backwards'], 16, 'backwards'],
-    [['cache.img'], 16, 'CACHE and BACKING go together'],
+    [['cache.img'], 16, 'CACHE and BACKING must be given together'],
     [['--cache-size', '1MiB'], 8, 'too few for a cache'],
     [['recovery', '--keys', '10000000'], 16, 'use a larger --cache-size'],
     [['recovery', '--keys', '1000', '--span', '1MiB'], 16, 'holds fewer blocks of 4096 bytes'],

@@ -116,7 +116,7 @@ describe('replay --curve', { timeout: 120_000 }, () => {
     expect(run.stderr).toBe('');
     expect(run.status).toBe(0);
     expect(run.stdout).toMatch(/^ +512 MiB +495\.6 MiB +69\.7% +69\.7% +97\.8% +97\.8% /m);
-    expect(run.stdout).toContain('smallest of these sizes already holds the whole trace');
+    expect(run.stdout).toContain('smallest size already holds the whole trace');
     expect(run.stdout).toMatch(/^ +64 MiB +69\.7% +97\.8% +28\.1% +42\.0%$/m);
     expect(run.stdout).toMatch(/100% ┤ +·+●/);
   });
@@ -170,17 +170,17 @@ describe('replay --curve', { timeout: 120_000 }, () => {
 
 describe('replay --sizes refuses in one line', () => {
   it.each([
-    [['--sizes', '1GiB,512MiB'], /512 MiB after 1 GiB; give each size once, the smallest first/],
-    [['--sizes', '512MiB,512MiB'], /512 MiB after 512 MiB/],
-    [['--sizes', '256MiB,512MiB'], /256 MiB is too small; dm-pcache takes 512 MiB or more/],
+    [['--sizes', '1GiB,512MiB'], /512 MiB follows 1 GiB; list each size once, in ascending order/],
+    [['--sizes', '512MiB,512MiB'], /512 MiB follows 512 MiB/],
+    [['--sizes', '256MiB,512MiB'], /256 MiB is too small; a cache needs at least 512 MiB/],
     [['--sizes', '512MiB,'], /'' is not a size/],
     [['--sizes', 'much'], /'much' is not a size/],
     [['--sizes', '1GiB', '--curve'], /--curve/],
     [['--curve', '--cache', 'x', '--backing', 'y'], /--cache/],
     [['--curve', '--cache-size', '1GiB'], /--cache-size/],
     [['--curve', '--speed', '2x'], /give --model/],
-    [['--curve', '--lru', '101%'], /'101%' is not a way to make an LRU curve/],
-    [['--curve', '--lru', '0%'], /'0%' is not a way/],
+    [['--curve', '--lru', '101%'], /'101%' is not a method for the LRU curve/],
+    [['--curve', '--lru', '0%'], /'0%' is not a method/],
     [['--lru', 'exact'], /--sizes, --curve/],
   ])('%j', async (flags, message) => {
     const run = await pcache(['replay', EXT4, ...flags]);

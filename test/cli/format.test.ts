@@ -112,6 +112,7 @@ describe('a new file', () => {
   it('is described as JSON', async () => {
     const { stdout } = await format('--size', '1GiB', '--gc-percent', '33', '--json');
     expect(JSON.parse(stdout)).toEqual({
+      schemaVersion: 1,
       path: cache,
       dryRun: false,
       created: true,
@@ -164,7 +165,7 @@ describe('a new file', () => {
     [['--size', '511MiB'], 8, 'are too few for a cache; it takes at least 536870912 (512 MiB)'],
     [['--size', '536871000'], 16, 'is not a multiple of 4096 bytes'],
     [['--size', 'big'], 16, "--size: 'big' is not a size"],
-    [['--size', '1G', '--gc-percent', '91'], 16, '--gc-percent: Expected an integer less than or equal to 90'],
+    [['--size', '1G', '--gc-percent', '91'], 16, '--gc-percent: 91 is too large; the maximum is 90'],
     [
       ['--size', '1G', '--mode', 'writeback2'],
       16,
@@ -225,6 +226,7 @@ describe('an existing file', () => {
     const refused = await format('--json');
     expect(refused.status).toBe(8);
     expect(JSON.parse(refused.stdout)).toEqual({
+      schemaVersion: 1,
       error: {
         code: 'ALREADY_PCACHE',
         message: `${cache}: not empty: a pcache of 37 segments, data_crc on, nothing left to write back; give --force to overwrite it`,

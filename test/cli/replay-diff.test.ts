@@ -37,7 +37,7 @@ it('compares two results, on the terminal and as JSON', async () => {
 it.each<[string[], string]>([
   [['--diff'], '--diff compares two results; give A.json and B.json'],
   [['other'], 'unexpected argument other; a second argument needs --diff'],
-  [['other', '--diff', '--limit', '4'], '--limit=4 cannot also be provided when using --diff'],
+  [['other', '--diff', '--limit', '4'], '--diff cannot be used with --limit'],
 ])('refuses %j', async (args, line) => {
   const result = await runCli(['replay', 'a.json', ...args]);
   expect(result).toEqual({

@@ -175,7 +175,7 @@ describe('trace convert', () => {
 
   it.each([
     [['--to', 'nonsense'], /--to/],
-    [[], /required flag to/],
+    [[], /missing flag --to/],
   ])('refuses %j', async (args, line) => {
     const result = await runCli(['trace', 'convert', PGBENCH, join(folder, 'none'), ...args]);
     expect(result).toMatchObject({ status: 16, stdout: '' });
