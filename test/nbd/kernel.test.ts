@@ -3,10 +3,10 @@
  * ext4 filesystem and programs at work on it.
  */
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { runCli } from '../support/cli.js';
 import { damagedCopy } from '../support/cli-images.js';
 import { findClient } from '../support/clients.js';
@@ -93,7 +93,6 @@ describeWithKernel('attach --kernel in a virtual machine', (kernel) => {
 
 describeWithKernel('a kernel whose disk is served', (kernel) => {
   let attached: Attached | undefined;
-  beforeAll(() => mkdirSync(join(folder, 'vm')));
   afterEach(async () => {
     await attached?.stop('SIGKILL');
     attached = undefined;
@@ -103,11 +102,12 @@ describeWithKernel('a kernel whose disk is served', (kernel) => {
     'makes an ext4 filesystem, works on it, and e2fsck finds it sound (%s)',
     { timeout: KERNEL_TEST_TIMEOUT_MS },
     async (flag) => {
-      const { cache, backing } = await makeDevices(join(folder, 'vm'), [flag]);
-      attached = await attach(join(folder, 'vm'), [cache, backing, '--drain']);
+      const served = mkdtempSync(join(folder, 'served-'));
+      const { cache, backing } = await makeDevices(served, [flag]);
+      attached = await attach(served, [cache, backing, '--drain']);
       const result = await runGuest({
         kernel,
-        cache: sparseFile(join(folder, 'vm', 'pmem'), 512 << 20), // the machine wants one
+        cache: sparseFile(join(served, 'pmem'), 512 << 20), // the machine wants one
         backing: attached.uri,
         script: `
           mkfs.ext4 -q /dev/vda

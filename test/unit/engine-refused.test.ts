@@ -1,7 +1,7 @@
 /** Caches that the engine refuses to open. */
 import { describe, expect, it } from 'vitest';
 import { Cache } from '../../src/engine/cache.js';
-import { PcacheError } from '../../src/engine/errors.js';
+import type { PcacheError } from '../../src/engine/errors.js';
 import { decodeCacheInfo, encodeCacheFlags, encodeCacheInfo, type CacheInfo } from '../../src/engine/media/codecs.js';
 import { readDual } from '../../src/engine/media/dual.js';
 import { CACHE_INFO_COPIES } from '../../src/engine/media/geometry.js';

@@ -1,6 +1,6 @@
 /** The simulated devices refuse what real ones refuse. */
 import { describe, expect, it } from 'vitest';
-import { PcacheError } from '../../src/engine/errors.js';
+import type { PcacheError } from '../../src/engine/errors.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SmallCache } from '../support/small-cache.js';
 
