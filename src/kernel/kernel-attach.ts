@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
+import { resolve } from 'node:path';
 import { deviceNumber } from '../engine/device/holders.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import type { PmemReader } from '../engine/device/pmem.js';
@@ -38,8 +39,10 @@ export interface KernelAttach {
   readonly refusals: readonly Finding[];
 }
 
-/** What device-mapper takes as a name without rewriting it. */
-const NAME = /^[A-Za-z0-9#+\-.:=@_]{1,127}$/;
+/** What device-mapper takes as a name without rewriting it, and dmsetup as a name and not as an option. */
+const NAME = /^[A-Za-z0-9#+.:=@_][A-Za-z0-9#+\-.:=@_]{0,126}$/;
+/** Names that mean something else in /dev/mapper. */
+const RESERVED_NAMES: readonly string[] = ['.', '..', 'control'];
 
 /**
  * Checks both devices, payload included, and makes the commands. Nothing is changed.
@@ -47,9 +50,9 @@ const NAME = /^[A-Za-z0-9#+\-.:=@_]{1,127}$/;
  */
 export function planKernelAttach(options: KernelAttachOptions): KernelAttach {
   const { name, cachePath, backingPath, native } = options;
-  if (!NAME.test(name)) {
-    throw new PcacheError('USAGE', `'${name}' is not a device-mapper name; use letters, digits and #+-.:=@_`);
-  }
+  requireName(name);
+  tableArgument(cachePath);
+  tableArgument(backingPath);
   const devices = openForInspection({ cachePath, backingPath, native });
   try {
     requireDax(cachePath);
@@ -58,6 +61,36 @@ export function planKernelAttach(options: KernelAttachOptions): KernelAttach {
   } finally {
     devices.close();
   }
+}
+
+/** @throws PcacheError USAGE for a name that device-mapper or dmsetup would refuse, rewrite or take for something else */
+export function requireName(name: string): void {
+  if (RESERVED_NAMES.includes(name)) {
+    throw new PcacheError('USAGE', `'${name}' has a meaning of its own in /dev/mapper; give another name`);
+  }
+  if (NAME.test(name)) return;
+  throw new PcacheError(
+    'USAGE',
+    `'${name}' is not a device-mapper name; use up to 127 letters, digits and #+-.:=@_, and not - as the first`,
+  );
+}
+
+/**
+ * A path as one argument of a device-mapper table: absolute, since a relative path may look like the number of a
+ * device, with whitespace and backslashes escaped by backslashes. dmsetup ends the table at a line feed, and the kernel
+ * takes byte 0xA0 for a space even inside a UTF-8 character, where it cannot be escaped.
+ * @throws PcacheError USAGE for a path that cannot be written so
+ */
+export function tableArgument(path: string): string {
+  const absolute = resolve(path);
+  // eslint-disable-next-line no-control-regex -- it is control characters that are looked for
+  if (/[\x00-\x08\x0a-\x1f\x7f]/.test(absolute) || Buffer.from(absolute).includes(0xa0)) {
+    throw new PcacheError(
+      'USAGE',
+      `${path}: has a character that device-mapper cannot take in a path; make a symbolic link to it with a plain name`,
+    );
+  }
+  return absolute.replace(/[\\ \t]/g, '\\$&');
 }
 
 /** Effects of an attach that destroy data, or hand out wrong bytes. */
@@ -95,7 +128,8 @@ export function planFor(
   const { header, result } = examine(pmem, checks);
   const refusals = refusalsAmong(result.findings, kernel);
   const dataCrc = header.flags?.dataCrc ?? false;
-  const table = `0 ${sizeBytes / SECTOR_BYTES} pcache ${cachePath} ${backingPath} 4 cache_mode writeback data_crc ${dataCrc}`;
+  const devices = `${tableArgument(cachePath)} ${tableArgument(backingPath)}`;
+  const table = `0 ${sizeBytes / SECTOR_BYTES} pcache ${devices} 4 cache_mode writeback data_crc ${dataCrc}`;
   const notes = result.findings
     .filter((one) => isToldOf(one) && !refusals.includes(one))
     .map((one) => `${one.code} ${one.where}: ${one.detail}; the kernel ${one.kernel}`);

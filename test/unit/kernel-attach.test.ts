@@ -2,7 +2,15 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { InspectedDevices } from '../../src/engine/inspect/open.js';
 import type { FindingCode } from '../../src/fsck/catalogue.js';
-import { givenUpLines, kernelOf, kernelRefusal, planFor, type KernelAttach } from '../../src/kernel/kernel-attach.js';
+import {
+  givenUpLines,
+  kernelOf,
+  kernelRefusal,
+  planFor,
+  requireName,
+  tableArgument,
+  type KernelAttach,
+} from '../../src/kernel/kernel-attach.js';
 import { loadBases, shapeOf, type Base } from '../support/damage/bases.js';
 import type { BaseName } from '../support/damage/damagers.js';
 import { changeCacheInfo, deviceOffset, flip, ksetsOf } from '../support/damage/edit.js';
@@ -69,4 +77,47 @@ describe('the kernel of a release', () => {
     ['7.3.0-rc7', '7.3'],
     ['8.0.1', '7.3'],
   ] as const)('%s behaves as %s', (text, kernel) => expect(kernelOf(text)).toBe(kernel));
+});
+
+describe('a name for /dev/mapper', () => {
+  const outside = [
+    '',
+    '-f',
+    '--help',
+    '--noudevsync',
+    'a b',
+    'a/b',
+    '../x',
+    'a;id',
+    'a$(id)',
+    'a\nb',
+    'ü',
+    'n'.repeat(128),
+  ];
+  it.each(outside)('is refused when device-mapper or dmsetup would not take it as it is: %j', (name) => {
+    expect(() => requireName(name)).toThrow(/is not a device-mapper name; use up to 127 letters, digits/);
+  });
+  it.each(['.', '..', 'control'])('is refused when it means something else there: %j', (name) => {
+    expect(() => requireName(name)).toThrow(/has a meaning of its own in \/dev\/mapper; give another name/);
+  });
+  it.each(['pc', 'a-f', 'controls', '.x', 'n'.repeat(127)])('is taken when it is plain: %j', (name) => {
+    expect(() => requireName(name)).not.toThrow();
+  });
+});
+
+describe('a path in a device-mapper table', () => {
+  it.each([
+    ['/dev/pmem0', '/dev/pmem0'],
+    ['/d/a 0 1 linear', '/d/a\\ 0\\ 1\\ linear'],
+    ['/d/tab\there', '/d/tab\\\there'],
+    ['/d/back\\slash', '/d/back\\\\slash'],
+    ['/d/ba"ck; rm -rf x', '/d/ba"ck;\\ rm\\ -rf\\ x'],
+  ])('is one argument: %j', (path, argument) => expect(tableArgument(path)).toBe(argument));
+
+  it('is absolute, so that it cannot be taken for the number of a device', () => {
+    expect(tableArgument('8:16')).toBe(`${process.cwd()}/8:16`);
+  });
+  it.each(['/d/n\nl', '/d/\r', '/d/à'])('is refused when it cannot be written in one: %j', (path) => {
+    expect(() => tableArgument(path)).toThrow(/make a symbolic link to it with a plain name$/);
+  });
 });
