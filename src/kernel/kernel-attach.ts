@@ -83,7 +83,6 @@ export function requireName(name: string): void {
  */
 export function tableArgument(path: string): string {
   const absolute = resolve(path);
-  // eslint-disable-next-line no-control-regex -- it is control characters that are looked for
   if (/[\x00-\x08\x0a-\x1f\x7f]/.test(absolute) || Buffer.from(absolute).includes(0xa0)) {
     throw new PcacheError(
       'USAGE',
