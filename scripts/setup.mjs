@@ -90,9 +90,10 @@ export function buildSources() {
   });
 }
 
-/** The program as it is installed: `npm link` puts it on the PATH. */
+/** The program as it is installed, which `npm link` puts on the PATH; its man pages and completion. */
 export function buildBundle() {
-  const inputs = [at('src'), at('scripts', 'package')].flatMap(filesBelow);
+  const texts = [at('README.md'), at('docs', 'format.md'), at('docs', 'findings.md')];
+  const inputs = [...[at('src'), at('scripts', 'package')].flatMap(filesBelow), ...texts];
   whenStale('bundle', [...inputs, at('package.json'), at('package-lock.json')], at('bundle', 'pcache.cjs'), () => {
     run('bundling', process.execPath, [at('scripts', 'package', 'bundle.mjs')]);
   });

@@ -1,16 +1,18 @@
 /**
  * Makes `bundle/` from the sources and the packages that they use: the program as it is installed, with one chunk for
- * each command, so that a start loads what its command needs and nothing else. Needs `dist/`, from which it takes what
- * oclif knows of the commands. Usage: node scripts/package/bundle.mjs
+ * each command, so that a start loads what its command needs and nothing else; and with it the man pages (`man/`) and
+ * the completion (`completions/`). Needs `dist/`, from which it takes what oclif knows of the commands. Usage: node scripts/package/bundle.mjs
  */
-import { chmodSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Plugin } from '@oclif/core';
 import { rolldown } from 'rolldown';
 import { lazyOclif } from './lazy-oclif.mjs';
+import { writeCompletions } from './completion/completion.mjs';
 import { licencesOf } from './licences.mjs';
+import { commandManifest, packageJson } from './manifest.mjs';
+import { writeManual } from './manual.mjs';
 import { root } from './root.mjs';
 
 const bundleFolder = join(root, 'bundle');
@@ -23,22 +25,8 @@ const NO_INSPECTOR = "process.on('SIGUSR1', () => undefined);";
 
 /** What oclif needs of package.json. */
 function shortPackageJson() {
-  const { name, version, description, oclif } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const { name, version, description, oclif } = packageJson();
   return { name, version, description, oclif };
-}
-
-/** What help and the parser need of each command, as oclif itself collects it from the compiled commands. */
-export async function commandManifest() {
-  const plugin = new Plugin({
-    root,
-    type: 'core',
-    ignoreManifest: true,
-    errorOnManifestCreate: true,
-    respectNoCacheDefault: true,
-  });
-  await plugin.load();
-  // In this order, which decides whose summary a topic gets.
-  return Object.fromEntries(plugin.commands.map(({ id }) => [id, plugin.manifest.commands[id]]));
 }
 
 /** The module that starts the program. What it knows of the commands is in a chunk that the version does not need. */
@@ -131,8 +119,7 @@ async function write(inputOptions, outputOptions) {
  * The program is CommonJS, which Node.js starts faster than modules. Threads and the library are modules: their code
  * awaits at its top.
  */
-export async function bundle() {
-  const manifest = await commandManifest();
+export async function bundle(manifest) {
   const options = bundlerOptions({
     entry: ENTRY_TEXT,
     manifest,
@@ -165,4 +152,9 @@ export async function bundle() {
   writeFileSync(join(bundleFolder, 'LICENSES.txt'), licencesOf(moduleIds, [uplot]));
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await bundle();
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const manifest = await commandManifest();
+  await bundle(manifest);
+  await writeManual(manifest);
+  writeCompletions(manifest);
+}

@@ -29,6 +29,8 @@ const REQUIRED = [
   'native/include/LICENSE.node-addon-api',
   'scripts/install.mjs',
   'docs/findings.md',
+  'man/pcache.1',
+  'completions/pcache.bash',
 ];
 const FORBIDDEN = /^(src|test|fixtures|node_modules|native\/build|\.)/;
 const INSTALL_SECONDS_MAX = 10;
@@ -77,6 +79,7 @@ function checkInstalled(tarball, folder) {
   expectThat(!existsSync(join(prefix, 'lib', 'node_modules', 'pcache', 'node_modules')), 'it brought packages along');
   expectThat(!existsSync(join(prefix, 'lib', 'node_modules', 'pcache', 'native', 'build')), 'it compiled something');
   const pcache = (...args) => run(join(prefix, 'bin', 'pcache'), args, { env, cwd: folder });
+  expectThat(existsSync(join(prefix, 'share', 'man', 'man1', 'pcache-fsck.1')), 'it linked no man pages');
   const version = pcache('--version').trim();
   pcache('format', 'cache.img', '--size', '512MiB');
   pcache('fsck', 'cache.img');

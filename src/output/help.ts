@@ -15,6 +15,22 @@ export const TASKS = {
 } as const;
 export type Task = keyof typeof TASKS;
 
+/** What every command takes. */
+export const EVERYWHERE: readonly (readonly [flags: string, description: string])[] = [
+  ['-h, --help', 'Show help: "pcache COMMAND --help" for a command.'],
+  ['-V, --version', 'Show the version.'],
+  ['-q, --quiet', 'Print errors and warnings only; the exit status tells the result.'],
+  ['--json', 'Print the result as one JSON document.'],
+];
+
+const EXIT_STATUSES: readonly (readonly [status: string, meaning: string])[] = [
+  ['0', 'success'],
+  ['1', 'problems were found and repaired'],
+  ['4', 'problems are left'],
+  ['8', 'the command failed'],
+  ['16', 'wrong usage'],
+];
+
 export interface HelpSource {
   /** Name of the program. */
   readonly bin: string;
@@ -58,33 +74,8 @@ function rootHelp({ bin, version, description, commands }: HelpSource, style: He
     ...groups
       .filter(({ members }) => members.length > 0)
       .map(({ title, members }) => section(title, listOf(members, style), style)),
-    section(
-      'Everywhere',
-      table(
-        [
-          ['-h, --help', `Show help: "${bin} COMMAND --help" for a command.`],
-          ['-V, --version', 'Show the version.'],
-          ['-q, --quiet', 'Print errors and warnings only; the exit status tells the result.'],
-          ['--json', 'Print the result as one JSON document.'],
-        ],
-        style,
-      ),
-      style,
-    ),
-    section(
-      'Exit status',
-      table(
-        [
-          ['0', 'success'],
-          ['1', 'problems were found and repaired'],
-          ['4', 'problems are left'],
-          ['8', 'the command failed'],
-          ['16', 'wrong usage'],
-        ],
-        style,
-      ),
-      style,
-    ),
+    section('Everywhere', table(EVERYWHERE, style), style),
+    section('Exit status', table(EXIT_STATUSES, style), style),
   ];
   return `${parts.join('\n\n')}\n`;
 }
@@ -100,7 +91,16 @@ function subcommands({ commands }: HelpSource, topic: string): Command.Cached[] 
 
 function commandHelp({ bin }: HelpSource, command: Command.Cached, style: HelpStyle): string[] {
   const { summary = '', description = '', args = {}, flags = {}, examples = [] } = command;
-  const parts = [wrap(summary, style.widthColumns), section('USAGE', usageLines(bin, command), style)];
+  const parts = [
+    wrap(summary, style.widthColumns),
+    section(
+      'USAGE',
+      usageLines(bin, command)
+        .map((line) => INDENT + line)
+        .join('\n'),
+      style,
+    ),
+  ];
   const rows = Object.values(args)
     .filter(({ hidden }) => !hidden)
     .map(({ name, required, description: about = '' }): [string, string] => {
@@ -129,15 +129,14 @@ function rank(title: string): number {
   return title === 'GLOBAL FLAGS' ? 2 : 1;
 }
 
-function usageLines(bin: string, command: Command.Cached): string {
+/** One line for each way to call the command. */
+export function usageLines(bin: string, command: Command.Cached): string[] {
   const { args = {} } = command;
   const usage = typeof command.usage === 'string' ? [command.usage] : (command.usage ?? []);
   const name = command.id.replaceAll(':', ' ');
-  if (usage.length > 0) {
-    return usage.map((line) => `${INDENT}${bin} ${line.replace('<%= command.id %>', name)}`).join('\n');
-  }
+  if (usage.length > 0) return usage.map((line) => `${bin} ${line.replace('<%= command.id %>', name)}`);
   const words = Object.values(args).map(({ name, required }) => argName(name, required));
-  return `${INDENT}${[bin, name, ...words, '[FLAGS]'].join(' ')}`;
+  return [[bin, name, ...words, '[FLAGS]'].join(' ')];
 }
 
 /** `--size=SIZE`, `-n, --dry-run`, `--[no-]data`, and the description with the default. */
@@ -162,8 +161,12 @@ function exampleText(
   { description, command }: { readonly description: string; readonly command: string },
   style: HelpStyle,
 ): string {
-  const line = command.replaceAll('<%= config.bin %>', bin).replaceAll('<%= command.id %>', id.replaceAll(':', ' '));
-  return `${paragraphs(description, style)}\n\n${INDENT}${INDENT}${line}`;
+  return `${paragraphs(description, style)}\n\n${INDENT}${INDENT}${exampleLine(bin, id, command)}`;
+}
+
+/** Fills in the names of the program and the command. */
+export function exampleLine(bin: string, id: string, template: string): string {
+  return template.replaceAll('<%= config.bin %>', bin).replaceAll('<%= command.id %>', id.replaceAll(':', ' '));
 }
 
 function section(title: string, body: string, style: HelpStyle): string {
