@@ -9,7 +9,7 @@ import { infoText } from '../output/info-report.js';
 import { prose } from '../output/prose.js';
 
 /** `losses`: findings that mean dirty data may be lost or old; null for a device in use, which is not checked. */
-type InfoJson = CacheSummary & { readonly losses: readonly Finding[] | null };
+export type InfoJson = CacheSummary & { readonly losses: readonly Finding[] | null };
 
 export default class Info extends GatedCommand {
   static override task = 'inspect' as const;

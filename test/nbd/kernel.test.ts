@@ -24,8 +24,8 @@ import { attach, BACKING_BYTES, makeDevices, sparseFile, type Attached } from '.
 const folder = makeImageFolder();
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** The command line as the guest starts it, which has this machine's files at $HOST. */
-const PCACHE = `$HOST${process.execPath} $HOST${fileURLToPath(new URL('../../bin/run.js', import.meta.url))}`;
+/** The program as the guest starts it, which has this machine's files at $HOST; the bundle opens few of them. */
+const PCACHE = `$HOST${process.execPath} $HOST${fileURLToPath(new URL('../../bundle/pcache.cjs', import.meta.url))}`;
 
 function copyOf(path: string, name: string): string {
   const copy = join(folder, name);
@@ -46,7 +46,10 @@ describe('attach --kernel', () => {
       8,
       expect.stringContaining('not a block device, which the kernel needs'),
     ]);
-    expect(await refused('--kernel', 'a b')).toEqual([16, expect.stringContaining("'a b' is no name for a device")]);
+    expect(await refused('--kernel', 'a b')).toEqual([
+      16,
+      expect.stringContaining("'a b' is not a device-mapper name"),
+    ]);
     expect(await refused('--kernel', 'pc', '--drain')).toEqual([16, expect.stringContaining('--drain is for serving')]);
   });
 });

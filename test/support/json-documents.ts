@@ -2,6 +2,7 @@
  * The documents that commands print with `--json`, as types. `npm run docs:json` makes docs/json-schema.json from them.
  */
 import type { BackupJson, FsckJson, UndoJson } from '../../src/commands/fsck.js';
+import type { InfoJson } from '../../src/commands/info.js';
 import type { MapJson } from '../../src/commands/map.js';
 import type { CheckBenchResult, CrcBenchResult } from '../../src/bench/fsck-bench.js';
 import type { RecoveryBenchResult } from '../../src/bench/recovery-bench.js';
@@ -11,7 +12,6 @@ import type { WritebackBenchResult } from '../../src/bench/writeback-bench.js';
 import type { CurveResult } from '../../src/curve/result.js';
 import type { PcacheErrorCode } from '../../src/engine/errors.js';
 import type { CloseReport } from '../../src/engine/index.js';
-import type { CacheSummary } from '../../src/engine/inspect/summary.js';
 import type { KernelAttach } from '../../src/kernel/kernel-attach.js';
 import type { AttachResult } from '../../src/nbd/attach.js';
 import type { Tuned } from '../../src/nbd/control.js';
@@ -43,7 +43,7 @@ export interface Documents {
   'fsck': Document<FsckJson>;
   'fsck --backup-metadata': Document<BackupJson>;
   'fsck --undo-apply': Document<UndoJson>;
-  'info': Document<CacheSummary>;
+  'info': Document<InfoJson>;
   'map': Document<MapJson>;
   'pack': Document<PackJson>;
   'replay': Document<ReplayResult>;
