@@ -50,7 +50,10 @@ describe('attach --kernel', () => {
       16,
       expect.stringContaining("'a b' is not a device-mapper name"),
     ]);
-    expect(await refused('--kernel', 'pc', '--drain')).toEqual([16, expect.stringContaining('--drain is for serving')]);
+    expect(await refused('--kernel', 'pc', '--drain')).toEqual([
+      16,
+      expect.stringContaining('--drain cannot be used with --kernel'),
+    ]);
   });
 });
 
