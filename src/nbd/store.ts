@@ -13,6 +13,7 @@ import {
   type WritePressure,
   type RequestGroup,
 } from '../engine/index.js';
+import { EarlySync } from './early-sync.js';
 import type { LogicalReader } from '../engine/inspect/logical-reader.js';
 
 export interface Store {
@@ -32,12 +33,20 @@ const CYCLE_NEARLY_FULL_MS = 250;
 
 export class CacheStore implements Store {
   readonly isReadOnly = false;
+  private readonly give: (group: RequestGroup) => number;
 
   constructor(
     private readonly driver: CacheDriver,
     private readonly pmem: Pmem,
   ) {
     driver.cache.writebackCycleMs = CYCLE_MS;
+    const submit = (group: RequestGroup) => {
+      const pending = driver.cache.submit(group);
+      driver.kick();
+      return pending;
+    };
+    const early = pmem.beginPersist && new EarlySync({ beginSync: (done) => pmem.beginPersist!(done), submit });
+    this.give = early ? (group) => early.submit(group) : submit;
   }
 
   get sizeBytes(): number {
@@ -51,9 +60,7 @@ export class CacheStore implements Store {
     return pressure;
   }
   submit(group: RequestGroup): number {
-    const pending = this.driver.cache.submit(group);
-    this.driver.kick();
-    return pending;
+    return this.give(group);
   }
   registerArena(memory: Uint8Array): Arena {
     return this.pmem.registerArena(memory);

@@ -4,9 +4,10 @@
  *
  * The file stays open, and locked, until `close()`.
  */
-import { closeSync, fstatSync, statfsSync } from 'node:fs';
+import { closeSync, fdatasync, fstatSync, statfsSync } from 'node:fs';
 import { assert, fromSystemError, internalError, PcacheError } from '../errors.js';
 import type { PmemRanges } from './backing.js';
+import { reopen } from './device-file.js';
 import { asSystemError, type NativeAddon, type NativeError } from './native.js';
 import {
   PIECE_WORDS,
@@ -173,12 +174,55 @@ interface PiecesCall {
 type RegisteredList = CopyList & Registered;
 type RegisteredPieces = PieceList & Registered & PiecesCall;
 
+/**
+ * Syncs the device on another thread through an open file of its own: the system reports an error of write-back once
+ * to each open file, and `persist()` must not miss it.
+ */
+class Syncer {
+  private fd = -1;
+  private underWay = 0;
+  private isClosed = false;
+
+  constructor(
+    private readonly path: string,
+    private readonly deviceFd: number,
+  ) {}
+
+  begin(done: () => void): void {
+    if (this.isClosed) {
+      setImmediate(done);
+      return;
+    }
+    if (this.fd < 0) this.fd = reopen(this.path, this.deviceFd);
+    this.underWay++;
+    fdatasync(this.fd, () => {
+      this.underWay--;
+      this.closeIfUnused();
+      done();
+    });
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.closeIfUnused();
+  }
+
+  /** A number that another file has by then must not be synced. */
+  private closeIfUnused(): void {
+    if (!this.isClosed || this.underWay > 0 || this.fd < 0) return;
+    closeSync(this.fd);
+    this.fd = -1;
+  }
+}
+
 /** A read-write mapping. */
 export class MappedPmem extends MappedReader implements Pmem {
   private readonly arenas = new Set<number>();
   private readonly lists = new Set<number>();
   private readonly pieces = new Set<number>();
   private readonly fenceCall: () => void;
+  readonly beginPersist?: (done: () => void) => void;
+  private readonly syncer: Syncer | undefined;
 
   /** For `mapAgain` in other threads; valid while this object is open. */
   get device(): MappedDevice {
@@ -190,6 +234,11 @@ export class MappedPmem extends MappedReader implements Pmem {
   constructor(addon: NativeAddon, options: MapOptions, ephemeral: boolean) {
     super(addon, options, true, ephemeral);
     this.fenceCall = addon.fence;
+    if (this.durability === 'page-cache') {
+      const syncer = new Syncer(options.path, options.fd);
+      this.syncer = syncer;
+      this.beginPersist = (done) => syncer.begin(done);
+    }
   }
 
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void {
@@ -328,6 +377,7 @@ export class MappedPmem extends MappedReader implements Pmem {
   }
 
   override close(): void {
+    this.syncer?.close();
     for (const id of this.arenas) this.addon.unregisterArena(id);
     for (const handle of this.lists) this.addon.unregisterList(handle);
     for (const handle of this.pieces) this.addon.unregisterPieces(handle);

@@ -62,6 +62,11 @@ export interface Pmem extends PmemReader {
   /** All earlier stores are durable at return, as far as `durability` goes. Orders log and metadata. */
   persist(): void;
   /**
+   * Starts, on another thread, to make durable what was stored before, so that the next `persist()` has less to do; it
+   * replaces none. `done` is called when that has ended, whether it succeeded or not. Absent where `persist()` is short.
+   */
+  beginPersist?(done: () => void): void;
+  /**
    * Registers memory that copies go from and to; lives until `unregisterArena` or `close`.
    * The memory must not be detached or resized meanwhile.
    */
