@@ -9,6 +9,7 @@
 #include "guard.h"
 #include "huge.h"
 #include "io.h"
+#include "nbd-device.h"
 #include "state.h"
 
 namespace pcache {
@@ -231,6 +232,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("transfer", transfer);
   add("writeOut", write_out);
   add("giveWay", give_way_to_writers);
+  add("nbdTake", nbd_take);
+  add("nbdRun", nbd_run);
+  add("nbdDisconnect", nbd_disconnect);
+  add("nbdClear", nbd_clear);
   add("features", features);
   add("select", select_kernels);
   export_data_plane(env, exports, state);

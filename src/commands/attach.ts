@@ -22,7 +22,16 @@ const LOOPBACK = '127.0.0.1';
 /** Flags that only apply when the cache is served, which --kernel does not do. */
 const SERVING_FLAGS = [
   ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'exec', 'drain', 'pid-file'],
-  ...['control', 'metrics', 'metrics-address', 'tls-certificates', 'tls-verify-peer', 'tls-psk', 'export-name'],
+  ...[
+    'device',
+    'control',
+    'metrics',
+    'metrics-address',
+    'tls-certificates',
+    'tls-verify-peer',
+    'tls-psk',
+    'export-name',
+  ],
   'accept-loss',
 ];
 
@@ -34,6 +43,9 @@ to end by SIGINT, SIGTERM, SIGHUP, SIGQUIT or "pcache detach". It then stops acc
 progress, puts every acknowledged write into the log of the cache and reports how much is dirty. The exit status is 0,
 or 4 when --drain could not write everything back. After a second signal it no longer waits for clients, and for the
 backing device 5 seconds at most; acknowledged writes are kept.
+
+With --device the kernel's own NBD client is connected, so that the cache is a block device such as /dev/nbd0 for mkfs
+and mount. The device is removed at the end; a device that is mounted or open is waited for.
 
 Neither device is changed before every address and file name could be taken. Flush and FUA are honoured, and several
 connections of one client are coherent.
@@ -75,6 +87,10 @@ which lists what is given up.`;
       max: 65535,
       helpValue: 'N',
     }),
+    'device': Flags.string({
+      description: 'provide a block device: the next free one, or /dev/nbdN (needs root and the nbd driver)',
+      helpValue: 'auto|/dev/nbdN',
+    }),
     'address': Flags.string({
       description: 'address to listen on with --port (default: 127.0.0.1)',
       helpValue: 'ADDRESS',
@@ -112,7 +128,8 @@ which lists what is given up.`;
       helpValue: 'FILE',
     }),
     'exec': Flags.string({
-      description: 'run CMD with sh, with PCACHE_URI and PCACHE_SOCKET set; exit when it exits, with its status',
+      description:
+        'run CMD with sh, with PCACHE_URI, PCACHE_SOCKET and PCACHE_DEVICE set; exit when it exits, with its status',
       helpValue: 'CMD',
     }),
     'drain': Flags.boolean({
@@ -204,6 +221,7 @@ which lists what is given up.`;
             verifyPeer: flags['tls-verify-peer'],
           },
           exec: flags.exec,
+          device: flags.device,
           pidFile: flags['pid-file'],
           controlPath: flags.control,
           metricsPort: flags.metrics,
@@ -221,10 +239,11 @@ which lists what is given up.`;
           },
         },
         {
-          serving: (uri, sizeBytes, metricsUrl) => {
+          serving: (uri, sizeBytes, metricsUrl, devicePath) => {
             progress.stop();
             if (metricsUrl !== undefined) this.note(`metrics at ${metricsUrl}`);
-            this.note(`serving ${formatBytes(sizeBytes)} at ${uri}`);
+            const device = devicePath === undefined ? '' : ` as ${devicePath} and`;
+            this.note(`serving ${formatBytes(sizeBytes)}${device} at ${uri}`);
           },
           begins: (phase) => {
             progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });

@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import { sameDevice } from '../engine/device/lock.js';
 import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
+import { checkDeviceName } from '../block-device/served-device.js';
 import type { TlsRequest } from './tls.js';
 
 export interface AttachOptions {
@@ -22,6 +23,8 @@ export interface AttachOptions {
   readonly tls: TlsRequest;
   /** Command to run while attached; attach ends when it ends. */
   readonly exec: string | undefined;
+  /** Block device of this machine to provide: `auto`, or its path. */
+  readonly device: string | undefined;
   readonly pidFile: string | undefined;
   /** Control socket; beside the socket when undefined, and none when there is only a port. */
   readonly controlPath: string | undefined;
@@ -49,8 +52,11 @@ export function checkAttachOptions(options: AttachOptions): void {
   if (options.listenFd !== undefined && (socketPath !== undefined || port !== undefined)) {
     refuse('the service manager passes a socket to listen on (LISTEN_FDS); leave out --socket and --port');
   }
-  if (socketPath === undefined && port === undefined && exec === undefined && options.listenFd === undefined) {
-    refuse('where to listen is missing; give --socket PATH or --port N');
+  const { device } = options;
+  if (device !== undefined) checkDeviceName(device);
+  const isPlaceKnown = exec !== undefined || options.listenFd !== undefined || device !== undefined;
+  if (socketPath === undefined && port === undefined && !isPlaceKnown) {
+    refuse('where to listen is missing; give --socket PATH, --port N or --device auto');
   }
   if (socketPath !== undefined && port !== undefined) refuse('--socket and --port exclude one another: give one');
   // Node takes an empty address for every address of the machine.

@@ -7,6 +7,7 @@ import { mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
+import { ServedDevice } from '../block-device/served-device.js';
 import { fromSystemError, PcacheError, type CloseReport } from '../engine/index.js';
 import { checkAttachOptions, type AttachOptions } from './attach-options.js';
 import { ControlServer, controlPathOf, type Tuned } from './control.js';
@@ -14,6 +15,7 @@ import { EventLog } from './event-log.js';
 import { runCommand, type CommandEnd, type SignalGroup } from './exec.js';
 import { listen, type Address, type BoundAddress, type Listener } from './listen.js';
 import { listenForMetrics, type MetricsEndpoint } from './metrics.js';
+import { transmissionFlags } from './negotiation.js';
 import { PidFile } from './pid-file.js';
 import { openServedDevices, type Served, type ServedDevices } from './served-devices.js';
 import { NbdServer } from './server.js';
@@ -25,7 +27,7 @@ export type { AttachOptions } from './attach-options.js';
 /** What `attach` reports while it runs, and what it needs of the process. */
 export interface AttachObserver {
   /** Clients are served. */
-  serving(uri: string, sizeBytes: number, metricsUrl: string | undefined): void;
+  serving(uri: string, sizeBytes: number, metricsUrl: string | undefined, devicePath: string | undefined): void;
   begins(phase: 'stop' | 'drain'): void;
   /** Something about a client or a device that belongs in a log. */
   tell(text: string): void;
@@ -38,6 +40,8 @@ export interface AttachObserver {
 
 export interface AttachResult {
   readonly uri: string;
+  /** Path of the block device that was provided; null without one. */
+  readonly device: string | null;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly requests: number;
@@ -89,6 +93,7 @@ class Session {
   private devices: ServedDevices | undefined;
   private served: Served | undefined;
   private server: NbdServer | undefined;
+  private device: ServedDevice | undefined;
   private readonly closers: (() => void)[] = [];
   private isDriverClosed = false;
   /** The backing device did not answer: its memory is still in use. */
@@ -131,14 +136,17 @@ class Session {
       tell: (kind, text) => this.log.tell(kind, text),
     }));
     this.serve(taken, served, server);
-    observer.serving(taken.uri, served.store.sizeBytes, taken.metrics?.url);
+    await this.startDevice(served, server);
+    observer.serving(taken.uri, served.store.sizeBytes, taken.metrics?.url, this.device?.path);
     const command = await this.untilTheEnd(taken);
     observer.begins('stop');
+    await this.endDevice(served);
     this.releaseNames();
     const { dirty, drainError } = await this.closeInOrder(served, server);
     const { stats } = server;
     return {
       uri: taken.uri,
+      device: this.device?.path ?? null,
       sizeBytes: served.store.sizeBytes,
       readOnly: served.store.isReadOnly,
       requests: stats.requests,
@@ -156,6 +164,10 @@ class Session {
   /** Takes every name and address. Nothing is served yet: clients that connect wait. */
   private async take(): Promise<Taken> {
     const { options, closers } = this;
+    if (options.device !== undefined) {
+      const device = (this.device = ServedDevice.take(options.device));
+      closers.push(() => device.close());
+    }
     const listener = await listen(this.address());
     const { address } = listener;
     closers.push(() => listener.close());
@@ -183,6 +195,7 @@ class Session {
     if (listenFd !== undefined) return { fd: listenFd };
     if (port !== undefined) return { host, port };
     if (socketPath !== undefined) return { path: resolve(socketPath) };
+    if (this.device) return { path: this.device.socketPath() };
     const parent = tmpdir();
     let folder: string;
     try {
@@ -206,6 +219,7 @@ class Session {
       cachePath: options.cachePath,
       backingPath: options.backingPath,
       uri,
+      device: this.device?.path ?? null,
       sizeBytes: served.store.sizeBytes,
       readOnly: served.store.isReadOnly,
       stats: server.stats,
@@ -219,6 +233,7 @@ class Session {
         {
           status: () => reporter.status(),
           tune: (gcPercent) => this.tune(gcPercent),
+          requireDetachable: async () => this.device?.requireUnused(),
           detach: () => this.stop(),
           drain: () => this.drainNow(),
         },
@@ -229,6 +244,24 @@ class Session {
     }
     metrics?.serve(() => reporter.status());
     listener.serve(server.accept);
+  }
+
+  private async startDevice({ store }: Served, server: NbdServer): Promise<void> {
+    const { device } = this;
+    if (device === undefined) return;
+    const flags = transmissionFlags(store.isReadOnly, false);
+    const started = device.start((socket, path) => server.acceptDevice(socket, path), store.sizeBytes, flags);
+    await Promise.race([started, this.hurried]);
+  }
+
+  /** Waits until nobody uses the block device, and removes it. */
+  private async endDevice({ driver }: Served): Promise<void> {
+    if (this.device === undefined) return;
+    // Even if the process is killed while a user is waited for, acknowledged writes are in the log.
+    driver?.cache.requestClose();
+    driver?.kick();
+    const hurried = driver?.cache.failure ? Promise.resolve() : this.hurried;
+    await this.device.end(hurried, (text) => this.observer.tell(text));
   }
 
   private tune(gcPercent: number): Tuned {
@@ -269,12 +302,16 @@ class Session {
       }, FAILURE_CHECK_MS);
     });
     try {
-      const stopped = Promise.race([this.stopped, failed]);
+      const stopped = Promise.race([this.stopped, failed, ...(this.device ? [this.device.ended] : [])]);
       if (exec === undefined) {
         await stopped;
         return null;
       }
-      const variables = { PCACHE_URI: uri, ...('path' in address ? { PCACHE_SOCKET: address.path } : {}) };
+      const variables = {
+        PCACHE_URI: uri,
+        ...('path' in address ? { PCACHE_SOCKET: address.path } : {}),
+        ...(this.device ? { PCACHE_DEVICE: this.device.path } : {}),
+      };
       const { hurried } = this;
       return await runCommand({ command: exec, variables, outputToStderr: json, stopped, hurried, signalGroup });
     } finally {

@@ -20,6 +20,8 @@ export interface ConnectionOptions {
   /** Name of the export; undefined takes whatever name a client gives. */
   readonly exportName?: string | undefined;
   readonly nowMs: () => number;
+  /** True for the kernel's client on a device of this machine, which sends requests at once. */
+  readonly isNegotiated?: boolean;
   readonly needsTls: boolean;
   /** Puts TLS over the transport: from then on its bytes are the encrypted conversation's. */
   readonly startTls: () => void;
@@ -40,6 +42,10 @@ export class Connection implements Receiver {
     private readonly transport: Transport,
     private readonly options: ConnectionOptions,
   ) {
+    if (options.isNegotiated === true) {
+      this.admit(false, Buffer.alloc(0));
+      return;
+    }
     this.negotiate(options.needsTls ? 'required' : 'none', undefined);
     this.send(greeting());
   }

@@ -41,6 +41,8 @@ export interface ControlTarget {
   tune(gcPercent: number): Tuned;
   /** Writes everything back. @throws PcacheError for what keeps it from succeeding */
   drain(): Promise<CloseReport>;
+  /** @throws PcacheError BUSY for a use that an end in order would wait for */
+  requireDetachable(): Promise<void>;
   /** Begins to end the server in order. */
   detach(): void;
 }
@@ -162,8 +164,10 @@ export class ControlServer {
       case 'drain':
         return this.target.drain().then((drained) => ({ drained }));
       case 'detach':
-        setTimeout(() => this.target.detach(), 0); // after the reply
-        return { detaching: true };
+        return this.target.requireDetachable().then(() => {
+          setTimeout(() => this.target.detach(), 0); // after the reply
+          return { detaching: true };
+        });
       default:
         throw new PcacheError('USAGE', 'the command is not known; it is status, tune, drain or detach');
     }

@@ -70,6 +70,16 @@ function putMagic(bytes: Buffer, at: number, [high, low]: readonly [number, numb
   bytes.writeUInt32BE(low, at + 4);
 }
 
+/** What the export offers, as a client is told after negotiation. */
+export function transmissionFlags(isReadOnly: boolean, isStructured: boolean): number {
+  let flags: number = TransmissionFlag.hasFlags | TransmissionFlag.sendFlush | TransmissionFlag.canMultiConn;
+  const { sendFua, sendWriteZeroes, sendFastZero, sendCache } = TransmissionFlag;
+  if (isReadOnly) flags |= TransmissionFlag.readOnly;
+  else flags |= sendFua | sendWriteZeroes | sendFastZero | sendCache;
+  if (isStructured) flags |= TransmissionFlag.sendDontFragment;
+  return flags;
+}
+
 export class Negotiation {
   private readonly buffer = Buffer.allocUnsafe(BUFFER_BYTES);
   private length = 0;
@@ -191,13 +201,8 @@ export class Negotiation {
     return MORE;
   }
 
-  private get transmissionFlags(): number {
-    let flags: number = TransmissionFlag.hasFlags | TransmissionFlag.sendFlush | TransmissionFlag.canMultiConn;
-    const { sendFua, sendWriteZeroes, sendFastZero, sendCache } = TransmissionFlag;
-    if (this.context.isReadOnly) flags |= TransmissionFlag.readOnly;
-    else flags |= sendFua | sendWriteZeroes | sendFastZero | sendCache;
-    if (this.isStructured) flags |= TransmissionFlag.sendDontFragment;
-    return flags;
+  private get flagsOffered(): number {
+    return transmissionFlags(this.context.isReadOnly, this.isStructured);
   }
 
   private isOurs(name: Buffer): boolean {
@@ -218,7 +223,7 @@ export class Negotiation {
     const withZeroes = (this.flags! & HandshakeFlag.noZeroes) === 0;
     const bytes = Buffer.alloc(10 + (withZeroes ? EXPORT_NAME_REPLY_ZEROES : 0));
     bytes.writeBigUInt64BE(BigInt(this.context.sizeBytes), 0);
-    bytes.writeUInt16BE(this.transmissionFlags, 8);
+    bytes.writeUInt16BE(this.flagsOffered, 8);
     this.context.send(bytes);
     return this.ready();
   }
@@ -249,7 +254,7 @@ export class Negotiation {
     const exported = Buffer.alloc(12);
     exported.writeUInt16BE(Info.export, 0);
     exported.writeBigUInt64BE(BigInt(this.context.sizeBytes), 2);
-    exported.writeUInt16BE(this.transmissionFlags, 10);
+    exported.writeUInt16BE(this.flagsOffered, 10);
     this.reply(option, OptionReply.info, exported);
     const blockSizes = Buffer.alloc(14);
     blockSizes.writeUInt16BE(Info.blockSize, 0);

@@ -51,6 +51,7 @@ export class NbdServer {
   private readonly waiters: (() => void)[] = [];
   private readonly tell: Tell;
   private isStopping = false;
+  private deviceConnections = 0;
 
   constructor(private readonly options: ServerOptions) {
     this.arenas = new ArenaPool(options.store);
@@ -65,11 +66,18 @@ export class NbdServer {
   }
 
   /** Takes a client that has just connected, not yet read from. */
-  readonly accept = (socket: Socket): void => {
+  readonly accept = (socket: Socket): void => this.take(socket, socket.remoteAddress ?? 'the Unix socket', false);
+
+  /** Takes a connection of the kernel's client, beyond the clients that the options allow. */
+  acceptDevice(socket: Socket, devicePath: string): void {
+    this.deviceConnections++;
+    this.take(socket, devicePath, true);
+  }
+
+  private take(socket: Socket, origin: string, isDevice: boolean): void {
     const { stats, options } = this;
     stats.accepted++;
-    const origin = socket.remoteAddress ?? 'the Unix socket';
-    if (this.isStopping || !this.hasRoom()) {
+    if (this.isStopping || !(isDevice || this.hasRoom())) {
       stats.refused++;
       if (!this.isStopping) {
         this.tell('refused', `refused a client from ${origin}: ${this.clients.size} are connected (--max-clients)`);
@@ -77,7 +85,8 @@ export class NbdServer {
       socket.destroy();
       return;
     }
-    const { store, description, nowMs, tls, exportName, inPlace = true } = options;
+    const { store, description, nowMs, exportName, inPlace = true } = options;
+    const tls = isDevice ? undefined : options.tls;
     const { pacer } = this;
     socket.setKeepAlive(true, KEEPALIVE_MS);
     const transport = new SocketTransport(socket, inPlace && tls === undefined);
@@ -89,6 +98,7 @@ export class NbdServer {
       description,
       exportName,
       nowMs,
+      isNegotiated: isDevice,
       needsTls: tls !== undefined,
       startTls: () =>
         transport.startTls(tls!, (reason) => this.tell('tls', `TLS with a client from ${origin} failed: ${reason}`)),
@@ -105,12 +115,12 @@ export class NbdServer {
     this.clients.add(client);
     stats.connections = this.clients.size;
     transport.start(connection);
-  };
+  }
 
   /** Whether another client can be taken; if need be one that has not finished negotiating makes room. */
   private hasRoom(): boolean {
     const { clients, stats } = this;
-    if (clients.size < (this.options.clientsMax ?? CLIENTS_MAX)) return true;
+    if (clients.size < (this.options.clientsMax ?? CLIENTS_MAX) + this.deviceConnections) return true;
     const negotiating = [...clients].filter(({ connection }) => !connection.isAdmitted);
     if (negotiating.length === 0) return false;
     // The oldest of the origin that has most of them.

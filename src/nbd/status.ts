@@ -46,6 +46,8 @@ export interface AttachStatus {
   readonly cachePath: string;
   readonly backingPath: string;
   readonly uri: string;
+  /** Path of the block device on this machine; null without one. */
+  readonly device: string | null;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   /** Since clients could connect. */
@@ -64,6 +66,7 @@ export interface StatusSource {
   readonly cachePath: string;
   readonly backingPath: string;
   readonly uri: string;
+  readonly device: string | null;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly stats: ServerStats;
@@ -87,13 +90,14 @@ export class StatusReporter {
   }
 
   status(): AttachStatus {
-    const { cachePath, backingPath, uri, sizeBytes, readOnly, stats, nowMs } = this.source;
+    const { cachePath, backingPath, uri, device, sizeBytes, readOnly, stats, nowMs } = this.source;
     const { latency, ...server } = stats;
     const snapshots = KIND_NAMES.map((name, kind) => [name, latency[kind].snapshot()] as const);
     return {
       cachePath,
       backingPath,
       uri,
+      device,
       sizeBytes,
       readOnly,
       uptimeMs: Math.round(nowMs() - this.startedMs),

@@ -87,6 +87,7 @@ function headRows(status: AttachStatus): Row[] {
   const rows: Row[] = [
     { name: 'cache', values: [text(status.cachePath), ...(cache ? [text(`${cache.mode}, ${cache.durability}`)] : [])] },
     { name: 'backing', values: [text(status.backingPath), bytes(status.sizeBytes)] },
+    ...(status.device === null ? [] : [{ name: 'device', values: [text(status.device)] }]),
     { name: 'served at', values: [text(status.uri), ...(status.readOnly ? [text('read-only')] : [])] },
     { name: 'attached for', values: [{ kind: 'duration-ns', value: status.uptimeMs * 1e6 }] },
     { name: 'connections', values: [text(`${server.connections} open, ${server.accepted} in total`)] },

@@ -96,6 +96,27 @@ export interface NativeAddon {
   ): void;
   /** Yields the processor to a thread of this process that is writing a file, if one waits for it. */
   giveWay(): void;
+  /**
+   * Gives an nbd device of the kernel that many Unix sockets, and so reserves it; ERRNO with EBUSY when another process
+   * has it. @returns file descriptors of the server's ends
+   */
+  nbdTake(fd: number, connections: number): number[];
+  /**
+   * Runs a device that was taken, in a thread, until it is disconnected. `flags` are the transmission flags of the NBD
+   * protocol. `ended` receives an errno, or 0.
+   */
+  nbdRun(
+    fd: number,
+    blockBytes: number,
+    blocks: number,
+    flags: number,
+    timeoutSeconds: number,
+    ended: (errno: number) => void,
+  ): void;
+  /** Asks a running device to end; `done` receives an errno, or 0, when it has been asked. */
+  nbdDisconnect(fd: number, done: (errno: number) => void): void;
+  /** Gives up a device that was taken and does not run. */
+  nbdClear(fd: number): void;
   features(): NativeFeatures;
   /** For tests: selects slower instructions; false when this processor lacks them. */
   select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;
