@@ -26,7 +26,7 @@ export interface CatalogueEntry {
 /** What was cut off is not there to be repaired. */
 const CUT = 'what is missing cannot be made up; restore the whole device or image from a copy';
 const REFUSES = 'refuses to attach the cache';
-const FROM_TWIN = 'write the lost copy again from the good one';
+const FROM_COPY = 'write the lost copy again from the good one';
 const IGNORES = 'does not notice';
 
 function refused(meaning: string, repair?: string): CatalogueEntry {
@@ -52,7 +52,7 @@ function copyLost(what: string, risk: string): CatalogueEntry {
     'warning',
     `one of the two copies of ${what} is broken; the other one stands (a power cut in the middle of an update leaves this too)`,
     `uses the good copy; ${risk}`,
-    FROM_TWIN,
+    FROM_COPY,
   );
 }
 

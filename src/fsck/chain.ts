@@ -17,7 +17,7 @@ import { generationCopies, segmentDataOffsetBytes, segmentInfoCopies } from '../
 import { KSET_HEADER_BYTES } from '../engine/media/kset.js';
 import type { SegmentChain } from '../engine/media/metadata.js';
 import type { CheckContext } from './context.js';
-import { checkTwins } from './twins.js';
+import { checkCopies } from './check-copies.js';
 
 /** Bits of the segment flags that mean something. */
 const SEGMENT_FLAGS_KNOWN = 0x1f;
@@ -178,7 +178,7 @@ function checkInfo(
   const { findings } = context;
   const where = describe(logical, physicalId);
   const dual = readInfo(context, physicalId);
-  checkTwins(context, 'SEGMENT_INFO', `${where} info`, dual, 1);
+  checkCopies(context, 'SEGMENT_INFO', `${where} info`, dual, 1);
   const info = dual.value;
   if (!info) {
     findings.add('SEGMENT_INFO_LOST', where, 'neither copy of its info is good');
@@ -208,7 +208,7 @@ function checkGeneration(context: CheckContext, logical: number, physicalId: num
   const copies = generationCopies(context.geometry, physicalId);
   const dual = readDual<Generation>(context.source, copies, GENERATION_BYTES, decodeGeneration);
   const where = describe(logical, physicalId);
-  checkTwins(context, 'GENERATION', `${where} generation`, dual, context.generationUpdatesMax);
+  checkCopies(context, 'GENERATION', `${where} generation`, dual, context.generationUpdatesMax);
   if (dual.value) return dual.value.generation;
   context.findings.add('GENERATION_LOST', where, 'neither copy of its generation is good');
   return undefined;

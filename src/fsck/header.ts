@@ -33,7 +33,7 @@ import {
 import { hasSegmentInfo, isMadeBy618 } from './chain.js';
 import type { CheckContext } from './context.js';
 import { placeText } from './findings.js';
-import { checkTwins } from './twins.js';
+import { checkCopies } from './check-copies.js';
 
 /** Bits of the cache_info flags that mean something. */
 const CACHE_FLAGS_KNOWN = 0x1fff;
@@ -163,7 +163,7 @@ function checkCacheInfo(
 ): number {
   const { findings } = context;
   const where = 'cache_info';
-  if (!(isOf618(cacheInfo) && isMadeBy618(context, room))) checkTwins(context, 'CACHE_INFO', where, cacheInfo, 1);
+  if (!(isOf618(cacheInfo) && isMadeBy618(context, room))) checkCopies(context, 'CACHE_INFO', where, cacheInfo, 1);
   const info = cacheInfo.value;
   const whole = Math.min(segmentsMax ?? room, room);
   if (!info) {
@@ -219,7 +219,7 @@ function checkTail(
   attachesMax: number,
 ): Position | undefined {
   const where = prefix.toLowerCase();
-  checkTwins(context, prefix, where, dual, attachesMax);
+  checkCopies(context, prefix, where, dual, attachesMax);
   const tail = dual.value;
   if (!tail) {
     context.findings.add(`${prefix}_LOST`, where, 'neither copy is good');

@@ -228,7 +228,7 @@ class OfflineWriteback {
     const before = metadata.dirtyTail.value!;
     const { segment, offsetBytes } = map.keyHead;
     if (before.segment === segment && before.offsetBytes === offsetBytes) return;
-    // The older or broken twin is overwritten, so a good one stands whatever happens meanwhile.
+    // The older or broken copy is overwritten, so a good one stands whatever happens meanwhile.
     DualWriter.over(pmem, metadata.dirtyTail).write((seq) => encodePosition(map.keyHead, seq));
     pmem.persist();
   }

@@ -38,11 +38,11 @@ export interface Explored {
 export class Explorer {
   readonly result: Explored = { crashStates: 0, drains: 0 };
 
-  /** @param losesTwins each crash state also costs one copy of one dual structure. */
+  /** @param losesCopies each crash state also costs one copy of one dual structure. */
   constructor(
     private readonly world: SimWorld,
     private readonly through: ThroughOracle | undefined,
-    private readonly losesTwins: boolean,
+    private readonly losesCopies: boolean,
   ) {}
 
   /** Looks at what crashes at this moment would leave. */
@@ -53,8 +53,8 @@ export class Explorer {
     for (let n = 0; n < states; n++) {
       const count = ++this.result.crashStates;
       pmem.withCrash(random, (device) => {
-        if (this.losesTwins) {
-          this.checkWithoutTwin(random, count % THOROUGH_EVERY === 0);
+        if (this.losesCopies) {
+          this.checkWithoutCopy(random, count % THOROUGH_EVERY === 0);
           return;
         }
         views.judge();
@@ -67,7 +67,7 @@ export class Explorer {
   }
 
   /** As a crash state, and one copy of some dual structure is damaged besides. */
-  private checkWithoutTwin(random: Random, thorough: boolean): void {
+  private checkWithoutCopy(random: Random, thorough: boolean): void {
     const { pmem, verifier, config, words, backing } = this.world;
     const geometry = geometryOf(config);
     const segment = random.below(config.segments);

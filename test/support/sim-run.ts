@@ -32,7 +32,7 @@ export interface SimOptions {
   /** Look at crash states at every barrier. True if not given. */
   readonly explores?: boolean;
   /** Each crash state also costs one copy of one dual structure. */
-  readonly losesTwins?: boolean;
+  readonly losesCopies?: boolean;
 }
 
 export class SimRun {
@@ -56,7 +56,7 @@ export class SimRun {
     this.random = new Random(config.seed);
     this.world = new SimWorld(config);
     if (this.world.isThrough) this.through = new ThroughOracle(this.world);
-    this.explorer = new Explorer(this.world, this.through, options.losesTwins ?? false);
+    this.explorer = new Explorer(this.world, this.through, options.losesCopies ?? false);
     if (this.explores) this.pmem.onBarrier = () => this.explorer.explore(this.random);
     this.cache = this.world.open(this.pmem, this.backing, config.slots);
     this.makeSlots();

@@ -48,7 +48,7 @@ export const RULES = [
   'generation before segment reuse',
   'key_tail before segment reuse',
   'zeroed head before LAST',
-  'older twin overwritten',
+  'older copy overwritten',
 ] as const;
 export type Rule = (typeof RULES)[number];
 
@@ -73,9 +73,9 @@ export class OrderWatch {
   private store(offset: number, length: number, stored: Uint8Array | undefined): void {
     const image = new Image(this.pmem.durableImage());
     if (offset < SEGMENTS_OFFSET_BYTES) {
-      this.twin(image, CACHE_INFO_COPIES, offset, 24, decodeCacheInfo);
-      this.twin(image, KEY_TAIL_COPIES, offset, 16, decodePosition);
-      this.twin(image, DIRTY_TAIL_COPIES, offset, 16, decodePosition);
+      this.checkOlderCopy(image, CACHE_INFO_COPIES, offset, 24, decodeCacheInfo);
+      this.checkOlderCopy(image, KEY_TAIL_COPIES, offset, 16, decodePosition);
+      this.checkOlderCopy(image, DIRTY_TAIL_COPIES, offset, 16, decodePosition);
       if ((DIRTY_TAIL_COPIES as readonly number[]).includes(offset) && !isSamePlace(image, stored)) {
         this.dirtyTail(image, decodePosition(stored!));
       }
@@ -84,7 +84,7 @@ export class OrderWatch {
     const segment = Math.floor((offset - SEGMENTS_OFFSET_BYTES) / this.geometry.segmentBytes);
     const within = (offset - SEGMENTS_OFFSET_BYTES) % this.geometry.segmentBytes;
     if (within < DATA_OFFSET_IN_SEGMENT_BYTES) {
-      this.twin(image, generationCopies(this.geometry, segment), offset, 16, decodeGeneration);
+      this.checkOlderCopy(image, generationCopies(this.geometry, segment), offset, 16, decodeGeneration);
       return;
     }
     const at = within - DATA_OFFSET_IN_SEGMENT_BYTES;
@@ -109,7 +109,7 @@ export class OrderWatch {
     this.require('backing flush before dirty_tail', sector < 0, `sector ${sector} is volatile`);
   }
 
-  private twin<T>(
+  private checkOlderCopy<T>(
     image: Image,
     copies: CopyOffsets,
     offset: number,
@@ -119,7 +119,7 @@ export class OrderWatch {
     const which = copies.indexOf(offset);
     if (which < 0) return;
     const dual: Dual<T> = readDual(image, copies, length, decode);
-    this.require('older twin overwritten', dual.winner !== which, `the store at ${offset} goes over the good copy`);
+    this.require('older copy overwritten', dual.winner !== which, `the store at ${offset} goes over the good copy`);
   }
 
   /** What the store goes over must be of no use to whoever recovers from `image`. */

@@ -1,4 +1,4 @@
-/** What opening a cache does: to twins that are broken or behind, to keys whose payload is gone. */
+/** What opening a cache does: to copies that are broken or behind, to keys whose payload is gone. */
 import { describe, expect, it } from 'vitest';
 import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import {

@@ -19,7 +19,7 @@ import {
 } from '../../src/engine/media/codecs.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
 import { chooseCopy, readDual, seqAfter } from '../../src/engine/media/dual.js';
-import { judgeTwins } from '../../src/fsck/twins.js';
+import { judgeCopies } from '../../src/fsck/check-copies.js';
 import { SparseImage } from '../support/sparse-image.js';
 
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
@@ -73,7 +73,7 @@ describe('the copy that counts', () => {
 
 describe('a pair of copies, as the check judges it', () => {
   const judge = (ok: [boolean, boolean], blank: [boolean, boolean], seqs: [number, number], attaches = 1): string =>
-    judgeTwins({ crcOk: ok, blank, seq: seqs }, attaches);
+    judgeCopies({ crcOk: ok, blank, seq: seqs }, attaches);
 
   it('is good when written alternately', () => {
     expect(judge([true, true], [false, false], [4, 5])).toBe('good');

@@ -7,8 +7,8 @@ import { decodeGeneration, encodeGeneration, GENERATION_BYTES, type Generation }
 import { readDual, type Dual } from '../../engine/media/dual.js';
 import { generationCopies } from '../../engine/media/geometry.js';
 import type { KsetView } from '../../engine/media/kset.js';
-import { judgeDual } from '../twins.js';
-import { copyOverTwin, rewriteBoth } from './rewrite-copies.js';
+import { judgeDual } from '../check-copies.js';
+import { rewriteLostCopy, rewriteBoth } from './rewrite-copies.js';
 import { checksPayload, isAt, payloadMatches, walkLog } from './log-walk.js';
 import { hasFinding, type Fix, type PlanView } from './types.js';
 
@@ -26,7 +26,7 @@ export function isGenerationInDoubt(view: PlanView, logical: number): boolean {
 }
 
 /** Copies that are lost or out of step, where the other one stands. */
-export function planGenerationTwins(view: PlanView): Fix[] {
+export function planGenerationCopies(view: PlanView): Fix[] {
   if (!hasFinding(view, 'GENERATION_COPY_LOST', 'GENERATION_SEQ_SUSPECT')) return [];
   const fixes: Fix[] = [];
   for (let logical = 0; logical < view.chain.length; logical++) {
@@ -34,12 +34,12 @@ export function planGenerationTwins(view: PlanView): Fix[] {
     const verdict = judgeDual(dual, 1);
     if (verdict === 'good' || verdict === 'lost') continue;
     fixes.push({
-      id: `twin ${dual.offsets[0]}`,
+      id: `copy ${dual.offsets[0]}`,
       codes: [verdict === 'seq-suspect' ? 'GENERATION_SEQ_SUSPECT' : 'GENERATION_COPY_LOST'],
       action: `write copy ${1 - dual.winner} of the generation of segment ${logical} again from copy ${dual.winner}`,
       consent: 'plain',
       losses: [],
-      steps: copyOverTwin(view.context, dual, GENERATION_BYTES),
+      steps: rewriteLostCopy(view.context, dual, GENERATION_BYTES),
     });
   }
   return fixes;

@@ -23,8 +23,8 @@ import { readDual } from '../../engine/media/dual.js';
 import { CACHE_INFO_COPIES, segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
 import type { FindingCode } from '../catalogue.js';
 import { findLostRun } from '../log-end.js';
-import { judgeDual } from '../twins.js';
-import { copyOverTwin, rewriteBoth } from './rewrite-copies.js';
+import { judgeDual } from '../check-copies.js';
+import { rewriteLostCopy, rewriteBoth } from './rewrite-copies.js';
 import { keyRange, walkLog, type KsetVisitor } from './log-walk.js';
 import { mergeRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
@@ -72,8 +72,8 @@ export function planCacheInfo(view: PlanView): Fix[] {
   if (verdict === 'good') return [];
   const code = verdict === 'seq-suspect' ? 'CACHE_INFO_SEQ_SUSPECT' : 'CACHE_INFO_COPY_LOST';
   const action = `write copy ${1 - cacheInfo.winner} of cache_info again from copy ${cacheInfo.winner}`;
-  const steps = copyOverTwin(view.context, cacheInfo, CACHE_INFO_BYTES);
-  return [{ ...base, id: `twin ${cacheInfo.offsets[0]}`, codes: [code], action, steps }];
+  const steps = rewriteLostCopy(view.context, cacheInfo, CACHE_INFO_BYTES);
+  return [{ ...base, id: `copy ${cacheInfo.offsets[0]}`, codes: [code], action, steps }];
 }
 
 function soundFlags(flags: CacheFlags): CacheFlags {

@@ -11,14 +11,14 @@
 import { TolerantReader } from '../../engine/device/tolerant-reader.js';
 import type { CheckOptions, CheckResult, Examination } from '../check.js';
 import { examine } from '../check.js';
-import { planGenerations, planGenerationTwins } from './generation-fixes.js';
+import { planGenerations, planGenerationCopies } from './generation-fixes.js';
 import { planCacheInfo, planLostCacheInfo, planSuperblock } from './header-fixes.js';
 import { planKeys } from './key-fixes.js';
 import { planBeyond, planLogLost } from './lost-log-fixes.js';
 import { planLogEnd } from './log-fixes.js';
 import { summarizeLosses, type LossSummary } from './losses.js';
 import { planSegments } from './segment-fixes.js';
-import { planDirtyTail, planKeyTail, planTailTwins } from './tail-fixes.js';
+import { planDirtyTail, planKeyTail, planTailCopies } from './tail-fixes.js';
 import type { Fix, Planner, PlanView, RepairDevice } from './types.js';
 import type { UndoLog } from './undo-file.js';
 
@@ -31,10 +31,10 @@ const STRUCTURE: readonly Planner[] = [
   planLogLost,
   planSegments,
   planCacheInfo,
-  planTailTwins,
+  planTailCopies,
   // Before the generations: which of them are in doubt is to be seen then.
   planKeyTail,
-  planGenerationTwins,
+  planGenerationCopies,
   planLogEnd,
   planDirtyTail,
   planLostCacheInfo,

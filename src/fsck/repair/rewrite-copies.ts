@@ -22,7 +22,7 @@ export function rewriteBoth(dual: Dual<unknown>, encode: (seq: number) => Uint8A
 }
 
 /** Writes the contents of the copy that counts over the other one, under the next sequence number. */
-export function copyOverTwin(context: CheckContext, dual: Dual<unknown>, lengthBytes: number): Change[][] {
+export function rewriteLostCopy(context: CheckContext, dual: Dual<unknown>, lengthBytes: number): Change[][] {
   const winner = dual.winner === 1 ? 1 : 0;
   const bytes = new Uint8Array(lengthBytes);
   context.source.read(dual.offsets[winner], bytes, 0, lengthBytes);

@@ -16,9 +16,9 @@ import { readDual, type Dual } from '../../engine/media/dual.js';
 import { segmentInfoCopies } from '../../engine/media/geometry.js';
 import type { FindingCode } from '../catalogue.js';
 import { isOutOfOrder, leadApart } from '../chain.js';
-import { judgeDual } from '../twins.js';
+import { judgeDual } from '../check-copies.js';
 import { lossesOfReordering } from './chain-order.js';
-import { copyOverTwin, rewriteBoth } from './rewrite-copies.js';
+import { rewriteLostCopy, rewriteBoth } from './rewrite-copies.js';
 import { judgeKey, keyRange, walkLog } from './log-walk.js';
 import { mergeRanges, type ByteRange } from './ranges.js';
 import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
@@ -34,7 +34,7 @@ const CODES: readonly FindingCode[] = [
   'CHAIN_LAST_HAS_NEXT',
   'CHAIN_OUT_OF_ORDER',
 ];
-const TWIN_CODES: readonly FindingCode[] = ['SEGMENT_INFO_COPY_LOST', 'SEGMENT_INFO_SEQ_SUSPECT'];
+const COPY_CODES: readonly FindingCode[] = ['SEGMENT_INFO_COPY_LOST', 'SEGMENT_INFO_SEQ_SUSPECT'];
 const NONE = -1;
 
 export function planSegments(view: PlanView): Fix[] {
@@ -42,7 +42,7 @@ export function planSegments(view: PlanView): Fix[] {
   // A cache that goes on beyond the device was cut; there is nothing to link.
   if (header.segmentCount > header.room || header.segmentCount === 0) return [];
   if (hasFinding(view, ...CODES) || anyLeadsApart(view)) return repairChain(view);
-  return hasFinding(view, ...TWIN_CODES) ? repairTwins(view) : [];
+  return hasFinding(view, ...COPY_CODES) ? repairCopies(view) : [];
 }
 
 function readInfo(view: PlanView, id: number): Dual<SegmentInfo> {
@@ -56,7 +56,7 @@ function anyLeadsApart(view: PlanView): boolean {
   return false;
 }
 
-function repairTwins(view: PlanView): Fix[] {
+function repairCopies(view: PlanView): Fix[] {
   const fixes: Fix[] = [];
   const { chain, context } = view;
   for (let logical = 0; logical < chain.length; logical++) {
@@ -64,12 +64,12 @@ function repairTwins(view: PlanView): Fix[] {
     const verdict = judgeDual(dual, 1);
     if (verdict === 'good' || verdict === 'lost') continue;
     fixes.push({
-      id: `twin ${dual.offsets[0]}`,
+      id: `copy ${dual.offsets[0]}`,
       codes: [verdict === 'seq-suspect' ? 'SEGMENT_INFO_SEQ_SUSPECT' : 'SEGMENT_INFO_COPY_LOST'],
       action: `write copy ${1 - dual.winner} of the info of segment ${logical} again from copy ${dual.winner}`,
       consent: 'plain',
       losses: [],
-      steps: copyOverTwin(context, dual, SEGMENT_INFO_BYTES),
+      steps: rewriteLostCopy(context, dual, SEGMENT_INFO_BYTES),
     });
   }
   return fixes;
@@ -90,7 +90,7 @@ function repairChain(view: PlanView): Fix[] {
     const link = next === undefined ? 'the last of the chain' : `linked to physical segment ${next}`;
     fixes.push({
       id: `info ${id} ${next ?? 'last'}`,
-      codes: [...CODES, ...TWIN_CODES].filter((code) => hasFinding(view, code)),
+      codes: [...CODES, ...COPY_CODES].filter((code) => hasFinding(view, code)),
       action: `write the info of segment ${logical} again, ${link}`,
       ...(dual.value === undefined ? { assumed: 'the chain goes on with the next segment there' } : {}),
       consent: 'plain',

@@ -13,9 +13,9 @@ import { placeText } from '../findings.js';
 import type { LogExtent } from '../log-check.js';
 import { PayloadMap } from '../payload-map.js';
 import { OrphanKsets } from '../orphan-ksets.js';
-import { judgeDual } from '../twins.js';
+import { judgeDual } from '../check-copies.js';
 import { findUnnamedPayload, type UnnamedPayload } from '../unnamed-payload.js';
-import { copyOverTwin, rewriteBoth } from './rewrite-copies.js';
+import { rewriteLostCopy, rewriteBoth } from './rewrite-copies.js';
 import { lossOf, NOTHING_TELLS } from './gap-losses.js';
 import { isGenerationInDoubt } from './generation-fixes.js';
 import { findLogStart } from './log-start.js';
@@ -350,7 +350,7 @@ export function behindStaleKeys(
 }
 
 /** Copies that are lost or out of step, where the other one stands. */
-export function planTailTwins(view: PlanView): Fix[] {
+export function planTailCopies(view: PlanView): Fix[] {
   const fixes: Fix[] = [];
   for (const name of ['key_tail', 'dirty_tail'] as const) {
     const dual = dualOf(view, name);
@@ -358,12 +358,12 @@ export function planTailTwins(view: PlanView): Fix[] {
     if (verdict === 'good' || verdict === 'lost') continue;
     const prefix = name === 'key_tail' ? 'KEY_TAIL' : 'DIRTY_TAIL';
     fixes.push({
-      id: `twin ${dual.offsets[0]}`,
+      id: `copy ${dual.offsets[0]}`,
       codes: [verdict === 'seq-suspect' ? `${prefix}_SEQ_SUSPECT` : `${prefix}_COPY_LOST`],
       action: `write copy ${1 - dual.winner} of ${name} again from copy ${dual.winner}`,
       consent: 'plain',
       losses: [],
-      steps: copyOverTwin(view.context, dual, POSITION_BYTES),
+      steps: rewriteLostCopy(view.context, dual, POSITION_BYTES),
     });
   }
   return fixes;

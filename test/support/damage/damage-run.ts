@@ -53,7 +53,7 @@ export interface DamageRun {
 }
 
 const DIFFERS = 'bytes differ';
-const ROLLBACKS: readonly DamageKind[] = ['snapshot', 'torn words', 'other device', 'stale twin'];
+const ROLLBACKS: readonly DamageKind[] = ['snapshot', 'torn words', 'other device', 'stale copy'];
 
 /** What no repair is offered for: what was cut off cannot be made up. */
 const BEYOND_REPAIR: readonly string[] = ['DEVICE_TOO_SMALL', 'SUPERBLOCK_SEGMENTS_FEWER'];

@@ -96,7 +96,7 @@ export function makeHopping(image: DamageImage): void {
   writeLast(image, { segment: 0, offsetBytes: end }, HOP_SEGMENT);
 }
 
-function wipeTwins(name: DualName): (image: DamageImage) => void {
+function wipeCopies(name: DualName): (image: DamageImage) => void {
   return (image) => {
     const { copies, lengthBytes } = dualPlace(name);
     for (const offset of copies) image.zero(offset, lengthBytes);
@@ -104,7 +104,7 @@ function wipeTwins(name: DualName): (image: DamageImage) => void {
 }
 
 /** For each dual structure: a base where both copies were written, with the older one wiped or garbled. */
-function twinDamagers(name: DualName): Damager[] {
+function copyDamagers(name: DualName): Damager[] {
   // Segment 2 of gc-wrap has generations 1 and 2; its tails carry numbers above 100.
   const base = 'gc-wrap';
   const older = (image: DamageImage): number => {
@@ -214,7 +214,7 @@ const superblock: Damager[] = [
 ];
 
 const cacheInfo: Damager[] = [
-  { code: 'CACHE_INFO_LOST', base: 'dirty-crc', damage: wipeTwins('CACHE_INFO') },
+  { code: 'CACHE_INFO_LOST', base: 'dirty-crc', damage: wipeCopies('CACHE_INFO') },
   {
     code: 'CACHE_INFO_NOT_INITIALISED',
     base: 'dirty-crc',
@@ -262,7 +262,7 @@ function changePlaces(image: DamageImage): void {
 }
 
 const segments: Damager[] = [
-  { code: 'SEGMENT_INFO_LOST', base: 'dirty-crc', damage: wipeTwins('SEGMENT_INFO') },
+  { code: 'SEGMENT_INFO_LOST', base: 'dirty-crc', damage: wipeCopies('SEGMENT_INFO') },
   {
     code: 'SEGMENT_UNKNOWN_FLAGS',
     base: 'dirty-crc',
@@ -305,12 +305,12 @@ const segments: Damager[] = [
         writeSegmentInfo(image, segment, next);
     },
   },
-  { code: 'GENERATION_LOST', base: 'dirty-crc', damage: wipeTwins('GENERATION') },
+  { code: 'GENERATION_LOST', base: 'dirty-crc', damage: wipeCopies('GENERATION') },
 ];
 
 const tails: Damager[] = [
-  { code: 'KEY_TAIL_LOST', base: 'gc-wrap', damage: wipeTwins('KEY_TAIL') },
-  { code: 'DIRTY_TAIL_LOST', base: 'gc-wrap', damage: wipeTwins('DIRTY_TAIL') },
+  { code: 'KEY_TAIL_LOST', base: 'gc-wrap', damage: wipeCopies('KEY_TAIL') },
+  { code: 'DIRTY_TAIL_LOST', base: 'gc-wrap', damage: wipeCopies('DIRTY_TAIL') },
   {
     code: 'KEY_TAIL_LOST',
     variant: 'and dirty_tail with it',
@@ -796,7 +796,7 @@ export const DAMAGERS: readonly Damager[] = [
   ...cacheInfo,
   ...segments,
   ...tails,
-  ...(['CACHE_INFO', 'SEGMENT_INFO', 'GENERATION', 'KEY_TAIL', 'DIRTY_TAIL'] as const).flatMap(twinDamagers),
+  ...(['CACHE_INFO', 'SEGMENT_INFO', 'GENERATION', 'KEY_TAIL', 'DIRTY_TAIL'] as const).flatMap(copyDamagers),
   ...log,
   ...keys,
 ];

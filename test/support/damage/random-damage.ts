@@ -23,7 +23,7 @@ interface Area {
 
 const BLOCKS = [8, 24, 64, 512, 4096];
 
-const SMALL_KINDS = ['flip', 'byte', 'garble', 'zero', 'ones', 'swap', 'stale twin', 'torn kset'] as const;
+const SMALL_KINDS = ['flip', 'byte', 'garble', 'zero', 'ones', 'swap', 'stale copy', 'torn kset'] as const;
 export const DAMAGE_KINDS = [...SMALL_KINDS, ...ACCIDENT_KINDS] as const;
 export type DamageKind = (typeof DAMAGE_KINDS)[number];
 
@@ -67,8 +67,8 @@ export function damageByChance(subject: Subject, device: Overlay, random: Random
     case 'swap':
       swap(subject, device, random);
       break;
-    case 'stale twin':
-      staleTwin(subject, device, random);
+    case 'stale copy':
+      staleCopy(subject, device, random);
       break;
     case 'torn kset':
       tearKset(subject, device, random);
@@ -86,12 +86,12 @@ function change(device: Overlay, offsetBytes: number, lengthBytes: number, edit:
 function metadataAreas(subject: Subject, random: Random): Area {
   const { geometry } = subject.shape;
   const id = random.below(segmentCountFor(geometry, subject.device.sizeBytes));
-  const twin = random.below(2);
+  const copy = random.below(2);
   return random.pick<Area>([
     { offsetBytes: SUPERBLOCK_OFFSET_BYTES, lengthBytes: 24 },
-    { offsetBytes: CACHE_INFO_COPIES[twin], lengthBytes: 24 },
+    { offsetBytes: CACHE_INFO_COPIES[copy], lengthBytes: 24 },
     { offsetBytes: KEY_TAIL_COPIES[0], lengthBytes: 64 },
-    { offsetBytes: segmentInfoCopies(geometry, id)[twin], lengthBytes: 16 },
+    { offsetBytes: segmentInfoCopies(geometry, id)[copy], lengthBytes: 16 },
     { offsetBytes: generationCopies(geometry, id)[0], lengthBytes: 32 },
     { offsetBytes: SUPERBLOCK_OFFSET_BYTES, lengthBytes: SEGMENTS_OFFSET_BYTES - SUPERBLOCK_OFFSET_BYTES },
     { offsetBytes: segmentOffsetBytes(geometry, id), lengthBytes: 12288 },
@@ -155,7 +155,7 @@ function swap(subject: Subject, device: Overlay, random: Random): void {
 }
 
 /** A copy of a dual structure becomes what the other one is, or both become the older one. */
-function staleTwin(subject: Subject, device: Overlay, random: Random): void {
+function staleCopy(subject: Subject, device: Overlay, random: Random): void {
   const { geometry } = subject.shape;
   const id = random.below(segmentCountFor(geometry, subject.device.sizeBytes));
   const [copies, length] = random.pick<readonly [readonly [number, number], number]>([

@@ -9,20 +9,20 @@
 import { seqAfter, type Dual } from '../engine/media/dual.js';
 import type { CheckContext } from './context.js';
 
-export interface TwinState {
+export interface CopiesState {
   readonly crcOk: readonly [boolean, boolean];
   readonly blank: readonly [boolean, boolean];
   /** Low 8 bits of the sequence numbers; meaningful where the CRC is good. */
   readonly seq: readonly [number, number];
 }
 
-export type TwinVerdict = 'good' | 'lost' | 'copy-0-lost' | 'copy-1-lost' | 'seq-suspect';
+export type CopiesVerdict = 'good' | 'lost' | 'copy-0-lost' | 'copy-1-lost' | 'seq-suspect';
 
 /**
  * @param attachesMax for tails, how many times the cache can have been attached; 1 for what the kernel always
  * writes alternately.
  */
-export function judgeTwins(state: TwinState, attachesMax: number): TwinVerdict {
+export function judgeCopies(state: CopiesState, attachesMax: number): CopiesVerdict {
   const [ok0, ok1] = state.crcOk;
   if (!ok0 && !ok1) return 'lost';
   if (ok0 && ok1) {
@@ -38,19 +38,19 @@ export function judgeTwins(state: TwinState, attachesMax: number): TwinVerdict {
   return winner === 0 ? 'copy-1-lost' : 'copy-0-lost';
 }
 
-/** As `judgeTwins`, of a structure that was read. */
-export function judgeDual(dual: Dual<unknown>, attachesMax: number): TwinVerdict {
+/** As `judgeCopies`, of a structure that was read. */
+export function judgeDual(dual: Dual<unknown>, attachesMax: number): CopiesVerdict {
   const [first, second] = dual.copies;
   const state = { crcOk: [first.crcOk, second.crcOk], blank: dual.blank, seq: [first.seq, second.seq] } as const;
-  return judgeTwins(state, attachesMax);
+  return judgeCopies(state, attachesMax);
 }
 
-export type TwinPrefix = 'CACHE_INFO' | 'KEY_TAIL' | 'DIRTY_TAIL' | 'SEGMENT_INFO' | 'GENERATION';
+export type CopyPrefix = 'CACHE_INFO' | 'KEY_TAIL' | 'DIRTY_TAIL' | 'SEGMENT_INFO' | 'GENERATION';
 
 /** Reports a lost copy and odd sequence numbers; that both copies are lost is for the caller, who knows more. */
-export function checkTwins(
+export function checkCopies(
   context: CheckContext,
-  prefix: TwinPrefix,
+  prefix: CopyPrefix,
   where: string,
   dual: Dual<unknown>,
   attachesMax: number,

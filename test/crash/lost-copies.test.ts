@@ -14,7 +14,7 @@ it(`one copy of a pair is enough after any crash (${SEEDS} seeds)`, { timeout: 3
   let states = 0;
   for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
     const { config, ops } = makePlan(seed);
-    const run = new SimRun(config, { losesTwins: true });
+    const run = new SimRun(config, { losesCopies: true });
     for (const op of ops) run.execute(op);
     run.finish();
     states += run.result.crashStates;
