@@ -15,13 +15,13 @@ import { commandManifest, packageJson } from './manifest.mjs';
 import { writeManual } from './manual.mjs';
 import { root } from './root.mjs';
 
-const bundleFolder = join(root, 'bundle');
+export const bundleFolder = join(root, 'bundle');
 const source = (...parts) => join(root, 'src', ...parts);
-const ENTRY = 'pcache:entry';
+export const ENTRY = 'pcache:entry';
 const COMMANDS = 'pcache:commands';
 const LAYOUT = 'pcache:layout';
-/** As `bin/no-inspector.js` does it for a checkout: before anything else. */
-const NO_INSPECTOR = "process.on('SIGUSR1', () => undefined);";
+/** Goes before everything else, as `bin/no-inspector.js` does it for a checkout. */
+export const NO_INSPECTOR = "process.on('SIGUSR1', () => undefined);";
 
 /** What oclif needs of package.json. */
 function shortPackageJson() {
@@ -30,7 +30,7 @@ function shortPackageJson() {
 }
 
 /** The module that starts the program. What it knows of the commands is in a chunk that the version does not need. */
-const ENTRY_TEXT = `
+export const ENTRY_TEXT = `
 import { start } from ${JSON.stringify(source('output', 'start.ts'))};
 void start(async () => (await import('${COMMANDS}')).commands);
 `;
@@ -85,7 +85,7 @@ export function bundlerOptions({ entry, manifest, layout }) {
   };
 }
 
-const OUTPUT = {
+export const OUTPUT = {
   sourcemap: true,
   // Names stay: reports of bugs show stacks, and errors of the parser are told apart by their classes.
   minify: {
@@ -95,7 +95,10 @@ const OUTPUT = {
   },
 };
 
-const uplot = dirname(createRequire(import.meta.url).resolve('uplot/package.json'));
+const require = createRequire(import.meta.url);
+const uplot = dirname(require.resolve('uplot/package.json'));
+/** Evaluated again for each stream; see \`src/layout/types.ts\`. */
+const xz = require.resolve('xz-decompress');
 
 /** The files of the HTML report, as `src/layout/package.ts` finds them. */
 export function copyPage(folder) {
@@ -148,8 +151,12 @@ export async function bundle(manifest) {
   );
   chmodSync(join(bundleFolder, 'pcache.cjs'), 0o755);
   copyPage(join(bundleFolder, 'page'));
+  cpSync(xz, join(bundleFolder, 'xz-decompress.cjs'));
   const moduleIds = [...program, ...modules].flatMap((file) => file.moduleIds ?? []);
-  writeFileSync(join(bundleFolder, 'LICENSES.txt'), licencesOf(moduleIds, [uplot]));
+  writeFileSync(
+    join(bundleFolder, 'LICENSES.txt'),
+    licencesOf(moduleIds, [uplot, dirname(require.resolve('xz-decompress/package.json'))]),
+  );
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -40,19 +40,38 @@ export function verbatim(text) {
   return `.PP\n.RS 4\n.EX\n${escapeRoff(text.replace(/\n$/, ''))}\n.EE\n.RE`;
 }
 
-/** A cell longer than this is set as a paragraph. */
+/** A column with longer cells is set in paragraphs. */
 const CELL_COLUMNS_MAX = 24;
+/** Least width of a terminal, without the margins of a page, and the space between two columns of a table. */
+const PAGE_COLUMNS = 68;
+const GAP_COLUMNS = 3;
+
+/** The widest column takes what is left of the line; other long ones share it with that one. */
+function tableFormat(widths) {
+  const isLong = (width) => width > CELL_COLUMNS_MAX;
+  const shortColumns = widths.filter((width) => !isLong(width)).reduce((sum, width) => sum + width, 0);
+  const restColumns = PAGE_COLUMNS - shortColumns - GAP_COLUMNS * (widths.length - 1);
+  const shareColumns = Math.max(10, Math.floor(restColumns / widths.filter(isLong).length));
+  const widest = widths.indexOf(Math.max(...widths));
+  return widths.map((width, at) => (!isLong(width) ? 'l' : at === widest ? 'lx' : `lw(${shareColumns}n)`));
+}
 
 /** @param rows of cells; a cell is `{ roff, length }` */
 function table(head, rows) {
-  const widths = head.map((_, at) => Math.max(...[head, ...rows].map((row) => row[at].length)));
-  const widest = widths.indexOf(Math.max(...widths));
-  const format = widths.map((width, at) => (at === widest && width > CELL_COLUMNS_MAX ? 'lx' : 'l'));
-  const cell = ({ roff, length }, at) => (length > CELL_COLUMNS_MAX && format[at] === 'lx' ? `T{\n${roff}\nT}` : roff);
+  const format = tableFormat(head.map((_, at) => Math.max(...[head, ...rows].map((row) => row[at].length))));
+  const cell = ({ roff }, at) => (format[at] === 'l' ? roff : `T{\n${roff}\nT}`);
   const line = (row) => row.map(cell).join('\t');
   const headLine = head.map(({ roff }) => `\\fB${roff}\\fR`).join('\t');
   const hasHead = head.some(({ length }) => length > 0);
-  return ['.PP', '.TS', `${format.join(' ')}.`, ...(hasHead ? [headLine] : []), ...rows.map(line), '.TE'].join('\n');
+  return [
+    '.PP',
+    '.TS',
+    'nokeep;',
+    `${format.join(' ')}.`,
+    ...(hasHead ? [headLine] : []),
+    ...rows.map(line),
+    '.TE',
+  ].join('\n');
 }
 
 function inline(tokens, link) {

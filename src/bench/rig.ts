@@ -68,7 +68,7 @@ export function mappedOrThrow(pmem: Pmem): MappedPmem {
   if (pmem instanceof MappedPmem) return pmem;
   throw new PcacheError(
     'NATIVE_MISSING',
-    `${pmem.path}: a benchmark needs the native helper; build it with: ${layout.buildCommand}`,
+    `${pmem.path}: a benchmark needs the native helper; ${layout.helperRemedy}`,
   );
 }
 

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { freshModule } from './fresh-module.js';
 import type { Layout } from './types.js';
 
 const ROOT = new URL('../../', import.meta.url);
@@ -20,7 +21,7 @@ const UPLOT_FILES: Readonly<Record<string, string>> = {
 };
 
 export const checkout: Layout = {
-  buildCommand: 'npm run build:native',
+  helperRemedy: 'build it with: npm run build:native',
   version: () => (requireHere(fileURLToPath(new URL('package.json', ROOT))) as { version: string }).version,
   loadAddon: () => requireHere(fileURLToPath(new URL('native/build/Release/pcache_native.node', ROOT))) as unknown,
   workerModule: (name) => WORKERS[name],
@@ -29,4 +30,5 @@ export const checkout: Layout = {
     if (ofUplot === undefined) return readFileSync(new URL(`src/report-html/page/${name}`, ROOT), 'utf8');
     return readFileSync(join(dirname(requireHere.resolve('uplot/package.json')), ofUplot), 'utf8');
   },
+  xzDecoder: () => freshModule(readFileSync(requireHere.resolve('xz-decompress'), 'utf8')),
 };

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { freshModule } from './fresh-module.js';
 import type { Layout } from './types.js';
 
 /** Put in by the bundler. */
@@ -18,8 +19,9 @@ function helperPath(): string {
 
 export const installedPackage: Layout = {
   version: () => PCACHE_VERSION,
-  buildCommand: 'npm rebuild --global pcache',
+  helperRemedy: 'build it with: npm rebuild --global pcache',
   loadAddon: () => createRequire(import.meta.url)(helperPath()) as unknown,
   workerModule: (name) => new URL(`worker-${name}.js`, BUNDLE),
   pageFile: (name) => readFileSync(new URL(`page/${name}`, BUNDLE), 'utf8'),
+  xzDecoder: () => freshModule(readFileSync(new URL('xz-decompress.cjs', BUNDLE), 'utf8')),
 };

@@ -3,6 +3,7 @@
  * place that ends the process.
  */
 import { existsSync } from 'node:fs';
+import { userInfo } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
 import { Config } from '@oclif/core';
@@ -46,6 +47,7 @@ export async function main(source: string | BundledCommands, options: MainOption
     process.exit(theSession.exitStatus);
   });
   try {
+    nameUnknownUser(process.env);
     const config = typeof source === 'string' ? await Config.load(fileURLToPath(source)) : await bundledConfig(source);
     const invocation = readInvocation(args, config.commandIDs, existsSync);
     if (invocation.kind === 'command') {
@@ -61,6 +63,20 @@ export async function main(source: string | BundledCommands, options: MainOption
     fail(error);
   }
   await end(fail);
+}
+
+/**
+ * oclif asks the system's list of users for what the environment does not say, and fails where this user is not in it:
+ * in a rescue system, or a container that runs under any number.
+ */
+function nameUnknownUser(environment: NodeJS.ProcessEnv): void {
+  if (environment['HOME'] !== undefined && environment['SHELL'] !== undefined) return;
+  try {
+    userInfo();
+  } catch {
+    environment['HOME'] ??= '/';
+    environment['SHELL'] ??= '/bin/sh';
+  }
 }
 
 function wantsFlag(args: readonly string[], flag: string): boolean {

@@ -1,8 +1,8 @@
 /** Decoders of zstd, bzip2, xz and lz4, behind one face. */
-import { createRequire } from 'node:module';
 import { Decompress } from 'fzstd';
 import unbzip2 from 'unbzip2-stream';
 import type { XzReadableStream } from 'xz-decompress';
+import { layout } from '../layout/layout.js';
 import type { Pieces } from './bytes.js';
 import { CutShort } from './pushed-source.js';
 import type { Decoder } from './pushed-source.js';
@@ -145,10 +145,7 @@ export class XzDecoder implements Decoder {
 
   #begin(): void {
     // The library decodes one stream at a time; an instance of its own does not wait for others.
-    const require = createRequire(import.meta.url);
-    const path = require.resolve('xz-decompress');
-    delete require.cache[path];
-    const library = require(path) as { XzReadableStream: typeof XzReadableStream };
+    const library = layout.xzDecoder() as { XzReadableStream: typeof XzReadableStream };
     this.#position = 0;
     const input = new ReadableStream<Uint8Array>(
       {

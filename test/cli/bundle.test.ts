@@ -1,6 +1,6 @@
 /** The program as it is installed (`bundle/`), beside the one of the checkout (`dist/`). */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -52,6 +52,23 @@ describe('the bundled program', () => {
     const args = ['replay', TRACE, '--sizes', '512MiB,640MiB', '--limit', '2000', '--report', report];
     expect(await runCli(args, BUNDLED)).toMatchObject({ status: 0 });
     expect(readFileSync(report, 'utf8')).toContain('uPlot');
+  });
+
+  test('reads a trace packed with xz where none of the packages that it is made of are installed', async () => {
+    const installed = join(folder, 'installed');
+    for (const name of ['bundle', 'package.json']) cpSync(join(root, name), join(installed, name), { recursive: true });
+    const trace = join(root, 'fixtures', 'traces', 'kinds', 'requests.csv.xz');
+    const entry = join(installed, 'bundle', 'pcache.cjs');
+    expect(await runCli(['trace', 'info', trace], { entry })).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('runs as a user whom the system does not know (needs root to try)', () => {
+    chmodSync(folder, 0o755);
+    const installed = join(folder, 'for-anybody');
+    for (const name of ['bundle', 'package.json']) cpSync(join(root, name), join(installed, name), { recursive: true });
+    const args = [join(installed, 'bundle', 'pcache.cjs'), 'info', '/nowhere'];
+    const { status, stderr } = spawnSync(process.execPath, args, { uid: 54321, gid: 54321, env: {}, encoding: 'utf8' });
+    expect({ status, stderr }).toEqual({ status: 8, stderr: 'pcache: /nowhere: no such file; check the path\n' });
   });
 
   test('runs the threads of a benchmark', async () => {

@@ -53,7 +53,7 @@ describe('the man pages', () => {
 
 describeWithClient('man', 'man', (man) => {
   test('formats every page without a warning', () => {
-    const env = { ...process.env, LC_ALL: 'C.UTF-8', MANROFFSEQ: '', MANWIDTH: '80' };
+    const env = { ...process.env, LC_ALL: 'C.UTF-8', MANROFFSEQ: '', MANWIDTH: '120' };
     for (const file of pages) {
       const args = ['--warnings', '-E', 'UTF-8', '-l', '-Tutf8', '-Z', join(MAN, file)];
       const { status, stderr } = spawnSync(man, args, { env, encoding: 'utf8', maxBuffer: 2 ** 26 });

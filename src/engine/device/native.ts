@@ -167,7 +167,7 @@ function load(): NativeAddon | PcacheError {
   } catch (error) {
     const absent = (error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND';
     const reason = absent ? 'is not built' : `cannot be loaded (${(error as Error).message.split('\n')[0]})`;
-    return new PcacheError('NATIVE_MISSING', `the native helper ${reason}; build it with: ${layout.buildCommand}`, {
+    return new PcacheError('NATIVE_MISSING', `the native helper ${reason}; ${layout.helperRemedy}`, {
       cause: error,
     });
   }

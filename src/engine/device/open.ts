@@ -26,7 +26,7 @@ export function openPmemReader(path: string, options: OpenReaderOptions = {}): P
     if (file.kind === 'dax') {
       throw new PcacheError(
         'NATIVE_MISSING',
-        `${path}: a DAX character device can only be mapped, which needs the native helper; build it with: ${layout.buildCommand}`,
+        `${path}: a DAX character device can only be mapped, which needs the native helper; ${layout.helperRemedy}`,
       );
     }
     return new FileReader(path, file.fd, file.sizeBytes);
