@@ -6,7 +6,7 @@ import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { renderCurve } from '../output/curve-report.js';
-import { cacheSizesFlag, lruFlag, modeFlag, sizeFlag, speedFlag } from '../output/flags.js';
+import { cacheSizesFlag, lruFlag, modeFlag, policiesFlag, sizeFlag, speedFlag } from '../output/flags.js';
 import { columnsChoice, traceFlags } from '../output/trace-flags.js';
 import { modelChoice, modelFlags } from '../output/model-flags.js';
 import { renderDiff } from '../output/diff-report.js';
@@ -34,7 +34,7 @@ const NOT_WITH_SIZES = ['cache', 'backing', 'cache-size', 'backing-size', 'verif
 /** Flags of a replay, which --diff does not run. */
 const NOT_WITH_DIFF = [
   ...NOT_WITH_SIZES,
-  ...['data-crc', 'mode', 'gc-percent', 'speed', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru'],
+  ...['data-crc', 'mode', 'gc-percent', 'speed', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru', 'policy'],
   ...['format', 'action', 'device', 'max-malformed', 'limit', 'report', 'model'],
 ];
 
@@ -74,6 +74,10 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
     {
       description: 'Compare cache sizes with each other and with an ideal LRU cache.',
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --sizes 512MiB,1GiB,4GiB',
+    },
+    {
+      description: 'Compare all useful sizes, and other policies than LRU as well.',
+      command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --curve --policy fifo,s3-fifo,sieve',
     },
     {
       description: 'Compare two results.',
@@ -154,6 +158,10 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
       description: 'how to compute the LRU curve (auto: exact unless the trace touches more than 64 GiB)',
       relationships: [{ type: 'some', flags: ['sizes', 'curve'] }],
     }),
+    'policy': policiesFlag({
+      description: 'also simulate caches of 4 KiB blocks by these policies: fifo, s3-fifo, sieve',
+      relationships: [{ type: 'some', flags: ['sizes', 'curve'] }],
+    }),
     ...traceFlags(TRACE_FORMATS),
     'limit': Flags.integer({ description: 'stop after N requests', min: 1, helpValue: 'N' }),
     'verify': Flags.boolean({
@@ -205,8 +213,8 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
     const { model: preset, speed } = flags;
     const model = preset === undefined ? undefined : modelOf(modelChoice(preset as BackingPreset, flags));
     if (flags.curve || flags.sizes) {
-      const { sizes: sizesBytes, lru = 'auto' } = flags;
-      const sizes = { ...choice, ...cache, sizesBytes, lru, model, speed };
+      const { sizes: sizesBytes, lru = 'auto', policy: policies = [] } = flags;
+      const sizes = { ...choice, ...cache, sizesBytes, lru, policies, model, speed };
       const result = await this.work((observer) => curve(sizes, observer));
       this.print(renderCurve(result, (title) => this.style.bold(title)));
       this.saveReport(report, result);

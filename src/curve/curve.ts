@@ -7,6 +7,7 @@ import { nativeAddonIfAvailable } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
 import { layout } from '../layout/layout.js';
 import { GC_PERCENT_DEFAULT, type CacheMode } from '../engine/media/codecs.js';
+import { GIB } from '../engine/media/geometry.js';
 import { withScannedTrace, type ReplayObserver, type ScannedTrace, type TraceChoice } from '../replay/replay.js';
 import { describeTrace } from '../replay/replay-result.js';
 import type { LatencyModel } from '../simulate/index.js';
@@ -14,9 +15,10 @@ import type { TraceFootprint } from '../trace/index.js';
 import type { CurveJob, CurveOutcome, JobTrace } from './jobs.js';
 import { LRU_BLOCK_BYTES, type LruMethod } from './lru-curve.js';
 import { DEFAULT_SAMPLING } from './lru-sampled.js';
+import type { PolicyName } from './policies.js';
 import { runInThreads } from './pool.js';
 import { describePoint, describeRequests, describeWithoutCache, type CurveResult } from './result.js';
-import { chooseSizes, lruSizes } from './sizes.js';
+import { chooseSizes, lruSizes, policySizes } from './sizes.js';
 import { sizingAnswers } from './sizing.js';
 
 /** The exact LRU curve takes about 40 bytes a block: up to a footprint of 64 GiB. */
@@ -25,10 +27,15 @@ const EXACT_BLOCKS_MAX = 2 ** 24;
 /** How the LRU reference is made; `auto` is exact where that fits into memory. */
 export type LruChoice = 'auto' | 'none' | LruMethod;
 
+/** A simulation of another policy takes about 9 bytes a block at each size: up to a footprint of 32 GiB. */
+const POLICY_BLOCKS_MAX = 2 ** 23;
+
 export interface CurveChoice extends TraceChoice {
   /** Rising sizes of the cache device; chosen from the trace when undefined. */
   readonly sizesBytes: readonly number[] | undefined;
   readonly lru: LruChoice;
+  /** Other policies to compare with. */
+  readonly policies: readonly PolicyName[];
   readonly dataCrc: boolean;
   readonly gcPercent: number | undefined;
   readonly mode: CacheMode | undefined;
@@ -65,8 +72,8 @@ export async function curve(choice: CurveChoice, observer: ReplayObserver): Prom
     const found = describeOutcomes(outcomes, choice);
     return {
       trace: { ...describeTrace(choice.trace, choice.action, scanned.footprint), loops },
-      ...found,
-      answers: sizingAnswers(found.curve, found.lru),
+      ...found.shown,
+      answers: sizingAnswers(found.shown.curve, found.shown.lru, found.workingSet),
       threads,
       elapsedNs: Math.round((performance.now() - startedMs) * 1e6),
       interrupted: interrupt.signal.aborted,
@@ -75,7 +82,7 @@ export async function curve(choice: CurveChoice, observer: ReplayObserver): Prom
 }
 
 function makeJobs(trace: JobTrace, choice: CurveChoice): CurveJob[] {
-  const { dataCrc, gcPercent, mode, model } = choice;
+  const { dataCrc, gcPercent, mode, model, policies } = choice;
   const speed = choice.speed === Infinity ? 1 : choice.speed;
   const { uniqueBytes, endBytes } = trace.footprint;
   const sizes = choice.sizesBytes ?? chooseSizes(uniqueBytes ?? endBytes);
@@ -84,6 +91,11 @@ function makeJobs(trace: JobTrace, choice: CurveChoice): CurveJob[] {
     const method = choice.lru === 'auto' ? chooseMethod(trace.footprint) : choice.lru;
     jobs.push({ kind: 'lru', trace, sizesBytes: lruSizes(sizes, uniqueBytes), method });
   }
+  if (policies.length > 0) refuseTooManyBlocks(choice.trace, uniqueBytes);
+  for (const policy of policies) {
+    jobs.push({ kind: 'policy', trace, sizesBytes: policySizes(sizes, uniqueBytes), policy });
+  }
+  jobs.push({ kind: 'working-set', trace });
   for (const cacheBytes of sizes) {
     jobs.push({ kind: 'simulation', trace, cacheBytes, dataCrc, gcPercent, mode, model, speed });
   }
@@ -93,6 +105,15 @@ function makeJobs(trace: JobTrace, choice: CurveChoice): CurveJob[] {
 function chooseMethod({ uniqueBytes }: TraceFootprint): LruMethod {
   const fits = uniqueBytes !== undefined && uniqueBytes / LRU_BLOCK_BYTES <= EXACT_BLOCKS_MAX;
   return fits ? { kind: 'exact' } : DEFAULT_SAMPLING;
+}
+
+function refuseTooManyBlocks(name: string, uniqueBytes: number | undefined): void {
+  const maxBytes = POLICY_BLOCKS_MAX * LRU_BLOCK_BYTES;
+  if (uniqueBytes !== undefined && uniqueBytes <= maxBytes) return;
+  throw new PcacheError(
+    'USAGE',
+    `${name}: the trace touches more than ${maxBytes / GIB} GiB, too much to simulate other policies; leave --policy out`,
+  );
 }
 
 function runJobs(
@@ -120,12 +141,15 @@ function runJobs(
 function describeOutcomes(outcomes: readonly (CurveOutcome | undefined)[], choice: CurveChoice) {
   const results = outcomes.flatMap((outcome) => (outcome?.kind === 'simulation' ? [outcome.result] : []));
   const lru = outcomes.flatMap((outcome) => (outcome?.kind === 'lru' ? [outcome.curve] : []));
+  const workingSet = outcomes.flatMap((outcome) => (outcome?.kind === 'working-set' ? [outcome.workingSet] : []));
   const { mode = 'writeback', dataCrc, gcPercent = GC_PERCENT_DEFAULT } = choice;
-  return {
+  const shown = {
     cache: { mode, dataCrc, gcPercent },
     requests: results.length > 0 ? describeRequests(results[0]) : null,
     curve: results.map(describePoint),
     lru: lru.length > 0 ? lru[0] : null,
+    policies: outcomes.flatMap((outcome) => (outcome?.kind === 'policy' ? [outcome.curve] : [])),
     withoutCache: results.length > 0 ? describeWithoutCache(results[0]) : null,
   };
+  return { shown, workingSet: workingSet.length > 0 ? workingSet[0] : null };
 }

@@ -56,9 +56,18 @@ export type Sampling =
 
 export type LruMethod = { readonly kind: 'exact' } | Sampling;
 
-/** What counts a stream of requests; `ExactLru` or `SampledLru`. */
-export interface LruCounter {
+/** Counts a stream of requests. */
+export interface RequestCounter {
   /** @param end one past the last byte; after `offset`. */
   request(isRead: boolean, offset: number, end: number): void;
+}
+
+/** `ExactLru` or `SampledLru`. */
+export interface LruCounter extends RequestCounter {
   curve(): LruCurve;
+}
+
+/** An exact share; null of nothing. */
+export function shareOf(part: number, whole: number): Share | null {
+  return whole === 0 ? null : { ratio: part / whole, error: 0 };
 }

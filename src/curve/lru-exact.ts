@@ -1,6 +1,6 @@
 /** The LRU curve by the stack distance of every reference: exact, in memory that grows with the blocks touched. */
 import { DistanceHistogram } from './distance-histogram.js';
-import { LRU_BLOCK_BYTES, type HitShares, type LruCounter, type LruCurve, type Share } from './lru-curve.js';
+import { LRU_BLOCK_BYTES, shareOf, type HitShares, type LruCounter, type LruCurve } from './lru-curve.js';
 import { StackDistances } from './stack-distances.js';
 
 /** Requests of one kind by the distance that decides over them, and their bytes. */
@@ -51,8 +51,8 @@ export class ExactLru implements LruCounter {
     const [readRequests, readBytes] = [reads.requestBins.hits(), reads.byteBins.hits()];
     const [writeRequests, writeBytes] = [writes.requestBins.hits(), writes.byteBins.hits()];
     const shares = (requestHits: number, requests: number, byteHits: number, bytes: number): HitShares => ({
-      byRequests: share(requestHits, requests),
-      byBytes: share(byteHits, bytes),
+      byRequests: shareOf(requestHits, requests),
+      byBytes: shareOf(byteHits, bytes),
     });
     return {
       method: 'exact',
@@ -74,8 +74,4 @@ export class ExactLru implements LruCounter {
       })),
     };
   }
-}
-
-function share(part: number, whole: number): Share | null {
-  return whole === 0 ? null : { ratio: part / whole, error: 0 };
 }

@@ -1,6 +1,6 @@
-/** Feeds a trace to the LRU curve. */
+/** Feeds a trace to the LRU curve and to other policies. */
 import { TraceOp, type TraceBatch } from '../trace/index.js';
-import type { LruCounter, LruMethod } from './lru-curve.js';
+import type { LruCounter, LruMethod, RequestCounter } from './lru-curve.js';
 import { ExactLru } from './lru-exact.js';
 import { SampledLru } from './lru-sampled.js';
 
@@ -10,14 +10,14 @@ export function makeLru(sizesBytes: readonly number[], method: LruMethod): LruCo
 }
 
 /** Counts up to `limit` requests of a batch; flushes are requests, discards are not. @returns how many they were. */
-export function countBatch(lru: LruCounter, batch: TraceBatch, limit: number): number {
+export function countBatch(counter: RequestCounter, batch: TraceBatch, limit: number): number {
   let requests = 0;
   for (let i = 0; i < batch.count && requests < limit; i++) {
     const op = batch.op[i];
     if (op === TraceOp.discard) continue;
     requests++;
     if (op === TraceOp.flush || batch.lengthBytes[i] === 0) continue;
-    lru.request(op === TraceOp.read, batch.offsetBytes[i], batch.offsetBytes[i] + batch.lengthBytes[i]);
+    counter.request(op === TraceOp.read, batch.offsetBytes[i], batch.offsetBytes[i] + batch.lengthBytes[i]);
   }
   return requests;
 }

@@ -2,7 +2,9 @@
 import type { LatencySummaries, PlainLatencySummaries, ReplayResult } from '../replay/replay-result.js';
 import type { LatencyModel } from '../simulate/index.js';
 import type { LruCurve } from './lru-curve.js';
+import type { PolicyCurve } from './policy-counter.js';
 import { dataBytesOf } from './sizes.js';
+import type { WorkingSet } from './working-set.js';
 
 /** What a cache of one size did with the trace. Ratios are 0 to 1, null where there was nothing. */
 export interface CurvePoint {
@@ -62,6 +64,8 @@ export interface CurveResult {
   /** By rising size; those that an interrupt kept from their end are missing. */
   readonly curve: readonly CurvePoint[];
   readonly lru: LruCurve | null;
+  /** Those asked for. */
+  readonly policies: readonly PolicyCurve[];
   readonly answers: SizingAnswers;
   /** null without a model, and when interrupted before any size was done. */
   readonly withoutCache: WithoutCache | null;
@@ -107,7 +111,7 @@ export function describeRequests({ requests }: ReplayResult): CurveResult['reque
   return { total, reads, readBytes, writes, writeBytes, flushes, discardsSkipped };
 }
 
-/** What people ask a curve: which size nearly reaches the best hit ratio, and what no size hits. */
+/** Which size nearly reaches the best hit ratio, what no size hits, and how much is in use at a time. */
 export interface SizingAnswers {
   /** The smallest of the sizes within two points of the best hit ratio of reads by bytes; null without reads. */
   readonly nearlyBest: {
@@ -123,4 +127,6 @@ export interface SizingAnswers {
    * where the LRU curve does not reach to the footprint.
    */
   readonly coldMissRatioByBytes: number | null;
+  /** Blocks touched in each hour, or shorter interval; null when interrupted before it was counted. */
+  readonly workingSet: WorkingSet | null;
 }

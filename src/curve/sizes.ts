@@ -6,6 +6,9 @@ import { LRU_BLOCK_BYTES } from './lru-curve.js';
 const LRU_OCTAVES = 12;
 const LRU_PER_OCTAVE = 4;
 
+/** The other policies are simulated at the footprint and so many halvings of it. */
+const POLICY_HALVINGS = 6;
+
 /** What is beyond this of a device is not used. */
 const MAX_CACHE_BYTES = MAX_SEGMENTS * KERNEL_GEOMETRY.segmentBytes;
 
@@ -32,11 +35,25 @@ export function chooseSizes(footprintBytes: number): number[] {
  */
 export function lruSizes(cacheSizes: readonly number[], footprintBytes: number | undefined): number[] {
   const ofCaches = cacheSizes.map(dataBytesOf);
-  const top = 2 ** Math.ceil(Math.log2(Math.max(footprintBytes ?? Math.max(...ofCaches), LRU_BLOCK_BYTES)));
+  const top = topOf(ofCaches, footprintBytes);
   const sizes = new Set(ofCaches);
   for (let step = 0; step <= LRU_OCTAVES * LRU_PER_OCTAVE; step++) {
     const blocks = Math.round(top / 2 ** (step / LRU_PER_OCTAVE) / LRU_BLOCK_BYTES);
     if (blocks > 0) sizes.add(blocks * LRU_BLOCK_BYTES);
   }
   return [...sizes].sort((a, b) => a - b);
+}
+
+/** Sizes of the other policies, all among `lruSizes`: the data areas of the caches, and some from the footprint down. */
+export function policySizes(cacheSizes: readonly number[], footprintBytes: number | undefined): number[] {
+  const ofCaches = cacheSizes.map(dataBytesOf);
+  const top = topOf(ofCaches, footprintBytes);
+  const halves = Array.from({ length: POLICY_HALVINGS + 1 }, (_, i) => top / 2 ** i);
+  const sizes = new Set([...ofCaches, ...halves.filter((bytes) => bytes >= LRU_BLOCK_BYTES)]);
+  return [...sizes].sort((a, b) => a - b);
+}
+
+/** The power of two at or above the footprint. */
+function topOf(dataBytes: readonly number[], footprintBytes: number | undefined): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(footprintBytes ?? Math.max(...dataBytes), LRU_BLOCK_BYTES)));
 }

@@ -1,14 +1,19 @@
 /**
  * What a curve says to somebody who must choose a size: the smallest cache that hits nearly as much as the largest, what
- * that costs in write-back, and what no cache of any size can hit.
+ * that costs in write-back, what no cache of any size can hit, and how much is in use at a time.
  */
 import type { LruCurve } from './lru-curve.js';
 import type { CurvePoint, SizingAnswers } from './result.js';
+import type { WorkingSet } from './working-set.js';
 
 /** "Nearly as much": two points of the hit ratio of reads by bytes. */
 const NEARLY = 0.02;
 
-export function sizingAnswers(curve: readonly CurvePoint[], lru: LruCurve | null): SizingAnswers {
+export function sizingAnswers(
+  curve: readonly CurvePoint[],
+  lru: LruCurve | null,
+  workingSet: WorkingSet | null,
+): SizingAnswers {
   const ratios = curve.flatMap(({ hitRatioByBytes }) => (hitRatioByBytes === null ? [] : [hitRatioByBytes]));
   const best = ratios.length === 0 ? null : Math.max(...ratios);
   const found =
@@ -25,6 +30,7 @@ export function sizingAnswers(curve: readonly CurvePoint[], lru: LruCurve | null
             bestHitRatioByBytes: best,
           },
     coldMissRatioByBytes: coldMisses(lru),
+    workingSet,
   };
 }
 

@@ -1,9 +1,11 @@
 /** Report of `pcache replay --sizes` and `--curve`: caches of several sizes beside an ideal LRU. Pure. */
 import type { LruCurve, LruPoint, Share } from '../curve/lru-curve.js';
+import { POLICY_TITLES } from '../curve/policies.js';
 import type { CurvePoint, CurveResult } from '../curve/result.js';
+import type { WorkingSet } from '../curve/working-set.js';
 import { drawChart } from './line-chart.js';
 import { renderFields, renderTable } from './table.js';
-import { formatBytes, formatCount, formatDuration, formatPercent } from './units.js';
+import { formatBytes, formatCount, formatDuration, formatPercent, intervalName } from './units.js';
 
 type Latencies = NonNullable<CurvePoint['latency']>;
 
@@ -16,13 +18,16 @@ export function renderCurve(result: CurveResult, heading: (title: string) => str
   const latency = renderLatency(result);
   if (latency !== '') sections.push(`${heading('Expected latency')}\n${latency}`);
   if (result.lru) sections.push(`${heading('LRU, for comparison')}\n${renderLru(result.lru)}`);
+  if (result.policies.length > 0) {
+    sections.push(`${heading('Policies, for comparison')}\n${renderPolicies(result)}`);
+  }
   const chart = renderChart(result);
   if (chart !== '') sections.push(`${heading('Hit ratio of reads, by bytes')}\n${chart}`);
   return sections.join('\n');
 }
 
 /** The size to choose, what it costs, and what no size gains. */
-function answerFields({ nearlyBest, coldMissRatioByBytes }: CurveResult['answers']): [string, string][] {
+function answerFields({ nearlyBest, coldMissRatioByBytes, workingSet }: CurveResult['answers']): [string, string][] {
   const fields: [string, string][] = [];
   if (nearlyBest !== null) {
     const { cacheBytes, hitRatioByBytes, bestHitRatioByBytes, backingWriteBytes, writeAmplification } = nearlyBest;
@@ -36,7 +41,17 @@ function answerFields({ nearlyBest, coldMissRatioByBytes }: CurveResult['answers
   if (coldMissRatioByBytes !== null) {
     fields.push(['cold misses', `${formatPercent(coldMissRatioByBytes, 1)} of bytes read; no size of cache hits them`]);
   }
+  if (workingSet !== null && workingSet.maxBytes > 0) fields.push(['working set', showWorkingSet(workingSet)]);
   return fields;
+}
+
+/** `by hour: median 1.2 GiB, at most 3.4 GiB (in hour 5 of 24)` */
+function showWorkingSet({ intervalNs, byIntervalBytes, medianBytes, maxBytes, rate }: WorkingSet): string {
+  const unit = intervalName(intervalNs);
+  const hours = byIntervalBytes.length;
+  const peak = hours === 1 ? '' : ` (in ${unit} ${byIntervalBytes.indexOf(maxBytes) + 1} of ${hours})`;
+  const about = rate < 1 ? ', estimated from a sample of the blocks' : '';
+  return `by ${unit}: median ${formatBytes(medianBytes)}, at most ${formatBytes(maxBytes)}${peak}${about}`;
 }
 
 function indented(text: string): string {
@@ -199,6 +214,24 @@ function showRate(rate: number): string {
 function pick(points: readonly LruPoint[]): LruPoint[] {
   const doubling = points.filter(({ cacheBytes }) => Number.isInteger(Math.log2(cacheBytes)));
   return doubling.slice(-LRU_ROWS);
+}
+
+/** Hit ratio of reads by bytes under every policy, the caches themselves included. */
+function renderPolicies({ curve, lru, policies }: CurveResult): string {
+  const ofLru = new Map((lru?.points ?? []).map((point) => [point.cacheBytes, point]));
+  const ofCaches = new Map(curve.map((point) => [point.dataBytes, point]));
+  const shown = curve.length > 0;
+  const head = ['size', ...(shown ? ['dm-pcache'] : []), ...(lru ? ['LRU'] : [])];
+  head.push(...policies.map(({ policy }) => POLICY_TITLES[policy]));
+  const rows = policies[0].points.map(({ cacheBytes }, i) => [
+    formatBytes(cacheBytes),
+    ...(shown ? [ratio(ofCaches.get(cacheBytes)?.hitRatioByBytes ?? null)] : []),
+    ...(lru ? [showShare(ofLru.get(cacheBytes)?.reads.byBytes ?? null)] : []),
+    ...policies.map(({ points }) => showShare(points[i].reads.byBytes)),
+  ]);
+  const align = head.map(() => 'right' as const);
+  const about = `hit ratio of reads, by bytes; blocks of ${formatBytes(policies[0].blockBytes)}, inserted by reads and writes`;
+  return `  ${about}\n\n${indented(renderTable(head, rows, align))}`;
 }
 
 function renderChart({ curve, lru }: CurveResult): string {

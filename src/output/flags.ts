@@ -2,6 +2,7 @@
 import { Flags } from '@oclif/core';
 import type { LruChoice } from '../curve/curve.js';
 import { DEFAULT_SAMPLING } from '../curve/lru-sampled.js';
+import { POLICY_NAMES, type PolicyName } from '../curve/policies.js';
 import { PcacheError } from '../engine/errors.js';
 import { CACHE_MODES, type CacheMode } from '../engine/media/codecs.js';
 import { MIN_DEVICE_BYTES } from '../engine/media/geometry.js';
@@ -88,5 +89,18 @@ export const lruFlag = Flags.custom<LruChoice>({
       return Promise.reject(new PcacheError('USAGE', `'${text}' is not a method for the LRU curve; ${LRU_ACCEPTED}`));
     }
     return Promise.resolve({ kind: 'fixed-rate', rate });
+  },
+});
+
+/** Policies to compare with, each once. */
+export const policiesFlag = Flags.custom<PolicyName[]>({
+  helpValue: 'NAME,NAME,…',
+  parse: (text) => {
+    const names = text.split(',');
+    const unknown = names.find((name) => !(POLICY_NAMES as readonly string[]).includes(name));
+    if (unknown !== undefined) {
+      return Promise.reject(new PcacheError('USAGE', `'${unknown}' is not a policy; give ${POLICY_NAMES.join(', ')}`));
+    }
+    return Promise.resolve([...new Set(names)] as PolicyName[]);
   },
 });

@@ -108,6 +108,13 @@ export function formatDuration(durationNs: number): string {
   return `${sign}${Math.floor(seconds / 3600)}h ${two(Math.floor((seconds % 3600) / 60))}m`;
 }
 
+/** An interval by its name: `second`, `minute`, `hour`, `day`, `24 days`. */
+export function intervalName(intervalNs: number): string {
+  const days = intervalNs / 86_400e9;
+  if (days < 1) return intervalNs >= 3600e9 ? 'hour' : intervalNs >= 60e9 ? 'minute' : 'second';
+  return days === 1 ? 'day' : `${days} days`;
+}
+
 function significant(value: number): string {
   const magnitude = Math.abs(value);
   return value.toFixed(magnitude < 9.995 ? 2 : magnitude < 99.95 ? 1 : 0);

@@ -1,15 +1,22 @@
 /** The charts of many cache sizes: what each would have done with the trace, beside an ideal LRU. */
 import type { LruPoint } from '../curve/lru-curve.js';
+import { POLICY_TITLES, type PolicyName } from '../curve/policies.js';
 import type { CurveResult } from '../curve/result.js';
+import type { WorkingSet } from '../curve/working-set.js';
+import { intervalName } from '../output/units.js';
 import type { LineChart, LineSeries } from './chart.js';
 
 const percent = (ratio: number | null | undefined) => (ratio === null || ratio === undefined ? null : ratio * 100);
 const missOf = (share: LruPoint['all']['byBytes']) => (share === null ? null : percent(1 - share.ratio));
 
-export function sizeCharts({ curve, lru }: CurveResult): LineChart[] {
+const sizeOf = ({ cacheBytes }: { readonly cacheBytes: number }) => cacheBytes;
+
+export function sizeCharts({ curve, lru, policies, answers }: CurveResult): LineChart[] {
   const lruPoints = lru?.points ?? [];
-  const sizes = curve.map(({ cacheBytes }) => cacheBytes);
-  const allSizes = [...new Set([...sizes, ...lruPoints.map(({ cacheBytes }) => cacheBytes)])].sort((a, b) => a - b);
+  const sizes = curve.map(sizeOf);
+  const allSizes = [...new Set([...curve, ...lruPoints, ...policies.flatMap(({ points }) => points)].map(sizeOf))].sort(
+    (a, b) => a - b,
+  );
   const x = { label: 'cache size', unit: 'bytes', scale: 'log2' } as const;
   const cacheOf = new Map(curve.map((point) => [point.cacheBytes, point]));
   const lruOf = new Map(lruPoints.map((point) => [point.cacheBytes, point]));
@@ -48,6 +55,11 @@ export function sizeCharts({ curve, lru }: CurveResult): LineChart[] {
           'dotted',
           ofLru(({ all }) => missOf(all.byBytes)),
         ),
+        ...policies.map(({ policy, points }) => {
+          const pointOf = new Map(points.map((point) => [point.cacheBytes, point]));
+          const values = allSizes.map((size) => missOf(pointOf.get(size)?.reads.byBytes ?? null));
+          return line(`${POLICY_TITLES[policy]}, reads`, POLICY_COLOURS[policy], 'dotted', values);
+        }),
       ],
     },
     {
@@ -81,7 +93,29 @@ export function sizeCharts({ curve, lru }: CurveResult): LineChart[] {
       ],
     },
   ];
+  if (answers.workingSet !== null) charts.push(workingSetChart(answers.workingSet));
   return charts.map((chart) => ({ ...chart, series: chart.series.filter(({ values }) => values.some(isThere)) }));
+}
+
+const POLICY_COLOURS: Readonly<Record<PolicyName, LineSeries['colour']>> = {
+  'fifo': 'grey',
+  's3-fifo': 'green',
+  'sieve': 'purple',
+};
+
+function workingSetChart({ intervalNs, byIntervalBytes, rate }: WorkingSet): LineChart {
+  const unit = intervalName(intervalNs);
+  const edgesNs = Array.from({ length: byIntervalBytes.length + 1 }, (_, i) => i * intervalNs);
+  return {
+    kind: 'lines',
+    style: 'steps',
+    id: 'working-set',
+    title: `Working set by ${unit}`,
+    note: `Different blocks of 4 KiB read or written in each ${unit}.${rate < 1 ? ' Estimated from a sample of the blocks.' : ''}`,
+    x: { label: 'time of the trace', unit: 'time', scale: 'linear', values: edgesNs },
+    y: { label: 'working set', unit: 'bytes' },
+    series: [line('reads and writes', 'blue', 'solid', [...byIntervalBytes, null])],
+  };
 }
 
 const isThere = (value: number | null) => value !== null;

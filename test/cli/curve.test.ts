@@ -121,6 +121,32 @@ describe('replay --curve', { timeout: 120_000 }, () => {
     expect(run.stdout).toMatch(/100% ┤ +·+●/);
   });
 
+  it('compares other policies with LRU when asked to, and says the working set', async () => {
+    const run = await pcache(['replay', EXT4, '--sizes', '512MiB', '--policy', 'sieve,fifo']);
+    expect(run.stdout).toMatch(/^ +size +dm-pcache +LRU +SIEVE +FIFO$/m);
+    expect(run.stdout).toMatch(
+      /^ +working set: +by second: median [\d.]+ [KM]iB, at most [\d.]+ [KM]iB \(in second \d+ of \d+\)$/m,
+    );
+    const { policies, lru, answers, trace } = await json<CurveResult>([
+      EXT4,
+      '--sizes',
+      '512MiB',
+      '--policy',
+      's3-fifo,fifo',
+    ]);
+    expect(policies.map(({ policy }) => policy)).toEqual(['s3-fifo', 'fifo']);
+    for (const { points, references, uniqueBlocks } of policies) {
+      expect({ references, uniqueBlocks }).toEqual({ references: lru!.references, uniqueBlocks: lru!.uniqueBlocks });
+      // Where everything fits, all policies miss each block once.
+      expect(points.at(-1)!.missedReferences).toBe(uniqueBlocks);
+      expect(points.at(-1)!.reads).toEqual(lru!.points.at(-1)!.reads);
+      for (const { cacheBytes } of points) expect(lruAt({ lru } as CurveResult, cacheBytes)).toBeDefined();
+    }
+    const { workingSet } = answers;
+    expect(workingSet!.byIntervalBytes).toHaveLength(Math.floor(trace.durationNs / 1e9) + 1);
+    expect(workingSet!.maxBytes).toBeLessThanOrEqual(trace.uniqueBytes!);
+  });
+
   it('samples when asked to, and is near', async () => {
     const exact = await json<CurveResult>([EXT4, '--curve']);
     const sampled = await json<CurveResult>([EXT4, '--curve', '--lru', '60%', '--limit', '5000']);
@@ -182,6 +208,8 @@ describe('replay --sizes refuses in one line', () => {
     [['--curve', '--lru', '101%'], /'101%' is not a method for the LRU curve/],
     [['--curve', '--lru', '0%'], /'0%' is not a method/],
     [['--lru', 'exact'], /--sizes, --curve/],
+    [['--policy', 'fifo'], /--sizes, --curve/],
+    [['--curve', '--policy', 'fifo,clock'], /'clock' is not a policy; give fifo, s3-fifo, sieve/],
   ])('%j', async (flags, message) => {
     const run = await pcache(['replay', EXT4, ...flags]);
     expect(run.stderr).toMatch(/^pcache: [^\n]+\nTry 'pcache replay --help'\.\n$/);

@@ -73,7 +73,8 @@ function result(more: Partial<CurveResult> = {}): CurveResult {
     elapsedNs: 1e9,
     curve: [point(512 * MIB, 0.4), point(1024 * MIB, 0.55)],
     lru: LRU,
-    answers: { nearlyBest: null, coldMissRatioByBytes: null },
+    policies: [],
+    answers: { nearlyBest: null, coldMissRatioByBytes: null, workingSet: null },
     withoutCache: null,
     interrupted: false,
     ...more,
@@ -246,8 +247,10 @@ describe('what a curve says to somebody who chooses a size', () => {
   const reads = { byRequests: null, byBytes: { ratio: 0.75, error: 0 } };
   const lru = { ...LRU, uniqueBlocks: 10, points: [{ cacheBytes: 10 * LRU.blockBytes, reads, all: reads }] };
 
+  const workingSet = { intervalNs: 3600e9, byIntervalBytes: [0, 4096, 8192], medianBytes: 4096, maxBytes: 8192, rate: 1 };
+
   it('is the smallest size within two points of the best, its cost, and the cold misses', () => {
-    expect(sizingAnswers(points, lru)).toEqual({
+    expect(sizingAnswers(points, lru, workingSet)).toEqual({
       nearlyBest: {
         cacheBytes: 1024 * MIB,
         hitRatioByBytes: 0.56,
@@ -256,18 +259,24 @@ describe('what a curve says to somebody who chooses a size', () => {
         bestHitRatioByBytes: 0.57,
       },
       coldMissRatioByBytes: 0.25,
+      workingSet,
     });
   });
 
   it('is nothing without reads, and no cold misses where LRU does not reach to the footprint', () => {
     const none = points.map((one) => ({ ...one, hitRatioByBytes: null }));
-    expect(sizingAnswers(none, { ...lru, uniqueBlocks: 11 })).toEqual({ nearlyBest: null, coldMissRatioByBytes: null });
+    expect(sizingAnswers(none, { ...lru, uniqueBlocks: 11 }, null)).toEqual({
+      nearlyBest: null,
+      coldMissRatioByBytes: null,
+      workingSet: null,
+    });
   });
 
   it('is shown with the summary', () => {
-    const shown = renderCurve(result({ answers: sizingAnswers(points, lru) }), (title) => title);
+    const shown = renderCurve(result({ answers: sizingAnswers(points, lru, workingSet) }), (title) => title);
     expect(shown).toContain('1 GiB, the smallest within 2 points: 56.0% of bytes read hit (best 57.0%)');
     expect(shown).toContain('writes back 700 B, 70.0% of the writes');
     expect(shown).toContain('25.0% of bytes read; no size of cache hits them');
+    expect(shown).toContain('by hour: median 4 KiB, at most 8 KiB (in hour 3 of 3)');
   });
 });

@@ -186,7 +186,8 @@ describe('the page of many sizes', () => {
     threads: 1,
     elapsedNs: 1e9,
     curve: sizes.map(pointOf),
-    answers: { nearlyBest: null, coldMissRatioByBytes: null },
+    policies: [],
+    answers: { nearlyBest: null, coldMissRatioByBytes: null, workingSet: null },
     lru: {
       ...{ method: 'exact', blockBytes: 4096, uniqueBlocks: 1, references: 1, reads: 1, writes: 1, sampling: null },
       points: [2 ** 20, 2 ** 29].map((cacheBytes) => ({
@@ -210,6 +211,32 @@ describe('the page of many sizes', () => {
       ['512 MiB', '0.50 ×'],
       ['1 GiB', '0.50 ×'],
     ]);
+  });
+
+  it('draws other policies beside LRU, and the working set by hour', () => {
+    const workingSet = {
+      intervalNs: 3600e9,
+      byIntervalBytes: [4096, 8192],
+      medianBytes: 4096,
+      maxBytes: 8192,
+      rate: 1,
+    };
+    const point = { cacheBytes: 2 ** 20, missedReferences: 1 };
+    const shares = { reads: { byRequests: null, byBytes: share(0.3) }, all: { byRequests: null, byBytes: null } };
+    const page = reportPage({
+      ...curve([2 ** 29]),
+      policies: [
+        { policy: 's3-fifo', blockBytes: 4096, uniqueBlocks: 1, references: 1, points: [{ ...point, ...shares }] },
+      ],
+      answers: { nearlyBest: null, coldMissRatioByBytes: null, workingSet },
+    });
+    expect(tableIn(page, 'size-curve')).toEqual([
+      ['1 MiB', '–', '60.0 %', '70.0 %'],
+      ['512 MiB', '75.0 %', '60.0 %', '–'],
+    ]);
+    expect(page).toContain('S3-FIFO, reads');
+    expect(page).toContain('Working set by hour');
+    expect(tableIn(page, 'working-set').map(([, bytes]) => bytes)).toEqual(['4 KiB', '8 KiB']);
   });
 
   it('does with one size, and with none', () => {
