@@ -247,7 +247,13 @@ describe('what a curve says to somebody who chooses a size', () => {
   const reads = { byRequests: null, byBytes: { ratio: 0.75, error: 0 } };
   const lru = { ...LRU, uniqueBlocks: 10, points: [{ cacheBytes: 10 * LRU.blockBytes, reads, all: reads }] };
 
-  const workingSet = { intervalNs: 3600e9, byIntervalBytes: [0, 4096, 8192], medianBytes: 4096, maxBytes: 8192, rate: 1 };
+  const workingSet = {
+    intervalNs: 3600e9,
+    byIntervalBytes: [0, 4096, 8192],
+    medianBytes: 4096,
+    maxBytes: 8192,
+    rate: 1,
+  };
 
   it('is the smallest size within two points of the best, its cost, and the cold misses', () => {
     expect(sizingAnswers(points, lru, workingSet)).toEqual({
