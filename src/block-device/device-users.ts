@@ -1,7 +1,6 @@
 /** Users of a block device that this process serves: whether there are any, and who they are. */
-import { readdirSync, readlinkSync } from 'node:fs';
+import { constants, readdirSync, readlinkSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { constants } from 'node:fs';
 import { blockDeviceUse, describeProcess, readText, statOrUndefined } from '../engine/device/holders.js';
 
 /** The exclusive use of a device: nothing can be mounted from it meanwhile. */

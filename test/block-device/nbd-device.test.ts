@@ -22,7 +22,7 @@ const PCACHE = `$HOST${process.execPath} $HOST${fileURLToPath(new URL('../../bin
 const FUNCTIONS = `
   serve() {
     ${PCACHE} attach /dev/pmem0 /dev/vda --device auto --json >/tmp/x/result 2>/tmp/x/log & pid=$!
-    for n in $(seq 1200); do
+    for n in $(seq 2400); do
       grep -q serving /tmp/x/log && return
       kill -0 $pid || { cat /tmp/x/log; return 1; }
       sleep 0.1
@@ -82,7 +82,7 @@ describeWithKernel('a cache as /dev/nbd0', (kernel) => {
         hashes /tmp/m >/tmp/x/after
         umount /tmp/m
         detach`,
-      seconds: 400,
+      seconds: 600,
     });
     expect(printed(result, 'device')).toEqual([`${(64 * MIB) / 512} 0 512 write back 1`]);
     const before = result.files.get('before')!.toString();
