@@ -35,6 +35,9 @@ import { askChoice } from '../output/question.js';
 import { breathe } from '../output/terminal.js';
 import { formatBytes } from '../output/units.js';
 
+/** How often a cache that is in use is checked until a check finds it clean. */
+const CHECKS_IN_USE_MAX = 5;
+
 /** Whether a repair needs an answer from the user. */
 type Consent = 'yes' | 'ask' | 'without-loss';
 
@@ -124,7 +127,7 @@ not be carried out.`;
     }),
     'dry-run': Flags.boolean({
       char: 'n',
-      description: 'change nothing (the default)',
+      description: 'change nothing (the default), and check a cache that is in use too',
       exclusive: ['repair', 'preen', 'interactive', 'undo-apply'],
     }),
     'preen': Flags.boolean({
@@ -197,15 +200,24 @@ not be carried out.`;
     if (undoPath !== undefined) return this.takeBack(undoPath, args.cache);
     const restored = flags['restore-metadata'];
     if (restored !== undefined) this.restore(args.cache, restored, flags.undo);
+    let inUse = false;
     const devices = openForInspection({
       cachePath: args.cache,
       backingPath: args.backing,
       native: this.nativeEnabled,
+      ...(flags['dry-run'] && {
+        onBusy: (path: string, use: string) => {
+          inUse = true;
+          this.note(`${path}: ${use}; it may change while it is checked`);
+        },
+      }),
     });
     try {
       const backup = flags['backup-metadata'];
       if (backup !== undefined) return this.backUp(devices, backup);
-      const result = this.check(devices, flags.data);
+      let result = this.check(devices, flags.data);
+      // What is being changed during a check may look wrong; damage is found by every check.
+      for (let n = 1; inUse && !result.clean && n < CHECKS_IN_USE_MAX; n++) result = this.check(devices, flags.data);
       this.report(args.cache, result);
       if (!result.clean) this.setExitStatus(ExitStatus.problemsLeft);
       return checkJson(args.cache, args.backing, result);

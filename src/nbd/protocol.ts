@@ -80,5 +80,7 @@ export const ERROR_CHUNK_BYTES = CHUNK_HEADER_BYTES + 6;
 
 export const BLOCK_MIN_BYTES = 512;
 export const BLOCK_PREFERRED_BYTES = 4096;
-/** Longest read or write that is taken; what the protocol lets a client assume that does not ask. */
-export const PAYLOAD_MAX_BYTES = 32 * 1024 * 1024;
+/** Longest read or write that is taken. A client that does not ask for it may assume 32 MiB. */
+export const PAYLOAD_MAX_BYTES = 64 * 1024 * 1024;
+/** The payload of a longer write is passed over and answered with an error; beyond this the client is dropped. */
+export const SKIPPED_PAYLOAD_MAX_BYTES = 1024 * 1024 * 1024;

@@ -13,7 +13,7 @@ import { whyRefused, type Refusal } from './checks.js';
 import { LongRequest } from './long-request.js';
 import { RING_OFFSET_BYTES } from './memory.js';
 import { BatchPool, Ops, type Batch } from './ops.js';
-import { Command, CommandFlag, NbdError, PAYLOAD_MAX_BYTES, REQUEST_BYTES, REQUEST_MAGIC } from './protocol.js';
+import { Command, CommandFlag, NbdError, REQUEST_BYTES, REQUEST_MAGIC, SKIPPED_PAYLOAD_MAX_BYTES } from './protocol.js';
 import { ReceiveWindows, WINDOW_BYTES } from './receive-windows.js';
 import { Replies } from './replies.js';
 import type { ServerStats } from './stats.js';
@@ -251,7 +251,7 @@ export class Transmission implements Receiver {
       this.schedule();
       return false;
     }
-    if (command === Command.write && length > PAYLOAD_MAX_BYTES) return this.fail(`a write of ${length} bytes`);
+    if (command === Command.write && length > SKIPPED_PAYLOAD_MAX_BYTES) return this.fail(`a write of ${length} bytes`);
     if (!this.begin(at, flags, command, offset, length)) return this.stall();
     windows.start = at + REQUEST_BYTES;
     return true;

@@ -60,7 +60,7 @@ describe('attach refuses', () => {
     expect(foreign).toMatchObject({ status: 8, stderr: expect.stringContaining(`${backing}: `) as string });
   });
 
-  it('devices that are attached already, naming by whom; so do fsck and writeback', async () => {
+  it('devices that are attached already, naming by whom; so do fsck and writeback, but not fsck -n', async () => {
     const { child } = await serve();
     for (const command of ['attach', 'fsck', 'writeback']) {
       const flags = command === 'attach' ? ['--socket', 'other'] : [];
@@ -68,6 +68,11 @@ describe('attach refuses', () => {
       expect(refused.status).toBe(8);
       expect(refused.stderr).toContain(`in use by pid ${child.pid} (node); stop that use first`);
     }
+    const dry = await pcache('fsck', '-n', cache, backing);
+    expect([dry.status, dry.stderr]).toEqual([
+      0,
+      expect.stringContaining(`in use by pid ${child.pid} (node); it may change while it is checked\n`),
+    ]);
     const again = await pcache('attach', cache, backing, '--read-only', '--socket', 'other');
     expect([again.status, again.stderr]).toEqual([8, expect.stringContaining(`pid ${child.pid} `)]);
   });

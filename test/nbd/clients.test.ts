@@ -146,7 +146,7 @@ describeWithClient('nbdinfo', 'nbdinfo', (nbdinfo) => {
         'can_df': true,
         'block_size_minimum': 512,
         'block_size_preferred': 4096,
-        'block_size_maximum': 33554432,
+        'block_size_maximum': 67108864,
       },
     ]);
     expect(JSON.parse(await client(nbdinfo, '--list', '--json', uri))).toMatchObject({

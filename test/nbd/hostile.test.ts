@@ -19,7 +19,7 @@ let attached: Attached;
 
 beforeAll(async () => {
   const { cache, backing } = await makeDevices(folder, ['--data-crc']);
-  attached = await attach(folder, [cache, backing]);
+  attached = await attach(folder, [cache, backing, '--export-name', '']);
 });
 afterAll(async () => {
   const result = await attached.result();
@@ -104,6 +104,7 @@ describe('a client that', { timeout: 120_000 }, () => {
     ['reads half a sector', Command.read, 256, 512, 22],
     ['writes beyond the end', Command.write, BACKING_BYTES - 512, 1024, 28],
     ['writes half a sector', Command.write, 0, 256, 22],
+    ['writes more than is allowed', Command.write, 0, PAYLOAD_MAX_BYTES + 512, 22],
     ['trims', Command.trim, 0, 4096, 22],
     ['flushes a range', Command.flush, 0, 4096, 22],
     ['invents a command', 77, 0, 4096, 22],
