@@ -3,6 +3,7 @@ import type { Core } from './core.js';
 import type { PcacheError } from './errors.js';
 import type { CacheMode, Position } from './media/codecs.js';
 import { LogWalker } from './media/log-walker.js';
+import { positionText } from './media/position-text.js';
 import type { EngineStats } from './stats.js';
 
 export interface StatusFields {
@@ -19,7 +20,6 @@ export interface StatusFields {
 
 /** `<sb_flags hex> <seg_total> <cache_segs> <segs_used> <gc_percent> <cache_flags hex> <key_head> <dirty_tail> <key_tail>` */
 export function formatStatusLine(fields: StatusFields): string {
-  const text = (position: Position) => `${position.segment}:${position.offsetBytes}`;
   return [
     fields.superblockFlags.toString(16),
     fields.segmentsOnDevice,
@@ -27,9 +27,9 @@ export function formatStatusLine(fields: StatusFields): string {
     fields.segmentsUsed,
     fields.gcPercent,
     fields.cacheFlags.toString(16),
-    text(fields.keyHead),
-    text(fields.dirtyTail),
-    text(fields.keyTail),
+    positionText(fields.keyHead),
+    positionText(fields.dirtyTail),
+    positionText(fields.keyTail),
   ].join(' ');
 }
 

@@ -10,6 +10,7 @@ import { TolerantReader } from '../engine/device/tolerant-reader.js';
 import type { Position } from '../engine/media/codecs.js';
 import { crc32cRaw, type Crc32c } from '../engine/media/crc32c.js';
 import { SEGMENTS_OFFSET_BYTES, type Geometry } from '../engine/media/geometry.js';
+import { positionText } from '../engine/media/position-text.js';
 import { checkChain, isMadeBy618, type CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { CountingReader, nothingExamined, type Examined } from './examined.js';
@@ -137,10 +138,6 @@ function checkTheLog(
   checkLogLost(context, chain, facts, header);
   const { keyTail, dirtyTail } = header;
   if (keyTail !== undefined && dirtyTail !== undefined) checkDirtyTail(context, chain, facts, start, dirtyTail);
-  if (keyTail === undefined) notChecked.push(`the log before ${startText(start)}: key_tail is lost`);
+  if (keyTail === undefined) notChecked.push(`the log before ${positionText(start)}: key_tail is lost`);
   return { start, facts };
-}
-
-function startText(start: Position): string {
-  return `${start.segment}:${start.offsetBytes}`;
 }

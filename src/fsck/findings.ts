@@ -51,8 +51,3 @@ export class Findings {
     return omitted;
   }
 }
-
-/** `logical segment:byte offset`, as the kernel writes a place in the log. */
-export function placeText(segment: number, offsetBytes: number): string {
-  return `${segment}:${offsetBytes}`;
-}

@@ -32,7 +32,7 @@ import {
 } from '../engine/media/geometry.js';
 import { hasSegmentInfo, isMadeBy618 } from './chain.js';
 import type { CheckContext } from './context.js';
-import { placeText } from './findings.js';
+import { positionText } from '../engine/media/position-text.js';
 import { checkCopies } from './check-copies.js';
 
 /** Bits of the cache_info flags that mean something. */
@@ -225,7 +225,7 @@ function checkTail(
     context.findings.add(`${prefix}_LOST`, where, 'neither copy is good');
     return undefined;
   }
-  const place = placeText(tail.segment, tail.offsetBytes);
+  const place = positionText(tail);
   if (tail.segment >= segmentCount || tail.offsetBytes >= context.geometry.segmentDataBytes) {
     context.findings.add(`${prefix}_OUT_OF_RANGE`, where, `it is ${place}, and there are ${segmentCount} segments`);
     return undefined;

@@ -7,7 +7,7 @@ import { KeyFields, KSET_FLAG_LAST, type KsetView } from '../engine/media/kset.j
 import type { LogEndReason, LogWalker } from '../engine/media/log-walker.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
-import { placeText } from './findings.js';
+import { positionText } from '../engine/media/position-text.js';
 import { findSupersededKeys } from './superseded-keys.js';
 import { checkKey } from './keys.js';
 import { findOverlaps, MAX_OVERLAPS, type PayloadRange } from './overlaps.js';
@@ -63,7 +63,7 @@ class LogCheck {
   private ksetCount = 0;
   /** The walk has passed dirty_tail. */
   private isDirtyHere = false;
-  private readonly place = (): string => placeText(this.walker.segment, this.walker.offsetBytes);
+  private readonly place = (): string => positionText(this.walker);
 
   constructor(
     private readonly context: CheckContext,

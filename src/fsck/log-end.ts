@@ -18,7 +18,7 @@ import {
 import { BrokenKsets, findBrokenKsets } from './broken-ksets.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
-import { placeText } from './findings.js';
+import { positionText } from '../engine/media/position-text.js';
 import type { LogFacts } from './log-check.js';
 import { isBehindClaims, OrphanKsets, zeroBytesAt, type BrokenSearch, type LostRun } from './orphan-ksets.js';
 import { walkFrom } from './walk-from.js';
@@ -38,7 +38,7 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   const ordinary = endReason === 'bad-magic' || endReason === 'bad-crc' || endReason === 'bad-key-count';
   if (!ordinary) return;
   const proper = zeroBytesAt(context, chain, end, KSET_HEADER_BYTES) === KSET_HEADER_BYTES;
-  const where = `kset ${placeText(end.segment, end.offsetBytes)}`;
+  const where = `kset ${positionText(end)}`;
   const brokenKsets = new BrokenKsets(context, chain, facts);
   const run = findLostRun(context, chain, facts, brokenKsets);
   if (run !== undefined) {
@@ -59,7 +59,7 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   } else {
     const [broken] = brokenKsets.isComplete ? brokenKsets.places : findBrokenKsets(context, chain, facts);
     if (broken === undefined) return;
-    const place = placeText(broken.segment, broken.offsetBytes);
+    const place = positionText(broken);
     const detail = `${reasonText(facts)}, but a broken kset with keys of present generations follows at ${place}`;
     context.findings.add('LOG_MAYBE_CUT_SHORT', where, detail);
   }
@@ -204,7 +204,7 @@ function reasonText(facts: LogFacts): string {
 }
 
 function runText(run: LostRun): string {
-  const place = placeText(run.first.segment, run.first.offsetBytes);
+  const place = positionText(run.first);
   return `${run.ksets} good ksets with ${run.keys} keys (${run.dirtyBytes} dirty bytes) follow from ${place} on`;
 }
 
@@ -229,8 +229,8 @@ export function chooseLogStart(
   for (let back = 8; back < KSET_BYTES_MAX && back <= keyTail.offsetBytes; back += 8) {
     const start = { segment: keyTail.segment, offsetBytes: keyTail.offsetBytes - back };
     if (ksetLength(context, chain, start) > back) {
-      const inside = placeText(start.segment, start.offsetBytes);
-      const detail = `it is ${placeText(keyTail.segment, keyTail.offsetBytes)}, inside the kset ${inside}`;
+      const inside = positionText(start);
+      const detail = `it is ${positionText(keyTail)}, inside the kset ${inside}`;
       context.findings.add('KEY_TAIL_NOT_ON_KSET', 'key_tail', detail);
       return start;
     }
@@ -262,7 +262,7 @@ export function checkDirtyTail(
 ): void {
   if (facts.passedDirtyTail) return;
   const { findings } = context;
-  const place = placeText(dirtyTail.segment, dirtyTail.offsetBytes);
+  const place = positionText(dirtyTail);
   const extent = facts.extents.get(dirtyTail.segment);
   if (extent !== undefined && dirtyTail.offsetBytes > extent.startBytes && dirtyTail.offsetBytes < extent.endBytes) {
     findings.add('DIRTY_TAIL_NOT_ON_KSET', 'dirty_tail', `it is ${place}, inside a kset`);
@@ -270,10 +270,10 @@ export function checkDirtyTail(
     const detail = `it is ${place}, and the LAST ksets from there on lead to no end`;
     findings.add('DIRTY_TAIL_LEADS_ASTRAY', 'dirty_tail', detail);
   } else if (leadsTo(context, chain, dirtyTail, start)) {
-    const detail = `it is ${place}, the log begins at ${placeText(start.segment, start.offsetBytes)}`;
+    const detail = `it is ${place}, the log begins at ${positionText(start)}`;
     findings.add('DIRTY_TAIL_BEFORE_KEY_TAIL', 'dirty_tail', detail);
   } else {
-    const detail = `it is ${place}; the log ends at ${placeText(facts.end.segment, facts.end.offsetBytes)}`;
+    const detail = `it is ${place}; the log ends at ${positionText(facts.end)}`;
     findings.add('DIRTY_TAIL_NOT_IN_LOG', 'dirty_tail', detail);
   }
 }

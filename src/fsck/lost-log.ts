@@ -6,7 +6,7 @@
 import { KSET_HEADER_BYTES } from '../engine/media/kset.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
-import { placeText } from './findings.js';
+import { positionText } from '../engine/media/position-text.js';
 import type { Header } from './header.js';
 import type { LogFacts } from './log-check.js';
 import { PayloadMap } from './payload-map.js';
@@ -24,7 +24,7 @@ export function checkLogLost(context: CheckContext, chain: CheckedChain, facts: 
   const unnamed = findUnnamedPayload(context, chain, facts);
   if (sign === 'never-moved' ? unnamed.full.length === 0 : unnamed.segments.length === 0) return;
   const detail = `${SIGNS[sign]}, but ${unnamedText(unnamed)}`;
-  context.findings.add('LOG_LOST', `kset ${placeText(end.segment, end.offsetBytes)}`, detail);
+  context.findings.add('LOG_LOST', `kset ${positionText(end)}`, detail);
 }
 
 /** Reports payload of a cache that says nowhere where its log begins, and has no kset where a new log would begin. */

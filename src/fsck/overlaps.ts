@@ -5,7 +5,7 @@
 import type { Position } from '../engine/media/codecs.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
-import { placeText } from './findings.js';
+import { positionText } from '../engine/media/position-text.js';
 import { walkFrom } from './walk-from.js';
 
 /** Double claims that are looked into. */
@@ -61,7 +61,7 @@ export function findOverlaps(
       if (!segments.has(segment) || kset.keyGeneration(index) < chain.generation[segment]) continue;
       if (kset.keyProblem(index, context.geometry, segmentCount, context.backingBytes) !== '') continue;
       const claimant = {
-        where: `kset ${placeText(walker.segment, walker.offsetBytes)} key ${index}`,
+        where: `kset ${positionText(walker)} key ${index}`,
         logicalBytes: kset.keyOffsetBytes(index),
         segment,
         offsetBytes: kset.keySegmentOffsetBytes(index),
@@ -82,7 +82,7 @@ export function findOverlaps(
 
 function report(context: CheckContext, first: Claimant, second: Claimant): void {
   const text = (claimant: Claimant): string =>
-    `${placeText(claimant.segment, claimant.offsetBytes)}+${claimant.lengthBytes} for bytes from ${claimant.logicalBytes}`;
+    `${positionText(claimant)}+${claimant.lengthBytes} for bytes from ${claimant.logicalBytes}`;
   context.findings.add(
     'PAYLOAD_OVERLAP',
     second.where,

@@ -9,7 +9,7 @@ import { CRC_SEED } from '../engine/media/crc32c.js';
 import type { KeyFields } from '../engine/media/kset.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
-import { placeText } from './findings.js';
+import { positionText } from '../engine/media/position-text.js';
 
 const KEYS_MAX = 2048;
 const BYTES_MAX = 256 * 1024 * 1024;
@@ -155,12 +155,12 @@ export class PayloadCheck {
 }
 
 function where(batch: Batch, at: number): string {
-  return `kset ${placeText(batch.ksetSegment[at], batch.ksetOffset[at])} key ${batch.index[at]}`;
+  return `kset ${positionText({ segment: batch.ksetSegment[at], offsetBytes: batch.ksetOffset[at] })} key ${batch.index[at]}`;
 }
 
 function describe(batch: Batch, at: number): string {
   const offset = batch.logicalOffset[at];
-  const place = placeText(batch.segment[at], batch.segmentOffset[at]);
+  const place = positionText({ segment: batch.segment[at], offsetBytes: batch.segmentOffset[at] });
   return `bytes ${offset} to ${offset + batch.ranges.lengthBytes[at]}, at ${place}`;
 }
 

@@ -7,7 +7,7 @@
 import type { Position } from '../engine/media/codecs.js';
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
-import { placeText } from './findings.js';
+import { positionText } from '../engine/media/position-text.js';
 import { walkFrom } from './walk-from.js';
 
 /** Stale keys that are looked at; a log has a few at most, at its beginning, after a crash. */
@@ -74,7 +74,7 @@ function eachKey(
         from,
         from + kset.keyLengthBytes(index),
         number,
-        () => `kset ${placeText(walker.segment, walker.offsetBytes)} key ${index}`,
+        () => `kset ${positionText(walker)} key ${index}`,
       );
     }
   }

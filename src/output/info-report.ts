@@ -1,5 +1,6 @@
 /** The text output of `pcache info`. Pure. */
 import type { CacheSummary, DualSummary, SegmentSummary } from '../engine/inspect/summary.js';
+import { positionText } from '../engine/media/position-text.js';
 import { renderFields, renderTable } from './table.js';
 import type { Style } from './terminal.js';
 import { formatBytes, formatCount } from './units.js';
@@ -17,10 +18,6 @@ const DURABILITY = {
   'volatile': 'volatile: memory only, lost at power-off',
 } as const;
 
-function place(position: { readonly segment: number; readonly offsetBytes: number }): string {
-  return `${position.segment}:${position.offsetBytes}`;
-}
-
 /** One line for each copy, and which one is in effect. */
 function dualRows<T>(name: string, dual: DualSummary<T>, show: (copy: T) => string): string[][] {
   return dual.copies.map((copy, at) => {
@@ -37,8 +34,8 @@ function duals(summary: CacheSummary): string {
       summary.cacheInfo,
       (copy) => `${copy.segmentCount} segments from ${copy.firstSegmentId}, flags 0x${copy.flags.toString(16)}`,
     ),
-    ...dualRows('key_tail', summary.keyTail, place),
-    ...dualRows('dirty_tail', summary.dirtyTail, place),
+    ...dualRows('key_tail', summary.keyTail, positionText),
+    ...dualRows('dirty_tail', summary.dirtyTail, positionText),
   ]);
 }
 
@@ -75,7 +72,7 @@ function contentFields(summary: CacheSummary): [string, string][] {
   if (content === null) return [['log', 'cannot be read']];
   const size = (bytes: number): string => formatBytes(bytes, { exact: true });
   return [
-    ['key_head', place(content.keyHead)],
+    ['key_head', positionText(content.keyHead)],
     [
       'log',
       `${formatCount(content.ksets)} ksets, ${formatCount(content.keys)} keys (${formatCount(content.staleKeys)} stale), ${size(content.logBytes)}`,

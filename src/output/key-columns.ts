@@ -1,5 +1,6 @@
 /** Columns of `pcache dump-keys`. Pure. */
 import type { KeyRow, LogKeyRow } from '../engine/inspect/keys.js';
+import { positionText } from '../engine/media/position-text.js';
 import type { Column, RowFormat } from './table.js';
 
 const KEY_COLUMNS: readonly Column<Readonly<KeyRow>>[] = [
@@ -19,7 +20,7 @@ const KSET_PLACE: Column<Readonly<LogKeyRow>> = {
   width: 12,
   align: 'right',
   value: (row) => row.ksetSegment,
-  show: (row) => `${row.ksetSegment}:${row.ksetOffsetBytes}`,
+  show: (row) => positionText({ segment: row.ksetSegment, offsetBytes: row.ksetOffsetBytes }),
 };
 
 const KSET_OFFSET: Column<Readonly<LogKeyRow>> = { key: 'ksetOffsetBytes', value: (row) => row.ksetOffsetBytes };

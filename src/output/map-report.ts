@@ -1,5 +1,6 @@
 /** The table of `pcache map`: one row for each version of each part of the range. Pure. */
 import type { MappedKey, MappedPiece, MappedRange } from '../engine/inspect/map-range.js';
+import { positionText } from '../engine/media/position-text.js';
 import type { Column } from './table.js';
 
 /** `current`: a read returns it. `superseded`: a newer key covers it. `stale`: its segment was freed. */
@@ -24,14 +25,14 @@ export const MAP_COLUMNS: readonly Column<MapRow>[] = [
     key: 'kset at',
     width: 12,
     align: 'right',
-    value: ofKey(({ ksetSegment, ksetOffsetBytes }) => `${ksetSegment}:${ksetOffsetBytes}`),
+    value: ofKey((key) => positionText({ segment: key.ksetSegment, offsetBytes: key.ksetOffsetBytes })),
   },
   { key: 'key', width: 4, align: 'right', value: ofKey((key) => key.keyIndex) },
   {
     key: 'payload at',
     width: 12,
     align: 'right',
-    value: ofKey(({ segment, segmentOffsetBytes }) => `${segment}:${segmentOffsetBytes}`),
+    value: ofKey((key) => positionText({ segment: key.segment, offsetBytes: key.segmentOffsetBytes })),
   },
   { key: 'gen', width: 4, align: 'right', value: ofKey((key) => key.generation) },
   { key: 'CRC', width: 10, value: ofKey((key) => key.crc) },

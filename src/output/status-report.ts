@@ -1,4 +1,6 @@
 /** The text output of `pcache status`: since the attach, or for the interval between two samples. Pure. */
+import type { Position } from '../engine/media/codecs.js';
+import { positionText } from '../engine/media/position-text.js';
 import { percentileNs, snapshotCount, snapshotSince } from '../nbd/histogram.js';
 import type { AttachStatus, LatencyKind } from '../nbd/status.js';
 import { renderReport } from './report.js';
@@ -143,8 +145,7 @@ function cacheSections(status: AttachStatus, earlier: AttachStatus | undefined, 
   const { engine } = cache;
   const before = earlier?.cache?.engine;
   const since = (key: keyof typeof engine) => engine[key] - (before?.[key] ?? 0);
-  const place = ({ segment, offsetBytes }: { segment: number; offsetBytes: number }) =>
-    text(`${segment}:${offsetBytes}`);
+  const position = (at: Position) => text(positionText(at));
   const hitBytes = since('readBytes') - since('readMissBytes');
   return [
     {
@@ -169,9 +170,9 @@ function cacheSections(status: AttachStatus, earlier: AttachStatus | undefined, 
         },
         { name: 'segments freed', values: [count(since('segmentsFreed'))] },
         { name: 'stalled requests', values: [count(cache.waitingRequests)] },
-        { name: 'key_head', values: [place(cache.keyHead)] },
-        { name: 'dirty_tail', values: [place(cache.dirtyTail)] },
-        { name: 'key_tail', values: [place(cache.keyTail)] },
+        { name: 'key_head', values: [position(cache.keyHead)] },
+        { name: 'dirty_tail', values: [position(cache.dirtyTail)] },
+        { name: 'key_tail', values: [position(cache.keyTail)] },
         { name: 'index', values: [text(`${cache.indexEntries} entries,`), bytes(cache.indexMemoryBytes)] },
         { name: 'status', values: [text(cache.line)] },
       ],

@@ -1,4 +1,5 @@
 /** The output of `pcache writeback`: text and JSON. Pure. */
+import { positionText } from '../engine/media/position-text.js';
 import type { FailedRange } from '../rescue/failed-ranges.js';
 import type { WritebackResult } from '../rescue/offline-writeback.js';
 import { renderFields, type Column } from './table.js';
@@ -12,12 +13,10 @@ export const FAILED_COLUMNS: readonly Column<FailedRange>[] = [
 
 const many = (count: number, noun: string): string => `${formatCount(count)} ${noun}${count === 1 ? '' : 's'}`;
 const exact = (bytes: number): string => formatBytes(bytes, { exact: true });
-const place = ({ segment, offsetBytes }: { segment: number; offsetBytes: number }): string =>
-  `${segment}:${offsetBytes}`;
 
 function dirtyTail(result: WritebackResult): string {
-  const before = place(result.dirtyTailBefore);
-  const after = place(result.dirtyTailAfter);
+  const before = positionText(result.dirtyTailBefore);
+  const after = positionText(result.dirtyTailAfter);
   return before === after ? `${before} (unchanged)` : `moved from ${before} to ${after}`;
 }
 

@@ -22,6 +22,7 @@ import { SECTOR_BYTES, SECTOR_SHIFT, SUBTREE_BYTES, type Geometry } from '../eng
 import type { KsetView } from '../engine/media/kset.js';
 import { LogWalker } from '../engine/media/log-walker.js';
 import type { CacheMetadata } from '../engine/media/metadata.js';
+import { positionText } from '../engine/media/position-text.js';
 
 /** What is to become of an extent; kept in the flags of its index entry. */
 export const Fate = { write: 0, onBacking: ENTRY_CLEAN, badCrc: 4, unreadable: 5 } as const;
@@ -75,8 +76,7 @@ export class DirtyMap {
       if (dirty) this.ksets++;
       for (let key = 0; key < kset.keyCount; key++) {
         const wrong = this.keyProblem(kset, key, dirty);
-        if (wrong !== '')
-          throw this.changed(`key ${key} of the kset at ${walker.segment}:${walker.offsetBytes} ${wrong}`);
+        if (wrong !== '') throw this.changed(`key ${key} of the kset at ${positionText(walker)} ${wrong}`);
         this.insert(kset, key, dirty && this.count(kset, key) ? Fate.write : Fate.onBacking);
         if (++done % KEYS_PER_TURN === 0) yield done;
       }

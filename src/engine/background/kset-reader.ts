@@ -2,6 +2,7 @@
 import type { Core } from '../core.js';
 import { PcacheError } from '../errors.js';
 import { KSET_BYTES_MAX, ksetBytes, KsetView } from '../media/kset.js';
+import { positionText } from '../media/position-text.js';
 
 /** Most ksets of a busy log are short: this much is read first, and the rest only of longer ones. */
 const FIRST_BYTES = ksetBytes(32);
@@ -32,7 +33,7 @@ export class KsetReader {
     if (verdict !== 'ok' || (kset.isLast && kset.nextSegment >= core.segments.count)) {
       throw new PcacheError(
         'BAD_MEDIA',
-        `${core.pmem.path}: the kset at ${segment}:${offsetBytes} was good and is now damaged (${verdict}); stop using the device and run "pcache fsck"`,
+        `${core.pmem.path}: the kset at ${positionText({ segment, offsetBytes })} was good and is now damaged (${verdict}); stop using the device and run "pcache fsck"`,
       );
     }
     return kset;

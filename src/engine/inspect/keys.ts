@@ -8,6 +8,7 @@ import type { ByteSource } from '../media/dual.js';
 import { SECTOR_BYTES, SUBTREE_BYTES } from '../media/geometry.js';
 import { LogWalker } from '../media/log-walker.js';
 import type { CacheMetadata } from '../media/metadata.js';
+import { positionText } from '../media/position-text.js';
 import type { MediaProblem } from '../media/problem.js';
 import { ENTRY_CLEAN, ENTRY_WRITTEN_BACK } from '../index/entry-table.js';
 import { endProblem, type LoadedCache } from '../log/recovery.js';
@@ -91,8 +92,10 @@ export class LogKeys {
     this.keysLeft--;
     const wrong = kset.keyProblem(index, metadata.geometry, metadata.chain.length, this.backingBytes);
     if (wrong !== '') {
-      const place = `${walker.segment}:${walker.offsetBytes}`;
-      this.problem = { code: 'KEY_OUT_OF_BOUNDS', detail: `key ${index} of the kset at ${place} ${wrong}` };
+      this.problem = {
+        code: 'KEY_OUT_OF_BOUNDS',
+        detail: `key ${index} of the kset at ${positionText(walker)} ${wrong}`,
+      };
       return false;
     }
     row.offsetBytes = kset.keyOffsetBytes(index);

@@ -12,6 +12,7 @@ import { SECTOR_BYTES, SECTOR_SHIFT, SEGMENTS_OFFSET_BYTES, SUBTREE_BYTES, type 
 import { LogWalker, type LogEndReason } from '../media/log-walker.js';
 import { readMetadata, type CacheMetadata } from '../media/metadata.js';
 import type { KsetView } from '../media/kset.js';
+import { positionText } from '../media/position-text.js';
 import type { MediaProblem } from '../media/problem.js';
 import { ENTRY_CLEAN, ENTRY_WRITTEN_BACK } from '../index/entry-table.js';
 import { ExtentIndex } from '../index/extent-index.js';
@@ -139,7 +140,7 @@ export function badMedia(path: string, problems: readonly MediaProblem[]): Pcach
 
 /** The problem, if any, with the way in which the log ends; `walker` has reached key_head. */
 export function endProblem(walker: LogWalker, behindDirtyTail: boolean, dirtyTail: Position): MediaProblem | undefined {
-  const at = `${walker.segment}:${walker.offsetBytes}`;
+  const at = positionText(walker);
   switch (walker.endReason) {
     case 'too-long':
       return { code: 'KSET_TOO_LONG', detail: `the kset at ${at} is longer than its segment` };
@@ -154,7 +155,7 @@ export function endProblem(walker: LogWalker, behindDirtyTail: boolean, dirtyTai
       if (!behindDirtyTail || walker.isAt(dirtyTail)) return undefined;
       return {
         code: 'DIRTY_TAIL_NOT_IN_LOG',
-        detail: `dirty_tail ${dirtyTail.segment}:${dirtyTail.offsetBytes} is not a position in the log, which ends at ${at}`,
+        detail: `dirty_tail ${positionText(dirtyTail)} is not a position in the log, which ends at ${at}`,
       };
   }
 }
@@ -206,7 +207,7 @@ class Replay {
       if (wrong !== '') {
         return {
           code: 'KEY_OUT_OF_BOUNDS',
-          detail: `key ${i} of the kset at ${position.segment}:${position.offsetBytes} ${wrong}`,
+          detail: `key ${i} of the kset at ${positionText(position)} ${wrong}`,
         };
       }
       const segment = kset.keySegment(i);
@@ -223,7 +224,7 @@ class Replay {
         if (crc !== kset.keyDataCrc(i)) {
           return {
             code: 'PAYLOAD_CRC_CURRENT',
-            detail: `the payload of bytes ${offset}–${offset + length - 1} (segment ${segment}:${segmentOffset}) does not match its CRC`,
+            detail: `the payload of bytes ${offset}–${offset + length - 1} (segment ${positionText({ segment, offsetBytes: segmentOffset })}) does not match its CRC`,
           };
         }
       }

@@ -35,6 +35,7 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
   type Geometry,
 } from './geometry.js';
+import { positionText } from './position-text.js';
 import type { MediaProblem, ProblemCode } from './problem.js';
 
 /** State of a pair of copies, packed for millions of segments: see `CopyState`. */
@@ -183,7 +184,7 @@ function judgeTail(
   if (!tail) {
     report(`${prefix}_LOST`, `neither copy of ${name} has a good CRC`);
   } else if (tail.segment >= segmentCount || tail.offsetBytes >= geometry.segmentDataBytes) {
-    report(`${prefix}_OUT_OF_RANGE`, `${name} is ${tail.segment}:${tail.offsetBytes}, outside the cache's segments`);
+    report(`${prefix}_OUT_OF_RANGE`, `${name} is ${positionText(tail)}, outside the cache's segments`);
   }
 }
 

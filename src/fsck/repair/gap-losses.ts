@@ -3,7 +3,7 @@
  * what was there before the damage.
  */
 import type { Position } from '../../engine/media/codecs.js';
-import { placeText } from '../findings.js';
+import { positionText } from '../../engine/media/position-text.js';
 import type { LostRun } from '../orphan-ksets.js';
 import { ksetSizesFor } from './fill.js';
 import { walkLog } from './log-walk.js';
@@ -18,7 +18,7 @@ export const NOTHING_TELLS = 'keys lie behind the end of the log, and nothing te
 export function lossOf(place: Position, reason: string, ranges: ByteRange[]): Loss {
   return {
     kind: 'perhaps-lost',
-    where: `kset ${placeText(place.segment, place.offsetBytes)}`,
+    where: `kset ${positionText(place)}`,
     reason,
     ranges: mergeRanges(ranges),
     mayBeMore: true,

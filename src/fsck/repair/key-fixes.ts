@@ -18,7 +18,7 @@ import {
 } from '../../engine/media/kset.js';
 import { structCrc } from '../../engine/media/crc32c.js';
 import type { FindingCode } from '../catalogue.js';
-import { placeText } from '../findings.js';
+import { positionText } from '../../engine/media/position-text.js';
 import { DoubleClaims } from './double-claims.js';
 import { judgeBadKey, type KeyTrouble } from './key-troubles.js';
 import { sealKset } from './fill.js';
@@ -179,7 +179,7 @@ class KeyPlan {
     const drops = [...chosen].filter(([, trouble]) => trouble.drop).map(([index]) => index);
     for (const [index, trouble] of chosen) if (!trouble.drop) this.clean(bytes, index, trouble);
     const losses = this.lossesOf(troubles, chosen);
-    const where = placeText(troubles.place.segment, troubles.place.offsetBytes);
+    const where = positionText(troubles.place);
     if (drops.length > 0 && !this.replace(bytes, troubles, drops)) {
       this.skip(troubles, [...codes], losses, consent);
       return;
@@ -266,7 +266,7 @@ class KeyPlan {
       this.fixes.push({ ...moveTail(view, 'key_tail', to, codes), consent });
       return;
     }
-    const where = placeText(place.segment, place.offsetBytes);
+    const where = positionText(place);
     const isLast = isAt(to, log.facts.end);
     const moved = isLast ? undefined : moveRest(view, log, place, to);
     if (moved === undefined && !isLast) return;
@@ -294,7 +294,7 @@ class KeyPlan {
       return false;
     });
     if (lost.length === 0) return [];
-    const where = `kset ${placeText(troubles.place.segment, troubles.place.offsetBytes)}`;
+    const where = `kset ${positionText(troubles.place)}`;
     const ranges = lost.map(({ range }) => range).filter((range) => Number.isSafeInteger(range.offsetBytes));
     // A key that cannot be does not say which range it was for.
     const mayBeMore = lost.some(({ trouble }) => trouble.isNonsense === true) || ranges.length < lost.length;

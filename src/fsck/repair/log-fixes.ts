@@ -17,7 +17,7 @@ import {
   KsetView,
 } from '../../engine/media/kset.js';
 import { findBrokenKsets } from '../broken-ksets.js';
-import { placeText } from '../findings.js';
+import { positionText } from '../../engine/media/position-text.js';
 import { bodyKeys, findLostRun } from '../log-end.js';
 import { OrphanKsets, type LostRun } from '../orphan-ksets.js';
 import { closeGap } from './fill.js';
@@ -59,10 +59,6 @@ export function planLogEnd(view: PlanView): Fix[] {
   return bridge === undefined ? [] : [bridge];
 }
 
-function textOf(place: Position): string {
-  return placeText(place.segment, place.offsetBytes);
-}
-
 function codesOf(view: PlanView): Fix['codes'] {
   return [...REFUSED_ENDS, ...BROKEN_ENDS].filter((code) => hasFinding(view, code));
 }
@@ -88,9 +84,9 @@ function mend(view: PlanView, log: Log, run: LostRun | undefined): Fix | undefin
   const bytes = mendKset(view, end, run === undefined);
   if (bytes === undefined) return undefined;
   return {
-    id: `mend ${textOf(end)}`,
+    id: `mend ${positionText(end)}`,
     codes: codesOf(view),
-    action: `mend the kset ${textOf(end)}: its CRC tells what it was`,
+    action: `mend the kset ${positionText(end)}: its CRC tells what it was`,
     consent: 'plain',
     losses: [],
     steps: [[{ offsetBytes: deviceOffset(view, end), bytes }]],
@@ -104,9 +100,9 @@ function blankEnd(view: PlanView, log: Log): Fix {
   const reason = 'it is not whole: either a crash tore it, and nothing in it was acknowledged, or it was damaged';
   return {
     // With the keys there: other generations make others of the log.
-    id: `blank ${textOf(end)} ${bodyKeys(view.context, view.chain, log.facts)}`,
+    id: `blank ${positionText(end)} ${bodyKeys(view.context, view.chain, log.facts)}`,
     codes: codesOf(view),
-    action: `blank the torn kset ${textOf(end)}`,
+    action: `blank the torn kset ${positionText(end)}`,
     consent: 'plain',
     losses: [lossOf(end, reason, named)],
     steps: [endingAt(view, log)],
@@ -142,9 +138,9 @@ function bridgeTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const losses = [...lossesOfGap(view, log, gap, bridge.kept, covered), ...lossesBehind(view, log, run, covered)];
   const what = bridge.ksets === 1 ? 'a kset' : `${bridge.ksets} ksets`;
   return {
-    id: `bridge ${textOf(end)} ${textOf(run.first)}`,
+    id: `bridge ${positionText(end)} ${positionText(run.first)}`,
     codes: codesOf(view),
-    action: `put ${what} of the same length in the place of what is broken at ${textOf(end)}, so that the log goes on with ${run.ksets} ksets from ${textOf(run.first)}`,
+    action: `put ${what} of the same length in the place of what is broken at ${positionText(end)}, so that the log goes on with ${run.ksets} ksets from ${positionText(run.first)}`,
     consent: 'plain',
     losses,
     steps: [[{ offsetBytes: deviceOffset(view, end), bytes: bridge.bytes }]],
@@ -168,9 +164,9 @@ function relocate(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const gap = new Uint8Array(run.first.offsetBytes - end.offsetBytes);
   view.context.source.read(deviceOffset(view, end), gap, 0, gap.length);
   return {
-    id: `relocate ${textOf(end)} ${textOf(run.first)}`,
+    id: `relocate ${positionText(end)} ${positionText(run.first)}`,
     codes: codesOf(view),
-    action: `move the ksets from ${textOf(run.first)} on to the free segment ${moved.segment}, and lead the log there from ${textOf(end)}`,
+    action: `move the ksets from ${positionText(run.first)} on to the free segment ${moved.segment}, and lead the log there from ${positionText(end)}`,
     consent: 'plain',
     losses: [
       ...lossesOfGap(view, log, gap, [], covered),
@@ -191,9 +187,9 @@ function widen(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const gap = new Uint8Array(run.first.offsetBytes - end.offsetBytes);
   view.context.source.read(deviceOffset(view, end), gap, 0, gap.length);
   return {
-    id: `widen ${textOf(end)} ${textOf(run.first)}`,
+    id: `widen ${positionText(end)} ${positionText(run.first)}`,
     codes: codesOf(view),
-    action: `write the ksets from ${textOf(run.first)} on again so that they take the place of what is broken at ${textOf(end)} too`,
+    action: `write the ksets from ${positionText(run.first)} on again so that they take the place of what is broken at ${positionText(end)} too`,
     consent: 'plain',
     losses: [
       ...lossesOfGap(view, log, gap, [], covered),
@@ -210,9 +206,9 @@ function giveUp(view: PlanView, log: Log, run: LostRun): Fix {
   const named = [...namedRanges(view, log.facts.payload, end), ...coveredFrom(view, run.first)];
   const reason = 'the log cannot be led over a broken kset to what follows';
   return {
-    id: `give up ${textOf(end)}`,
+    id: `give up ${positionText(end)}`,
     codes: codesOf(view),
-    action: `end the log at ${textOf(end)}, and give up the ${run.ksets} ksets from ${textOf(run.first)} on`,
+    action: `end the log at ${positionText(end)}, and give up the ${run.ksets} ksets from ${positionText(run.first)} on`,
     consent: 'drop-corrupt',
     losses: [lossOf(end, reason, named)],
     steps: [forgetting(view, log, run.first)],
@@ -239,9 +235,9 @@ function hopTo(view: PlanView, log: Log, run: LostRun): Fix | undefined {
   const named = subtractRanges(namedRanges(view, log.facts.payload, end), coveredFrom(view, run.first));
   const reason = 'a kset may have been there before the one that led on';
   return {
-    id: `hop ${textOf(end)} ${run.first.segment}`,
+    id: `hop ${positionText(end)} ${run.first.segment}`,
     codes: codesOf(view),
-    action: `lead the log from ${textOf(end)} on to segment ${run.first.segment}, where it goes on with ${run.ksets} ksets`,
+    action: `lead the log from ${positionText(end)} on to segment ${run.first.segment}, where it goes on with ${run.ksets} ksets`,
     consent: 'plain',
     losses: [lossOf(end, reason, named)],
     steps: [[{ offsetBytes: deviceOffset(view, end), bytes: encodeLastKset(run.first.segment) }]],
@@ -262,9 +258,9 @@ function redirect(view: PlanView, log: Log): Fix[] {
   const losses = [lossOf(end, reason, namedRanges(view, log.facts.payload, end))];
   return [
     {
-      id: `end ${textOf(end)}`,
+      id: `end ${positionText(end)}`,
       codes: codesOf(view),
-      action: `end the log at ${textOf(end)}, before a LAST kset that leads nowhere`,
+      action: `end the log at ${positionText(end)}, before a LAST kset that leads nowhere`,
       consent: 'plain',
       losses,
       steps: [endingAt(view, log)],
@@ -278,9 +274,9 @@ function forgetRun(view: PlanView, log: Log, run: LostRun): Fix {
   const ranges = [...namedRanges(view, log.facts.payload, log.facts.end), ...coveredFrom(view, run.first)];
   const reason = 'nothing tells whether ksets there belong to the log or are left from an earlier cache';
   return {
-    id: `forget ${textOf(run.first)}`,
+    id: `forget ${positionText(run.first)}`,
     codes: ['LOG_MAYBE_CUT_SHORT'],
-    action: `blank ${run.ksets} ksets behind the end of the log, from ${textOf(run.first)} on`,
+    action: `blank ${run.ksets} ksets behind the end of the log, from ${positionText(run.first)} on`,
     assumed: 'they are left from an earlier cache on this device',
     consent: 'plain',
     losses: [lossOf(run.first, reason, ranges)],
@@ -296,9 +292,9 @@ function forgetBroken(view: PlanView, log: Log): Fix {
   const what = places.length === 1 ? 'a broken kset' : `${places.length} broken ksets`;
   const reason = 'broken ksets lie behind the end of the log, and nothing tells how it went on';
   return {
-    id: `forget ${textOf(places[0])}`,
+    id: `forget ${positionText(places[0])}`,
     codes: ['LOG_MAYBE_CUT_SHORT'],
-    action: `blank what is left of ${what} behind the end of the log, from ${textOf(places[0])} on`,
+    action: `blank what is left of ${what} behind the end of the log, from ${positionText(places[0])} on`,
     consent: 'plain',
     losses: [lossOf(places[0], reason, named)],
     steps: [places.map((place) => ({ offsetBytes: deviceOffset(view, place), bytes: BLANK }))],
@@ -338,9 +334,9 @@ function continueElsewhere(view: PlanView, log: Log): Fix[] {
   moved.set(kset.subarray(0, last.lengthBytes));
   return [
     {
-      id: `continue ${textOf(end)}`,
+      id: `continue ${positionText(end)}`,
       codes: ['KSET_TOO_LONG'],
-      action: `move the kset ${textOf(end)} to the free segment ${free.segment}, and lead the log there`,
+      action: `move the kset ${positionText(end)} to the free segment ${free.segment}, and lead the log there`,
       consent: 'plain',
       losses: free.losses,
       steps: leadTo(view, end, free.segment, moved),
@@ -356,9 +352,9 @@ function makeRoomAtEnd(view: PlanView, log: Log): Fix[] {
   if (last === undefined || moved === undefined) return [];
   return [
     {
-      id: `continue ${textOf(last)}`,
+      id: `continue ${positionText(last)}`,
       codes: codesOf(view),
-      action: `move the kset ${textOf(last)} to the free segment ${moved.segment}, and lead the log there: it left no room to go on`,
+      action: `move the kset ${positionText(last)} to the free segment ${moved.segment}, and lead the log there: it left no room to go on`,
       consent: 'plain',
       losses: moved.losses,
       steps: moved.steps,

@@ -12,6 +12,7 @@ import {
 import { readDual } from '../../engine/media/dual.js';
 import { generationCopies, segmentInfoCopies } from '../../engine/media/geometry.js';
 import { KSET_HEADER_BYTES } from '../../engine/media/kset.js';
+import { positionText } from '../../engine/media/position-text.js';
 import { segmentsBeyond } from '../chain.js';
 import type { LogFacts } from '../log-check.js';
 import { unnamedText } from '../lost-log.js';
@@ -68,7 +69,7 @@ export function planBeyond(view: PlanView): Fix[] {
 export function planLogLost(view: PlanView): Fix[] {
   const { log } = view;
   if (log === undefined || !hasFinding(view, 'LOG_LOST')) return [];
-  return [giveUpUnnamed(view, log.facts, `kset ${log.facts.end.segment}:${log.facts.end.offsetBytes}`)];
+  return [giveUpUnnamed(view, log.facts, `kset ${positionText(log.facts.end)}`)];
 }
 
 function giveUpUnnamed(view: PlanView, facts: LogFacts, where: string): Fix {

@@ -9,7 +9,7 @@ import { encodePosition, POSITION_BYTES, type Position } from '../../engine/medi
 import type { Dual } from '../../engine/media/dual.js';
 import { KSET_HEADER_BYTES } from '../../engine/media/kset.js';
 import type { FindingCode } from '../catalogue.js';
-import { placeText } from '../findings.js';
+import { positionText } from '../../engine/media/position-text.js';
 import type { LogExtent } from '../log-check.js';
 import { PayloadMap } from '../payload-map.js';
 import { OrphanKsets } from '../orphan-ksets.js';
@@ -55,9 +55,9 @@ export function moveTail(
   more: { readonly assumed?: string; readonly losses?: readonly Loss[] } = {},
 ): Fix {
   return {
-    id: `${name} ${placeText(to.segment, to.offsetBytes)}`,
+    id: `${name} ${positionText(to)}`,
     codes,
-    action: `set ${name} to ${placeText(to.segment, to.offsetBytes)}`,
+    action: `set ${name} to ${positionText(to)}`,
     consent: 'plain',
     losses: [],
     steps: rewriteBoth(dualOf(view, name), (seq) => encodePosition(to, seq)),
@@ -108,7 +108,7 @@ function lossBehindEmpty(view: PlanView, dirtyTail: Position): Loss[] {
  */
 function breakAt(view: PlanView, place: Position): Fix {
   const left = view.context.geometry.segmentDataBytes - place.offsetBytes;
-  const where = placeText(place.segment, place.offsetBytes);
+  const where = positionText(place);
   const reason = 'the log began there, and something else lies over it';
   const bytes = new Uint8Array(Math.min(KSET_HEADER_BYTES, left)).fill(0xff);
   return {
@@ -302,9 +302,9 @@ function lossBeyondEnd(view: PlanView): Loss[] {
   const { end, payload } = log.facts;
   const places = header.dirtyTail.segment < view.chain.length ? [end, header.dirtyTail] : [end];
   const ranges = mergeRanges(places.flatMap((place) => namedRanges(view, payload, place)));
-  const place = placeText(header.dirtyTail.segment, header.dirtyTail.offsetBytes);
+  const place = positionText(header.dirtyTail);
   const reason = `dirty_tail says that the log went on to ${place}; if it did, what it said from there on is gone`;
-  const where = `kset ${placeText(end.segment, end.offsetBytes)}`;
+  const where = `kset ${positionText(end)}`;
   return [{ kind: 'perhaps-lost', where, reason, ranges, mayBeMore: true }];
 }
 
