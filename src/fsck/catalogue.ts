@@ -126,7 +126,7 @@ export const CATALOGUE = {
   CACHE_INFO_SEGMENTS_FEWER: accepted(
     'note',
     'the cache uses fewer segments than the superblock counts; the rest is not used',
-    'uses what cache_info counts',
+    'loads what cache_info counts, but allocates from as many as the superblock counts, also those that it did not load',
   ),
   SEGMENTS_BEYOND_CACHE: accepted(
     'error',

@@ -37,7 +37,7 @@ const EFFECTS: Partial<Record<FindingCode, KernelEffect | Readonly<Record<Kernel
   DIRTY_TAIL_NOT_ON_KSET: 'cuts',
   DIRTY_TAIL_NOT_IN_LOG: 'cuts',
   DIRTY_TAIL_BEFORE_KEY_TAIL: 'misreads',
-  KSET_TOO_LONG: { '6.18': 'cuts', '7.2': 'cuts', '7.3': 'refuses' },
+  KSET_TOO_LONG: 'cuts',
   LOG_CUT_SHORT: 'cuts',
   LOG_LOST: 'cuts',
   SEGMENTS_BEYOND_CACHE: 'cuts',

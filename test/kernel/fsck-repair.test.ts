@@ -8,7 +8,6 @@
  *
  * `PCACHE_KERNEL_REPAIRS` says how many, `PCACHE_KERNEL_REPAIRS_SEED` where to begin; a few without it.
  */
-import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,7 +21,6 @@ import { makeHopping } from '../support/damage/damagers.js';
 import { makeSubject, repairOverlay, UndoInMemory, type Subject } from '../support/damage/oracle.js';
 import { Overlay, type OverlayBase } from '../support/damage/overlay.js';
 import { damageByChance } from '../support/damage/random-damage.js';
-import { findClient } from '../support/clients.js';
 import { unpackImage } from '../support/images.js';
 import {
   describeWithKernel,
@@ -32,6 +30,7 @@ import {
   type TestKernel,
 } from '../support/kernel.js';
 import { SparseImage } from '../support/sparse-image.js';
+import { programFiles } from './guest-programs.js';
 
 /** What the image of a seed is made from: one of these in turn. `hopping` is `dirty-crc` with a LAST kset. */
 const BASES = ['dirty-crc', 'hopping', 'dirty-crc', 'gc-wrap', 'dirty-crc', 'hopping', 'dirty-crc', 'crash'] as const;
@@ -162,18 +161,6 @@ while (<$ranges>) {
 }
 close($out) or die "$ARGV[1]: $!";
 `;
-
-/**
- * What the programs of each image are made of. The guest has them in memory: it reads the other machine's files anew,
- * page by page, each time it starts one, which takes an emulated machine longer than all the rest.
- */
-function programFiles(): string[] {
-  const run = (program: string, ...args: string[]): string => execFileSync(program, args, { encoding: 'utf8' });
-  const programs = ['dmsetup', 'perl'].map((name) => findClient(name) ?? name);
-  const libraries = programs.flatMap((path) => [...run('ldd', path).matchAll(/ => (\/\S+)/g)].map(([, file]) => file));
-  const modules = run('perl', '-Mstrict', '-Mwarnings', '-e', 'print join "\n", values %INC').split('\n');
-  return [...new Set([...programs, ...libraries, ...modules])];
-}
 
 /** Attaches an image by itself: slices of the two devices stand for them. */
 function steps({ subject, device }: Repaired, n: number, cacheAt: number, backingAt: number): string {

@@ -34,7 +34,12 @@ describe('docs/findings.md', () => {
       const effects = KERNELS.map((kernel) => kernelEffect(code, kernel));
       expect(document).toContain(`\n| ${[code, ...effects].join(' | ')} |\n`);
     }
-    expect(document).toContain('### KSET_TOO_LONG\n\n**error**, and Linux 7.3 refuses the cache\n');
+    const differing = findingsDoc(
+      { KEY_ODD: { severity: 'error', meaning: 'm', kernel: 'k' } },
+      { kernels: ['1.0', '2.0'], effectOf: (_code: string, kernel: string) => (kernel === '2.0' ? 'refuses' : 'cuts') },
+    );
+    expect(differing).toContain('### KEY_ODD\n\n**error**, and Linux 2.0 refuses the cache\n');
+    expect(differing).toContain('| KEY_ODD | cuts | refuses |\n');
     expect(document).toContain('### SUPERBLOCK_BAD_CRC\n\n**error**, and the kernel refuses the cache\n');
   });
 });

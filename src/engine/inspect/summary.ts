@@ -3,6 +3,7 @@
  * and what its log and index hold, as far as the media allow. Reads only. The result is plain data.
  */
 import type { Durability, PmemReader } from '../device/pmem.js';
+import { LogWalker } from '../media/log-walker.js';
 import { TolerantReader } from '../device/tolerant-reader.js';
 import { CACHE_MODES, type CacheInfo, type MetaHeader, type Position } from '../media/codecs.js';
 import type { Dual, WinReason } from '../media/dual.js';
@@ -124,7 +125,7 @@ export function summarise(devices: InspectedDevices): CacheSummary {
     initDone: flags.initDone,
     segments: summariseSegments(metadata, cache),
     content: cache === undefined ? null : summariseContent(cache),
-    status: cache === undefined ? null : statusLine(cache),
+    status: cache === undefined ? null : statusLine(pmem, cache),
     table: tableLine(pmem.path, backing, flags.dataCrc),
     durability: durabilityOf(pmem),
     problems,
@@ -188,14 +189,35 @@ function summariseContent(cache: LoadedCache): ContentSummary {
   };
 }
 
-function statusLine(cache: LoadedCache): string {
+/**
+ * Segments that Linux 7.2.13 and 7.3 take for used after replay: those of the log, and those of keys that are not stale.
+ * (A cache that runs here counts those of stale keys too, until GC passes them.)
+ */
+function kernelUsedCount(pmem: PmemReader, cache: LoadedCache): number {
+  if (cache.staleKeyCount === 0) return cache.segments.usedCount;
+  const { geometry, chain } = cache.metadata;
+  const used = new Set<number>([cache.keyTail.segment, cache.keyHead.segment]);
+  const walker = new LogWalker(pmem, geometry, chain, cache.keyTail);
+  for (let ksets = 0; ksets < cache.ksetCount && walker.next(); ksets++) {
+    const { kset } = walker;
+    used.add(walker.segment);
+    for (let index = 0; index < kset.keyCount; index++) {
+      const segment = kset.keySegment(index);
+      if (kset.keyGeneration(index) >= chain.generation[segment]) used.add(segment);
+    }
+  }
+  return used.size;
+}
+
+/** kernel: the target's status; it counts the superblock's segments, whatever cache_info says. */
+function statusLine(pmem: PmemReader, cache: LoadedCache): string {
   const { metadata } = cache;
   const info = metadata.cacheInfo.value!;
   return formatStatusLine({
     superblockFlags: metadata.superblock.flags,
     segmentsOnDevice: metadata.superblock.segmentCount,
-    cacheSegments: info.segmentCount,
-    segmentsUsed: cache.segments.usedCount,
+    cacheSegments: metadata.superblock.segmentCount,
+    segmentsUsed: kernelUsedCount(pmem, cache),
     gcPercent: metadata.flags.gcPercent,
     cacheFlags: info.flags,
     keyHead: cache.keyHead,
