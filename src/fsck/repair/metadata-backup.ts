@@ -232,13 +232,12 @@ export function restoreMetadata(
     );
   }
   const lost = partsOf(geometry, backup.segmentCount).filter((part) => !part.isGood(device));
-  for (const { offsets, lengthBytes } of lost) {
-    const changes: Change[] = offsets.map((offsetBytes) => ({
-      offsetBytes,
-      bytes: bytesAt(backup.source, offsetBytes, lengthBytes),
-    }));
-    undo.record(device, changes);
-    for (const { offsetBytes, bytes } of changes) device.write(offsetBytes, bytes, 0, bytes.length);
+  const steps = lost.map(({ offsets, lengthBytes }) =>
+    offsets.map((offsetBytes): Change => ({ offsetBytes, bytes: bytesAt(backup.source, offsetBytes, lengthBytes) })),
+  );
+  if (steps.length > 0) undo.record(device, steps.flat());
+  for (const step of steps) {
+    for (const { offsetBytes, bytes } of step) device.write(offsetBytes, bytes, 0, bytes.length);
     device.persist();
   }
   undo.finish();

@@ -62,6 +62,8 @@ export async function repairDevice(job: RepairJob): Promise<RepairOutcome> {
           onProgress,
         });
         return { result, undoPath: undo.isUsed ? undo.path : undefined };
+      } catch (error) {
+        throw undo.isUsed ? withUndo(error, undo.path, cachePath) : error;
       } finally {
         undo.close();
       }
@@ -71,6 +73,14 @@ export async function repairDevice(job: RepairJob): Promise<RepairOutcome> {
   } finally {
     device.close();
   }
+}
+
+/** The error that ended a repair after its first change, with the way back. */
+function withUndo(error: unknown, undoPath: string, cachePath: string): unknown {
+  if (!(error instanceof PcacheError)) return error;
+  const { code, message, exitStatus } = error;
+  const wayBack = `the repair is not complete; to undo it: pcache fsck --undo-apply ${undoPath} ${cachePath}`;
+  return new PcacheError(code, `${message}; ${wayBack}`, { cause: error, exitStatus });
 }
 
 export interface ChosenUndo {

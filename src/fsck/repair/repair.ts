@@ -9,6 +9,7 @@
  * made twice, and there are only so many rounds.
  */
 import { TolerantReader } from '../../engine/device/tolerant-reader.js';
+import { PcacheError } from '../../engine/errors.js';
 import type { CheckOptions, CheckResult, Examination } from '../check.js';
 import { examine } from '../check.js';
 import { planGenerations, planGenerationCopies } from './generation-fixes.js';
@@ -19,7 +20,7 @@ import { planLogEnd } from './log-fixes.js';
 import { summarizeLosses, type LossSummary } from './losses.js';
 import { planSegments } from './segment-fixes.js';
 import { planDirtyTail, planKeyTail, planTailCopies } from './tail-fixes.js';
-import type { Fix, Planner, PlanView, RepairDevice } from './types.js';
+import type { Change, Fix, Planner, PlanView, RepairDevice } from './types.js';
 import type { UndoLog } from './undo-file.js';
 
 /** Each round makes at least one repair; a log with more breaks than this is beyond repair. */
@@ -152,12 +153,9 @@ class Repair {
   }
 
   private make(fixes: readonly Fix[]): void {
-    const { device, undo, onFixed } = this.options;
+    const { device, onFixed } = this.options;
     if (fixes.length === 0) return;
-    undo.record(
-      new TolerantReader(device),
-      fixes.flatMap((fix) => fix.steps.flat()),
-    );
+    this.record(fixes.flatMap((fix) => fix.steps.flat()));
     for (const fix of fixes) {
       for (const step of fix.steps) {
         for (const { offsetBytes, bytes } of step) device.write(offsetBytes, bytes, 0, bytes.length);
@@ -165,6 +163,19 @@ class Repair {
       }
       this.made.push(fix);
       onFixed?.(fix);
+    }
+  }
+  /** A repair whose changes cannot all be recorded is not made in part: what was changed is undone. */
+  private record(changes: readonly Change[]): void {
+    const { device, undo } = this.options;
+    try {
+      undo.record(new TolerantReader(device), changes);
+    } catch (error) {
+      undo.rollBack(device);
+      if (!(error instanceof PcacheError)) throw error;
+      const outcome = this.made.length > 0 ? 'every repair made so far was undone' : 'nothing was changed';
+      const remedy = error.code === 'NO_SPACE' ? ', or put the undo file elsewhere with --undo FILE' : '';
+      throw new PcacheError(error.code, `${error.message}${remedy}; ${outcome}`, { cause: error });
     }
   }
 }

@@ -76,6 +76,8 @@ export interface UndoLog {
   /** Makes the present bytes of everything that `changes` change durable. */
   record(device: ByteSource, changes: readonly Change[]): void;
   finish(): void;
+  /** Undoes every recorded change on the device, the newest first, and forgets them. */
+  rollBack(device: RepairDevice): void;
 }
 
 /** Writes an undo file; it comes into being with the first record. */
@@ -113,6 +115,15 @@ export class UndoWriter implements UndoLog {
     this.guard('finishing the undo file', () => this.writeHeader());
   }
 
+  /** Also removes the file, which has nothing to undo then. @throws PcacheError as `UndoFile` and the device do */
+  rollBack(device: RepairDevice): void {
+    if (this.header === undefined) return;
+    UndoFile.read(this.path).apply(device);
+    this.close();
+    this.header = undefined;
+    unlinkSync(this.path);
+  }
+
   close(): void {
     if (this.fd !== undefined) closeSync(this.fd);
     this.fd = undefined;
@@ -138,6 +149,8 @@ export class UndoWriter implements UndoLog {
         syncFolder(dirname(this.path));
       });
     } catch (error) {
+      this.close();
+      this.header = undefined;
       unlinkSync(this.path);
       throw error;
     }

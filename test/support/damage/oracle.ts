@@ -103,8 +103,13 @@ export class UndoInMemory {
     // Nothing to be made durable.
   }
 
-  apply(device: Overlay): void {
+  apply(device: Pick<Overlay, 'write'>): void {
     for (const { offsetBytes, bytes } of [...this.old].reverse()) device.write(offsetBytes, bytes);
+  }
+
+  rollBack(device: Pick<Overlay, 'write'>): void {
+    this.apply(device);
+    this.old.length = 0;
   }
 }
 
