@@ -27,6 +27,7 @@ export type PcacheErrorCode =
   | 'FOREIGN_SIGNATURE'
   | 'ALREADY_PCACHE'
   | 'BAD_MEDIA'
+  | 'DIRTY'
   | 'UNSUPPORTED'
   | 'NATIVE_MISSING'
   | 'CLOSED'

@@ -49,7 +49,7 @@ export abstract class GatedCommand extends PcacheCommand {
     return losses;
   }
 
-  private judge(pmem: PmemReader, backingBytes: number | undefined): GateVerdict {
+  protected judge(pmem: PmemReader, backingBytes: number | undefined): GateVerdict {
     const progress = this.progress({ label: `checking ${pmem.path}`, unit: 'bytes' });
     try {
       return judgeCache(pmem, {

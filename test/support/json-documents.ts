@@ -19,6 +19,7 @@ import type { ConvertJson } from '../../src/output/convert-report.js';
 import type { FormatJson } from '../../src/output/format-summary.js';
 import type { PackJson, UnpackJson } from '../../src/output/pack-report.js';
 import type { StatusJson } from '../../src/output/status-report.js';
+import type { WipeJson } from '../../src/output/wipe-report.js';
 import type { WritebackJson } from '../../src/output/writeback-report.js';
 import type { ReplayDiff } from '../../src/replay/diff.js';
 import type { ReplayResult } from '../../src/replay/replay-result.js';
@@ -54,5 +55,6 @@ export interface Documents {
   'trace info': Document<TraceInfo>;
   'tune': Document<Tuned>;
   'unpack': Document<UnpackJson>;
+  'wipe': Document<WipeJson>;
   'writeback': Document<WritebackJson>;
 }

@@ -1,0 +1,122 @@
+/**
+ * Retires a cache: erases everything by which the kernel, blkid, fsck or a later cache could recognise it or its log
+ * (format §1, §2). Payload stays on the device.
+ *
+ * Order, each step durable before the next: superblock, tails, infos and generations of the segments, ksets, cache_info.
+ * A wipe that is cut off therefore leaves one of two things: the whole cache, while the superblock is there; or a device
+ * without a superblock, which nothing attaches as this cache, on which cache_info still tells that there was one, so
+ * that the wipe can be run again. The tails go before any kset, so that no repair finds an empty log between them.
+ */
+import { TolerantReader } from '../device/tolerant-reader.js';
+import type { Pmem, PmemReader } from '../device/pmem.js';
+import {
+  CACHE_CTRL_OFFSET_BYTES,
+  CACHE_INFO_OFFSET_BYTES,
+  DATA_OFFSET_IN_SEGMENT_BYTES,
+  KIB,
+  MIB,
+  SUPERBLOCK_OFFSET_BYTES,
+  segmentCountFor,
+  segmentDataOffsetBytes,
+  segmentOffsetBytes,
+  type Geometry,
+} from '../media/geometry.js';
+import { KSET_HEADER_BYTES, KSET_MAGIC_HIGH, KSET_MAGIC_LOW, KsetField } from '../media/kset.js';
+import { findSignatures } from './foreign-signatures.js';
+
+const BLOCK_BYTES = 4 * KIB;
+/** Payload is searched for ksets in parts of this size. */
+const SEARCH_BYTES = MIB;
+/** Ksets and payload begin at multiples of this. */
+const KSET_ALIGNMENT_BYTES = 8;
+
+export interface WipeTotals {
+  /** Segments that the device has room for; all of them are wiped. */
+  readonly segmentCount: number;
+  /** Segments searched for ksets. */
+  segmentsDone: number;
+  /** Headers of ksets that were erased, those of earlier laps and caches included. */
+  ksets: number;
+}
+
+/** @returns the totals of a wipe that has not begun. */
+export function wipeTotals(pmem: PmemReader, geometry: Geometry): WipeTotals {
+  return { segmentCount: segmentCountFor(geometry, pmem.sizeBytes), segmentsDone: 0, ksets: 0 };
+}
+
+/**
+ * Wipes the cache on `pmem`, and counts in `totals`; yields the number of segments searched. Where the generator is
+ * not run to its end, the device has no superblock, and wiping it again ends the work.
+ * @throws PcacheError as `Pmem` does
+ */
+export function* wipeSteps(pmem: Pmem, geometry: Geometry, totals: WipeTotals): Generator<number, void> {
+  pmem.zero(SUPERBLOCK_OFFSET_BYTES, BLOCK_BYTES);
+  pmem.persist();
+
+  pmem.zero(CACHE_CTRL_OFFSET_BYTES, BLOCK_BYTES);
+  pmem.persist();
+
+  const { segmentCount } = totals;
+  for (let id = 0; id < segmentCount; id++) {
+    pmem.zero(segmentOffsetBytes(geometry, id), DATA_OFFSET_IN_SEGMENT_BYTES);
+  }
+  pmem.persist();
+
+  const search = new KsetSearch(pmem, geometry);
+  for (let id = 0; id < segmentCount; id++) {
+    totals.ksets += search.erase(id);
+    totals.segmentsDone++;
+    yield totals.segmentsDone;
+  }
+  // Payload may hold, where blkid looks, the superblock of a filesystem that was cached.
+  for (const mark of findSignatures(new TolerantReader(pmem))) pmem.zero(mark.offsetBytes, mark.lengthBytes);
+  pmem.persist();
+
+  pmem.zero(0, BLOCK_BYTES);
+  pmem.zero(CACHE_INFO_OFFSET_BYTES, CACHE_CTRL_OFFSET_BYTES - CACHE_INFO_OFFSET_BYTES);
+  pmem.persist();
+}
+
+/**
+ * Finds what begins like a kset. The next cache on the device starts with generation 0 again, so a kset of this one with
+ * keys of generation 0 would look like a lost part of its log.
+ */
+class KsetSearch {
+  private readonly reader: TolerantReader;
+  private readonly buffer = Buffer.alloc(SEARCH_BYTES + KSET_HEADER_BYTES);
+  private readonly magic = Buffer.alloc(8);
+
+  constructor(
+    private readonly pmem: Pmem,
+    private readonly geometry: Geometry,
+  ) {
+    this.reader = new TolerantReader(pmem);
+    this.magic.writeUInt32LE(KSET_MAGIC_LOW, 0);
+    this.magic.writeUInt32LE(KSET_MAGIC_HIGH, 4);
+  }
+
+  /** Erases the headers of all ksets in a segment. @returns how many there were */
+  erase(physicalId: number): number {
+    const { segmentDataBytes } = this.geometry;
+    const start = segmentDataOffsetBytes(this.geometry, physicalId);
+    let found = 0;
+    for (let part = 0; part < segmentDataBytes; part += SEARCH_BYTES) {
+      // A header that begins in this part may end in the next.
+      const length = Math.min(SEARCH_BYTES + KSET_HEADER_BYTES, segmentDataBytes - part);
+      this.reader.read(start + part, this.buffer, 0, length);
+      found += this.eraseIn(start + part, this.buffer.subarray(0, length));
+    }
+    return found;
+  }
+
+  private eraseIn(offsetBytes: number, bytes: Buffer): number {
+    let found = 0;
+    for (let at = bytes.indexOf(this.magic); at >= 0; at = bytes.indexOf(this.magic, at + 1)) {
+      const header = at - KsetField.magic;
+      if (header < 0 || header % KSET_ALIGNMENT_BYTES !== 0 || header >= SEARCH_BYTES) continue;
+      this.pmem.zero(offsetBytes + header, KSET_HEADER_BYTES);
+      found++;
+    }
+    return found;
+  }
+}

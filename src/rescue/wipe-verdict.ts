@@ -1,0 +1,59 @@
+/** Whether a cache may be wiped: how much of its data is not on the backing device, as far as the log tells. */
+import type { PmemReader } from '../engine/device/pmem.js';
+import { TolerantReader } from '../engine/device/tolerant-reader.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { LogKeys } from '../engine/inspect/keys.js';
+import { readMetadataOf } from '../engine/log/recovery.js';
+import type { Crc32c } from '../engine/media/crc32c.js';
+import type { Geometry } from '../engine/media/geometry.js';
+import type { GateVerdict } from '../fsck/gate.js';
+
+export interface WipeVerdict {
+  /** Keys from dirty_tail on that are neither CLEAN nor stale, and their bytes; at least, if `isCounted` is false. */
+  readonly dirtyKeys: number;
+  readonly dirtyBytes: number;
+  /** False where damage hides a part of the log: what it holds is not known. */
+  readonly isCounted: boolean;
+  /** What is wrong with the cache, and may hide dirty data or have lost some: `CODE where: detail`. */
+  readonly doubts: readonly string[];
+}
+
+/**
+ * @param gate what the gate found in the same cache
+ * @throws PcacheError IO
+ */
+export function judgeForWipe(pmem: PmemReader, geometry: Geometry, gate: GateVerdict, crc: Crc32c): WipeVerdict {
+  const metadata = readMetadataOf(pmem, geometry);
+  const doubts = [...gate.losses, ...gate.doubts].map(({ code, where, detail }) => `${code} ${where}: ${detail}`);
+  if (doubts.length === 0) doubts.push(...metadata.problems.map(({ code, detail }) => `${code}: ${detail}`));
+  let dirtyKeys = 0;
+  let dirtyBytes = 0;
+  let isComplete = false;
+  if (LogKeys.canWalk(metadata)) {
+    const keys = new LogKeys(new TolerantReader(pmem), metadata, Infinity, crc);
+    while (keys.next()) {
+      if (keys.row.state !== 'dirty') continue;
+      dirtyKeys++;
+      dirtyBytes += keys.row.lengthBytes;
+    }
+    isComplete = keys.problem === undefined;
+    if (keys.problem !== undefined && doubts.length === 0) doubts.push(`${keys.problem.code}: ${keys.problem.detail}`);
+  }
+  return { dirtyKeys, dirtyBytes, isCounted: isComplete && doubts.length === 0, doubts };
+}
+
+/** @throws PcacheError DIRTY, with the status of problems left, unless it is certain that nothing is dirty */
+export function refuseDirty(path: string, { dirtyKeys, dirtyBytes, isCounted, doubts }: WipeVerdict): void {
+  if (dirtyKeys === 0 && isCounted) return;
+  const parts: string[] = [];
+  if (dirtyKeys > 0) {
+    const keys = dirtyKeys === 1 ? '1 key' : `${dirtyKeys} keys`;
+    parts.push(`${keys} (${dirtyBytes} bytes) not written back`);
+  }
+  if (doubts.length > 0) {
+    const more = doubts.length > 1 ? ` (and ${doubts.length - 1} more)` : '';
+    parts.push(`data that is not written back may be hidden: ${doubts[0]}${more}`);
+  }
+  const remedy = `run "pcache writeback ${path} BACKING" first, or give --force to lose it`;
+  throw new PcacheError('DIRTY', `${path}: ${parts.join('; ')}; ${remedy}`, { exitStatus: ExitStatus.problemsLeft });
+}

@@ -1,0 +1,130 @@
+/** Wiping a cache, cut off at every store and barrier: what a loss of power leaves of it. */
+import { createHash } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
+import { describeExistingCache } from '../../src/engine/create/existing-cache.js';
+import { wipeSteps, wipeTotals } from '../../src/engine/create/wipe-cache.js';
+import { loadCache } from '../../src/engine/log/recovery.js';
+import { decodeSuperblock, SUPERBLOCK_BYTES } from '../../src/engine/media/codecs.js';
+import { SUPERBLOCK_OFFSET_BYTES } from '../../src/engine/media/geometry.js';
+import { KSET_MAGIC_HIGH, KSET_MAGIC_LOW } from '../../src/engine/media/kset.js';
+import { Random } from '../../src/engine/sim/random.js';
+import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
+import { checkCache } from '../../src/fsck/check.js';
+import { verdictOf } from '../../src/fsck/gate.js';
+import { nothingLost } from '../../src/fsck/repair/losses.js';
+import { repairOverlay, unexpected, UndoInMemory, type Subject } from '../support/damage/oracle.js';
+import { Overlay } from '../support/damage/overlay.js';
+import { liveSmall } from '../support/damage/small-life.js';
+
+const SEEDS = [1, 2, 3];
+const STATES_PER_STEP = 4;
+/** A repair takes long. */
+const REPAIRED_ONE_IN = 12;
+const MAGIC = Buffer.alloc(8);
+MAGIC.writeUInt32LE(KSET_MAGIC_LOW, 0);
+MAGIC.writeUInt32LE(KSET_MAGIC_HIGH, 4);
+
+const deviceOf = (subject: Subject): SimPmem =>
+  new SimPmem(subject.device.bytes(0, subject.device.sizeBytes).slice(), { model: 'dax' });
+const overlayOf = (bytes: Uint8Array): Overlay => new Overlay(new SimPmem(bytes, { model: 'dax' }));
+
+function wipe(pmem: SimPmem, { shape }: Subject): number {
+  const totals = wipeTotals(pmem, shape.geometry);
+  for (const done of wipeSteps(pmem, shape.geometry, totals)) expect(done).toBeLessThanOrEqual(totals.segmentCount);
+  return totals.ksets;
+}
+
+/** The states that a loss of power may leave before each barrier of a wipe, and before its stores; each once. */
+function crashStates(subject: Subject): Uint8Array[] {
+  const pmem = deviceOf(subject);
+  const random = new Random(4711);
+  const states = new Map<string, Uint8Array>();
+  const look = (): void => {
+    for (let n = 0; n < STATES_PER_STEP; n++) {
+      pmem.withCrash(random, () => {
+        const hash = createHash('sha1').update(pmem.bytes).digest('hex');
+        if (!states.has(hash)) states.set(hash, pmem.bytes.slice());
+      });
+    }
+  };
+  pmem.onStore = look;
+  pmem.onBarrier = look;
+  wipe(pmem, subject);
+  pmem.onStore = undefined;
+  pmem.onBarrier = undefined;
+  return [...states.values()];
+}
+
+function hasSuperblock(bytes: Uint8Array): boolean {
+  const { magicZero } = decodeSuperblock(
+    bytes.subarray(SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES),
+  );
+  return !magicZero;
+}
+
+function isTraceless(pmem: SimPmem, { shape }: Subject): boolean {
+  return Buffer.from(pmem.bytes.buffer).indexOf(MAGIC) < 0 && describeExistingCache(pmem, shape.geometry) === undefined;
+}
+
+/** `NOT_PCACHE` for a device without any trace, otherwise whether data may be lost or the cache cannot be used. */
+function verdictOn(bytes: Uint8Array, { shape }: Subject): string {
+  try {
+    const { sound } = verdictOf(checkCache(overlayOf(bytes), { ...shape, data: true }));
+    return sound ? 'sound' : 'unsound';
+  } catch (error) {
+    return (error as { code: string }).code;
+  }
+}
+
+describe.each(SEEDS)('a wipe of the cache of seed %i', { timeout: 60_000 }, (seed) => {
+  const subject = liveSmall(seed);
+
+  it('leaves no trace, and a cache made on the device afterwards is clean', () => {
+    const pmem = deviceOf(subject);
+    expect(wipe(pmem, subject)).toBeGreaterThan(0);
+    expect(isTraceless(pmem, subject)).toBe(true);
+    expect(verdictOn(pmem.bytes, subject)).toBe('NOT_PCACHE');
+    const { geometry } = subject.shape;
+    formatDevice(pmem, planFormat(pmem.sizeBytes, { dataCrc: subject.dataCrc, gcPercent: 70, geometry }));
+    const check = checkCache(overlayOf(pmem.bytes), { ...subject.shape, data: true });
+    expect([check.clean, check.findings]).toEqual([true, []]);
+  });
+
+  it('leaves the whole cache or none that opens, at every point of a crash, and can be run again', () => {
+    const states = crashStates(subject);
+    expect(states.length).toBeGreaterThan(20);
+    let whole = 0;
+    for (const bytes of states) {
+      if (unexpected(subject, overlayOf(bytes), []) === '') {
+        expect(hasSuperblock(bytes)).toBe(true);
+        whole++;
+        continue;
+      }
+      const loaded = loadCache(overlayOf(bytes), { ...subject.shape, checkPayload: true });
+      expect('problems' in loaded).toBe(true);
+      expect(verdictOn(bytes, subject)).not.toBe('sound');
+
+      const again = new SimPmem(bytes.slice(), { model: 'dax' });
+      wipe(again, subject);
+      expect(isTraceless(again, subject)).toBe(true);
+    }
+    expect(whole).toBeGreaterThan(0);
+    expect(whole).toBeLessThan(states.length / 2);
+  });
+
+  it('never lets a repair of what it left pass off an emptied cache as free of loss', async () => {
+    const states = crashStates(subject);
+    for (let n = seed; n < states.length; n += REPAIRED_ONE_IN) {
+      const bytes = states[n];
+      if (verdictOn(bytes, subject) === 'NOT_PCACHE') continue;
+      const device = overlayOf(bytes);
+      const repaired = await repairOverlay(device, subject.shape, new UndoInMemory(), {
+        dropCorrupt: true,
+        dataCrc: subject.dataCrc,
+      });
+      if (unexpected(subject, device, []) === '' || !repaired.after.clean) continue;
+      expect(nothingLost(repaired.losses)).toBe(false);
+    }
+  });
+});
