@@ -6,7 +6,12 @@ import { describeExistingCache } from '../../src/engine/create/existing-cache.js
 import { wipeSteps, wipeTotals } from '../../src/engine/create/wipe-cache.js';
 import { loadCache } from '../../src/engine/log/recovery.js';
 import { decodeSuperblock, SUPERBLOCK_BYTES } from '../../src/engine/media/codecs.js';
-import { SUPERBLOCK_OFFSET_BYTES } from '../../src/engine/media/geometry.js';
+import {
+  CACHE_CTRL_OFFSET_BYTES,
+  CACHE_INFO_OFFSET_BYTES,
+  SEGMENTS_OFFSET_BYTES,
+  SUPERBLOCK_OFFSET_BYTES,
+} from '../../src/engine/media/geometry.js';
 import { KSET_MAGIC_HIGH, KSET_MAGIC_LOW } from '../../src/engine/media/kset.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
@@ -63,6 +68,11 @@ function hasSuperblock(bytes: Uint8Array): boolean {
   return !magicZero;
 }
 
+/** Whether anything changed at `fromBytes` or behind it. */
+function differsFrom(fromBytes: number, bytes: Uint8Array, before: Uint8Array): boolean {
+  return Buffer.compare(bytes.subarray(fromBytes), before.subarray(fromBytes)) !== 0;
+}
+
 function isTraceless(pmem: SimPmem, { shape }: Subject): boolean {
   return Buffer.from(pmem.bytes.buffer).indexOf(MAGIC) < 0 && describeExistingCache(pmem, shape.geometry) === undefined;
 }
@@ -111,6 +121,27 @@ describe.each(SEEDS)('a wipe of the cache of seed %i', { timeout: 60_000 }, (see
     }
     expect(whole).toBeGreaterThan(0);
     expect(whole).toBeLessThan(states.length / 2);
+  });
+
+  it('erases the superblock durably before anything else, and both tails before any segment', () => {
+    const before = deviceOf(subject).bytes;
+    const tails = Buffer.alloc(SEGMENTS_OFFSET_BYTES - CACHE_CTRL_OFFSET_BYTES);
+    for (const bytes of crashStates(subject)) {
+      if (differsFrom(CACHE_INFO_OFFSET_BYTES, bytes, before)) expect(hasSuperblock(bytes)).toBe(false);
+      if (!differsFrom(SEGMENTS_OFFSET_BYTES, bytes, before)) continue;
+      expect(tails.equals(bytes.subarray(CACHE_CTRL_OFFSET_BYTES, SEGMENTS_OFFSET_BYTES))).toBe(true);
+    }
+  });
+
+  it('erases cache_info last, so that a wipe that was cut off is recognised', () => {
+    const before = deviceOf(subject).bytes;
+    const end = deviceOf(subject);
+    wipe(end, subject);
+    for (const bytes of crashStates(subject)) {
+      if (!differsFrom(SEGMENTS_OFFSET_BYTES, bytes, end.bytes)) continue;
+      const info = bytes.subarray(CACHE_INFO_OFFSET_BYTES, CACHE_CTRL_OFFSET_BYTES);
+      expect(Buffer.compare(info, before.subarray(CACHE_INFO_OFFSET_BYTES, CACHE_CTRL_OFFSET_BYTES))).toBe(0);
+    }
   });
 
   it('never lets a repair of what it left pass off an emptied cache as free of loss', async () => {
