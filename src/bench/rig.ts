@@ -66,10 +66,7 @@ export class Rig {
 /** @throws PcacheError NATIVE_MISSING when the device is not mapped */
 export function mappedOrThrow(pmem: Pmem): MappedPmem {
   if (pmem instanceof MappedPmem) return pmem;
-  throw new PcacheError(
-    'NATIVE_MISSING',
-    `${pmem.path}: a benchmark needs the native helper; ${layout.helperRemedy}`,
-  );
+  throw new PcacheError('NATIVE_MISSING', `${pmem.path}: a benchmark needs the native helper; ${layout.helperRemedy}`);
 }
 
 /** Blocks side by side or scattered, by their number. */
