@@ -220,7 +220,7 @@ describe('a repair', () => {
     const missing = await runCli(['fsck', path, '-y', '--undo', join(folder, 'none', 'undo')]);
     expect([missing.status, missing.stderr]).toEqual([
       8,
-      expect.stringMatching(/^pcache: .*no such file; check the path\n$/),
+      expect.stringMatching(/^pcache: .*no such file; check the path; nothing was changed\n$/),
     ]);
     expect(await hashOf(path)).toBe(before);
 
