@@ -34,7 +34,10 @@ import {
   type RepairPolicy,
   type Subject,
 } from '../support/damage/oracle.js';
-import type { Overlay } from '../support/damage/overlay.js';
+import { Overlay } from '../support/damage/overlay.js';
+import { unpackImage } from '../support/images.js';
+import { describeLong } from '../support/long.js';
+import { SparseImage } from '../support/sparse-image.js';
 
 let bases: Map<BaseName, Base>;
 beforeAll(async () => {
@@ -232,5 +235,21 @@ describe('a cache of Linux 6.18', () => {
     const flags = decodeCacheFlags(infoOf(device).flags);
     expect(flags).toEqual(decodeCacheFlags(infoOf(subject.device).flags));
     expect(unexpected(subject, device, [])).toBe('');
+  });
+});
+
+// Ksets that only name payload of this segment lose every key: the log must not lose those between two of them.
+describeLong('a segment of payload zeroed, with ksets of which no key is left', () => {
+  it('costs what is listed, and nothing else', { timeout: 120_000 }, async () => {
+    const { cachePath, backingPath } = await unpackImage('crash');
+    const device = new Overlay(SparseImage.fromFile(cachePath));
+    const backing = SparseImage.fromFile(backingPath);
+    const shape = { geometry: GEOMETRY, backingBytes: backing.sizeBytes };
+    const subject = makeSubject('crash', device, backing, shape);
+    const damaged = device.clone();
+    damaged.zero(segmentOffsetBytes(GEOMETRY, 6), GEOMETRY.segmentBytes);
+    const { after, losses } = await repairOverlay(damaged, shape, new UndoInMemory(), { dropCorrupt: true });
+    expect([after.clean, losses.complete]).toEqual([true, true]);
+    expect(unexpected(subject, damaged, lostRanges(losses))).toBe('');
   });
 });

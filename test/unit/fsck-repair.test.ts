@@ -45,7 +45,13 @@ import { unpackImage } from '../support/images.js';
 import { SparseImage } from '../support/sparse-image.js';
 
 const shape = { geometry: KERNEL_GEOMETRY, backingBytes: 64 * MIB };
-const NO_OPTIONS = { data: false, relinkDoubtful: false, dirtyTailAssumed: false, logRelinked: false };
+const NO_OPTIONS = {
+  data: false,
+  relinkDoubtful: false,
+  dirtyTailAssumed: false,
+  logRelinked: false,
+  settled: new Set<string>(),
+};
 const segmentAt = (offsetBytes: number): number =>
   Math.floor((offsetBytes - SEGMENTS_OFFSET_BYTES) / KERNEL_GEOMETRY.segmentBytes);
 let base: Overlay;

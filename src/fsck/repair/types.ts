@@ -62,6 +62,8 @@ export interface PlanOptions {
   readonly dirtyTailAssumed: boolean;
   /** This repair has led the log on to ksets that it did not lead to: some may be dead, and no evidence. */
   readonly logRelinked: boolean;
+  /** Ids of the repairs that were made or declined. */
+  readonly settled: ReadonlySet<string>;
 }
 
 /** What a planner works from: a check without payload. */
