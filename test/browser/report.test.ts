@@ -14,7 +14,7 @@ import { describeWithClient } from '../support/clients.js';
 const TRACE = fileURLToPath(new URL('../../fixtures/traces/pgbench.blktrace', import.meta.url));
 const PROBE = fileURLToPath(new URL('probe.js', import.meta.url));
 const CHARTS_OF_A_REPLAY = 10;
-const CHARTS_OF_A_CURVE = 3;
+const CHARTS_OF_A_CURVE = 4;
 
 vi.setConfig({ testTimeout: 90_000 });
 

@@ -34,7 +34,7 @@ const serve = async (...flags: string[]) => (attached = await attach(folder, [ca
 
 describe('attach refuses', () => {
   it.each([
-    [[], 'where to listen is missing; give --socket PATH or --port N'],
+    [[], 'where to listen is missing; give --socket PATH, --port N or --device auto'],
     [['--socket', 's', '--port', '0'], '--socket and --port exclude one another: give one'],
     [['--socket', 's', '--read-only', '--drain'], '--drain cannot be used with --read-only: nothing is written'],
     [['--socket', 's', '--data-crc'], 'was formatted with data_crc off; give --no-data-crc, or neither'],
