@@ -50,7 +50,6 @@ const NO_OPTIONS = {
   relinkDoubtful: false,
   dirtyTailAssumed: false,
   logRelinked: false,
-  settled: new Set<string>(),
 };
 const segmentAt = (offsetBytes: number): number =>
   Math.floor((offsetBytes - SEGMENTS_OFFSET_BYTES) / KERNEL_GEOMETRY.segmentBytes);

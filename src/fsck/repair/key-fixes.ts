@@ -84,8 +84,6 @@ class KeyPlan {
   private readonly payload: boolean;
   private readonly oldShows: boolean;
   private readonly fixes: Fix[] = [];
-  /** Repairs that lead the log past a kset. */
-  private readonly passes: Fix[] = [];
   private dropped = 0;
 
   constructor(
@@ -116,17 +114,7 @@ class KeyPlan {
       .at(-1);
     if (behind !== undefined) return [this.leaveBehind(behind)];
     for (const troubles of ksets) if (!troubles.written || !claimed(troubles)) this.plan(troubles);
-    return this.next();
-  }
-
-  /**
-   * All repairs that keep every kset in place, or else one that leads the log past a kset: it copies the rest of the log
-   * as it is when planned, to the segment that is free then, so that two of one plan would overwrite one another.
-   */
-  private next(): Fix[] {
-    const { settled } = this.view.options;
-    const inPlace = this.fixes.filter(({ id }) => !settled.has(id));
-    return inPlace.length > 0 ? inPlace : this.passes.filter(({ id }) => !settled.has(id)).slice(0, 1);
+    return this.fixes;
   }
 
   private look(kset: KsetView, place: Position, written: boolean): KsetTroubles {
@@ -283,7 +271,7 @@ class KeyPlan {
     const moved = isLast ? undefined : moveRest(view, log, place, to);
     if (moved === undefined && !isLast) return;
     const blank = [[{ offsetBytes: deviceOffset(view, place), bytes: new Uint8Array(KSET_HEADER_BYTES) }]];
-    this.passes.push({
+    this.fixes.push({
       id: `pass ${where} ${consent}`,
       codes,
       action: isLast
@@ -291,6 +279,7 @@ class KeyPlan {
         : `move the ksets behind ${where} to the free segment ${moved?.segment}, and lead the log there past it`,
       consent,
       losses: [...losses, ...(moved?.losses ?? [])],
+      isAlone: true,
       steps: moved?.steps ?? blank,
     });
   }

@@ -120,12 +120,12 @@ class Repair {
     const dirtyTailAssumed = this.made.some((fix) => fix.id.startsWith('dirty_tail '));
     const logRelinked = this.made.some((fix) => RELINKS.some((name) => fix.id.startsWith(name)));
     const { data, relinkDoubtful, dataCrc } = options;
-    const { settled } = this;
-    const planOptions = { data, relinkDoubtful, dataCrc, dirtyTailAssumed, logRelinked, settled };
+    const planOptions = { data, relinkDoubtful, dataCrc, dirtyTailAssumed, logRelinked };
     const first = (planners: readonly Planner[], planned: PlanView): Fix[] => {
       for (const planner of planners) {
         const fixes = planner(planned).filter((fix) => !this.settled.has(fix.id));
-        if (fixes.length > 0) return fixes;
+        const together = fixes.filter(({ isAlone }) => isAlone !== true);
+        if (fixes.length > 0) return together.length > 0 ? together : fixes.slice(0, 1);
       }
       return [];
     };

@@ -47,6 +47,11 @@ export interface Fix {
   readonly assumed?: string;
   readonly consent: Consent;
   readonly losses: readonly Loss[];
+  /**
+   * Made in a round of its own, after all others of its plan: it copies parts of the log as they were when planned, or
+   * takes a segment that was free then, and another repair of the same plan may change either.
+   */
+  readonly isAlone?: boolean;
   /** Made one after the other, each durable before the next; within one there is no order. */
   readonly steps: readonly (readonly Change[])[];
 }
@@ -62,8 +67,6 @@ export interface PlanOptions {
   readonly dirtyTailAssumed: boolean;
   /** This repair has led the log on to ksets that it did not lead to: some may be dead, and no evidence. */
   readonly logRelinked: boolean;
-  /** Ids of the repairs that were made or declined. */
-  readonly settled: ReadonlySet<string>;
 }
 
 /** What a planner works from: a check without payload. */
