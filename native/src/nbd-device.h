@@ -1,5 +1,5 @@
-// The kernel's NBD client (drivers/block/nbd.c), driven through the ioctls of <linux/nbd.h>. A device set up this way
-// lives only as long as the process: when it dies, however, the kernel disconnects the device.
+// The kernel's NBD client (drivers/block/nbd.c), driven through the ioctls of <linux/nbd.h>. The kernel
+// disconnects a device set up this way when the process ends, even when it is killed.
 #pragma once
 
 #include <napi.h>

@@ -5,9 +5,9 @@ import { makeBlockCache, type BlockCache, type PolicyName } from './policies.js'
 
 export interface PolicyPoint {
   readonly cacheBytes: number;
-  /** Of reads, as dm-pcache counts them. */
+  /** Hit shares of reads, as dm-pcache counts them. */
   readonly reads: HitShares;
-  /** Of reads and writes. */
+  /** Hit shares of reads and writes together. */
   readonly all: HitShares;
   /** References to a block that was missing, of reads and writes. */
   readonly missedReferences: number;
@@ -23,7 +23,7 @@ export interface PolicyCurve {
   readonly points: readonly PolicyPoint[];
 }
 
-/** Of one kind of request: requests and bytes, and of them what each size hits. */
+/** Requests of one kind and their bytes, and how much of both each size hits. */
 class Tally {
   requests = 0;
   bytes = 0;
