@@ -1,5 +1,6 @@
 /** Tests: one process per file (the native helper is loaded per process), no shared state between files. */
 import { defineConfig } from 'vitest/config';
+import RunOrder from './test/support/run-order.js';
 
 export default defineConfig({
   test: {
@@ -7,6 +8,7 @@ export default defineConfig({
     reporters: ['default', './test/support/what-ran.ts'],
     pool: 'forks',
     maxWorkers: '100%', // the default leaves one processor idle, which of two is half
+    sequence: { sequencer: RunOrder },
     globalSetup: ['test/support/images-cleanup.ts'],
     testTimeout: 20_000,
     hookTimeout: 60_000,

@@ -16,7 +16,7 @@ const folder = makeImageFolder();
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** The command line as the guest starts it, which has this machine's files at $HOST. */
-const PCACHE = `$HOST${process.execPath} $HOST${fileURLToPath(new URL('../../bin/run.js', import.meta.url))}`;
+const PCACHE = `$HOST${process.execPath} $HOST${fileURLToPath(new URL('../../bundle/pcache.cjs', import.meta.url))}`;
 
 /** Bash functions: `serve` starts an attach and waits for its device; `gone` waits until nbd0 has no size. */
 const FUNCTIONS = `

@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { attach, makeDevices, type Attached } from '../nbd/attached.js';
 import { NbdClient } from '../nbd/client.js';
-import { runCli } from '../support/cli.js';
+import { PCACHE, runCli } from '../support/cli.js';
 import { describeWithClient } from '../support/clients.js';
 import { makeImageFolder } from '../support/kernel.js';
 
@@ -219,7 +219,7 @@ describe('detach and drain', () => {
 describeWithClient('socket activation', 'systemd-socket-activate', (activate) => {
   it('serves on the socket that the service manager passes', async () => {
     const path = join(folder, 'activated');
-    const run = [process.execPath, 'bin/run.js', 'attach', cache, backing];
+    const run = [process.execPath, PCACHE, 'attach', cache, backing];
     const child = spawn(activate, ['-l', path, ...run], { stdio: ['ignore', 'pipe', 'pipe'] });
     let text = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (piece: Buffer) => (text += piece.toString()));

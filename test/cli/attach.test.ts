@@ -8,7 +8,7 @@ import type { AttachResult } from '../../src/nbd/attach.js';
 import type { StatusJson } from '../../src/output/status-report.js';
 import { attach, BACKING_BYTES, makeDevices, sparseFile, type Attached } from '../nbd/attached.js';
 import { NbdClient } from '../nbd/client.js';
-import { runCli } from '../support/cli.js';
+import { PCACHE, runCli } from '../support/cli.js';
 import { makeImageFolder } from '../support/kernel.js';
 
 // Most of them start several processes.
@@ -190,7 +190,7 @@ describe('attach', () => {
   });
 
   it('listens on a TCP port of the loopback address', async () => {
-    const child = spawn(process.execPath, ['bin/run.js', 'attach', cache, backing, '--port', '0'], { stdio: 'pipe' });
+    const child = spawn(process.execPath, [PCACHE, 'attach', cache, backing, '--port', '0'], { stdio: 'pipe' });
     const text = await new Promise<string>((resolve) =>
       child.stderr.once('data', (data: Buffer) => resolve(data.toString())),
     );

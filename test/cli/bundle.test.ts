@@ -1,22 +1,20 @@
 /** The program as it is installed (`bundle/`), beside the one of the checkout (`dist/`). */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { runCli } from '../support/cli.js';
+import { CHECKOUT, PCACHE, runCli } from '../support/cli.js';
 import { describeWithClient } from '../support/clients.js';
 
 const root = new URL('../..', import.meta.url).pathname;
-const BUNDLED = { entry: join(root, 'bundle', 'pcache.cjs') };
 const TRACE = join(root, 'fixtures', 'traces', 'pgbench.blktrace');
 
 const folder = mkdtempSync(join(tmpdir(), 'pcache-bundle-test-'));
 const image = join(folder, 'cache.img');
 
 beforeAll(async () => {
-  if (!existsSync(BUNDLED.entry)) throw new Error('there is no bundle; run: npm run setup');
-  const made = await runCli(['format', image, '--size', '512MiB'], BUNDLED);
+  const made = await runCli(['format', image, '--size', '512MiB']);
   expect(made).toMatchObject({ status: 0, stderr: '' });
 });
 
@@ -37,12 +35,13 @@ describe('the bundled program', () => {
     ['trace', 'foo'],
   ])('answers %s %s as the checkout does', async (...args) => {
     const words = args.filter((arg) => arg !== undefined);
-    const [bundled, checkout] = [await runCli(words, BUNDLED), await runCli(words)];
+    const [bundled, checkout] = [await runCli(words), await runCli(words, { entry: CHECKOUT })];
     expect(bundled).toEqual(checkout);
   });
 
   test.each([['info'], ['fsck'], ['dump-keys']])('%s of an image prints what the checkout prints', async (command) => {
-    const [bundled, checkout] = [await runCli([command, image], BUNDLED), await runCli([command, image])];
+    const args = [command, image];
+    const [bundled, checkout] = [await runCli(args), await runCli(args, { entry: CHECKOUT })];
     expect(bundled.status).toBe(0);
     expect(bundled).toEqual(checkout);
   });
@@ -50,7 +49,7 @@ describe('the bundled program', () => {
   test('runs the threads of a curve, and writes a report with the chart library in it', async () => {
     const report = join(folder, 'curve.html');
     const args = ['replay', TRACE, '--sizes', '512MiB,640MiB', '--limit', '2000', '--report', report];
-    expect(await runCli(args, BUNDLED)).toMatchObject({ status: 0 });
+    expect(await runCli(args)).toMatchObject({ status: 0 });
     expect(readFileSync(report, 'utf8')).toContain('uPlot');
   });
 
@@ -73,7 +72,7 @@ describe('the bundled program', () => {
 
   test('runs the threads of a benchmark', async () => {
     const args = ['bench', '--jobs', '2', '--seconds', '1', '--cache-size', '512MiB', '--span', '256MiB', '--json'];
-    expect(await runCli(args, BUNDLED)).toMatchObject({ status: 0 });
+    expect(await runCli(args)).toMatchObject({ status: 0 });
   });
 });
 
@@ -86,6 +85,6 @@ describeWithClient('the start of the bundled program', 'strace', (strace) => {
         .split('\n')
         .filter((line) => /open(at)?\(/.test(line) && !line.includes('= -1'));
     };
-    expect(opened([BUNDLED.entry, '--version']).length - opened(['-e', '0']).length).toBeLessThanOrEqual(10);
+    expect(opened([PCACHE, '--version']).length - opened(['-e', '0']).length).toBeLessThanOrEqual(10);
   });
 });
