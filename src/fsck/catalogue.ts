@@ -344,6 +344,12 @@ export const CATALOGUE = {
     'reads old data there, and may write the payload back all the same',
     'write the highest generation that a key of the segment has',
   ),
+  KEY_STALE_UNCOUNTED: accepted(
+    'error',
+    'a stale key lies in the log, as a kernel leaves it whose GC ended inside a kset: later kernels count no reference for such a key at attach, and their GC drops one all the same',
+    'frees the segment of that key while live data lies in it, or is put there later, and reads old data then; of dirty data the backing device may never get the newest version',
+    'set key_tail behind the stale keys: what lies before is written back; drop CLEAN ones from dirty_tail on',
+  ),
   OLD_DATA_SHOWS: accepted(
     'error',
     'a key lies before a stale one for the same bytes, which was collected after it: so it is dead too, and what it holds is older than what is on the backing device',

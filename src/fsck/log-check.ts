@@ -10,6 +10,7 @@ import type { CheckContext } from './context.js';
 import { positionText } from '../engine/media/position-text.js';
 import { findSupersededKeys } from './superseded-keys.js';
 import { checkKey } from './keys.js';
+import { StaleKeys } from './stale-keys.js';
 import { findOverlaps, MAX_OVERLAPS, type PayloadRange } from './overlaps.js';
 import { PayloadCheck } from './payload-check.js';
 import { LastClaim, PayloadMap, WINDOW_SEGMENTS } from './payload-map.js';
@@ -60,6 +61,7 @@ class LogCheck {
   private readonly key = new KeyFields();
   /** How many current keys point into each segment. */
   private readonly references: Uint32Array;
+  private readonly staleKeys: StaleKeys;
   private ksetCount = 0;
   /** The walk has passed dirty_tail. */
   private isDirtyHere = false;
@@ -74,6 +76,7 @@ class LogCheck {
     this.payload = new PayloadMap(context.geometry, 0);
     this.payloadCheck = options.checkPayload ? new PayloadCheck(context, chain) : undefined;
     this.references = new Uint32Array(chain.length);
+    this.staleKeys = new StaleKeys(context, chain);
   }
 
   run(): LogFacts {
@@ -107,6 +110,7 @@ class LogCheck {
     this.claimFurtherWindows();
     findOverlaps(this.context, this.chain, options.start, options.segmentCount, this.overlaps);
     if (this.context.examined.staleKeys > 0 && this.isDirtyHere) {
+      this.staleKeys.report(this.references, this.extents);
       findSupersededKeys(this.context, this.chain, options.start, options.dirtyTail!);
     }
     return {
@@ -158,6 +162,7 @@ class LogCheck {
     if (state === 'stale') {
       examined.staleKeys++;
       if (this.isDirtyHere && !key.isClean) this.reportStale(kset, index);
+      else this.staleKeys.add(key, index, this.place);
     }
     this.payloadCheck?.add(key, index, state === 'stale', this.walker.segment, this.walker.offsetBytes);
     if (state === 'stale') return;

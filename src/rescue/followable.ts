@@ -45,7 +45,8 @@ const HARMLESS: ReadonlySet<FindingCode> = new Set<FindingCode>([
   'KSET_UNKNOWN_FLAGS',
   'KEY_UNKNOWN_FLAGS',
   'KEY_RESERVED_NOT_ZERO',
-  // Both keys it is about lie behind dirty_tail.
+  // The keys they are about lie before dirty_tail, or are CLEAN.
+  'KEY_STALE_UNCOUNTED',
   'OLD_DATA_SHOWS',
   'LOG_END_TORN',
 ]);

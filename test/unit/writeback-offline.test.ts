@@ -173,7 +173,7 @@ describe('which version is written', () => {
       small.pmem.bytes.set(encodeGeneration(9, 5 + n), copy);
     }
     const result = await start(small).result;
-    expect(result.findings.map((finding) => finding.code)).toEqual(['OLD_DATA_SHOWS']);
+    expect(result.findings.map((finding) => finding.code)).toEqual(['KEY_STALE_UNCOUNTED', 'OLD_DATA_SHOWS']);
     expect(result).toMatchObject({ complete: true, writtenBytes: SECTOR });
     expect(small.durableIds(0, 16)).toEqual(new Array(16).fill(2));
   });

@@ -52,6 +52,7 @@ const KEY_CODES: readonly FindingCode[] = [
   'KEY_RESERVED_NOT_ZERO',
   'KEY_FROM_FUTURE',
   'KEY_STALE_DIRTY',
+  'KEY_STALE_UNCOUNTED',
   'OLD_DATA_SHOWS',
   'PAYLOAD_OVERLAP',
   'PAYLOAD_CRC_CURRENT',
@@ -133,12 +134,7 @@ class KeyPlan {
     const verdict = judgeKey(view, kset, index);
     if (verdict === 'bad') return judgeBadKey(view, kset, index);
     const lossless = kset.keyIsClean(index);
-    if (verdict === 'stale') {
-      if (!written) return { code: 'KEY_STALE_DIRTY', drop: true, consent: 'plain', lossless };
-      if (this.oldShows) return { code: 'OLD_DATA_SHOWS', drop: true, consent: 'plain', lossless: true };
-      const dead = this.payload && !payloadMatches(view, kset, index);
-      return dead ? { code: 'PAYLOAD_CRC_STALE', drop: true, consent: 'plain', lossless: true } : undefined;
-    }
+    if (verdict === 'stale') return this.judgeStale(kset, index, written);
     const consent: Consent = lossless ? 'plain' : 'drop-corrupt';
     if (this.payload && !payloadMatches(view, kset, index)) {
       return { code: 'PAYLOAD_CRC_CURRENT', drop: true, consent, lossless };
@@ -157,10 +153,21 @@ class KeyPlan {
     return undefined;
   }
 
+  /** No stale key may stay in the log: a kernel that attaches it drops a reference too many. */
+  private judgeStale(kset: KsetView, index: number, written: boolean): KeyTrouble {
+    const common = { drop: true, consent: 'plain', lossless: true } as const;
+    if (!written && !kset.keyIsClean(index)) return { ...common, code: 'KEY_STALE_DIRTY', lossless: false };
+    if (written && this.oldShows) return { ...common, code: 'OLD_DATA_SHOWS' };
+    if (this.payload && !payloadMatches(this.view, kset, index)) return { ...common, code: 'PAYLOAD_CRC_STALE' };
+    return { ...common, code: 'KEY_STALE_UNCOUNTED' };
+  }
+
   /** All up to this kset is on the backing device. */
   private leaveBehind({ place, lengthBytes, keys }: KsetTroubles): Fix {
     const to = { segment: place.segment, offsetBytes: place.offsetBytes + lengthBytes };
-    const codes = [...new Set([...keys.values()].map((trouble) => trouble.code))];
+    const found = new Set([...keys.values()].map((trouble) => trouble.code));
+    if (hasFinding(this.view, 'KEY_STALE_UNCOUNTED')) found.add('KEY_STALE_UNCOUNTED');
+    const codes = [...found];
     const assumed = 'what lies before dirty_tail is written back, and is given up';
     return moveTail(this.view, 'key_tail', to, codes, { assumed });
   }

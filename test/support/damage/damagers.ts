@@ -288,6 +288,7 @@ const segments: Damager[] = [
     code: 'CHAIN_OUT_OF_ORDER',
     variant: 'under data without CRCs',
     base: 'gc-wrap',
+    also: ['KEY_STALE_UNCOUNTED'],
     damage: changePlaces,
   },
   {
@@ -652,13 +653,52 @@ const keys: Damager[] = [
     code: 'KEY_STALE_DIRTY',
     variant: 'both copies of a generation set forward',
     base: 'gc-wrap',
+    also: ['KEY_STALE_UNCOUNTED'],
     damage: (image) => {
       const kset = ksetAt(image, ksetsOf(image).places.at(-1)!);
       writeGeneration(image, kset.keySegment(0), kset.keyGeneration(0) + 1);
     },
   },
   {
+    code: 'KEY_STALE_UNCOUNTED',
+    variant: 'its segment is in use again',
+    base: 'gc-wrap',
+    damage: (image) => {
+      const { places } = ksetsOf(image);
+      const reused = places.map((place) => ksetAt(image, place)).find((one) => one.keyGeneration(0) > 0)!;
+      changeKey(image, places[0], 0, 'segment', reused.keySegment(0));
+      changeKey(image, places[0], 0, 'generation', reused.keyGeneration(0) - 1);
+    },
+  },
+  {
+    code: 'KEY_STALE_UNCOUNTED',
+    variant: 'its segment is free',
+    base: 'gc-wrap',
+    damage: (image) => {
+      const { places } = ksetsOf(image);
+      writeGeneration(image, FREE_SEGMENT, 1);
+      changeKey(image, places[0], 0, 'segment', FREE_SEGMENT);
+      changeKey(image, places[0], 0, 'generation', 0);
+    },
+  },
+  {
+    code: 'KEY_STALE_UNCOUNTED',
+    variant: 'a CLEAN key from dirty_tail on',
+    base: 'gc-wrap',
+    // A read miss leaves none over an older key; here there is one.
+    misstates: true,
+    damage: (image) => {
+      const last = ksetsOf(image).places.at(-1)!;
+      writeTail(image, 'DIRTY_TAIL', last);
+      writeGeneration(image, FREE_SEGMENT, 1);
+      changeKey(image, last, 0, 'segment', FREE_SEGMENT);
+      changeKey(image, last, 0, 'generation', 0);
+      changeKey(image, last, 0, 'flags', 2);
+    },
+  },
+  {
     code: 'OLD_DATA_SHOWS',
+    also: ['KEY_STALE_UNCOUNTED'],
     base: 'gc-wrap',
     damage: (image) => {
       // A key in the second kset of the log, for what a key of the first one is for, is stale; both are written back.
@@ -718,7 +758,7 @@ const keys: Damager[] = [
   {
     code: 'PAYLOAD_CRC_STALE',
     variant: 'before dirty_tail',
-    also: ['OLD_DATA_SHOWS'],
+    also: ['KEY_STALE_UNCOUNTED', 'OLD_DATA_SHOWS'],
     misstates: true,
     base: 'dirty-crc',
     damage: (image) => {
