@@ -23,7 +23,8 @@ export interface ConvertJson {
 }
 
 export function convertLine({ trace, file, to, requests, bytes }: ConvertJson): string {
-  return `${trace}: ${formatCount(requests)} requests written to ${file ?? 'standard output'} as ${to}, ${formatBytes(bytes)}`;
+  const what = requests === 1 ? '1 request' : `${formatCount(requests)} requests`;
+  return `${trace}: ${what} written to ${file ?? 'standard output'} as ${to}, ${formatBytes(bytes)}`;
 }
 
 /** Warnings of the reader, and what the output format cannot hold. */

@@ -28,7 +28,7 @@ export function showQuantity(quantity: Quantity): string {
     case 'bytes-per-second':
       return `${formatBytes(Math.round(quantity.value))}/s`;
     case 'per-second':
-      return `${formatCount(Math.round(quantity.value))} requests/s`;
+      return `${formatCount(Math.round(quantity.value))} ${Math.round(quantity.value) === 1 ? 'request' : 'requests'}/s`;
     case 'ratio':
       return formatPercent(quantity.part, quantity.whole);
     case 'series':

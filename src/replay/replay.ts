@@ -138,7 +138,6 @@ export function withScannedTrace<T>(
     const options: TraceOptions = { ...traceOptionsOf(choice), ...(path === choice.trace ? {} : { name }) };
     observer.begins('scan', undefined);
     const footprint = await scanTrace(path, options);
-    refuseNothing(footprint, choice.trace);
     for (const warning of footprint.warnings) observer.warn(warning);
     const { selected, discards } = footprint.counts;
     return body({ path, options, footprint, expected: Math.min((selected - discards) * choice.loops, choice.limit) });
@@ -173,13 +172,6 @@ async function withSpooledTrace<T>(options: TraceChoice, body: (path: string) =>
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** A trace without a single request of the wanted kind is a mistake in the asking. */
-function refuseNothing(footprint: TraceFootprint, trace: string): void {
-  if (footprint.counts.selected > 0) return;
-  const why = footprint.warnings[0] ?? `${trace}: holds no requests`;
-  throw new PcacheError('BAD_TRACE', why);
 }
 
 function openDevices(options: ReplayOptions, footprint: TraceFootprint): ReplayDevices {

@@ -3,7 +3,7 @@
  * of them is the trace.
  */
 import { TextDecoder } from 'node:util';
-import { createInflateRaw } from 'node:zlib';
+import { crc32, createInflateRaw } from 'node:zlib';
 import { PcacheError } from '../engine/errors.js';
 import type { Pieces } from './bytes.js';
 import { CutShort } from './pushed-source.js';
@@ -17,6 +17,9 @@ const DEFLATED = 8;
 const SIZE_BEHIND_DATA = 8;
 const ENCRYPTED = 1;
 const SIZE_IN_EXTRA_FIELD = 0xffffffff;
+/** Behind the data there may be this magic, then the CRC, then sizes. */
+const ZIP_DESCRIPTOR_MAGIC = 0x08074b50;
+const ZIP_DESCRIPTOR_BYTES_MIN = 8;
 
 function severalFiles(name: string, kind: string, files: readonly string[], unpack: string): PcacheError {
   return new PcacheError(
@@ -31,6 +34,9 @@ export class ZipDecoder implements Decoder {
   #state: 'header' | 'deflated' | 'stored' | 'behind' = 'header';
   #file = '';
   #left = 0;
+  #crc = 0;
+  /** What it must be; undefined while it is still to come, behind the data. */
+  #crcWanted: number | undefined;
   readonly #inflate = createInflateRaw({ chunkSize: 64 * 1024 });
   #inflated = false;
   #error: Error | undefined;
@@ -53,14 +59,19 @@ export class ZipDecoder implements Decoder {
     }
     if (this.#state === 'stored') {
       const bytes = Math.min(this.#left, this.#input.length);
-      if (bytes > 0) output.push(Uint8Array.from(this.#input.subarray(0, bytes)));
+      if (bytes > 0) this.#deliver(Uint8Array.from(this.#input.subarray(0, bytes)), output);
       this.#input = this.#input.subarray(bytes);
       this.#left -= bytes;
       if (this.#left === 0) this.#state = 'behind';
     }
     if (this.#state === 'deflated') await this.#inflatePiece(output, piece.length === 0);
-    if (this.#state === 'behind') this.#behind();
+    if (this.#state === 'behind') this.#behind(piece.length === 0);
     else if (piece.length === 0) throw new CutShort();
+  }
+
+  #deliver(bytes: Uint8Array, output: Pieces): void {
+    this.#crc = crc32(bytes, this.#crc);
+    output.push(bytes);
   }
 
   /** @returns false when more data are needed */
@@ -71,6 +82,7 @@ export class ZipDecoder implements Decoder {
       if (input.readUInt32LE(0) !== ZIP_FILE_MAGIC) throw new Error('it holds no file');
       const [flags, method] = [input.readUInt16LE(6), input.readUInt16LE(8)];
       const size = input.readUInt32LE(18);
+      const crc = input.readUInt32LE(14);
       const nameBytes = input.readUInt16LE(26);
       const bytes = ZIP_HEADER_BYTES + nameBytes + input.readUInt16LE(28);
       if (input.length < bytes) return false;
@@ -83,6 +95,7 @@ export class ZipDecoder implements Decoder {
       }
       this.#state = method === DEFLATED ? 'deflated' : 'stored';
       this.#left = size;
+      this.#crcWanted = (flags & SIZE_BEHIND_DATA) === 0 ? crc : undefined;
       return true;
     }
   }
@@ -96,7 +109,7 @@ export class ZipDecoder implements Decoder {
         this.#inflate.once('error', () => resolve());
         this.#inflate.once('end', () => resolve());
         this.#inflate.write(input, () => setImmediate(resolve));
-        this.#inflate.on('data', (got: Buffer) => output.push(got));
+        this.#inflate.on('data', (got: Buffer) => this.#deliver(got, output));
       });
       this.#inflate.removeAllListeners('data');
     }
@@ -108,7 +121,16 @@ export class ZipDecoder implements Decoder {
   }
 
   /** Behind the file there may be its size and checksum, and then the directory, or another file. */
-  #behind(): void {
+  #behind(atEnd: boolean): void {
+    if (this.#crcWanted === undefined) {
+      if (this.#input.length < ZIP_DESCRIPTOR_BYTES_MIN) {
+        if (atEnd) throw new CutShort();
+        return;
+      }
+      const hasMagic = this.#input.readUInt32LE(0) === ZIP_DESCRIPTOR_MAGIC;
+      this.#crcWanted = this.#input.readUInt32LE(hasMagic ? 4 : 0);
+    }
+    if (this.#crc !== this.#crcWanted) throw new Error('the checksum does not match');
     for (let at = 0; at < this.#input.length - 3 && at <= 24; at++) {
       const magic = this.#input.readUInt32LE(at);
       if (magic === ZIP_DIRECTORY_MAGIC) break;

@@ -10,63 +10,115 @@ import type { Decoder } from './pushed-source.js';
 /** What fzstd says of data that end early. */
 const ZSTD_UNEXPECTED_END = 5;
 const ZSTD_MAGIC = 0xfd2fb528;
-/** A window that is larger than that is taken to be no larger, which holds as long as the frame is no longer. */
-const ZSTD_WINDOW_BITS = 27;
+/**
+ * A window that is larger than the first of these is taken to be no larger, which holds as long as no more than that comes
+ * of the frame; then the frame is decoded again with the second. The library moves the whole window for each block.
+ */
+const ZSTD_WINDOW_BITS_FIRST = 22;
+const ZSTD_WINDOW_BITS_MAX = 27;
 const ZSTD_WINDOW_BITS_MIN = 10;
+/** Bit of the header's flags: there is no window's size, and the content's says it. */
+const ZSTD_SINGLE_SEGMENT = 0x20;
 /** Frames have this many bytes before the first block at most. */
 const ZSTD_HEADER_BYTES = 18;
 
 /** Frames one after the other, skippable ones between them. The frames' checksums are not looked at. */
 export class ZstdDecoder implements Decoder {
-  readonly #decoder: Decompress;
+  #decoder = this.#makeDecoder();
   #output: Pieces | undefined;
   #start: Uint8Array | undefined = new Uint8Array(0);
   /** Bytes that may come of a frame whose window was made smaller; undefined for any number. */
   #limitBytes: number | undefined;
+  /** Bytes that came of it so far, and those of them that were delivered before it was decoded again. */
+  #decodedBytes = 0;
+  #skipBytes = 0;
+  /** All input so far, while the frame may have to be decoded again. */
+  #kept: Uint8Array[] | undefined;
   #windowBits = 0;
 
-  constructor() {
-    this.#decoder = new Decompress((piece) => {
-      if (piece.length === 0) return;
-      this.#output?.push(piece);
-      if (this.#limitBytes === undefined) return;
-      this.#limitBytes -= piece.length;
-      if (this.#limitBytes < 0) {
-        throw new Error(`its window of 2^${this.#windowBits} bytes needs zstd -d --long=${this.#windowBits}`);
-      }
-    });
+  #makeDecoder(): Decompress {
+    return new Decompress((piece) => this.#take(piece));
+  }
+
+  #take(piece: Uint8Array): void {
+    if (piece.length === 0) return;
+    const skipped = Math.min(piece.length, Math.max(0, this.#skipBytes - this.#decodedBytes));
+    this.#decodedBytes += piece.length;
+    if (skipped < piece.length) this.#output?.push(piece.subarray(skipped));
+    if (this.#limitBytes === undefined || this.#decodedBytes <= this.#limitBytes) return;
+    if (this.#kept !== undefined) throw new WindowTooSmall();
+    throw new Error(`its window of 2^${this.#windowBits} bytes needs zstd -d --long=${this.#windowBits}`);
   }
 
   push(piece: Uint8Array, output: Pieces): void {
     this.#output = output;
     const input = this.#withSmallWindow(piece);
     if (input === undefined) return;
+    this.#kept?.push(input);
     try {
-      this.#decoder.push(input, piece.length === 0);
+      try {
+        this.#decoder.push(input, piece.length === 0);
+      } catch (error) {
+        if (!(error instanceof WindowTooSmall)) throw error;
+        this.#again(piece.length === 0);
+      }
     } catch (error) {
       if (piece.length === 0 && (error as { code?: unknown }).code === ZSTD_UNEXPECTED_END) throw new CutShort();
       throw error;
     }
   }
 
-  /** The first piece with the window that its frame's header asks for made smaller where it is very large. */
+  /** Decodes what came so far with the larger window; what was delivered is not delivered again. */
+  #again(isAtEnd: boolean): void {
+    const input = Buffer.concat(this.#kept ?? []);
+    this.#kept = undefined;
+    this.#skipBytes = this.#decodedBytes;
+    this.#decodedBytes = 0;
+    const bits = Math.min(this.#windowBits, ZSTD_WINDOW_BITS_MAX);
+    this.#limitBytes = this.#windowBits <= ZSTD_WINDOW_BITS_MAX ? undefined : 2 ** ZSTD_WINDOW_BITS_MAX;
+    input[5] = (bits - ZSTD_WINDOW_BITS_MIN) << 3;
+    this.#decoder = this.#makeDecoder();
+    this.#decoder.push(input, isAtEnd);
+  }
+
+  /** The first piece with the window that its frame's header asks for made smaller where it is large. */
   #withSmallWindow(piece: Uint8Array): Uint8Array | undefined {
     if (this.#start === undefined) return piece;
-    const input = Buffer.concat([this.#start, piece]);
-    if (input.length < ZSTD_HEADER_BYTES && piece.length > 0) {
-      this.#start = input;
+    const head = Buffer.concat([this.#start, piece]);
+    if (head.length < ZSTD_HEADER_BYTES && piece.length > 0) {
+      this.#start = head;
       return undefined;
     }
     this.#start = undefined;
-    if (input.length < 6 || input.readUInt32LE(0) !== ZSTD_MAGIC) return input;
-    const hasWindow = (input[4] & 0x20) === 0;
+    if (head.length < ZSTD_HEADER_BYTES || head.readUInt32LE(0) !== ZSTD_MAGIC) return head;
+    const input = withWindowByte(head);
     const bits = (input[5] >> 3) + ZSTD_WINDOW_BITS_MIN;
-    if (!hasWindow || bits <= ZSTD_WINDOW_BITS) return input;
+    if ((input[4] & ZSTD_SINGLE_SEGMENT) !== 0 || bits <= ZSTD_WINDOW_BITS_FIRST) return input;
     this.#windowBits = bits;
-    this.#limitBytes = 2 ** ZSTD_WINDOW_BITS;
-    input[5] = (ZSTD_WINDOW_BITS - ZSTD_WINDOW_BITS_MIN) << 3;
+    this.#limitBytes = 2 ** ZSTD_WINDOW_BITS_FIRST;
+    this.#kept = [];
+    input[5] = (ZSTD_WINDOW_BITS_FIRST - ZSTD_WINDOW_BITS_MIN) << 3;
     return input;
   }
+}
+
+class WindowTooSmall extends Error {}
+
+/** A frame whose window is all of its large content, with the header of one that says how large its window is. */
+function withWindowByte(frame: Buffer): Buffer {
+  const flags = frame[4];
+  const sizeBytes = [1, 2, 4, 8][flags >> 6];
+  if ((flags & ZSTD_SINGLE_SEGMENT) === 0 || sizeBytes < 4) return frame;
+  const at = 5 + [0, 1, 2, 4][flags & 3];
+  const size = sizeBytes === 4 ? frame.readUInt32LE(at) : Number(frame.readBigUInt64LE(at));
+  if (size <= 2 ** ZSTD_WINDOW_BITS_FIRST) return frame;
+  const bits = Math.min(41, Math.ceil(Math.log2(size)));
+  const start = Buffer.from([
+    ...frame.subarray(0, 4),
+    flags & ~ZSTD_SINGLE_SEGMENT,
+    (bits - ZSTD_WINDOW_BITS_MIN) << 3,
+  ]);
+  return Buffer.concat([start, frame.subarray(5)]);
 }
 
 export class Bzip2Decoder implements Decoder {

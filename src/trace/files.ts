@@ -6,6 +6,7 @@ import { readdir, stat } from 'node:fs/promises';
 import type { Stats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
+import { counted } from './counted.js';
 
 const PACKED_ENDS = ['', '.gz', '.zst', '.xz', '.lz4', '.bz2'] as const;
 const CPU_NUMBER = /^(\d{1,5})(\.gz|\.zst|\.xz|\.lz4|\.bz2)?$/;
@@ -71,12 +72,15 @@ export async function findTraceFiles(path: string): Promise<TraceFiles> {
     paths.push(chosen);
     for (const other of others) warnings.push(`${other}: passed over, since ${chosen} is there too`);
   }
-  if (given !== null) warnings.push(`${path}: read with the other ${paths.length - 1} files of its recording`);
+  if (given !== null)
+    warnings.push(`${path}: read with the ${counted(paths.length - 1, 'other file')} of its recording`);
   const last = Math.max(...byCpu.keys());
   const missing = Array.from({ length: Math.min(last, CPUS_MAX) }, (_, cpu) => cpu).filter((cpu) => !byCpu.has(cpu));
   if (missing.length > 0) {
     const list = missing.slice(0, 8).join(', ') + (missing.length > 8 ? ', …' : '');
-    warnings.push(`${path}: the files of ${missing.length} CPUs are missing (${list}); their requests are not there`);
+    warnings.push(
+      `${path}: ${missing.length === 1 ? '1 file of the recording is' : `${missing.length} files of the recording are`} missing, of CPU ${list}; requests of these CPUs are not counted`,
+    );
   }
   return { paths, warnings, missing: missing.length };
 }

@@ -27,7 +27,10 @@ export function describeForeign(bytes: Uint8Array): string {
   const head = bytes.subarray(0, 64);
   if (isText(head)) {
     const text = Buffer.from(head).toString('latin1');
-    return `text: "${text.split(/[\r\n]/)[0].slice(0, 32)}"`;
+    return `text: "${text
+      .split(/[\r\n]/)[0]
+      .slice(0, 32)
+      .replaceAll('\t', ' ')}"`;
   }
   if (bytes.every((byte) => byte === 0)) return 'zeros';
   return `bytes ${Buffer.from(bytes.subarray(0, 8)).toString('hex')}`;

@@ -9,6 +9,7 @@
 import { assert, PcacheError } from '../engine/errors.js';
 import { openFileSource, StreamSource } from './bytes.js';
 import type { ByteSource } from './bytes.js';
+import { counted } from './counted.js';
 import { findTraceFiles, STDIN_PATH } from './files.js';
 import type { TraceInput } from './input.js';
 import { LineInput } from './lines.js';
@@ -18,7 +19,7 @@ import { RequestSelector } from './select.js';
 import { RequeuedRequests } from './requeued.js';
 import { REQUEUE, RequestSink } from './sink.js';
 import { makeBatch } from './types.js';
-import type { DeviceBatch, MalformedRecord, TraceAction, TraceOptions, TraceTally } from './types.js';
+import type { DeviceBatch, MalformedRecord, TraceOptions, TraceTally } from './types.js';
 
 const BATCH_REQUESTS = 4096;
 
@@ -71,7 +72,7 @@ async function openSources(
       const what = inputs.length === 1 ? 'is empty' : `all ${inputs.length} files are empty`;
       throw new PcacheError('BAD_TRACE', `${name}: ${what}, a trace has at least one record; record it again`);
     }
-    return new TraceReader(name, inputs, warnings, sink, options.action);
+    return new TraceReader(name, inputs, warnings, sink);
   } catch (error) {
     await closeAll(inputs);
     throw error;
@@ -108,7 +109,6 @@ export class TraceReader implements AsyncDisposable {
   readonly warnings: string[];
   readonly #inputs: readonly TraceInput[];
   readonly #sink: RequestSink;
-  readonly #action: TraceAction;
   readonly #batch = makeBatch(BATCH_REQUESTS);
   /** A heap of the inputs that still have requests, the one with the earliest first. */
   readonly #heap: TraceInput[] = [];
@@ -119,20 +119,13 @@ export class TraceReader implements AsyncDisposable {
   readonly #requeued = new RequeuedRequests();
 
   /** Only `openTrace` makes one. Takes `inputs` over. */
-  constructor(
-    name: string,
-    inputs: readonly TraceInput[],
-    warnings: readonly string[],
-    sink: RequestSink,
-    action: TraceAction,
-  ) {
+  constructor(name: string, inputs: readonly TraceInput[], warnings: readonly string[], sink: RequestSink) {
     this.name = name;
     this.format = describe(inputs);
     this.files = inputs.map((input) => input.name);
     this.warnings = [...warnings];
     this.#inputs = inputs;
     this.#sink = sink;
-    this.#action = action;
   }
 
   /** What was met so far: some way ahead of the batches, and complete once `batches()` has ended. */
@@ -153,7 +146,8 @@ export class TraceReader implements AsyncDisposable {
   /**
    * The requests in time order. The same batch object is refilled each time. May be iterated once; however that
    * ends (also by leaving the loop), everything is closed. Throws BAD_TRACE for damage in the middle of a file
-   * (or more malformed records than allowed) and when several devices have requests and none was chosen, and what reading the files throws.
+   * (or more malformed records than allowed), for a trace without requests, and when several devices have requests and
+   * none was chosen; and what reading the files throws.
    */
   async *batches(): AsyncGenerator<DeviceBatch, void, undefined> {
     assert(!this.#started, 'a trace is iterated twice');
@@ -244,6 +238,7 @@ export class TraceReader implements AsyncDisposable {
   #finish(): void {
     this.#sink.checkDevices(this.name);
     this.#sink.checkReadable(this.name);
+    this.#sink.checkNotEmpty(this.name);
     for (const input of this.#inputs) {
       if (input instanceof LineInput) this.warnings.push(...input.warnings());
       if (input instanceof Recording && input.reordering !== undefined) this.warnings.push(input.reordering);
@@ -253,11 +248,9 @@ export class TraceReader implements AsyncDisposable {
     const { outOfOrder } = this.#sink.counts;
     if (outOfOrder > 0) {
       this.warnings.push(
-        `${this.name}: ${outOfOrder} requests came too late in their file to be put in order; are several recordings in one file?`,
+        `${this.name}: ${counted(outOfOrder, 'request')} came too late in their file to be put in order; are several recordings in one file?`,
       );
     }
-    const nothing = this.#sink.warningIfNothing(this.#action);
-    if (nothing !== undefined) this.warnings.push(`${this.name}: ${nothing}`);
   }
 
   #siftUp(input: TraceInput): void {

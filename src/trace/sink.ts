@@ -4,6 +4,7 @@
  * devices are common to them.
  */
 import { PcacheError } from '../engine/errors.js';
+import { counted } from './counted.js';
 import { DeviceTable } from './trace-devices.js';
 import { TraceFlag, TraceOp, zeroCounts } from './types.js';
 import type { MalformedRecord, TraceAction, TraceCounts, TraceOptions, TraceTally } from './types.js';
@@ -13,6 +14,9 @@ export const SECTOR_BYTES = 512;
 
 /** Stands in a window for no request: see `RequestSink.requeue`. Its flags are the operation. */
 export const REQUEUE = 255;
+
+/** No kernel makes larger requests: their length in bytes is of 32 bits. Discards of some traces are larger. */
+const REQUEST_BYTES_MAX = 2 ** 32;
 
 const MALFORMED_LIMIT = 100;
 /** Of malformed records so many are named; of the rest, their number. */
@@ -28,8 +32,10 @@ export class RequestSink {
   readonly actions: Record<TraceAction, number> = { queue: 0, issue: 0, complete: 0 };
   readonly #malformedLimit: number;
   readonly #allDevices: boolean;
+  readonly #action: TraceAction;
 
-  constructor({ malformedLimit = MALFORMED_LIMIT, allDevices = false }: TraceOptions) {
+  constructor({ action, malformedLimit = MALFORMED_LIMIT, allDevices = false }: TraceOptions) {
+    this.#action = action;
     this.#malformedLimit = malformedLimit;
     this.#allDevices = allDevices;
   }
@@ -76,6 +82,7 @@ export class RequestSink {
         counts.skippedZeroLength++;
         return undefined;
       }
+      if (length > REQUEST_BYTES_MAX && op !== TraceOp.discard) return 'it is longer than 4 GiB';
       const end = Math.ceil((start + length) / SECTOR_BYTES) * SECTOR_BYTES;
       if (!(end <= Number.MAX_SAFE_INTEGER)) return 'it ends beyond 8 PiB';
       if (start % SECTOR_BYTES !== 0 || length % SECTOR_BYTES !== 0) {
@@ -140,7 +147,7 @@ export class RequestSink {
     if (this.malformed.length < MALFORMED_NAMED) this.malformed.push({ where, why });
     if (this.counts.malformed <= this.#malformedLimit) return;
     const first = this.malformed[0];
-    const many = `${this.counts.malformed} malformed record${this.counts.malformed === 1 ? '' : 's'}`;
+    const many = counted(this.counts.malformed, 'malformed record');
     throw new PcacheError(
       'BAD_TRACE',
       `${name}: ${many} of ${this.counts.records}, at ${first.where} for instance: ${first.why}; ` +
@@ -148,28 +155,57 @@ export class RequestSink {
     );
   }
 
-  /** What to say of malformed and widened requests, one line each. */
+  /** What to say of requests that are malformed, widened or left out: one line each. */
   warnings(name: string): string[] {
     const { malformed, widened } = this.counts;
     const lines = this.malformed.map(({ where, why }) => `${name}: ${where}: ${why}; passed over`);
     if (malformed > this.malformed.length) {
-      lines.push(`${name}: ${malformed} malformed records in all, the first of them named before`);
+      lines.push(`${name}: ${malformed} malformed records in all; only the first are named`);
     }
     if (widened > 0) {
       lines.push(
-        `${name}: ${widened} requests do not begin and end at sectors of 512 bytes; they were widened to sectors`,
+        `${name}: ${counted(widened, 'request')} not aligned to sectors of 512 bytes; widened to whole sectors`,
       );
     }
+    const leftOut = this.#leftOut();
+    if (leftOut !== '') lines.push(`${name}: left out: ${leftOut}`);
     return lines;
   }
 
-  /** One line when the trace, now read to its end, had nothing to deliver, saying what it has instead. */
-  warningIfNothing(action: TraceAction): string | undefined {
-    if (this.counts.selected > 0) return undefined;
-    const others = Object.entries(this.actions).filter(([name, count]) => name !== action && count > 0);
-    if (others.length === 0) return `no request of the wanted kind in ${this.counts.records} records`;
-    const list = others.map(([name, count]) => `${count} of ${name}`).join(' and ');
-    return `no request in ${this.counts.records} records has the action ${action}, but ${list}; choose one of these with --action`;
+  /** Events that are neither requests nor unwanted by the caller's choice of action and device. */
+  #leftOut(): string {
+    const { withoutOperation, zoneManagement, passthrough, skippedZeroLength } = this.counts;
+    const kinds: [number, string, string][] = [
+      [withoutOperation, 'record without an operation', 'records without an operation'],
+      [zoneManagement, 'command to a zone', 'commands to zones'],
+      [passthrough, 'command that neither reads nor writes', 'commands that neither read nor write'],
+      // Of completions it is the second one of each flush, that of its carrier.
+      [this.#action === 'complete' ? 0 : skippedZeroLength, 'request without length', 'requests without length'],
+    ];
+    return kinds
+      .filter(([count]) => count > 0)
+      .map(([count, one, many]) => counted(count, one, many))
+      .join(', ');
+  }
+
+  /** Throws BAD_TRACE when `name`, now read to its end, has no request to deliver; says what it has instead. */
+  checkNotEmpty(name: string): void {
+    const action = this.#action;
+    if (this.counts.selected > 0) return;
+    const records = counted(this.counts.records, 'record');
+    const others = Object.entries(this.actions).filter(([other, count]) => other !== action && count > 0);
+    if (others.length > 0) {
+      const list = others.map(([other, count]) => `${count} of ${other}`).join(' and ');
+      throw new PcacheError(
+        'BAD_TRACE',
+        `${name}: no request in ${records} has the action ${action}, but ${list}; choose one of these with --action`,
+      );
+    }
+    const leftOut = this.#leftOut();
+    throw new PcacheError(
+      'BAD_TRACE',
+      `${name}: holds no requests, only ${records}${leftOut === '' ? '' : ` (${leftOut})`}; a trace has at least one request`,
+    );
   }
 
   /** Throws BAD_TRACE when not one record of `name`, now read to its end, could be read. */
@@ -179,7 +215,7 @@ export class RequestSink {
     const first = this.malformed[0];
     throw new PcacheError(
       'BAD_TRACE',
-      `${name}: not one of its ${records} records can be read, at ${first.where} for instance: ${first.why}; ` +
+      `${name}: none of its ${counted(records, 'record')} can be read, at ${first.where} for instance: ${first.why}; ` +
         'if it is another format say so with --format or --columns',
     );
   }
@@ -208,7 +244,7 @@ function listDevices(counts: ReadonlyMap<string, number>): string {
   if (all.length > DEVICES_LISTED) all.sort(([, a], [, b]) => b - a);
   const list = all
     .slice(0, DEVICES_LISTED)
-    .map(([name, count]) => `${name === '' ? 'one without a name' : name} (${count} requests)`);
+    .map(([name, count]) => `${name === '' ? 'one without a name' : name} (${counted(count, 'request')})`);
   if (all.length > DEVICES_LISTED) list.push(`${all.length - DEVICES_LISTED} more`);
   return list.join(', ');
 }

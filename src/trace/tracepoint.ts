@@ -37,6 +37,9 @@ const BLK_EVENT = /\s\[\d+\]\s.*?\s(\d+)\.(\d{6,9}):\s+(?=\d+,\d+\s+[A-Z]{1,2}\s
 const LOST = /LOST (\d+) EVENTS|lost (\d+) (?:events|chunks)/i;
 const HEADER = /^(?:#|cpus=|version =|CPU \d+ is empty)/;
 
+/** perf script prints call chains below an event: an address and a function. */
+const CALL_CHAIN = /^\s+[0-9a-f]{6,16} \S/;
+
 /** How a line of either kind looks; the time, and what it is. */
 export const TRACEPOINT_LINE = new RegExp(`${BLOCK_EVENT.source}\\d+,\\d+\\s`);
 export const BLK_TRACER_LINE = BLK_EVENT;
@@ -98,8 +101,7 @@ export class TracepointFormat implements LineFormat {
       sink.counts.otherActions++;
       return NOT_A_RECORD;
     }
-    // perf script prints call chains below an event.
-    if (/^\s+[0-9a-f]+ /.test(text)) return NOT_A_RECORD;
+    if (CALL_CHAIN.test(text)) return NOT_A_RECORD;
     return 'it is not an event with a time';
   }
 

@@ -1,8 +1,7 @@
 /**
  * Puts the requests of one file in time order. A file of one CPU is nearly sorted (an interrupt can slip in
  * between taking the time and reserving the record), so a bounded window is enough: requests enter in file
- * order, and the earliest leaves once enough others are behind it. It grows when
- * more enter than it was made for.
+ * order, and the earliest leaves once enough others are behind it. Its memory grows with what is in it.
  *
  * Invariants: the slots named by `#order[#head, #tail)` are sorted by time, then sequence, then arrival; every
  * slot is either there or in `#free[0, #freeCount)`.
@@ -22,8 +21,11 @@ export interface RequestWindow {
   shiftInto(batch: DeviceBatch, at: number): void;
 }
 
+const FIRST_SLOTS = 256;
+
 export class ReorderWindow implements RequestWindow {
   capacity: number;
+  #slots: number;
   #timeNs: Float64Array;
   #sequence: Uint32Array;
   #op: Uint8Array;
@@ -31,7 +33,7 @@ export class ReorderWindow implements RequestWindow {
   #offsetBytes: Float64Array;
   #lengthBytes: Float64Array;
   #device: Uint32Array;
-  /** Twice as long as the window, so that it is moved back to the start only once per `capacity` requests. */
+  /** Twice as many as there are slots, so that it is moved back to the start only once per that number of requests. */
   #order: Uint32Array;
   #free: Uint32Array;
   #freeCount: number;
@@ -40,16 +42,19 @@ export class ReorderWindow implements RequestWindow {
 
   constructor(capacity: number) {
     this.capacity = capacity;
-    this.#timeNs = new Float64Array(capacity);
-    this.#sequence = new Uint32Array(capacity);
-    this.#op = new Uint8Array(capacity);
-    this.#flags = new Uint8Array(capacity);
-    this.#offsetBytes = new Float64Array(capacity);
-    this.#lengthBytes = new Float64Array(capacity);
-    this.#device = new Uint32Array(capacity);
-    this.#order = new Uint32Array(2 * capacity);
-    this.#free = Uint32Array.from({ length: capacity }, (_, slot) => slot);
-    this.#freeCount = capacity;
+    const slots = Math.min(FIRST_SLOTS, capacity);
+    this.#slots = slots;
+    this.#timeNs = new Float64Array(slots);
+    this.#sequence = new Uint32Array(slots);
+    this.#op = new Uint8Array(slots);
+    this.#flags = new Uint8Array(slots);
+    this.#offsetBytes = new Float64Array(slots);
+    this.#lengthBytes = new Float64Array(slots);
+    this.#device = new Uint32Array(slots);
+    this.#order = new Uint32Array(2 * slots);
+    this.#free = new Uint32Array(slots);
+    for (let slot = 0; slot < slots; slot++) this.#free[slot] = slot;
+    this.#freeCount = slots;
   }
 
   get count(): number {
@@ -79,15 +84,16 @@ export class ReorderWindow implements RequestWindow {
       this.#tail -= this.#head;
       this.#head = 0;
     }
-    const place = this.#placeOf(timeNs, sequence);
-    if (place < this.#tail) this.#order.copyWithin(place + 1, place, this.#tail);
-    this.#order[place] = slot;
+    const rank = this.#rankOf(timeNs, sequence);
+    if (rank < this.#tail) this.#order.copyWithin(rank + 1, rank, this.#tail);
+    this.#order[rank] = slot;
     this.#tail++;
   }
 
   #grow(): void {
-    const had = this.capacity;
-    this.capacity *= 2;
+    const had = this.#slots;
+    this.#slots *= 2;
+    this.capacity = Math.max(this.capacity, this.#slots);
     const larger = <Column extends Float64Array | Uint32Array | Uint8Array>(column: Column): Column => {
       const grown = new (column.constructor as new (length: number) => Column)(column.length * 2);
       grown.set(column);
@@ -102,11 +108,11 @@ export class ReorderWindow implements RequestWindow {
     this.#device = larger(this.#device);
     this.#order = larger(this.#order);
     this.#free = larger(this.#free);
-    for (let slot = had; slot < this.capacity; slot++) this.#free[this.#freeCount++] = slot;
+    for (let slot = had; slot < this.#slots; slot++) this.#free[this.#freeCount++] = slot;
   }
 
   /** Where in `#order` a request of that time and sequence belongs: behind all that are not later. */
-  #placeOf(timeNs: number, sequence: number): number {
+  #rankOf(timeNs: number, sequence: number): number {
     let high = this.#tail;
     if (high === this.#head || !this.#isAfter(this.#order[high - 1], timeNs, sequence)) return high;
     let low = this.#head;

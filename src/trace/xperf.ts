@@ -19,6 +19,8 @@ const OPS = new Map<string, number>([
 ]);
 export const XPERF_LINE = /^\s*(?:BeginHeader\s*$|Disk(?:Read|Write|Flush)(?:Init)?\s*,\s*(?:TimeStamp|\d+)\s*,)/;
 
+const HEADER_MARK = /^\s*(?:(?:Begin|End)Header)?\s*$/;
+
 interface Layout {
   readonly time: number;
   readonly offset: number;
@@ -42,7 +44,7 @@ export class XperfFormat implements LineFormat {
   take(line: Cursor, sink: RequestSink, window: ReorderWindow): string | undefined {
     const text = Buffer.from(line.bytes.subarray(line.at, line.end)).toString('utf8');
     const fields = text.split(',').map((field) => field.trim());
-    if (fields.length < 2) return NOT_A_RECORD; // BeginHeader, EndHeader
+    if (fields.length < 2) return HEADER_MARK.test(text) ? NOT_A_RECORD : 'it is not an event';
     const op = OPS.get(fields[0].toLowerCase());
     const isHeader = fields[1].toLowerCase() === 'timestamp';
     if (op === undefined) {

@@ -181,10 +181,11 @@ it('flags and far places survive in CSV and blkparse text', async () => {
   }
 });
 
-it('a trace without a request gives a file that says so', async () => {
-  const { path } = await convert('-', 'csv', { text: 'op,offset_bytes,length_bytes\n' });
-  const got = await readTrace(path);
-  expect(got.warnings).toEqual([`${path}: no request of the wanted kind in 0 records`]);
+it('a trace without a request is an error', async () => {
+  await expect(convert('-', 'csv', { text: 'op,offset_bytes,length_bytes\n' })).rejects.toMatchObject({
+    code: 'BAD_TRACE',
+    message: 'standard input: holds no requests, only 0 records; a trace has at least one request',
+  });
 });
 
 describeWithClient('the real fio', 'fio', (fio) => {

@@ -337,9 +337,7 @@ it('a range is widened to whole sectors and counted', async () => {
   const got = await readTrace(path);
   expect(got.lines).toEqual(['0 W 0 1024', '0 W 1 512', '0 R 1 512', '0 W 0 512']);
   expect(got.counts).toMatchObject({ widened: 3, selected: 4 });
-  expect(got.warnings).toEqual([
-    `${path}: 3 requests do not begin and end at sectors of 512 bytes; they were widened to sectors`,
-  ]);
+  expect(got.warnings).toEqual([`${path}: 3 requests not aligned to sectors of 512 bytes; widened to whole sectors`]);
   expect(await scanTrace(path, { action: 'queue' })).toMatchObject({ endBytes: 1024, uniqueBytes: 4096 });
 });
 

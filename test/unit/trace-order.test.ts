@@ -54,14 +54,16 @@ describe('the files of a recording', () => {
     const path = join(make('all', [0, 1, 2]), 'disk.blktrace.0');
     const { counts, warnings } = await readTrace(path);
     expect(counts).toMatchObject({ selected: 6, missingFiles: 0 });
-    expect(warnings).toEqual([`${path}: read with the other 2 files of its recording`]);
+    expect(warnings).toEqual([`${path}: read with the 2 other files of its recording`]);
   });
 
   it('are missed when those of higher CPUs are there', async () => {
     const path = join(make('holes', [0, 2, 5]), 'disk');
     const { counts, warnings } = await readTrace(path);
     expect(counts).toMatchObject({ selected: 6, missingFiles: 3 });
-    expect(warnings).toEqual([`${path}: the files of 3 CPUs are missing (1, 3, 4); their requests are not there`]);
+    expect(warnings).toEqual([
+      `${path}: 3 files of the recording are missing, of CPU 1, 3, 4; requests of these CPUs are not counted`,
+    ]);
   });
 
   it('that is alone is read alone', async () => {
@@ -77,7 +79,7 @@ describe('a trace of which nothing can be read', () => {
     await expect(readTrace(path)).rejects.toMatchObject({
       code: 'BAD_TRACE',
       message:
-        `${path}: not one of its 2 records can be read, at line 2 for instance: column 2 (offset_bytes): ` +
+        `${path}: none of its 2 records can be read, at line 2 for instance: column 2 (offset_bytes): ` +
         "'x' is not a number; if it is another format say so with --format or --columns",
     });
   });

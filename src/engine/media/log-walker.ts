@@ -1,7 +1,8 @@
 /**
  * Walks the log of ksets (format §2): from a position, kset after kset, through LAST ksets into other
  * segments, to key_head. Bounded: at most as many hops as the cache has segments, and as many ksets as fit in
- * them. Reads ahead through a large window; allocates nothing per kset.
+ * them. Reads ahead through a window that grows with the walk, so that a look at a few ksets is cheap; allocates
+ * nothing per kset.
  */
 import type { Position } from './codecs.js';
 import type { Crc32c } from './crc32c.js';
@@ -13,7 +14,9 @@ import type { SegmentChain } from './metadata.js';
 /** Why the log ends at key_head. Bad magic, key count or CRC is an ordinary end; the others make a kernel refuse. */
 export type LogEndReason = Exclude<KsetVerdict, 'ok'> | 'last-out-of-range' | 'too-many-hops';
 
-const WINDOW_BYTES = 256 * 1024;
+/** Most ksets of a busy log are short: dozens of them fit in the first window. Each next one is twice as large. */
+const WINDOW_BYTES_FIRST = 8 * 1024;
+const WINDOW_BYTES_MAX = 256 * 1024;
 
 export class LogWalker {
   /** The kset at the current position, valid after `next()` returned true and until it is called again. */
@@ -26,7 +29,7 @@ export class LogWalker {
   /** LAST ksets passed so far. */
   hops = 0;
 
-  private readonly window: Uint8Array;
+  private window: Uint8Array;
   private windowSegment = -1;
   private windowStart = 0;
   private windowEnd = 0;
@@ -45,7 +48,7 @@ export class LogWalker {
     crc?: Crc32c,
   ) {
     this.kset = new KsetView(crc);
-    this.window = new Uint8Array(Math.min(WINDOW_BYTES, geometry.segmentDataBytes) + KSET_BYTES_MAX);
+    this.window = this.makeWindow(WINDOW_BYTES_FIRST);
     this.segment = start.segment;
     this.offsetBytes = start.offsetBytes;
   }
@@ -85,6 +88,10 @@ export class LogWalker {
     return true;
   }
 
+  private makeWindow(bytes: number): Uint8Array {
+    return new Uint8Array(Math.min(bytes, WINDOW_BYTES_MAX, this.geometry.segmentDataBytes) + KSET_BYTES_MAX);
+  }
+
   private end(reason: LogEndReason): false {
     this.endReason = reason;
     return false;
@@ -102,6 +109,9 @@ export class LogWalker {
     const inWindow =
       this.windowSegment === this.segment && this.offsetBytes >= this.windowStart && wanted <= this.windowEnd;
     if (!inWindow) {
+      if (this.windowSegment >= 0 && this.window.length < WINDOW_BYTES_MAX) {
+        this.window = this.makeWindow(2 * this.window.length);
+      }
       this.windowSegment = this.segment;
       this.windowStart = this.offsetBytes;
       this.windowEnd = Math.min(this.offsetBytes + this.window.length, limit);
