@@ -96,7 +96,7 @@ export const CATALOGUE = {
   ),
   SUPERBLOCK_SEGMENTS_FEWER: accepted(
     'note',
-    'the device has room for more segments than the superblock counts; the rest is not used',
+    'the device has room for more segments than the superblock counts; the rest is not used: pcache grow makes use of it',
     'uses what the superblock counts',
   ),
 
@@ -121,7 +121,7 @@ export const CATALOGUE = {
   ),
   CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK: refused(
     'cache_info counts more segments than the superblock',
-    'write the superblock again, where the device has room for them',
+    'write the superblock again, where the device has room for them: after an interrupted growth of the cache this ends it',
   ),
   CACHE_INFO_SEGMENTS_FEWER: accepted(
     'note',

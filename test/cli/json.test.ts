@@ -27,13 +27,14 @@ async function document(name: string, args: readonly string[]): Promise<string> 
 }
 
 describe('the document of a command is valid', { timeout: 120_000 }, () => {
-  it('format, info, map, fsck, writeback and wipe', async () => {
+  it('format, info, map, fsck, writeback, grow and wipe', async () => {
     const { cachePath, backingPath } = image;
     await document('format', ['format', join(folder, 'new'), '--size', '1GiB', '--dry-run']);
     await document('info', ['info', cachePath, backingPath]);
     await document('map', ['map', cachePath, backingPath, '1M-1200k']);
     await document('fsck', ['fsck', cachePath, backingPath]);
     await document('writeback', ['writeback', cachePath, backingPath, '--dry-run', '--list-failed']);
+    await document('grow', ['grow', cachePath, '--size', '1GiB', '--dry-run']);
     await document('wipe', ['wipe', cachePath, '--force', '--dry-run']);
   });
 

@@ -1,9 +1,9 @@
-/** What `pcache format` makes, held against the kernel: what it makes of a blank device, and whether it takes ours. */
+/** What `pcache format` and `grow` make, held against the kernel: what it makes of a blank device, and whether it takes ours. */
 import { afterEach, describe, expect, it } from 'vitest';
 import { decodeCacheInfo, decodeGeneration, decodePosition, decodeSegmentInfo } from '../../src/engine/media/codecs.js';
 import { KERNEL_GEOMETRY, MIB, segmentCountFor, SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
 import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, printed, runGuest, statusLines } from '../support/kernel.js';
-import { expectSound, format, Images, logicalDevice, metadataOf, predictedStatus } from './host.js';
+import { expectSound, format, grow, Images, logicalDevice, metadataOf, predictedStatus, runEngine } from './host.js';
 import { afterAll, bytesOfIds, differences } from './ledger.js';
 import { encodeRequests, requestsOf, type Workload } from './requests.js';
 import { expectStatus } from './status.js';
@@ -148,6 +148,40 @@ describeWithKernel('a cache that pcache format made', (kernel) => {
         expectStatus(last, await predictedStatus(images), false);
       },
     );
+  });
+});
+
+describeWithKernel('a cache that pcache grow made larger, with dirty data in it', (kernel) => {
+  it('attaches, reads the same, and takes writes', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
+    images = new Images(DEVICE_SECTORS);
+    await format(images, '--size', String(512 * MIB), '--data-crc');
+    const shape = { deviceSectors: DEVICE_SECTORS, threads: 2 };
+    const ours: Workload = { kind: 'mixed', seed: 8, count: 2000, firstId: 1, ...shape };
+    await runEngine(images, images.initialIds, { slots: 2, workload: ours, ending: 'close' });
+    const ids = afterAll(images.initialIds, requestsOf(ours));
+    await grow(images, '--size', String(602 * MIB));
+    const before = await logicalDevice(images);
+    expect(differences(before.ids, ids)).toEqual([]);
+    const predicted = await predictedStatus(images);
+    expect(predicted).toMatch(/^0 37 37 /);
+
+    const theirs: Workload = { kind: 'mixed', seed: 9, count: 2000, firstId: 2001, ...shape };
+    const guest = await runGuest({
+      kernel,
+      ...images,
+      files: { list: encodeRequests([...requestsOf(theirs)]), versions: bytesOfIds(ids) },
+      script: `
+        attach true
+        hash_device
+        /tmp/x/replay run /dev/mapper/pc /tmp/x/list /tmp/x/versions /tmp/x/acks 0
+        sync -d /dev/mapper/pc
+        detach`,
+    });
+    expect(statusLines(guest)[0]).toBe(predicted);
+    expect(printed(guest, 'sha256')).toEqual([`${before.sha256}  -`]);
+    expect(printed(guest, 'replay')).toEqual(['2000 requests, 0 wrong sectors']);
+    await expectSound(images);
+    expect(differences((await logicalDevice(images)).ids, afterAll(ids, requestsOf(theirs)))).toEqual([]);
   });
 });
 

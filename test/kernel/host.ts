@@ -65,6 +65,10 @@ export async function format(images: Images, ...flags: string[]): Promise<void> 
   await pcache('format', images.cache, ...flags);
 }
 
+export async function grow(images: Images, ...flags: string[]): Promise<void> {
+  await pcache('grow', images.cache, ...flags);
+}
+
 /** The kernel's status line as `pcache info` predicts it. */
 export async function predictedStatus(images: Images): Promise<string> {
   const { status } = JSON.parse(await pcache('info', images.cache, images.backing, '--json')) as { status: string };

@@ -19,6 +19,7 @@ import type { ConvertJson } from '../../src/output/convert-report.js';
 import type { FormatJson } from '../../src/output/format-summary.js';
 import type { PackJson, UnpackJson } from '../../src/output/pack-report.js';
 import type { StatusJson } from '../../src/output/status-report.js';
+import type { GrowJson } from '../../src/output/grow-report.js';
 import type { WipeJson } from '../../src/output/wipe-report.js';
 import type { WritebackJson } from '../../src/output/writeback-report.js';
 import type { ReplayDiff } from '../../src/replay/diff.js';
@@ -44,6 +45,7 @@ export interface Documents {
   'fsck': Document<FsckJson>;
   'fsck --backup-metadata': Document<BackupJson>;
   'fsck --undo-apply': Document<UndoJson>;
+  'grow': Document<GrowJson>;
   'info': Document<InfoJson>;
   'map': Document<MapJson>;
   'pack': Document<PackJson>;

@@ -10,57 +10,40 @@
  *   zero, and so is the superblock's padding: its block is cleared first.
  * - gc_percent goes into the one cache_info that is written; the kernel would write its default and then, on a
  *   message, a second copy. The status line is the same.
- * - A segment that already has a valid generation, from an earlier cache, gets the next one instead of 0: keys of
- *   the old log that may still lie in the data areas are then stale, and no checker can mistake them for lost
- *   ones. On a blank device all generations are 0, as the kernel's are.
+ * - Generations of an earlier cache go on, see `SegmentHead`.
  */
 import { PcacheError } from '../errors.js';
 import {
   CACHE_MODES,
-  decodeGeneration,
   encodeCacheFlags,
   encodeCacheInfo,
-  encodeGeneration,
   encodePosition,
-  encodeSegmentInfo,
   encodeSuperblock,
   GC_PERCENT_MAX,
-  GENERATION_BYTES,
   type CacheMode,
-  type Generation,
 } from '../media/codecs.js';
-import { readDual } from '../media/dual.js';
 import {
   CACHE_CTRL_OFFSET_BYTES,
   CACHE_INFO_COPIES,
-  DATA_OFFSET_IN_SEGMENT_BYTES,
   DIRTY_TAIL_COPIES,
-  GENERATION_OFFSET_IN_SEGMENT_BYTES,
-  GENERATION_STRIDE_BYTES,
-  generationCopies,
   KERNEL_GEOMETRY,
   KERNEL_SEGMENT_BYTES,
   KEY_TAIL_COPIES,
   KIB,
   MIN_DEVICE_BYTES,
-  SEGMENT_INFO_STRIDE_BYTES,
   segmentCountFor,
   segmentOffsetBytes,
   SEGMENTS_OFFSET_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
   type Geometry,
 } from '../media/geometry.js';
-import { KSET_HEADER_BYTES } from '../media/kset.js';
 import type { Signature } from './foreign-signatures.js';
 import type { Pmem } from '../device/pmem.js';
+import { FIRST_SEQ, SegmentHead } from './segment-head.js';
 
 const BLOCK_BYTES = 4 * KIB;
 /** One segment for payload and one for ksets: fewer cannot hold a cache. */
 const MIN_SEGMENTS = 2;
-/** Old generations from here on count as garbage: no cache frees a segment that often. */
-const PLAUSIBLE_GENERATION = 2 ** 48;
-/** The first write of a dual-copy structure has this sequence number. */
-const FIRST_SEQ = 1;
 
 export interface FormatOptions {
   /** Keep a CRC of every payload. */
@@ -177,33 +160,4 @@ export function* formatSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signat
 function erase(pmem: Pmem, marks: readonly Signature[]): void {
   for (const mark of marks) pmem.zero(mark.offsetBytes, mark.lengthBytes);
   if (marks.some((mark) => mark.offsetBytes < SUPERBLOCK_OFFSET_BYTES)) pmem.zero(0, SUPERBLOCK_OFFSET_BYTES);
-}
-
-/**
- * The start of a segment in one buffer: info copies, generation copies, and the first bytes of the data area,
- * zeroed so that no kset of an earlier cache is found there. The buffer is reused for every segment.
- */
-class SegmentHead {
-  private readonly bytes = new Uint8Array(DATA_OFFSET_IN_SEGMENT_BYTES + KSET_HEADER_BYTES);
-
-  constructor(private readonly plan: FormatPlan) {
-    // The first write of an info lands in copy 1 and has no successor yet; it is the same for all.
-    this.bytes.set(encodeSegmentInfo(undefined, FIRST_SEQ), SEGMENT_INFO_STRIDE_BYTES);
-  }
-
-  write(pmem: Pmem, id: number): void {
-    const { geometry, segmentCount } = this.plan;
-    const linked = id + 1 < segmentCount;
-    // Linking the next segment is the second write; the last one never gets it.
-    if (linked) this.bytes.set(encodeSegmentInfo(id + 1, FIRST_SEQ + 1), 0);
-    else this.bytes.fill(0, 0, SEGMENT_INFO_STRIDE_BYTES);
-    const generation = encodeGeneration(nextGeneration(pmem, geometry, id), FIRST_SEQ);
-    this.bytes.set(generation, GENERATION_OFFSET_IN_SEGMENT_BYTES + GENERATION_STRIDE_BYTES);
-    pmem.write(segmentOffsetBytes(geometry, id), this.bytes, 0, this.bytes.length);
-  }
-}
-
-function nextGeneration(pmem: Pmem, geometry: Geometry, id: number): number {
-  const old = readDual<Generation>(pmem, generationCopies(geometry, id), GENERATION_BYTES, decodeGeneration).value;
-  return old === undefined || old.generation >= PLAUSIBLE_GENERATION ? 0 : old.generation + 1;
 }

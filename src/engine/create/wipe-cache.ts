@@ -14,21 +14,15 @@ import {
   CACHE_INFO_OFFSET_BYTES,
   DATA_OFFSET_IN_SEGMENT_BYTES,
   KIB,
-  MIB,
   SUPERBLOCK_OFFSET_BYTES,
   segmentCountFor,
-  segmentDataOffsetBytes,
   segmentOffsetBytes,
   type Geometry,
 } from '../media/geometry.js';
-import { KSET_HEADER_BYTES, KSET_MAGIC_HIGH, KSET_MAGIC_LOW, KsetField } from '../media/kset.js';
 import { findSignatures } from './foreign-signatures.js';
+import { KsetEraser } from './kset-eraser.js';
 
 const BLOCK_BYTES = 4 * KIB;
-/** Payload is searched for ksets in parts of this size. */
-const SEARCH_BYTES = MIB;
-/** Ksets and payload begin at multiples of this. */
-const KSET_ALIGNMENT_BYTES = 8;
 
 export interface WipeTotals {
   /** Segments that the device has room for; all of them are wiped. */
@@ -62,9 +56,9 @@ export function* wipeSteps(pmem: Pmem, geometry: Geometry, totals: WipeTotals): 
   }
   pmem.persist();
 
-  const search = new KsetSearch(pmem, geometry);
+  const eraser = new KsetEraser(pmem, geometry);
   for (let id = 0; id < segmentCount; id++) {
-    totals.ksets += search.erase(id);
+    totals.ksets += eraser.erase(id);
     totals.segmentsDone++;
     yield totals.segmentsDone;
   }
@@ -75,48 +69,4 @@ export function* wipeSteps(pmem: Pmem, geometry: Geometry, totals: WipeTotals): 
   pmem.zero(0, BLOCK_BYTES);
   pmem.zero(CACHE_INFO_OFFSET_BYTES, CACHE_CTRL_OFFSET_BYTES - CACHE_INFO_OFFSET_BYTES);
   pmem.persist();
-}
-
-/**
- * Finds what begins like a kset. The next cache on the device starts with generation 0 again, so a kset of this one with
- * keys of generation 0 would look like a lost part of its log.
- */
-class KsetSearch {
-  private readonly reader: TolerantReader;
-  private readonly buffer = Buffer.alloc(SEARCH_BYTES + KSET_HEADER_BYTES);
-  private readonly magic = Buffer.alloc(8);
-
-  constructor(
-    private readonly pmem: Pmem,
-    private readonly geometry: Geometry,
-  ) {
-    this.reader = new TolerantReader(pmem);
-    this.magic.writeUInt32LE(KSET_MAGIC_LOW, 0);
-    this.magic.writeUInt32LE(KSET_MAGIC_HIGH, 4);
-  }
-
-  /** Erases the headers of all ksets in a segment. @returns how many there were */
-  erase(physicalId: number): number {
-    const { segmentDataBytes } = this.geometry;
-    const start = segmentDataOffsetBytes(this.geometry, physicalId);
-    let found = 0;
-    for (let part = 0; part < segmentDataBytes; part += SEARCH_BYTES) {
-      // A header that begins in this part may end in the next.
-      const length = Math.min(SEARCH_BYTES + KSET_HEADER_BYTES, segmentDataBytes - part);
-      this.reader.read(start + part, this.buffer, 0, length);
-      found += this.eraseIn(start + part, this.buffer.subarray(0, length));
-    }
-    return found;
-  }
-
-  private eraseIn(offsetBytes: number, bytes: Buffer): number {
-    let found = 0;
-    for (let at = bytes.indexOf(this.magic); at >= 0; at = bytes.indexOf(this.magic, at + 1)) {
-      const header = at - KsetField.magic;
-      if (header < 0 || header % KSET_ALIGNMENT_BYTES !== 0 || header >= SEARCH_BYTES) continue;
-      this.pmem.zero(offsetBytes + header, KSET_HEADER_BYTES);
-      found++;
-    }
-    return found;
-  }
 }

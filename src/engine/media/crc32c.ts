@@ -54,3 +54,10 @@ export function crc32cRaw(seed: number, bytes: Uint8Array, start = 0, end = byte
 export function structCrc(bytes: Uint8Array, start: number, lengthBytes: number): number {
   return crc32cRaw(CRC_SEED, bytes, start + 4, start + lengthBytes);
 }
+
+/** The 4 bytes, as a little-endian number, whose raw CRC-32C from seed 0 is `crc`: at the end of what a CRC covers, they change it by `crc`. */
+export function wordOfCrc(crc: number): number {
+  let word = crc | 0;
+  for (let bit = 0; bit < 32; bit++) word = word < 0 ? ((word ^ POLYNOMIAL_REFLECTED) << 1) | 1 : word << 1;
+  return word >>> 0;
+}
