@@ -49,6 +49,24 @@ export const MUTATIONS = [
     put: '',
   },
   {
+    name: 'growing: infos before data areas',
+    file: 'src/engine/create/grow-cache.ts',
+    find: 'pmem.persist(); // data areas before infos',
+    put: '',
+  },
+  {
+    name: 'growing: cache_info before the link',
+    file: 'src/engine/create/grow-cache.ts',
+    find: 'pmem.persist(); // infos and link before cache_info',
+    put: '',
+  },
+  {
+    name: 'growing: superblock before cache_info',
+    file: 'src/engine/create/grow-cache.ts',
+    find: 'pmem.persist(); // cache_info before superblock',
+    put: '',
+  },
+  {
     name: 'a refilled group keeps what it said before',
     file: 'src/engine/request/requests.ts',
     find: 'if (group.blankFrom > 0) group.blank();',

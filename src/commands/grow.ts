@@ -9,6 +9,7 @@ import { ExitStatus, fromSystemError, PcacheError } from '../engine/errors.js';
 import { KERNEL_GEOMETRY, KIB } from '../engine/media/geometry.js';
 import { isPackFile } from '../engine/pack/pack-file.js';
 import type { FindingCode } from '../fsck/catalogue.js';
+import type { Finding } from '../fsck/findings.js';
 import { sizeFlag } from '../output/flags.js';
 import { GatedCommand } from '../output/gated-command.js';
 import { fullyGrownLine, growJson, growLine, type GrowJson } from '../output/grow-report.js';
@@ -21,8 +22,10 @@ const SEGMENTS_PER_TURN = 8;
 const FILE_UNIT_BYTES = 4 * KIB;
 /** What an interrupted growth, or a crash while the cache was in use, leaves. */
 const ALLOWED: ReadonlySet<FindingCode> = new Set<FindingCode>([
+  'CACHE_INFO_COPY_LOST',
   'CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK',
   'CHAIN_LAST_HAS_NEXT',
+  'SEGMENT_INFO_COPY_LOST',
   'LOG_END_TORN',
 ]);
 
@@ -104,9 +107,12 @@ data.`;
     return planGrowth(pmem, KERNEL_GEOMETRY, sizeBytes);
   }
 
+  /** The kernel may have put data into segments that the superblock counts and cache_info does not: these must not go. */
   private requireSound(pmem: PmemReader): void {
     const { findings } = this.judge(pmem, undefined).check;
-    const wrong = findings.find(({ code, severity }) => severity !== 'note' && !ALLOWED.has(code));
+    const isWrong = ({ code, severity }: Finding): boolean =>
+      code === 'CACHE_INFO_SEGMENTS_FEWER' || (severity !== 'note' && !ALLOWED.has(code));
+    const wrong = findings.find(isWrong);
     if (wrong === undefined) return;
     throw new PcacheError(
       'BAD_MEDIA',

@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { closeSync, openSync, statSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { openDeviceFile } from '../../src/engine/device/device-file.js';
+import { encodeCacheFlags, encodeCacheInfo } from '../../src/engine/media/codecs.js';
+import { CACHE_INFO_COPIES } from '../../src/engine/media/geometry.js';
 import { runCli, type CliResult } from '../support/cli.js';
 import { hashOf, temporaryFolder, writableCopy } from '../support/cli-images.js';
 import { unpackImage } from '../support/images.js';
@@ -63,6 +65,15 @@ describe('grow', { timeout: 60_000 }, () => {
     const { status, stderr } = await grow(cache, '--size', '1GiB');
     expect([status, stderr]).toEqual([4, expect.stringMatching(/: KEY_TAIL_LOST .*; run "pcache fsck .*" first\n$/)]);
     expect(statSync(cache).size).toBe(512 * 1024 * 1024);
+  });
+
+  it('refuses a cache that counts fewer segments than the superblock, where the kernel may have put data', async () => {
+    const { cache } = await copyOf('fresh');
+    const flags = encodeCacheFlags({ dataCrc: true, initDone: true, modeNumber: 0, gcPercent: 70 });
+    const info = { firstSegmentId: 0, segmentCount: 30, flags };
+    for (const [copy, offset] of CACHE_INFO_COPIES.entries()) writeAt(cache, offset, encodeCacheInfo(info, 50 + copy));
+    const { status, stderr } = await grow(cache, '--size', '1GiB');
+    expect([status, stderr]).toEqual([4, expect.stringMatching(/: CACHE_INFO_SEGMENTS_FEWER /)]);
   });
 
   it('refuses to grow over a filesystem unless --force is given', async () => {

@@ -14,7 +14,7 @@ import { Overlay } from '../support/damage/overlay.js';
 import { liveSmall } from '../support/damage/small-life.js';
 
 const SEEDS = [1, 2, 3];
-const STATES_PER_STEP = 16;
+const STATES_PER_STEP = 40;
 const ADDED_SEGMENTS = 3;
 /** A repair takes long. */
 const REPAIRED_ONE_IN = 5;
@@ -81,7 +81,7 @@ describe.each(SEEDS)('a growth of the cache of seed %i', { timeout: 60_000 }, (s
     expect(states.length).toBeGreaterThan(20);
     for (const [n, bytes] of states.entries()) {
       const codes = codesOf(bytes, subject);
-      seen.add(codes.join(' '));
+      for (const code of codes.length === 0 ? [''] : codes) seen.add(code);
       const again = new SimPmem(bytes.slice(), { model: 'dax' });
       grow(again, subject);
       expect(codesOf(again.bytes, subject)).toEqual([]);
@@ -93,9 +93,11 @@ describe.each(SEEDS)('a growth of the cache of seed %i', { timeout: 60_000 }, (s
     }
     expect([...seen].sort()).toEqual([
       '',
+      'CACHE_INFO_COPY_LOST',
       'CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK',
+      'CHAIN_LAST_HAS_NEXT',
+      'SEGMENT_INFO_COPY_LOST',
       'SUPERBLOCK_SEGMENTS_FEWER',
-      'SUPERBLOCK_SEGMENTS_FEWER CHAIN_LAST_HAS_NEXT',
     ]);
   });
 

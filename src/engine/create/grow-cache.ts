@@ -2,8 +2,8 @@
  * Lets a cache use segments that its device has room for since it grew (format §1). Nothing that the cache holds is
  * moved: the new segments go behind the chain.
  *
- * Order, each step durable before the next: the new segments' data areas, their infos and generations, the link to
- * them, cache_info, superblock. After a crash the cache is
+ * Order, each step durable before the next: the new segments' data areas; their infos and generations, and the link to
+ * them; cache_info; superblock. After a crash the cache is
  * - as before, up to the link, which counts for nothing while cache_info ends the chain before it;
  * - refused by the kernel and by pcache, with cache_info counting more segments than the superblock: growing it again,
  *   or `fsck -y`, ends the work. The other order would let the kernel hand out segments that it has not loaded;
@@ -115,10 +115,9 @@ function* prepareSegments(pmem: Pmem, plan: GrowPlan): Generator<number, void> {
     eraser.erase(id);
     yield id + 1 - segmentsBefore;
   }
-  pmem.persist();
+  pmem.persist(); // data areas before infos
   const head = new SegmentHead({ geometry, segmentCount: segmentsAfter });
   for (let id = segmentsBefore; id < segmentsAfter; id++) head.write(pmem, id);
-  pmem.persist();
 }
 
 /** Links the last segment of the chain to the first new one. */
@@ -127,7 +126,7 @@ function linkSegments(pmem: Pmem, { geometry, segmentsBefore }: GrowPlan): void 
   const copies = segmentInfoCopies(geometry, chain.physicalId[segmentsBefore - 1]);
   const info = readDual<SegmentInfo>(pmem, copies, SEGMENT_INFO_BYTES, decodeSegmentInfo);
   DualWriter.over(pmem, info).write((seq) => encodeSegmentInfo(segmentsBefore, seq));
-  pmem.persist();
+  pmem.persist(); // infos and link before cache_info
 }
 
 /** Lets cache_info count the new segments. */
@@ -137,7 +136,7 @@ function countSegments(pmem: Pmem, { geometry, segmentsAfter }: GrowPlan): void 
   DualWriter.over(pmem, cacheInfo).write((seq) =>
     encodeCacheInfo({ firstSegmentId, segmentCount: segmentsAfter, flags }, seq),
   );
-  pmem.persist();
+  pmem.persist(); // cache_info before superblock
 }
 
 /**
