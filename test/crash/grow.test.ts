@@ -14,7 +14,8 @@ import { Overlay } from '../support/damage/overlay.js';
 import { liveSmall } from '../support/damage/small-life.js';
 
 const SEEDS = [1, 2, 3];
-const STATES_PER_STEP = 40;
+const STATES_BEFORE_STORE = 4;
+const STATES_BEFORE_BARRIER = 100;
 const ADDED_SEGMENTS = 3;
 /** A repair takes long. */
 const REPAIRED_ONE_IN = 5;
@@ -41,16 +42,16 @@ function crashStates(subject: Subject): Uint8Array[] {
   const pmem = enlarged(subject);
   const random = new Random(4711);
   const states = new Map<string, Uint8Array>();
-  const look = (): void => {
-    for (let n = 0; n < STATES_PER_STEP; n++) {
+  const look = (count: number): void => {
+    for (let n = 0; n < count; n++) {
       pmem.withCrash(random, () => {
         const hash = createHash('sha1').update(pmem.bytes).digest('hex');
         if (!states.has(hash)) states.set(hash, pmem.bytes.slice());
       });
     }
   };
-  pmem.onStore = look;
-  pmem.onBarrier = look;
+  pmem.onStore = () => look(STATES_BEFORE_STORE);
+  pmem.onBarrier = () => look(STATES_BEFORE_BARRIER);
   grow(pmem, subject);
   pmem.onStore = undefined;
   pmem.onBarrier = undefined;
