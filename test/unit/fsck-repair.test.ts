@@ -50,6 +50,7 @@ const NO_OPTIONS = {
   relinkDoubtful: false,
   dirtyTailAssumed: false,
   logRelinked: false,
+  isSettled: () => false,
 };
 const segmentAt = (offsetBytes: number): number =>
   Math.floor((offsetBytes - SEGMENTS_OFFSET_BYTES) / KERNEL_GEOMETRY.segmentBytes);

@@ -80,11 +80,22 @@ interface KsetTroubles {
   readonly keys: Map<number, KeyTrouble>;
 }
 
+/** Ksets that follow one another, of which no key is left to repeat. */
+interface PassedRun {
+  readonly place: Position;
+  /** The end of the last of them. */
+  endOffsetBytes: number;
+  readonly codes: Set<FindingCode>;
+  readonly losses: Loss[];
+  readonly consent: Consent;
+}
+
 class KeyPlan {
   private readonly claims: DoubleClaims;
   private readonly payload: boolean;
   private readonly oldShows: boolean;
   private readonly fixes: Fix[] = [];
+  private readonly passed: PassedRun[] = [];
   private dropped = 0;
 
   constructor(
@@ -115,6 +126,10 @@ class KeyPlan {
       .at(-1);
     if (behind !== undefined) return [this.leaveBehind(behind)];
     for (const troubles of ksets) if (!troubles.written || !claimed(troubles)) this.plan(troubles);
+    // One of these is made a round, and each takes a look at the whole log: the first to be made is enough.
+    const { isSettled } = view.options;
+    const open = this.passed.filter(({ place, consent }) => !isSettled(passId(place, consent)));
+    open.some((run) => this.pass(run));
     return this.fixes;
   }
 
@@ -259,36 +274,51 @@ class KeyPlan {
     view.setUint32(KsetField.crc, structCrc(bytes, 0, bytes.length), true);
   }
 
+  /** Notes a kset of which no key is left to repeat, here or beside. */
+  private skip({ place, lengthBytes }: KsetTroubles, codes: FindingCode[], losses: Loss[], consent: Consent): void {
+    const endOffsetBytes = place.offsetBytes + lengthBytes;
+    const last = this.passed.at(-1);
+    if (last?.consent === consent && isAt(place, { ...last.place, offsetBytes: last.endOffsetBytes })) {
+      last.endOffsetBytes = endOffsetBytes;
+      for (const code of codes) last.codes.add(code);
+      last.losses.push(...losses);
+    } else {
+      this.passed.push({ place, endOffsetBytes, codes: new Set(codes), losses, consent });
+    }
+  }
+
   /**
-   * No key is left to repeat, here or beside. If none is left before either, the log begins behind this kset; if it is
-   * the last, the log ends before it; else the rest of the log goes to a free segment, past it.
+   * If no kset is left before these, the log begins behind them; if none is left behind, the log ends before them; else
+   * the rest of the log goes to a free segment, past them.
+   * @returns whether there is a way
    */
-  private skip(troubles: KsetTroubles, codes: FindingCode[], losses: Loss[], consent: Consent): void {
+  private pass({ place, endOffsetBytes, codes: codeSet, losses, consent }: PassedRun): boolean {
     const { view } = this;
-    const { place, lengthBytes } = troubles;
     const log = view.log!;
-    const to = { segment: place.segment, offsetBytes: place.offsetBytes + lengthBytes };
+    const codes = [...codeSet];
+    const to = { segment: place.segment, offsetBytes: endOffsetBytes };
     if (isAt(place, this.start) && isAt(place, view.header.dirtyTail)) {
       this.fixes.push({ ...moveTail(view, 'dirty_tail', to, codes, { losses }), consent });
       this.fixes.push({ ...moveTail(view, 'key_tail', to, codes), consent });
-      return;
+      return true;
     }
     const where = positionText(place);
     const isLast = isAt(to, log.facts.end);
     const moved = isLast ? undefined : moveRest(view, log, place, to);
-    if (moved === undefined && !isLast) return;
+    if (moved === undefined && !isLast) return false;
     const blank = [[{ offsetBytes: deviceOffset(view, place), bytes: new Uint8Array(KSET_HEADER_BYTES) }]];
     this.fixes.push({
-      id: `pass ${where} ${consent}`,
+      id: passId(place, consent),
       codes,
       action: isLast
-        ? `end the log before the kset ${where}, of which no key is left`
+        ? `end the log before the kset ${where}: no key is left of it, or of what follows`
         : `move the ksets behind ${where} to the free segment ${moved?.segment}, and lead the log there past it`,
       consent,
       losses: [...losses, ...(moved?.losses ?? [])],
       isAlone: true,
       steps: moved?.steps ?? blank,
     });
+    return true;
   }
 
   /** What the keys that go, and are not known to be on the backing device, were for. */
@@ -322,6 +352,10 @@ class KeyPlan {
     const later = coveredFrom(this.view, { ...place, offsetBytes: place.offsetBytes + lengthBytes });
     return subtractRanges(ranges, later);
   }
+}
+
+function passId(place: Position, consent: Consent): string {
+  return `pass ${positionText(place)} ${consent}`;
 }
 
 const REASONS: Partial<Record<FindingCode, string>> = {

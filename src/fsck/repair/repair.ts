@@ -120,7 +120,8 @@ class Repair {
     const dirtyTailAssumed = this.made.some((fix) => fix.id.startsWith('dirty_tail '));
     const logRelinked = this.made.some((fix) => RELINKS.some((name) => fix.id.startsWith(name)));
     const { data, relinkDoubtful, dataCrc } = options;
-    const planOptions = { data, relinkDoubtful, dataCrc, dirtyTailAssumed, logRelinked };
+    const isSettled = (id: string): boolean => this.settled.has(id);
+    const planOptions = { data, relinkDoubtful, dataCrc, dirtyTailAssumed, logRelinked, isSettled };
     const first = (planners: readonly Planner[], planned: PlanView): Fix[] => {
       for (const planner of planners) {
         const fixes = planner(planned).filter((fix) => !this.settled.has(fix.id));

@@ -67,6 +67,8 @@ export interface PlanOptions {
   readonly dirtyTailAssumed: boolean;
   /** This repair has led the log on to ksets that it did not lead to: some may be dead, and no evidence. */
   readonly logRelinked: boolean;
+  /** Whether the repair of this id was made or declined: a planner need not plan it, where that takes long. */
+  readonly isSettled: (id: string) => boolean;
 }
 
 /** What a planner works from: a check without payload. */
