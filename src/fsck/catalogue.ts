@@ -105,10 +105,16 @@ export const CATALOGUE = {
     'error',
     'both copies of cache_info are broken',
     'TAKES THE CACHE FOR A NEW ONE at the next attach and empties it; do not attach it',
-    'write cache_info again: the chain and the superblock give its size, the payload of keys tells of data_crc, or else --data-crc does; mode and gc_percent are those of a torn copy, or that Linux 6.18 left 24 bytes behind the first, else writeback and 70',
+    'write cache_info again: the chain and the superblock give its size, the payload of keys tells of data_crc, or else --data-crc does; mode and gc_percent are those of the copy that Linux 6.18.0 to 6.18.3 left 24 bytes behind the first, or of a torn copy, else writeback and 70',
   ),
   CACHE_INFO_COPY_LOST: copyLost('cache_info', 'may use an older setting'),
   CACHE_INFO_SEQ_SUSPECT: seqSuspect('cache_info'),
+  CACHE_INFO_LAYOUT_OLD: accepted(
+    'note',
+    'Linux 6.18.0 to 6.18.3 wrote cache_info: it is sound, but these kernels keep a single copy and overwrite it in place, so a crash in that write loses it; a second copy may lie at byte 8216, where no kernel reads it, with a gc_percent that did not persist',
+    'uses the copy at byte 8192; later kernels write the copy at byte 12288 at the next attach',
+    'write the copy at byte 12288, as later kernels do: from the copy at byte 8216 if that is newer, so that its gc_percent takes effect',
+  ),
   CACHE_INFO_NOT_INITIALISED: accepted(
     'error',
     'cache_info is not marked INIT_DONE: the cache was never completely made, or the mark is damaged',

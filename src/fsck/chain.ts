@@ -33,23 +33,6 @@ export function hasSegmentInfo(context: CheckContext, room: number): boolean {
   return false;
 }
 
-/**
- * Did Linux 6.18.0 to 6.18.3 make the cache? It writes the first version of an info to copy 0 and the one with the link
- * to copy 1, later kernels the other way round.
- */
-export function isMadeBy618(context: CheckContext, room: number): boolean {
-  let reversed = 0;
-  let ordered = 0;
-  for (let physicalId = 0; physicalId < Math.min(room, TRACE_SEGMENTS); physicalId++) {
-    const { copies } = readInfo(context, physicalId);
-    const [first, second] = copies;
-    if (!first.crcOk || !second.crcOk) continue;
-    if (first.seq === 1 && second.seq === 2) reversed++;
-    else ordered++;
-  }
-  return reversed > ordered;
-}
-
 /** Segments behind those of the cache that have an info, and something in their data area: physical ids. */
 export function segmentsBeyond(context: CheckContext, segmentCount: number, room: number): number[] {
   const found: number[] = [];

@@ -10,8 +10,9 @@ import { TolerantReader } from '../engine/device/tolerant-reader.js';
 import type { Position } from '../engine/media/codecs.js';
 import { crc32cRaw, type Crc32c } from '../engine/media/crc32c.js';
 import { SEGMENTS_OFFSET_BYTES, type Geometry } from '../engine/media/geometry.js';
+import { isMadeBy618 } from '../engine/media/linux-6-18.js';
 import { positionText } from '../engine/media/position-text.js';
-import { checkChain, isMadeBy618, type CheckedChain } from './chain.js';
+import { checkChain, type CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { CountingReader, nothingExamined, type Examined } from './examined.js';
 import type { FindingCode } from './catalogue.js';
@@ -94,7 +95,8 @@ export function examine(reader: PmemReader, options: CheckOptions): Examination 
     crc: options.crc ?? crc32cRaw,
   };
   const header = checkHeader(context, reader.path);
-  if (isMadeBy618(context, header.room)) context.generationUpdatesMax = header.found.attachesMax;
+  if (isMadeBy618(context.source, context.geometry, header.room))
+    context.generationUpdatesMax = header.found.attachesMax;
   const chain = checkChain(context, header.firstSegmentId, header.segmentCount, header.room);
   const notChecked: string[] = [];
   const log = checkTheLog(context, chain, header, options, notChecked);

@@ -16,11 +16,19 @@ import {
   SUPERBLOCK_FLAG_BIG_ENDIAN,
   type CacheFlags,
   type CacheInfo,
+  type MetaHeader,
   type Position,
   type Superblock,
 } from '../engine/media/codecs.js';
 import { readDual, type Dual } from '../engine/media/dual.js';
 import { KSET_HEADER_BYTES } from '../engine/media/kset.js';
+import {
+  isNewerSetting,
+  isWrittenBy618,
+  LINUX_6_18,
+  readStrayCacheInfo,
+  STRAY_CACHE_INFO_OFFSET_BYTES,
+} from '../engine/media/linux-6-18.js';
 import {
   CACHE_INFO_COPIES,
   DIRTY_TAIL_COPIES,
@@ -30,7 +38,7 @@ import {
   segmentCountFor,
   SUPERBLOCK_OFFSET_BYTES,
 } from '../engine/media/geometry.js';
-import { hasSegmentInfo, isMadeBy618 } from './chain.js';
+import { hasSegmentInfo } from './chain.js';
 import type { CheckContext } from './context.js';
 import { positionText } from '../engine/media/position-text.js';
 import { checkCopies } from './check-copies.js';
@@ -163,8 +171,10 @@ function checkCacheInfo(
 ): number {
   const { findings } = context;
   const where = 'cache_info';
-  if (!(isOf618(cacheInfo) && isMadeBy618(context, room))) checkCopies(context, 'CACHE_INFO', where, cacheInfo, 1);
   const info = cacheInfo.value;
+  const isOld = info !== undefined && isWrittenBy618(context.source, context.geometry, room, cacheInfo);
+  if (isOld) findings.add('CACHE_INFO_LAYOUT_OLD', where, layoutOf618(context, info));
+  else checkCopies(context, 'CACHE_INFO', where, cacheInfo, 1);
   const whole = Math.min(segmentsMax ?? room, room);
   if (!info) {
     findings.add('CACHE_INFO_LOST', where, `neither copy is good; going on with a chain of ${whole} segments from 0`);
@@ -185,12 +195,14 @@ function checkCacheInfo(
   return info.segmentCount;
 }
 
-/**
- * Is it as Linux 6.18.0 to 6.18.3 leaves it, which only ever reads and writes copy 0 after a reload (format §5)? Then
- * there never was a copy 1.
- */
-function isOf618({ copies, blank }: Dual<CacheInfo>): boolean {
-  return copies[0].crcOk && blank[1];
+/** A clause: what Linux 6.18.0 to 6.18.3 left, and which gc_percent its stray copy has. */
+function layoutOf618(context: CheckContext, info: CacheInfo & MetaHeader): string {
+  const stray = readStrayCacheInfo(context.source);
+  const once = `${LINUX_6_18} wrote it, and keeps one copy, which it overwrites in place`;
+  if (stray === undefined) return once;
+  const setting = `gc_percent ${decodeCacheFlags(stray.flags).gcPercent}`;
+  const age = isNewerSetting(stray, info) ? 'a newer copy' : 'another copy';
+  return `${once}; ${age} with ${setting} is at byte ${STRAY_CACHE_INFO_OFFSET_BYTES}, where no kernel reads it`;
 }
 
 function checkCacheFlags(context: CheckContext, word: number): void {

@@ -1,6 +1,8 @@
 /** The text output of `pcache info`. Pure. */
 import type { CacheSummary, DualSummary, SegmentSummary } from '../engine/inspect/summary.js';
+import type { CacheInfo } from '../engine/media/codecs.js';
 import { positionText } from '../engine/media/position-text.js';
+import { DURABILITY_TEXTS } from './durability-text.js';
 import { renderFields, renderTable } from './table.js';
 import type { Style } from './terminal.js';
 import { formatBytes, formatCount } from './units.js';
@@ -12,12 +14,6 @@ const REASON = {
   'none': '',
 } as const;
 
-const DURABILITY = {
-  'dax': 'DAX: cache-line write-back and store fence',
-  'page-cache': 'page cache: stores and fdatasync',
-  'volatile': 'volatile: memory only, lost at power-off',
-} as const;
-
 /** One line for each copy, and which one is in effect. */
 function dualRows<T>(name: string, dual: DualSummary<T>, show: (copy: T) => string): string[][] {
   return dual.copies.map((copy, at) => {
@@ -27,13 +23,21 @@ function dualRows<T>(name: string, dual: DualSummary<T>, show: (copy: T) => stri
   });
 }
 
+function cacheInfoText({ segmentCount, firstSegmentId, flags }: CacheInfo): string {
+  return `${segmentCount} segments from ${firstSegmentId}, flags 0x${flags.toString(16)}`;
+}
+
+/** The copy of Linux 6.18.0 to 6.18.3 that no kernel reads. */
+function strayRows({ strayCacheInfo: stray }: CacheSummary): string[][] {
+  if (stray === null) return [];
+  const text = `${cacheInfoText(stray)} (gc_percent ${stray.gcPercent})`;
+  return [['', 'stray copy', `seq ${stray.seq}`, text, 'at byte 8216, where no kernel reads it']];
+}
+
 function duals(summary: CacheSummary): string {
   return renderTable(undefined, [
-    ...dualRows(
-      'cache_info',
-      summary.cacheInfo,
-      (copy) => `${copy.segmentCount} segments from ${copy.firstSegmentId}, flags 0x${copy.flags.toString(16)}`,
-    ),
+    ...dualRows('cache_info', summary.cacheInfo, cacheInfoText),
+    ...strayRows(summary),
     ...dualRows('key_tail', summary.keyTail, positionText),
     ...dualRows('dirty_tail', summary.dirtyTail, positionText),
   ]);
@@ -83,6 +87,11 @@ function contentFields(summary: CacheSummary): [string, string][] {
   ];
 }
 
+function layoutFields({ writtenBy }: CacheSummary): [string, string][] {
+  if (writtenBy === null) return [];
+  return [['layout', `written by ${writtenBy}; "pcache fsck -y" brings it to the layout of later kernels`]];
+}
+
 export function infoText(summary: CacheSummary, style: Style): string {
   const { superblock } = summary;
   const good = superblock.magicOk && superblock.crcOk ? 'valid' : 'invalid';
@@ -97,9 +106,13 @@ export function infoText(summary: CacheSummary, style: Style): string {
     ['mode', summary.mode],
     ['data_crc', summary.dataCrc ? 'on' : 'off'],
     ['gc_percent', summary.gcPercent],
+    ...layoutFields(summary),
     ...segmentFields(summary),
     ...contentFields(summary),
-    ['durability', summary.durability === null ? 'unknown: read without a mapping' : DURABILITY[summary.durability]],
+    [
+      'durability',
+      summary.durability === null ? 'unknown: read without a mapping' : DURABILITY_TEXTS[summary.durability],
+    ],
   ]);
   const parts = [head, duals(summary)];
   if (summary.status !== null) parts.push(`Status line of the kernel:\n  ${summary.status}\n`);

@@ -3,22 +3,9 @@
  * a repair must say what may be gone.
  */
 import { beforeAll, describe, expect, it } from 'vitest';
-import {
-  decodeCacheFlags,
-  decodeCacheInfo,
-  encodeCacheInfo,
-  encodeGeneration,
-  encodeSegmentInfo,
-  type CacheInfo,
-} from '../../src/engine/media/codecs.js';
+import { decodeCacheFlags, decodeCacheInfo, type CacheInfo } from '../../src/engine/media/codecs.js';
 import { readDual } from '../../src/engine/media/dual.js';
-import {
-  CACHE_INFO_COPIES,
-  generationCopies,
-  MIB,
-  segmentInfoCopies,
-  segmentOffsetBytes,
-} from '../../src/engine/media/geometry.js';
+import { CACHE_INFO_COPIES, MIB, segmentOffsetBytes } from '../../src/engine/media/geometry.js';
 import { checkCache } from '../../src/fsck/check.js';
 import { lostRanges } from '../../src/fsck/repair/losses.js';
 import type { RepairResult } from '../../src/fsck/repair/repair.js';
@@ -157,84 +144,6 @@ describe('a segment that is zeroed', () => {
     const { result } = await repair('dirty-crc', wipe, { dropCorrupt: true });
     expect(result.after.clean, codesOf(result.after).join()).toBe(true);
     expect(result.losses.complete).toBe(false);
-  });
-});
-
-describe('a cache of Linux 6.18', () => {
-  /** As Linux 6.18.0 to 6.18.3 leave it: format §5. */
-  function as618(image: Overlay, attaches: number, generations: 'alternating' | 'over the newest' | 'gaps'): void {
-    const { segmentCount, flags } = infoOf(image);
-    image.zero(8192, 8192);
-    image.write(8192, encodeCacheInfo({ firstSegmentId: 0, segmentCount, flags }, attaches));
-    for (let id = 0; id < segmentCount; id++) {
-      const infos = segmentInfoCopies(GEOMETRY, id);
-      const last = id === segmentCount - 1;
-      image.zero(infos[0], 16);
-      image.zero(infos[1], 16);
-      image.write(infos[0], encodeSegmentInfo(undefined, 1));
-      if (!last) image.write(infos[1], encodeSegmentInfo(id + 1, 2));
-      const copies = generationCopies(GEOMETRY, id);
-      const before = image.bytes(copies[0], 32);
-      const view = new DataView(before.buffer);
-      const generation = Math.max(Number(view.getBigUint64(8, true)), Number(view.getBigUint64(24, true)));
-      image.zero(copies[0], 32);
-      if (generations === 'alternating') {
-        for (let n = Math.max(0, generation - 1); n <= generation; n++) {
-          image.write(copies[n % 2], encodeGeneration(n, n + 1));
-        }
-      } else {
-        image.write(
-          copies[generations === 'gaps' && generation > 0 ? 1 : 0],
-          encodeGeneration(generation, generation + 1),
-        );
-        if (generations === 'gaps' && generation > 0) image.write(copies[0], encodeGeneration(0, 1));
-      }
-    }
-  }
-
-  it.each(['alternating', 'over the newest', 'gaps'] as const)('is clean, with its generations %s', (generations) => {
-    for (const name of ['dirty-crc', 'gc-wrap'] as const) {
-      for (const attaches of [5, 200]) {
-        const device = bases.get(name)!.device.clone();
-        as618(device, attaches, generations);
-        const { findings } = checkCache(device, { ...shapeOf(name), data: true });
-        expect([name, attaches, findings]).toEqual([name, attaches, []]);
-      }
-    }
-  });
-
-  it('gets settings back from the copy that lies 24 bytes behind the first', async () => {
-    const { device, result } = await repair(
-      'fresh',
-      (image) => {
-        const { segmentCount, flags } = infoOf(image);
-        as618(image, 1, 'alternating');
-        const stray = (flags & ~(0x7f << 6)) | (20 << 6) | 1;
-        image.zero(8192, 24);
-        image.write(8192 + 24, encodeCacheInfo({ firstSegmentId: 0, segmentCount, flags: stray }, 2));
-      },
-      { dropCorrupt: false },
-    );
-    expect(codesOf(result.before)).toContain('CACHE_INFO_LOST');
-    expect(result.after.clean, codesOf(result.after).join()).toBe(true);
-    expect(decodeCacheFlags(infoOf(device).flags)).toMatchObject({ dataCrc: true, gcPercent: 20, modeNumber: 0 });
-  });
-
-  it('gets settings back from a cache_info whose write was cut off', async () => {
-    const { subject, device, result } = await repair(
-      'gc-wrap',
-      (image) => {
-        as618(image, 3, 'alternating');
-        const torn = image.bytes(8192, 24);
-        torn.set([1, 2, 3, 4, 9]);
-        image.write(8192, torn);
-      },
-      { dropCorrupt: false },
-    );
-    expect(result.after.clean, codesOf(result.after).join()).toBe(true);
-    const flags = decodeCacheFlags(infoOf(device).flags);
-    expect(flags).toEqual(decodeCacheFlags(infoOf(subject.device).flags));
-    expect(unexpected(subject, device, [])).toBe('');
   });
 });
 

@@ -11,8 +11,10 @@ import { SECTOR_BYTES } from '../media/geometry.js';
 
 /** What makes a store as durable as the mapping allows. */
 export type Durability =
-  /** DAX with MAP_SYNC: cache-line write-back and a store fence. */
+  /** A file that is mapped with MAP_SYNC: cache-line write-back and a store fence. */
   | 'dax'
+  /** A DAX character device: as `dax`; it has neither a filesystem nor a page cache. */
+  | 'device-dax'
   /** Page cache of a file or block device: the stores plus fdatasync at every persistence point. */
   | 'page-cache'
   /** A memory filesystem, or a device opened as ephemeral: data outlives the process, not the machine. */

@@ -5,9 +5,10 @@
 import type { Durability, PmemReader } from '../device/pmem.js';
 import { LogWalker } from '../media/log-walker.js';
 import { TolerantReader } from '../device/tolerant-reader.js';
-import { CACHE_MODES, type CacheInfo, type MetaHeader, type Position } from '../media/codecs.js';
+import { CACHE_MODES, decodeCacheFlags, type CacheInfo, type MetaHeader, type Position } from '../media/codecs.js';
 import type { Dual, WinReason } from '../media/dual.js';
 import { SECTOR_BYTES } from '../media/geometry.js';
+import { isWrittenBy618, LINUX_6_18, readStrayCacheInfo } from '../media/linux-6-18.js';
 import { CopyState, type CacheMetadata } from '../media/metadata.js';
 import type { MediaProblem } from '../media/problem.js';
 import { loadCache, type LoadedCache } from '../log/recovery.js';
@@ -72,6 +73,13 @@ export interface CacheSummary {
     readonly segments: number;
   };
   readonly cacheInfo: DualSummary<CacheInfo>;
+  /**
+   * The copy of cache_info that Linux 6.18.0 to 6.18.3 writes 24 bytes behind copy 0, where no kernel reads it; null where
+   * no valid one lies there (format §5.1).
+   */
+  readonly strayCacheInfo: (CopySummary<CacheInfo> & { readonly gcPercent: number }) | null;
+  /** The kernels that wrote cache_info, where the layout tells: "Linux 6.18.0–6.18.3"; null for all later ones. */
+  readonly writtenBy: string | null;
   readonly keyTail: DualSummary<Position>;
   readonly dirtyTail: DualSummary<Position>;
   readonly mode: string;
@@ -93,30 +101,30 @@ export interface CacheSummary {
 /** @throws PcacheError NOT_PCACHE when nothing says that this is a cache, TRUNCATED when it is too short for one */
 export function summarise(devices: InspectedDevices): CacheSummary {
   const { pmem, backing } = devices;
-  const result = loadCache(new TolerantReader(pmem), inspectionLoad(devices));
+  const reader = new TolerantReader(pmem);
+  const result = loadCache(reader, inspectionLoad(devices));
   const cache = 'cache' in result ? result.cache : undefined;
   const metadata = 'cache' in result ? result.cache.metadata : result.metadata;
   const problems = 'cache' in result ? [] : result.problems;
   if (isForeign(metadata)) throw damagedCache(pmem.path, metadata, problems);
-  const { flags } = metadata;
+  const { flags, geometry, roomForSegments } = metadata;
+  const isOld = isWrittenBy618(reader, geometry, roomForSegments, metadata.cacheInfo);
   return {
     path: pmem.path,
     backing: backing?.path ?? null,
     deviceBytes: metadata.deviceBytes,
     backingBytes: backing?.sizeBytes ?? null,
-    segmentBytes: metadata.geometry.segmentBytes,
-    roomForSegments: metadata.roomForSegments,
+    segmentBytes: geometry.segmentBytes,
+    roomForSegments,
     superblock: {
       magicOk: metadata.superblock.magicOk,
       crcOk: metadata.superblock.crcOk,
       flags: metadata.superblock.flags,
       segments: metadata.superblock.segmentCount,
     },
-    cacheInfo: summariseDual(metadata.cacheInfo, ({ firstSegmentId, segmentCount, flags: word }) => ({
-      firstSegmentId,
-      segmentCount,
-      flags: word,
-    })),
+    cacheInfo: summariseDual(metadata.cacheInfo, cacheInfoFields),
+    strayCacheInfo: summariseStray(reader),
+    writtenBy: isOld ? LINUX_6_18 : null,
     keyTail: summariseDual(metadata.keyTail, ({ segment, offsetBytes }) => ({ segment, offsetBytes })),
     dirtyTail: summariseDual(metadata.dirtyTail, ({ segment, offsetBytes }) => ({ segment, offsetBytes })),
     mode: CACHE_MODES[flags.modeNumber] ?? `unknown (${flags.modeNumber})`,
@@ -130,6 +138,19 @@ export function summarise(devices: InspectedDevices): CacheSummary {
     durability: durabilityOf(pmem),
     problems,
   };
+}
+
+const cacheInfoFields = ({ firstSegmentId, segmentCount, flags }: CacheInfo): CacheInfo => ({
+  firstSegmentId,
+  segmentCount,
+  flags,
+});
+
+function summariseStray(reader: PmemReader): CacheSummary['strayCacheInfo'] {
+  const stray = readStrayCacheInfo(reader);
+  if (stray === undefined) return null;
+  const { crcOk, seq, flags } = stray;
+  return { crcOk, blank: false, seq, ...cacheInfoFields(stray), gcPercent: decodeCacheFlags(flags).gcPercent };
 }
 
 function summariseDual<T>(dual: Dual<T>, pick: (copy: T & MetaHeader) => T): DualSummary<T> {

@@ -6,7 +6,6 @@ import {
   CACHE_INFO_BYTES,
   CACHE_MODES,
   decodeCacheFlags,
-  decodeCacheInfo,
   decodeSegmentInfo,
   encodeCacheFlags,
   encodeCacheInfo,
@@ -16,18 +15,20 @@ import {
   SEGMENT_INFO_BYTES,
   type CacheFlags,
   type CacheInfo,
+  type MetaHeader,
   type SegmentInfo,
 } from '../../engine/media/codecs.js';
 import { CRC_SEED } from '../../engine/media/crc32c.js';
-import { readDual } from '../../engine/media/dual.js';
-import { CACHE_INFO_COPIES, segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
+import { readDual, seqAfter } from '../../engine/media/dual.js';
+import { segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
+import { isNewerSetting, readStrayCacheInfo, STRAY_CACHE_INFO_OFFSET_BYTES } from '../../engine/media/linux-6-18.js';
 import type { FindingCode } from '../catalogue.js';
 import { findLostRun } from '../log-end.js';
 import { judgeDual } from '../check-copies.js';
 import { rewriteLostCopy, rewriteBoth } from './rewrite-copies.js';
 import { keyRange, walkLog, type KsetVisitor } from './log-walk.js';
 import { mergeRanges, type ByteRange } from './ranges.js';
-import { hasFinding, type Fix, type Loss, type PlanView } from './types.js';
+import { hasFinding, type Change, type Fix, type Loss, type PlanView } from './types.js';
 
 const SUPERBLOCK_CODES: readonly FindingCode[] = [
   'SUPERBLOCK_ZERO_MAGIC',
@@ -68,12 +69,38 @@ export function planCacheInfo(view: PlanView): Fix[] {
     const action = `write cache_info again, with ${segmentCount} segments and flags 0x${flags.toString(16)}`;
     return [{ ...base, id: `cache_info ${codes.join()}`, codes, action, steps: rewriteBoth(cacheInfo, encode) }];
   }
+  if (hasFinding(view, 'CACHE_INFO_LAYOUT_OLD')) return [planLayout(view, info)];
   const verdict = judgeDual(cacheInfo, 1);
   if (verdict === 'good') return [];
   const code = verdict === 'seq-suspect' ? 'CACHE_INFO_SEQ_SUSPECT' : 'CACHE_INFO_COPY_LOST';
   const action = `write copy ${1 - cacheInfo.winner} of cache_info again from copy ${cacheInfo.winner}`;
   const steps = rewriteLostCopy(view.context, cacheInfo, CACHE_INFO_BYTES);
   return [{ ...base, id: `copy ${cacheInfo.offsets[0]}`, codes: [code], action, steps }];
+}
+
+/** Brings cache_info to the layout of later kernels (format §5.1): a newer stray copy moves to where they read it. */
+function planLayout(view: PlanView, info: CacheInfo & MetaHeader): Fix {
+  const { cacheInfo } = view.header.found;
+  const stray = readStrayCacheInfo(view.context.source);
+  const base = { codes: ['CACHE_INFO_LAYOUT_OLD'], consent: 'plain', losses: [], id: 'cache_info layout' } as const;
+  const target = cacheInfo.offsets[1];
+  if (stray !== undefined && isNewerSetting(stray, info)) {
+    const { gcPercent } = decodeCacheFlags(stray.flags);
+    const action = `move the newer copy of cache_info from byte ${STRAY_CACHE_INFO_OFFSET_BYTES} to byte ${target}, where kernels read it: gc_percent ${gcPercent}`;
+    return {
+      ...base,
+      action,
+      steps: [[{ offsetBytes: target, bytes: encodeCacheInfo(stray, stray.seq) }], clearStray()],
+    };
+  }
+  const steps = rewriteLostCopy(view.context, cacheInfo, CACHE_INFO_BYTES);
+  const action = `write copy 1 of cache_info, which Linux 6.18.0 to 6.18.3 does not, from copy 0`;
+  return { ...base, action, steps: stray === undefined ? steps : [...steps, clearStray()] };
+}
+
+/** So that nothing takes the stray copy for evidence later. */
+function clearStray(): Change[] {
+  return [{ offsetBytes: STRAY_CACHE_INFO_OFFSET_BYTES, bytes: new Uint8Array(CACHE_INFO_BYTES) }];
 }
 
 function soundFlags(flags: CacheFlags): CacheFlags {
@@ -117,21 +144,22 @@ function rebuildCacheInfo(view: PlanView, evidence: CrcEvidence, mayWait: boolea
       assumed: `mode ${CACHE_MODES[modeNumber]}, gc_percent ${gcPercent}, ${told}`,
       consent: isTold ? 'plain' : 'data-crc',
       losses: isPlain ? [] : lossOfSample(evidence.doubtful),
-      steps: rewriteBoth(view.header.found.cacheInfo, (seq) =>
-        encodeCacheInfo({ firstSegmentId, segmentCount, flags }, seq),
-      ),
+      steps: [
+        ...rewriteBoth(view.header.found.cacheInfo, (seq) =>
+          encodeCacheInfo({ firstSegmentId, segmentCount, flags }, seq),
+        ),
+        ...(readStrayCacheInfo(view.context.source) === undefined ? [] : [clearStray()]),
+      ],
     },
   ];
 }
 
 /**
- * What says how the cache was made though no copy is good: the stray copy of Linux 6.18 (format §5), or a copy whose
- * CRC alone is wrong, as a write that was cut off leaves it.
+ * What says how the cache was made though no copy is good: the stray copy of Linux 6.18.0 to 6.18.3 (format §5.1), or a
+ * copy whose CRC alone is wrong, as a write that was cut off leaves it. The two were written in turn, so a stray copy
+ * that is not one of an earlier attach is the newest that was written whole.
  */
 function remainsOfCacheInfo(view: PlanView, segmentCount: number): CacheFlags | undefined {
-  const bytes = new Uint8Array(CACHE_INFO_BYTES);
-  view.context.source.read(CACHE_INFO_COPIES[0] + CACHE_INFO_BYTES, bytes, 0, CACHE_INFO_BYTES);
-  const stray = decodeCacheInfo(bytes);
   const isPossible = (info: CacheInfo): boolean =>
     info.firstSegmentId === view.header.firstSegmentId &&
     info.segmentCount === segmentCount &&
@@ -140,7 +168,9 @@ function remainsOfCacheInfo(view: PlanView, segmentCount: number): CacheFlags | 
     decodeCacheFlags(info.flags).modeNumber < CACHE_MODES.length &&
     decodeCacheFlags(info.flags).gcPercent <= GC_PERCENT_MAX;
   const torn = view.header.found.cacheInfo.copies.find(isPossible);
-  const found = torn ?? (stray.crcOk && isPossible(stray) ? stray : undefined);
+  const stray = readStrayCacheInfo(view.context.source);
+  const counts = stray !== undefined && isPossible(stray) && !(torn && seqAfter(torn.seq, stray.seq + 1));
+  const found = counts ? stray : torn;
   return found && decodeCacheFlags(found.flags);
 }
 

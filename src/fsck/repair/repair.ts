@@ -82,6 +82,11 @@ export async function repairCache(options: RepairOptions): Promise<RepairResult>
   return new Repair(options).run();
 }
 
+/** Nothing is left but notes that no repair is for. */
+function isDone({ findings }: CheckResult): boolean {
+  return findings.every(({ severity, repair }) => severity === 'note' && repair === undefined);
+}
+
 class Repair {
   private readonly made: Fix[] = [];
   private readonly declined: Fix[] = [];
@@ -97,12 +102,12 @@ class Repair {
     const first = this.examine(options.data);
     options.onChecked?.(first.result);
     let view = first;
-    for (let round = 0; round < ROUNDS_MAX && !view.result.clean && !this.stopped && !this.isOver; round++) {
+    for (let round = 0; round < ROUNDS_MAX && !isDone(view.result) && !this.stopped && !this.isOver; round++) {
       const fixes = this.plan(view);
       if (fixes.length === 0) break;
       await this.offer(fixes);
       view = this.examine(false);
-      if (view.result.clean) view = this.examine(options.data);
+      if (isDone(view.result)) view = this.examine(options.data);
     }
     if (this.made.length > 0) options.undo.finish();
     const after = this.made.length === 0 ? first.result : this.examine(options.data).result;

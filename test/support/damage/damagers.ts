@@ -39,6 +39,7 @@ import {
   type DamageImage,
   type DualName,
 } from './edit.js';
+import { as618 } from './linux-618.js';
 
 /** `hopping` is `dirty-crc` with the second half of its log moved to another segment, behind a LAST kset. */
 export type BaseName = 'fresh' | 'dirty-crc' | 'gc-wrap' | 'hopping';
@@ -215,6 +216,11 @@ const superblock: Damager[] = [
 
 const cacheInfo: Damager[] = [
   { code: 'CACHE_INFO_LOST', base: 'dirty-crc', damage: wipeCopies('CACHE_INFO') },
+  ...(['dirty-crc', 'gc-wrap'] as const).map((base): Damager => ({
+    code: 'CACHE_INFO_LAYOUT_OLD',
+    base,
+    damage: (image) => as618(image, { attaches: 5 }),
+  })),
   {
     code: 'CACHE_INFO_NOT_INITIALISED',
     base: 'dirty-crc',
