@@ -46,8 +46,8 @@ Mapping* Mapping::create(int fd, uint64_t size_bytes, bool writable, bool epheme
   void* base = MAP_FAILED;
   Durability durability = Durability::page_cache;
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  // Without cache-line write-backs fdatasync serves DAX files as well.
-  if (writable && can_write_back()) {
+  // Without cache-line write-backs fdatasync serves DAX files as well. A reader asks too: it reports the durability.
+  if (can_write_back()) {
     base = mmap(nullptr, size_bytes, protection, MAP_SHARED_VALIDATE | MAP_SYNC, own_fd, 0);
   }
   if (base != MAP_FAILED) durability = Durability::dax;

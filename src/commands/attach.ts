@@ -13,6 +13,7 @@ import {
   type KernelAttach,
 } from '../kernel/kernel-attach.js';
 import { attachText, undrainedText } from '../output/attach-report.js';
+import { durabilityName } from '../output/durability-text.js';
 import { acceptLossFlag, GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
 import { formatBytes } from '../output/units.js';
@@ -239,11 +240,11 @@ which lists what is given up.`;
           },
         },
         {
-          serving: (uri, sizeBytes, metricsUrl, devicePath) => {
+          serving: ({ uri, sizeBytes, durability, metricsUrl, devicePath }) => {
             progress.stop();
             if (metricsUrl !== undefined) this.note(`metrics at ${metricsUrl}`);
             const device = devicePath === undefined ? '' : ` as ${devicePath} and`;
-            this.note(`serving ${formatBytes(sizeBytes)}${device} at ${uri}`);
+            this.note(`serving ${formatBytes(sizeBytes)} (${durabilityName(durability)})${device} at ${uri}`);
           },
           begins: (phase) => {
             progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });

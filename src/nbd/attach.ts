@@ -26,8 +26,14 @@ export type { AttachOptions } from './attach-options.js';
 
 /** What `attach` reports while it runs, and what it needs of the process. */
 export interface AttachObserver {
-  /** Clients are served. */
-  serving(uri: string, sizeBytes: number, metricsUrl: string | undefined, devicePath: string | undefined): void;
+  /** Clients are served. `durability`: of stores to the cache device, or "read-only". */
+  serving(served: {
+    readonly uri: string;
+    readonly sizeBytes: number;
+    readonly durability: string;
+    readonly metricsUrl: string | undefined;
+    readonly devicePath: string | undefined;
+  }): void;
   begins(phase: 'stop' | 'drain'): void;
   /** Something about a client or a device that belongs in a log. */
   tell(text: string): void;
@@ -137,7 +143,13 @@ class Session {
     }));
     this.serve(taken, served, server);
     await this.startDevice(served, server);
-    observer.serving(taken.uri, served.store.sizeBytes, taken.metrics?.url, this.device?.path);
+    observer.serving({
+      uri: taken.uri,
+      sizeBytes: served.store.sizeBytes,
+      durability: served.durability,
+      metricsUrl: taken.metrics?.url,
+      devicePath: this.device?.path,
+    });
     const command = await this.untilTheEnd(taken);
     observer.begins('stop');
     await this.endDevice(served);

@@ -52,7 +52,10 @@ export class MappedReader implements PmemReader {
     this.fd = options.fd;
     this.sizeBytes = options.sizeBytes;
     try {
-      ({ handle: this.handle, durability: this.durability } = addon.map(this.fd, this.sizeBytes, writable, ephemeral));
+      const { handle, durability } = addon.map(this.fd, this.sizeBytes, writable, ephemeral);
+      this.handle = handle;
+      // The helper sees a mapping; that nothing but the device is behind it is seen from the device.
+      this.durability = durability === 'dax' && fstatSync(this.fd).isCharacterDevice() ? 'device-dax' : durability;
     } catch (error) {
       throw fromSystemError(asSystemError(error as NativeError), this.path, 'mapping it');
     }
