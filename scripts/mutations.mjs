@@ -384,8 +384,8 @@ export const MUTATIONS = [
   {
     name: 'payload CRC not checked at write-back',
     file: 'src/engine/background/kset-writer.ts',
-    find: 'if (core.dataCrc && !this.isIntact(overlay.key[at])) {',
-    put: 'if (false) {',
+    find: ' || (core.dataCrc && !this.isIntact(overlay.key[at]))',
+    put: '',
   },
   {
     name: 'the cache goes on when dirty_tail could not be stored',
@@ -514,8 +514,8 @@ export const MUTATIONS = [
   {
     name: 'reads checked before they were copied',
     file: 'src/engine/request/requests.ts',
-    find: '        const logged = core.commit();\n        if (needsMore) {',
-    put: '        this.checks?.run(group);\n        const logged = core.commit();\n        if (needsMore) {',
+    find: '        const logged = core.commit();\n        if (core.copies.failed',
+    put: '        this.checks?.run(group);\n        const logged = core.commit();\n        if (core.copies.failed',
   },
   {
     name: 'CRCs of a segment kept over its lives',

@@ -33,7 +33,7 @@ export class EngineStats {
   writebackWrites = 0;
   writebackBytes = 0;
   writebackFailures = 0;
-  /** Dirty keys not written back because their payload does not match its CRC. */
+  /** Dirty keys not written back because their payload does not match its CRC or cannot be read. */
   writebackCorruptKeys = 0;
   backingFlushes = 0;
 

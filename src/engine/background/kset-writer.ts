@@ -1,6 +1,6 @@
 /**
  * Writes the payload of ksets to the backing device: the newest version of every byte in them. It leaves out CLEAN keys
- * and payload that does not match its CRC; an older version of such payload is not written in its place. Extents that
+ * and bad payload, which does not match its CRC or cannot be read; an older version is not written in its place. Extents that
  * adjoin on the backing device share a write.
  *
  * With data_crc the payload is copied into a few staging buffers and checked there, so that payload that goes bad later
@@ -10,6 +10,7 @@
  */
 import type { Core } from '../core.js';
 import type { PmemRanges, PmemRangesWriter } from '../device/backing.js';
+import { couldRead } from '../device/tolerant-reader.js';
 import { PcacheError } from '../errors.js';
 import type { ByteRange } from '../media/byte-range.js';
 import { KsetOverlay, OVERLAY_CAPACITY } from './kset-overlay.js';
@@ -53,7 +54,7 @@ export class KsetWriter {
 
   /**
    * @param onEnd called when the last write has been answered; with the first error, the bytes written, and the ranges
-   *   of keys that were left out because their payload does not match its CRC. Called from within `start` if there was
+   *   of keys that were left out because their payload is bad. Called from within `start` if there was
    *   nothing to write.
    */
   constructor(
@@ -106,6 +107,42 @@ export class KsetWriter {
   }
 
   private writeStraight(straight: PmemRangesWriter): void {
+    const { count, bytes } = this.gather(() => true);
+    if (count === 0) {
+      this.end(null, 0, []);
+      return;
+    }
+    straight(this.ranges, count, (error) => {
+      if (error === null) this.end(null, bytes, []);
+      else this.writeReadable(straight, error);
+      this.onProgress();
+    });
+  }
+
+  /** After a write that failed: if the medium cannot read some of the payload, leaves that out and writes the rest. */
+  private writeReadable(straight: PmemRangesWriter, error: Error): void {
+    const { pmem } = this.core;
+    const bad: ByteRange[] = [];
+    const { count, bytes } = this.gather((pmemAt, offsetBytes, lengthBytes) => {
+      const isReadable = couldRead(() => pmem.crc32c(pmemAt, lengthBytes, CRC_SEED));
+      if (!isReadable) bad.push({ offsetBytes, lengthBytes });
+      return isReadable;
+    });
+    if (bad.length === 0 || count === 0) {
+      this.end(bad.length === 0 ? error : null, 0, bad);
+      return;
+    }
+    straight(this.ranges, count, (again) => {
+      this.end(again, bytes, bad);
+      this.onProgress();
+    });
+  }
+
+  /** Fills `ranges` with the extents that have to be written and are wanted. @returns their number and bytes */
+  private gather(isWanted: (pmemAt: number, offsetBytes: number, lengthBytes: number) => boolean): {
+    readonly count: number;
+    readonly bytes: number;
+  } {
     const { core, overlay } = this;
     const { pmemOffsetBytes, offsetBytes, lengthBytes } = this.ranges;
     let count = 0;
@@ -118,6 +155,7 @@ export class KsetWriter {
       const start = overlay.startBytes[at];
       const length = overlay.endBytes[at] - start;
       const pmemAt = overlay.pmemOffsetBytes[at];
+      if (!isWanted(pmemAt, start, length)) continue;
       if (start !== end) core.stats.writebackWrites++;
       if (start === end && pmemAt === pmemEnd) {
         lengthBytes[count - 1] += length;
@@ -130,15 +168,8 @@ export class KsetWriter {
       pmemEnd = pmemAt + length;
       bytes += length;
     }
-    if (count === 0) {
-      this.end(null, 0, []);
-      return;
-    }
     core.stats.writebackBytes += bytes;
-    straight(this.ranges, count, (error) => {
-      this.end(error, bytes, []);
-      this.onProgress();
-    });
+    return { count, bytes };
   }
 
   /** Issues writes while there are free buffers and extents left; ends with the last answer. */
@@ -188,8 +219,9 @@ export class KsetWriter {
       if (overlay.clean[at] || from !== start + filled) break;
       const length = Math.min(overlay.endBytes[at] - from, room - filled);
       const pmemAt = overlay.pmemOffsetBytes[at] + this.extentDone;
-      core.pmem.read(pmemAt, staging.bytes, stagingFrom + filled, length);
-      if (core.dataCrc && !this.isIntact(overlay.key[at])) {
+      const isRead = couldRead(() => core.pmem.read(pmemAt, staging.bytes, stagingFrom + filled, length));
+      if (!isRead || (core.dataCrc && !this.isIntact(overlay.key[at]))) {
+        this.noteBad(overlay.key[at]);
         this.nextExtent();
         break;
       }
@@ -206,17 +238,21 @@ export class KsetWriter {
     return filled;
   }
 
-  /** Whether the payload of a key matches its CRC; its range is recorded if it does not. */
+  /** Whether all payload of a key can be read and matches its CRC. */
   private isIntact(key: number): boolean {
     const { core } = this;
     const kset = this.kset!;
     const at = core.segments.dataOffsetBytes[kset.keySegment(key)] + kset.keySegmentOffsetBytes(key);
-    const lengthBytes = kset.keyLengthBytes(key);
-    if (core.pmem.crc32c(at, lengthBytes, CRC_SEED) === kset.keyDataCrc(key)) return true;
+    let crc = 0;
+    const isRead = couldRead(() => (crc = core.pmem.crc32c(at, kset.keyLengthBytes(key), CRC_SEED)));
+    return isRead && crc === kset.keyDataCrc(key);
+  }
+
+  private noteBad(key: number): void {
+    const kset = this.kset!;
     const offsetBytes = kset.keyOffsetBytes(key);
-    if (!this.corrupt.some((range) => range.offsetBytes === offsetBytes))
-      this.corrupt.push({ offsetBytes, lengthBytes });
-    return false;
+    if (this.corrupt.some((range) => range.offsetBytes === offsetBytes)) return;
+    this.corrupt.push({ offsetBytes, lengthBytes: kset.keyLengthBytes(key) });
   }
 
   /** One write from a staging buffer was answered. */

@@ -5,7 +5,7 @@
  *
  * There are three positions, in the order of the log: dirty_tail; `flushedAt`, before which everything is durable on
  * the backing device; and `cursor`, before which everything has been written there. dirty_tail is at `flushedAt` unless
- * a kset holds dirty payload that does not match its CRC. Such payload is never written: dirty_tail stays before its
+ * a kset holds dirty payload that does not match its CRC or cannot be read. Such payload is never written: dirty_tail stays before its
  * kset for good, and write-back of everything behind it goes on.
  *
  * A failed write or flush moves none of them; it is tried again after a growing pause. A log that changed under us
@@ -54,7 +54,7 @@ export class Writeback implements BackingDurability {
   /** Number of the last kset that has been written to the backing device, and of the last that is durable there. */
   written: number;
   flushed: number;
-  /** Dirty ranges whose payload does not match its CRC (the first of them), and the number of all. */
+  /** Dirty ranges whose payload does not match its CRC or cannot be read (the first of them), and the number of all. */
   readonly corruptRanges: ByteRange[] = [];
   corruptCount = 0;
   /**
@@ -316,7 +316,7 @@ export class Writeback implements BackingDurability {
     const more = this.corruptCount > 1 ? ` (and ${this.corruptCount - 1} more)` : '';
     return new PcacheError(
       'BAD_MEDIA',
-      `${this.core.pmem.path}: the dirty data of bytes ${offsetBytes}–${offsetBytes + lengthBytes - 1}${more} does not match its CRC and is not written back; all other data is; run "pcache fsck"`,
+      `${this.core.pmem.path}: the dirty data of bytes ${offsetBytes}–${offsetBytes + lengthBytes - 1}${more} does not match its CRC or cannot be read, and is not written back; all other data is; run "pcache fsck"`,
     );
   }
 }

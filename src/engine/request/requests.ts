@@ -119,7 +119,8 @@ export class Requests {
         if (group.hasReads) this.lookAhead(group, count);
         const needsMore = this.start(group, count);
         const logged = core.commit();
-        if (needsMore) {
+        if (core.copies.failed.length > 0) this.noteFailedReads(group);
+        if (needsMore || group.blankFrom > 0) {
           this.settle(group, logged);
         } else {
           const { state } = group;
@@ -132,6 +133,17 @@ export class Requests {
     }
     group.isBeingTaken = false;
     return group.pending;
+  }
+
+  /** The medium cannot read part of the payload: the requests that need it fail, and the cache goes on. */
+  private noteFailedReads(group: EngineGroup): void {
+    group.blankFrom = group.count;
+    for (const { arenaOffsetBytes, error } of this.core.copies.failed.splice(0)) {
+      for (let i = 0; i < group.count; i++) {
+        const at = arenaOffsetBytes - group.arenaOffsetBytes[i];
+        if (group.op[i] === READ && at >= 0 && at < group.lengthBytes[i]) group.errors[i] ??= error;
+      }
+    }
   }
 
   private refuse(group: EngineGroup): void {

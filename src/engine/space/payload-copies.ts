@@ -6,18 +6,26 @@
  * a read may be copied after a later write; but a write never goes to sectors whose payload a read may still need. When
  * `run` returns, all copies are done and those into the cache are fenced.
  */
-import { internalError } from '../errors.js';
+import { internalError, PcacheError } from '../errors.js';
 import type { Arena, CopyList, PieceList, Pmem } from '../device/pmem.js';
 import type { ExtentIndex } from '../index/extent-index.js';
 import type { Pieces } from './pieces.js';
 
 const CAPACITY = 1024;
 
+/** A read that the medium refused; its part of the arena holds zeroes. */
+export interface FailedCopy {
+  readonly arenaOffsetBytes: number;
+  readonly error: PcacheError;
+}
+
 export class PayloadCopies {
   private readonly reads: CopyList;
   private readCount = 0;
   private needsFence = false;
   private arena: Arena | undefined;
+  /** Reads that the medium refused, of the group whose copies ran last. The caller takes them out. */
+  readonly failed: FailedCopy[] = [];
   /** The `words` of the index when `searchIn` was called last. */
   private indexWords: Int32Array | undefined;
   private indexSubtrees: Int32Array | undefined;
@@ -59,7 +67,7 @@ export class PayloadCopies {
   }
 
   /**
-   * Runs the staged reads. At return all copies are done, and those into the cache are fenced.
+   * Runs the staged reads. At return all copies are done but those in `failed`, and those into the cache are fenced.
    * @throws PcacheError what the device throws
    */
   run(): void {
@@ -80,6 +88,27 @@ export class PayloadCopies {
   private runReads(): void {
     const { readCount } = this;
     this.readCount = 0;
-    this.pmem.runReads(this.reads, readCount, this.arena!);
+    try {
+      this.pmem.runReads(this.reads, readCount, this.arena!);
+    } catch (error) {
+      if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
+      this.readEach(readCount);
+    }
+  }
+
+  /** One by one: a bad place of the medium fails those reads that need it, and no other. */
+  private readEach(readCount: number): void {
+    const { memory } = this.arena!;
+    for (let i = 0; i < readCount; i++) {
+      const at = this.reads.arenaOffsetBytes[i];
+      const length = this.reads.lengthBytes[i];
+      try {
+        this.pmem.read(this.reads.pmemOffsetBytes[i], memory, at, length);
+      } catch (error) {
+        if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
+        memory.fill(0, at, at + length);
+        this.failed.push({ arenaOffsetBytes: at, error });
+      }
+    }
   }
 }
