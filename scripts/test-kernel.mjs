@@ -7,6 +7,9 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { orExplain, root, setup } from './setup.mjs';
 
+/** The second one ends the run with a table of what ran in which kernel. */
+const REPORTERS = ['--reporter=default', '--reporter=./scripts/kernel-table.mjs'];
+
 orExplain(() => {
   const args = process.argv.slice(2);
   const at = args.indexOf('--seeds');
@@ -16,7 +19,7 @@ orExplain(() => {
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const env = seeds === undefined ? process.env : { ...process.env, PCACHE_KERNEL_SEEDS: seeds };
   const tests = seeds === undefined ? 'test/kernel' : 'test/kernel/round-trip';
-  const result = spawnSync(process.execPath, [vitest, 'run', tests, ...args], {
+  const result = spawnSync(process.execPath, [vitest, 'run', tests, ...REPORTERS, ...args], {
     cwd: root,
     stdio: 'inherit',
     env,
