@@ -23,8 +23,9 @@ export interface CatalogueEntry {
   readonly noRepair?: string;
 }
 
-/** What was cut off is not there to be repaired. */
-const CUT = 'what is missing cannot be made up; restore the whole device or image from a copy';
+/** What was cut off is not there to be repaired; without it the rest may be whole. */
+const CUT =
+  'extend the image with zeroes to the size that the finding gives, and repair it then; or restore the whole from a copy';
 const REFUSES = 'refuses to attach the cache';
 const FROM_COPY = 'write the lost copy again from the good one';
 const IGNORES = 'does not notice';
@@ -92,7 +93,7 @@ export const CATALOGUE = {
   SUPERBLOCK_SEGMENTS_ZERO: refused('the superblock says that there are no segments', 'write the superblock again'),
   SUPERBLOCK_SEGMENTS_BEYOND_DEVICE: refused(
     'the superblock counts more segments than the device has room for: the device was cut, or copied in part',
-    'write the superblock again, where cache_info and the chain have room on the device; else restore the whole device from a copy',
+    'write the superblock again, where cache_info and the chain have room on the device; else extend the image with zeroes to the size that the finding gives, and repair it then; or restore the whole from a copy',
   ),
   SUPERBLOCK_SEGMENTS_FEWER: accepted(
     'note',

@@ -16,6 +16,7 @@ import { checkChain, type CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { CountingReader, nothingExamined, type Examined } from './examined.js';
 import type { FindingCode } from './catalogue.js';
+import { explainCut } from './cut-device.js';
 import { Findings, type Finding } from './findings.js';
 import { checkHeader, type Header } from './header.js';
 import { checkLog, type LogFacts } from './log-check.js';
@@ -100,6 +101,7 @@ export function examine(reader: PmemReader, options: CheckOptions): Examination 
   const chain = checkChain(context, header.firstSegmentId, header.segmentCount, header.room);
   const notChecked: string[] = [];
   const log = checkTheLog(context, chain, header, options, notChecked);
+  explainCut(context, reader.path, header, chain, log?.facts);
   reportUnreadable(context, chain, log?.facts, tolerant.unreadable);
   const clean = findings.list.every((finding) => finding.severity === 'note');
   const result = { findings: findings.list, omitted: findings.omitted, examined, notChecked, clean };

@@ -40,6 +40,13 @@ export class Findings {
     });
   }
 
+  /** Adds a clause to the first finding of a code, which there must be. */
+  extend(code: FindingCode, clause: string): void {
+    const at = this.list.findIndex((finding) => finding.code === code);
+    const finding = this.list[at];
+    this.list[at] = { ...finding, detail: `${finding.detail}; ${clause}` };
+  }
+
   has(code: FindingCode): boolean {
     return this.counts.has(code);
   }

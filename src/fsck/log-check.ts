@@ -32,6 +32,8 @@ export interface LogFacts {
   readonly extents: ReadonlyMap<number, LogExtent>;
   readonly ksetCount: number;
   readonly passedDirtyTail: boolean;
+  /** Keys whose payload lies in segments that the chain does not come to: the device was cut. */
+  readonly keysBeyond: number;
   /** What the current keys claim, in the first window of segments. */
   readonly payload: PayloadMap;
 }
@@ -63,6 +65,7 @@ class LogCheck {
   private readonly references: Uint32Array;
   private readonly staleKeys: StaleKeys;
   private ksetCount = 0;
+  private keysBeyond = 0;
   /** The walk has passed dirty_tail. */
   private isDirtyHere = false;
   private readonly place = (): string => positionText(this.walker);
@@ -119,6 +122,7 @@ class LogCheck {
       extents: this.extents,
       ksetCount: this.ksetCount,
       passedDirtyTail: this.isDirtyHere,
+      keysBeyond: this.keysBeyond,
       payload: this.payload,
     };
   }
@@ -158,7 +162,10 @@ class LogCheck {
     examined.keys++;
     if (key.isClean) examined.cleanKeys++;
     const state = checkKey(context, chain, options.segmentCount, key, kset, index, this.place);
-    if (state === 'bad') return;
+    if (state === 'bad') {
+      if (key.segment >= chain.length && key.segment < options.segmentCount) this.keysBeyond++;
+      return;
+    }
     if (state === 'stale') {
       examined.staleKeys++;
       if (this.isDirtyHere && !key.isClean) this.reportStale(kset, index);

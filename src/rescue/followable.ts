@@ -107,7 +107,7 @@ export function requireFollowable(
     const more = misleading.length > 1 ? ` (and ${misleading.length - 1} more)` : '';
     throw new PcacheError(
       'BAD_MEDIA',
-      `${pmem.path}: ${code} ${where}: ${detail}${more}; ${remedyOf(pmem.path, code)}`,
+      `${pmem.path}: ${code} ${where}: ${detail}${more}; ${remedyOf(pmem.path, code, findings)}`,
       {
         exitStatus: ExitStatus.problemsLeft,
       },
@@ -117,9 +117,12 @@ export function requireFollowable(
   return findings;
 }
 
-/** What helps against a finding: a clause. */
-function remedyOf(path: string, code: FindingCode): string {
+/** What helps against a finding, among others: a clause. */
+function remedyOf(path: string, code: FindingCode, findings: readonly Finding[]): string {
   if (code === 'KEY_BEYOND_BACKING') return 'give the backing device that belongs to this cache';
+  if (code === 'SUPERBLOCK_SEGMENTS_BEYOND_DEVICE' && findings.some((one) => one.code === 'CHAIN_LEAVES_DEVICE')) {
+    return catalogueEntry('DEVICE_TOO_SMALL').noRepair!; // no repair helps as long as it is cut
+  }
   const { repair, noRepair } = catalogueEntry(code);
   if (repair === undefined) return noRepair ?? `run "pcache fsck ${path}" first`;
   const flags = repair.startsWith('with --drop-corrupt') ? '--repair --drop-corrupt' : '--repair';

@@ -62,6 +62,12 @@ export function makeGeometry(segmentBytes: number): Geometry {
 
 export const KERNEL_GEOMETRY = makeGeometry(KERNEL_SEGMENT_BYTES);
 
+/** Least size in bytes of a device with so many segments. */
+export function cacheBytesFor(geometry: Geometry, segmentCount: number): number {
+  const endBytes = segmentOffsetBytes(geometry, segmentCount);
+  return geometry.segmentBytes === KERNEL_SEGMENT_BYTES ? Math.max(MIN_DEVICE_BYTES, endBytes) : endBytes;
+}
+
 /** Number of segments that fit on a device of `deviceBytes` (format §1), at most `MAX_SEGMENTS`. */
 export function segmentCountFor(geometry: Geometry, deviceBytes: number): number {
   const count = Math.floor((deviceBytes - SEGMENTS_OFFSET_BYTES) / geometry.segmentBytes);

@@ -23,11 +23,14 @@ import {
 } from './codecs.js';
 import { chooseCopy, readDual, type ByteSource, type Dual } from './dual.js';
 import {
+  cacheBytesFor,
   CACHE_INFO_COPIES,
   DIRTY_TAIL_COPIES,
   GENERATION_OFFSET_IN_SEGMENT_BYTES,
   GENERATION_STRIDE_BYTES,
+  KERNEL_SEGMENT_BYTES,
   KEY_TAIL_COPIES,
+  MIN_DEVICE_BYTES,
   SEGMENT_INFO_STRIDE_BYTES,
   segmentCountFor,
   segmentDataOffsetBytes,
@@ -91,9 +94,9 @@ export function readMetadata(source: ByteSource, geometry: Geometry): CacheMetad
   const superblockBytes = new Uint8Array(SUPERBLOCK_BYTES);
   source.read(SUPERBLOCK_OFFSET_BYTES, superblockBytes, 0, SUPERBLOCK_BYTES);
   const superblock = decodeSuperblock(superblockBytes);
-  judgeSuperblock(superblock, roomForSegments, report);
-
   const cacheInfo = readDual<CacheInfo>(source, CACHE_INFO_COPIES, CACHE_INFO_BYTES, decodeCacheInfo);
+  const device = { geometry, sizeBytes: source.sizeBytes, roomForSegments };
+  judgeSuperblock(superblock, device, cacheInfo.value?.segmentCount ?? 0, report);
   const flags = decodeCacheFlags(cacheInfo.value?.flags ?? 0);
   const segmentCount = judgeCacheInfo(cacheInfo, flags, superblock, roomForSegments, report);
 
@@ -125,9 +128,25 @@ export function readMetadata(source: ByteSource, geometry: Geometry): CacheMetad
   };
 }
 
-function judgeSuperblock(superblock: Superblock, roomForSegments: number, report: Report): void {
+interface DeviceShape {
+  readonly geometry: Geometry;
+  readonly sizeBytes: number;
+  readonly roomForSegments: number;
+}
+
+/** @param segmentCount what cache_info says; 0 where it is lost */
+function judgeSuperblock(
+  superblock: Superblock,
+  { geometry, sizeBytes, roomForSegments }: DeviceShape,
+  segmentCount: number,
+  report: Report,
+): void {
   if (superblock.magicZero) {
-    report('SUPERBLOCK_ZERO_MAGIC', 'superblock magic is 0: the kernel would format this device');
+    const isTooSmall = geometry.segmentBytes === KERNEL_SEGMENT_BYTES && sizeBytes < MIN_DEVICE_BYTES;
+    const kernel = isTooSmall
+      ? `and ${sizeBytes} bytes are too few for a cache: the kernel refuses this device`
+      : 'which the kernel takes for an empty device and formats';
+    report('SUPERBLOCK_ZERO_MAGIC', `superblock magic is 0, ${kernel}`);
   } else if (!superblock.magicOk) {
     report('SUPERBLOCK_BAD_MAGIC', `superblock magic is 0x${superblock.magic}, not a pcache`);
   } else if (!superblock.crcOk) {
@@ -141,10 +160,11 @@ function judgeSuperblock(superblock: Superblock, roomForSegments: number, report
   } else if (superblock.segmentCount === 0) {
     report('SUPERBLOCK_SEGMENTS_ZERO', 'superblock says 0 segments');
   } else if (superblock.segmentCount > roomForSegments) {
-    report(
-      'SUPERBLOCK_SEGMENTS_BEYOND_DEVICE',
-      `superblock says ${superblock.segmentCount} segments, the device has room for ${roomForSegments}`,
-    );
+    // Else the superblock is wrong, and the device may be whole.
+    const isCut = segmentCount > roomForSegments;
+    const extend = isCut ? `; extend a cut image with "truncate -s ${cacheBytesFor(geometry, segmentCount)}"` : '';
+    const detail = `superblock says ${superblock.segmentCount} segments, the device has room for ${roomForSegments}`;
+    report('SUPERBLOCK_SEGMENTS_BEYOND_DEVICE', `${detail}${extend}`);
   }
 }
 
