@@ -14,7 +14,7 @@ import {
 } from '../kernel/kernel-attach.js';
 import { attachText, undrainedText } from '../output/attach-report.js';
 import { durabilityName } from '../output/durability-text.js';
-import { acceptLossFlag, GatedCommand } from '../output/gated-command.js';
+import { acceptLossFlag, backupMetadataFlag, GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
 import { formatBytes } from '../output/units.js';
 
@@ -34,6 +34,7 @@ const SERVING_FLAGS = [
     'export-name',
   ],
   'accept-loss',
+  'backup-metadata',
 ];
 
 export default class Attach extends GatedCommand {
@@ -154,6 +155,7 @@ which lists what is given up.`;
       dependsOn: ['kernel'],
     }),
     'accept-loss': acceptLossFlag,
+    'backup-metadata': backupMetadataFlag(),
     'control': Flags.string({
       description: 'control socket for "pcache status", tune, drain and detach (default: SOCKET.control)',
       helpValue: 'PATH',
@@ -200,6 +202,8 @@ which lists what is given up.`;
         force: flags.force ?? false,
       });
     }
+    const backup = flags['backup-metadata'];
+    let isBackupCurrent = true;
     const recovering = () => this.progress({ label: 'recovering', unit: 'count' });
     let progress = recovering();
     let release = () => {};
@@ -236,6 +240,7 @@ which lists what is given up.`;
           admit: (cache, backingBytes) => {
             progress.stop();
             this.requireSafe(cache, backingBytes, flags['accept-loss']);
+            if (backup !== undefined) this.saveMetadata(cache, backup);
             progress = recovering();
           },
         },
@@ -250,6 +255,9 @@ which lists what is given up.`;
             progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });
           },
           tell: (text) => this.note(text),
+          closed: (cache) => {
+            if (backup !== undefined) isBackupCurrent = this.saveMetadataAgain(cache, backup);
+          },
           onInterrupt: (stop, hurry) => {
             release = this.onInterrupt((times) => (times === 1 ? stop() : hurry()), {
               hearsSecond: true,
@@ -263,6 +271,7 @@ which lists what is given up.`;
       this.endedInOrder();
       this.print(attachText(result));
       if (result.command !== null) this.setExitStatus(result.command.status);
+      if (!isBackupCurrent && (result.command?.status ?? 0) === 0) this.setExitStatus(ExitStatus.operationalError);
       if (result.drainError !== null) {
         this.note(undrainedText(result));
         this.setExitStatus(ExitStatus.problemsLeft);

@@ -4,7 +4,7 @@ import { Args, Flags } from '@oclif/core';
 import { bestCrc32c } from '../engine/device/native.js';
 import { ExitStatus } from '../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
-import { acceptLossFlag, GatedCommand } from '../output/gated-command.js';
+import { acceptLossFlag, backupMetadataFlag, GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
 import { RowWriter } from '../output/table.js';
 import { breathe } from '../output/terminal.js';
@@ -78,6 +78,7 @@ Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 wh
       default: false,
     }),
     'accept-loss': acceptLossFlag,
+    'backup-metadata': backupMetadataFlag(['dry-run']),
     'force-backing': Flags.boolean({
       description: 'write to BACKING although it does not hold what the cache says it does',
       default: false,
@@ -109,8 +110,11 @@ Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 wh
         geometry: KERNEL_GEOMETRY,
         crc: bestCrc32c(),
       };
-      const result = await this.work(devices, options);
+      const backup = flags['backup-metadata'];
+      const result = await this.work(devices, options, backup);
+      const isSaved = backup === undefined || this.saveMetadataAgain(devices.cache, backup);
       await this.report(result, flags['list-failed']);
+      if (!isSaved) this.setExitStatus(ExitStatus.operationalError);
       if (!result.complete) this.setExitStatus(ExitStatus.problemsLeft);
       return writebackJson(result, flags['list-failed']);
     } finally {
@@ -121,6 +125,7 @@ Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 wh
   private async work(
     devices: ReturnType<typeof openForWriteback>,
     options: WritebackOptions,
+    backup: string | undefined,
   ): Promise<WritebackResult> {
     let progress = this.progress(PHASES.check);
     const release = this.onInterrupt(() => undefined);
@@ -129,6 +134,10 @@ Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 wh
         begins: (phase, total) => {
           progress.stop();
           progress = this.progress({ ...PHASES[phase], ...(total === undefined ? {} : { total }) });
+        },
+        checked: () => {
+          progress.stop();
+          if (backup !== undefined) this.saveMetadata(devices.cache, backup);
         },
         progress: (done) => progress.update(done),
         breathe,

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { ServedDevice } from '../block-device/served-device.js';
+import type { PmemReader } from '../engine/device/pmem.js';
 import { fromSystemError, PcacheError, type CloseReport } from '../engine/index.js';
 import { checkAttachOptions, type AttachOptions } from './attach-options.js';
 import { ControlServer, controlPathOf, type Tuned } from './control.js';
@@ -37,6 +38,8 @@ export interface AttachObserver {
   begins(phase: 'stop' | 'drain'): void;
   /** Something about a client or a device that belongs in a log. */
   tell(text: string): void;
+  /** A cache that could be changed was closed in order; its devices are still locked. */
+  closed(cache: PmemReader): void;
   /** `stop` ends it in order; `hurry` no longer waits for clients and the backing device. */
   onInterrupt(stop: () => void, hurry: () => void): void;
   readonly signalGroup: SignalGroup;
@@ -364,6 +367,7 @@ class Session {
     if (this.options.drain && this.isHurried) drainError ??= 'ended by a second signal';
     this.isDriverClosed = true;
     const dirty = await this.closedOrAbandoned(driver.close());
+    if (this.devices) this.observer.closed(this.devices.cache);
     if (drainError !== null && dirty.dirtyKeys === 0) drainError = null;
     return { dirty, drainError };
   }

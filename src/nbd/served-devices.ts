@@ -6,6 +6,7 @@ import { performance } from 'node:perf_hooks';
 import { openBacking } from '../engine/device/backing-file.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import { openPmem } from '../engine/device/open.js';
+import type { PmemReader } from '../engine/device/pmem.js';
 import { Cache, CacheDriver, PcacheError, readMetadataOf } from '../engine/index.js';
 import { LogicalReader } from '../engine/inspect/logical-reader.js';
 import { loadForInspection, openForInspection } from '../engine/inspect/open.js';
@@ -21,6 +22,7 @@ export interface Served {
 }
 
 export interface ServedDevices {
+  readonly cache: PmemReader;
   /** @throws PcacheError for a cache that cannot be run */
   openStore(): Served;
   close(): void;
@@ -42,6 +44,7 @@ export function openServedDevices(options: AttachOptions): ServedDevices {
 function openReadOnly({ cachePath, backingPath, dataCrc, native, admit }: AttachOptions): ServedDevices {
   const devices = openForInspection({ cachePath, backingPath, native });
   return {
+    cache: devices.pmem,
     openStore: () => {
       const loaded = loadForInspection(devices);
       refuseOtherCrc(cachePath, loaded.metadata.flags.dataCrc, dataCrc);
@@ -78,6 +81,7 @@ function openReadWrite(options: AttachOptions): ServedDevices {
     throw error;
   }
   return {
+    cache: pmem,
     openStore: () => {
       const clock = { nowMs: () => performance.now() };
       const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads });

@@ -6,17 +6,29 @@
 import { Flags } from '@oclif/core';
 import { bestCrc32c } from '../engine/device/native.js';
 import type { PmemReader } from '../engine/device/pmem.js';
-import { ExitStatus } from '../engine/errors.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import type { Finding } from '../fsck/findings.js';
 import { judgeCache, lossText, refuseLosses, type GateVerdict } from '../fsck/gate.js';
+import { backUpMetadata } from '../fsck/repair/metadata-backup.js';
 import { PcacheCommand } from './base-command.js';
+import { formatBytes } from './units.js';
 
 /** For commands that `requireSafe` may refuse. */
 export const acceptLossFlag = Flags.boolean({
   description: 'go on although dirty data may be lost or old, as "pcache fsck" says',
   default: false,
 });
+
+/** For commands that change a cache and `saveMetadata` before and after. @param exclusive flags it excludes */
+export function backupMetadataFlag(exclusive: string[] = []) {
+  return Flags.string({
+    description:
+      'save the metadata in FILE before the first change and at the end, for "pcache fsck --restore-metadata"',
+    helpValue: 'FILE',
+    exclusive,
+  });
+}
 
 export abstract class GatedCommand extends PcacheCommand {
   /**
@@ -47,6 +59,27 @@ export abstract class GatedCommand extends PcacheCommand {
     if (!isTold) this.note(lossText(pmem.path, losses));
     this.setExitStatus(ExitStatus.problemsLeft);
     return losses;
+  }
+
+  /** Writes the metadata of a checked cache to a file, before anything is changed. @throws as `backUpMetadata` does */
+  protected saveMetadata(pmem: PmemReader, file: string): void {
+    const bytes = backUpMetadata(pmem, KERNEL_GEOMETRY, file);
+    this.note(`metadata saved in ${file}, ${formatBytes(bytes)}`);
+  }
+
+  /**
+   * Writes the metadata again when the work is done. A failure is a line on standard error, and the file keeps what
+   * `saveMetadata` wrote. @returns whether it was written
+   */
+  protected saveMetadataAgain(pmem: PmemReader, file: string): boolean {
+    try {
+      backUpMetadata(pmem, KERNEL_GEOMETRY, file);
+      return true;
+    } catch (error) {
+      if (!(error instanceof PcacheError)) throw error;
+      this.note(`${error.message}; ${file} still holds the metadata from before this run`);
+      return false;
+    }
   }
 
   protected judge(pmem: PmemReader, backingBytes: number | undefined): GateVerdict {

@@ -29,6 +29,8 @@ export type WritebackPhase = 'check' | 'verify' | 'write';
 export interface WritebackHooks {
   /** A phase begins that has so many bytes to do; undefined where that is not known. */
   readonly begins: (phase: WritebackPhase, totalBytes: number | undefined) => void;
+  /** Everything was checked, and nothing is written yet; throws to end the run. */
+  readonly checked?: () => void;
   readonly progress: (doneBytes: number) => void;
   /** Lets signals be heard. */
   readonly breathe: () => Promise<void>;
@@ -145,6 +147,7 @@ class OfflineWriteback {
       await this.eachTurn(map.verify());
     }
     const comparison = await this.compare();
+    hooks.checked?.();
     let dirtyBytes = 0;
     for (const { lengthBytes } of map.extents()) dirtyBytes += lengthBytes;
     hooks.begins('write', dirtyBytes);

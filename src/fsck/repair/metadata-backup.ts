@@ -7,7 +7,20 @@
  * the header before it and the body), then the first 20 KiB of the device, then per segment both infos and both
  * generations, 16 bytes each. The CRC is a raw CRC-32C with the format's seed.
  */
-import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import {
+  closeSync,
+  fsyncSync,
+  openSync,
+  readFileSync,
+  readSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
 import { fromSystemError, PcacheError } from '../../engine/errors.js';
 import {
   CACHE_INFO_BYTES,
@@ -37,7 +50,7 @@ import {
   type Geometry,
 } from '../../engine/media/geometry.js';
 import type { Change, RepairDevice } from './types.js';
-import type { UndoLog } from './undo-file.js';
+import { syncFolder, type UndoLog } from './undo-file.js';
 
 const MAGIC = Buffer.from('PCACHE-METADATA\n', 'latin1');
 const VERSION = 1;
@@ -122,8 +135,9 @@ function bytesAt(source: ByteSource, offsetBytes: number, lengthBytes: number): 
 }
 
 /**
- * Writes the metadata of a device to a new file. @returns its size in bytes.
- * @throws PcacheError BAD_MEDIA when a structure has no good copy, USAGE when the file exists, NO_SPACE, IO
+ * Writes the metadata of a device to a file, which is complete or as it was before, whatever ends the process. Replaces
+ * an older backup of a device of this size, and nothing else. @returns the size of the file in bytes
+ * @throws PcacheError BAD_MEDIA when a structure has no good copy, USAGE when another file lies there, NO_SPACE, IO
  */
 export function backUpMetadata(
   source: ByteSource & { readonly path: string },
@@ -150,7 +164,7 @@ export function backUpMetadata(
     for (const { deviceAt, bodyAt } of segmentPlaces(geometry, id)) source.read(deviceAt, body, bodyAt, 16);
   }
   header.writeUInt32LE(crcOf(header, body), AT.crc);
-  writeNew(path, Buffer.concat([header, body]));
+  replaceBackup(path, Buffer.concat([header, body]), source.sizeBytes);
   return HEADER_BYTES + body.length;
 }
 
@@ -164,20 +178,56 @@ function crcOf(header: Uint8Array, body: Uint8Array): number {
   return crc32cRaw(crc32cRaw(CRC_SEED, header, 0, AT.crc), body, 0, body.length);
 }
 
-function writeNew(path: string, bytes: Uint8Array): void {
+function replaceBackup(path: string, bytes: Uint8Array, deviceBytes: number): void {
   try {
-    const fd = openSync(path, 'wx', 0o600);
+    const target = requireReplaceable(path, deviceBytes);
+    const temporary = `${target}.${randomBytes(4).toString('hex')}.tmp`;
     try {
-      for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
+      writeDurably(temporary, bytes);
+      renameSync(temporary, target);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
     }
+    syncFolder(dirname(target));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') {
-      throw new PcacheError('USAGE', `${path}: exists already, and is not overwritten; give another name`);
-    }
-    throw fromSystemError(error, path, 'writing the backup');
+    throw error instanceof PcacheError ? error : fromSystemError(error, path, 'writing the backup');
+  }
+}
+
+/** @returns the path to write, behind links. @throws PcacheError USAGE for what is not an older backup */
+function requireReplaceable(path: string, deviceBytes: number): string {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return path;
+  if (!found.isFile() || !isBackupOf(path, deviceBytes)) {
+    throw new PcacheError(
+      'USAGE',
+      `${path}: exists already, and is not a metadata backup of this device; give another name`,
+    );
+  }
+  return realpathSync(path);
+}
+
+function isBackupOf(path: string, deviceBytes: number): boolean {
+  const header = Buffer.alloc(HEADER_BYTES);
+  const fd = openSync(path, 'r');
+  try {
+    if (readSync(fd, header, 0, HEADER_BYTES, 0) < HEADER_BYTES) return false;
+  } finally {
+    closeSync(fd);
+  }
+  const isOurs = header.subarray(0, MAGIC.length).equals(MAGIC);
+  return isOurs && header.readBigUInt64LE(AT.deviceBytes) === BigInt(deviceBytes);
+}
+
+/** @param path must not exist */
+function writeDurably(path: string, bytes: Uint8Array): void {
+  const fd = openSync(path, 'wx', 0o600);
+  try {
+    for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
   }
 }
 
