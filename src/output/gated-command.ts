@@ -68,7 +68,7 @@ export abstract class GatedCommand extends PcacheCommand {
   }
 
   /**
-   * Writes the metadata again when the work is done. A failure is a line on standard error, and the file keeps what
+   * Writes the metadata again when the work is done. A failure is a line on standard error, and leaves what
    * `saveMetadata` wrote. @returns whether it was written
    */
   protected saveMetadataAgain(pmem: PmemReader, file: string): boolean {
@@ -77,7 +77,7 @@ export abstract class GatedCommand extends PcacheCommand {
       return true;
     } catch (error) {
       if (!(error instanceof PcacheError)) throw error;
-      this.note(`${error.message}; ${file} still holds the metadata from before this run`);
+      this.note(`${error.message}; the metadata backup is not up to date`);
       return false;
     }
   }
