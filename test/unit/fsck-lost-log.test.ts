@@ -5,7 +5,12 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { decodeCacheFlags, decodeCacheInfo, type CacheInfo } from '../../src/engine/media/codecs.js';
 import { readDual } from '../../src/engine/media/dual.js';
-import { CACHE_INFO_COPIES, MIB, segmentOffsetBytes } from '../../src/engine/media/geometry.js';
+import {
+  CACHE_CTRL_OFFSET_BYTES,
+  CACHE_INFO_COPIES,
+  MIB,
+  segmentOffsetBytes,
+} from '../../src/engine/media/geometry.js';
 import { checkCache } from '../../src/fsck/check.js';
 import { lostRanges } from '../../src/fsck/repair/losses.js';
 import type { RepairResult } from '../../src/fsck/repair/repair.js';
@@ -160,5 +165,16 @@ describeLong('a segment of payload zeroed, with ksets of which no key is left', 
     const { after, losses } = await repairOverlay(damaged, shape, new UndoInMemory(), { dropCorrupt: true });
     expect([after.clean, losses.complete]).toEqual([true, true]);
     expect(unexpected(subject, damaged, lostRanges(losses))).toBe('');
+  });
+});
+
+describe('a log whose two tails are lost', () => {
+  it('is not given a dirty_tail alone, after which its beginning would be taken for written back', async () => {
+    const careful: RepairPolicy = { dropCorrupt: false, withoutLoss: true };
+    const { device, result } = await repair('gc-wrap', (image) => image.zero(CACHE_CTRL_OFFSET_BYTES, 64), careful);
+    expect(result.made).toEqual([]);
+    expect(result.declined.map(({ codes }) => codes)).toContainEqual(['KEY_TAIL_LOST', 'DIRTY_TAIL_LOST']);
+    const full = await repairOverlay(device, shapeOf('gc-wrap'), new UndoInMemory(), { dropCorrupt: false });
+    expect([full.after.clean, full.losses.complete, full.losses.possible.length > 0]).toEqual([true, false, true]);
   });
 });

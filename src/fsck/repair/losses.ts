@@ -41,8 +41,9 @@ export function lossSummaryText(losses: LossSummary, size: (bytes: number) => st
   const part = (what: string, list: readonly Loss[]): string[] => {
     if (list.length === 0) return [];
     const ranges = mergeRanges(list.flatMap((loss) => loss.ranges));
-    return [`${what} ${ranges.length === 0 ? 'ranges that are not known' : size(totalBytes(ranges))}`];
+    return [`${what} ${ranges.length === 0 ? 'data whose ranges are not known' : size(totalBytes(ranges))}`];
   };
   const parts = [...part('lost:', losses.certain), ...part('perhaps lost:', losses.possible)];
-  return `${parts.join('; ')}${losses.complete ? '' : '; there may be more'}`;
+  const isListed = lostRanges(losses).length > 0;
+  return `${parts.join('; ')}${losses.complete || !isListed ? '' : '; there may be more'}`;
 }

@@ -43,7 +43,7 @@ export function lossLines(fix: Fix, size: (bytes: number) => string): string[] {
     const kind = loss.kind === 'lost' ? 'lost' : 'perhaps lost';
     const many = loss.ranges.length === 1 ? '1 range' : `${loss.ranges.length} ranges`;
     const named =
-      loss.ranges.length === 0 ? 'ranges that are not known' : `${size(totalBytes(loss.ranges))} in ${many}`;
+      loss.ranges.length === 0 ? 'data whose ranges are not known' : `${size(totalBytes(loss.ranges))} in ${many}`;
     const more =
       loss.mayBeMore && loss.ranges.length > 0 ? ', and perhaps others, since what names them is damaged' : '';
     const head = `${kind}: ${loss.where}: ${named}${more}: ${loss.reason}`;
@@ -71,7 +71,8 @@ const NEEDS: Readonly<Record<Fix['consent'], string>> = {
 
 /** A repair that was not made. */
 export function declinedLine(fix: Fix): string {
-  return `not fixed: ${fix.action}${NEEDS[fix.consent]}`;
+  const isLossy = fix.consent === 'plain' && fix.losses.some(saysAnything);
+  return `not fixed: ${fix.action}${NEEDS[fix.consent]}${isLossy ? ' (may lose data; --interactive lists which)' : ''}`;
 }
 
 /** What is asked before a repair. */

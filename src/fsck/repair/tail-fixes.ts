@@ -121,11 +121,15 @@ function breakAt(view: PlanView, place: Position): Fix {
   };
 }
 
-/** A dirty_tail that is lost, or is no place in the log. To be called when the log is whole. */
+/**
+ * A dirty_tail that is lost, or is no place in the log. To be called when the log is whole. While key_tail is lost (its
+ * repair was declined), nothing: the next repair would take everything before this dirty_tail for written back.
+ */
 export function planDirtyTail(view: PlanView): Fix[] {
   const { header, log } = view;
   const dirtyCodes = DIRTY_TAIL_GONE.filter((code) => hasFinding(view, code));
-  if (dirtyCodes.length === 0 || log === undefined) return [];
+  const isKeyTailGone = KEY_TAIL_GONE.some((code) => hasFinding(view, code));
+  if (dirtyCodes.length === 0 || log === undefined || isKeyTailGone) return [];
   const { dirtyTail } = header;
   if (hasFinding(view, 'DIRTY_TAIL_NOT_IN_LOG') && dirtyTail !== undefined && isTrustworthy(view, log, dirtyTail)) {
     return beginAtDirtyTail(view, dirtyTail, dirtyCodes);
@@ -162,7 +166,9 @@ function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
   }
   const found = findLogStart(view);
   const { start, passed, sawStale } = behindStaleKeys(view, found);
-  const assumed = 'the log is the row of ksets that ends as a log ends, from behind its last stale key on';
+  const assumed = hasKsetAt(view, start)
+    ? 'the log is the row of ksets that ends as a log ends, from behind its last stale key on; all of it counts as dirty'
+    : 'no beginning of the log was found';
   const losses = [...lossOfPassed(view, start, passed), ...lossElsewhere(view, found), ...lossOfDoubtful(view, start)];
   // A stale key was collected, and so was everything before it. Without one nothing says that the log began there.
   const unnamed = sawStale ? NOTHING_UNNAMED : unnamedBeside(view, start);
@@ -170,18 +176,21 @@ function planLostKeyTail(view: PlanView, codes: FindingCode[]): Fix[] {
   if (isUnnamed) losses.push(lossOfUnnamed('key_tail', unnamed));
   else if (sawStale) losses.push(LOSS_OF_ASSUMED_START);
   const move = moveTail(view, 'key_tail', start, codes, { assumed, losses });
-  // dirty_tail first: with a key_tail that is good it could be taken for a place before it.
-  const dirty = moveTail(view, 'dirty_tail', start, ['DIRTY_TAIL_LOST'], { assumed: 'everything counts as dirty' });
-  if (unnamed.segments.length === 0) return [dirty, move];
-  const both = [...dirty.steps, ...move.steps];
-  return [
-    {
-      ...move,
-      consent: 'accept-loss',
-      codes: [...codes, ...dirty.codes],
-      steps: [...freeingUnnamed(view, unnamed), ...both],
-    },
-  ];
+  // dirty_tail first: with a key_tail that is good it could be taken for a place before it. Both in one repair, for the
+  // reason that planDirtyTail gives.
+  const dirty = moveTail(view, 'dirty_tail', start, ['DIRTY_TAIL_LOST']);
+  const both = { ...move, codes: [...codes, ...dirty.codes], steps: [...dirty.steps, ...move.steps] };
+  if (unnamed.segments.length === 0) return [both];
+  return [{ ...both, consent: 'accept-loss', steps: [...freeingUnnamed(view, unnamed), ...both.steps] }];
+}
+
+function hasKsetAt(view: PlanView, place: Position): boolean {
+  let found = false;
+  walkLog(view, place, () => {
+    found = true;
+    return false;
+  });
+  return found;
 }
 
 /** Ksets that were collected, and whose segments were not freed yet, look like those of the log. */

@@ -9,6 +9,7 @@ import { KEY_BYTES, KSET_HEADER_BYTES } from '../../../src/engine/media/kset.js'
 import { LogWalker } from '../../../src/engine/media/log-walker.js';
 import { readMetadata } from '../../../src/engine/media/metadata.js';
 import { checkCache, type CheckResult } from '../../../src/fsck/check.js';
+import { saysAnything } from '../../../src/fsck/repair/losses.js';
 import { mergeRanges, subtractRanges, totalBytes, type ByteRange } from '../../../src/fsck/repair/ranges.js';
 import { repairCache, type RepairResult } from '../../../src/fsck/repair/repair.js';
 import type { Change, Fix } from '../../../src/fsck/repair/types.js';
@@ -118,11 +119,14 @@ export interface RepairPolicy {
   readonly relinkDoubtful?: boolean;
   /** True if not given. */
   readonly acceptLoss?: boolean;
+  /** Only what loses nothing, as with --preen. */
+  readonly withoutLoss?: boolean;
   /** What the user would say; that of the subject. */
   readonly dataCrc?: boolean;
 }
 
-function isAccepted(fix: Fix, { dropCorrupt, acceptLoss = true }: RepairPolicy): boolean {
+function isAccepted(fix: Fix, { dropCorrupt, acceptLoss = true, withoutLoss = false }: RepairPolicy): boolean {
+  if (withoutLoss && fix.losses.some(saysAnything)) return false;
   if (fix.consent === 'data-crc') return false;
   if (fix.consent === 'accept-loss') return acceptLoss;
   return fix.consent === 'plain' || dropCorrupt;
