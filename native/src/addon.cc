@@ -10,6 +10,8 @@
 #include "huge.h"
 #include "io.h"
 #include "nbd-device.h"
+#include "process.h"
+#include "space.h"
 #include "state.h"
 
 namespace pcache {
@@ -236,6 +238,10 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("nbdRun", nbd_run);
   add("nbdDisconnect", nbd_disconnect);
   add("nbdClear", nbd_clear);
+  add("notifyService", notify_service);
+  add("redirect", redirect);
+  add("allocate", allocate);
+  add("extents", extents);
   add("features", features);
   add("select", select_kernels);
   export_data_plane(env, exports, state);

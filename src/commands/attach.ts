@@ -235,6 +235,7 @@ which lists what is given up.`;
           clientsMax: flags['max-clients'],
           handshakeMaxMs: flags['handshake-timeout'] * 1000,
           drain: flags.drain,
+          serviceManager: this.serviceManager,
           json: this.jsonEnabled(),
           native: this.nativeEnabled,
           admit: (cache, backingBytes) => {

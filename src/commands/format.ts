@@ -1,11 +1,12 @@
 /** `pcache format`: makes a cache on a file or device. */
 import { Args, Flags } from '@oclif/core';
+import { isSparse } from '../engine/create/file-space.js';
 import { planJob, runJob, type FormatJob } from '../engine/create/format-target.js';
 import { PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_DEFAULT, GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { modeFlag, sizeFlag } from '../output/flags.js';
-import { formatJson, formatSummary, type FormatJson } from '../output/format-summary.js';
+import { formatJson, formatSummary, type FormatJson, type FormatOutcome } from '../output/format-summary.js';
 import { prose } from '../output/prose.js';
 import { breathe } from '../output/terminal.js';
 
@@ -13,8 +14,10 @@ export default class Format extends PcacheCommand {
   static override task = 'create' as const;
   static override summary = 'Create a cache on a file or device.';
   static override description = prose`Writes what the kernel writes when it attaches a device for the first time: every segment is empty. An existing file or
-device is used whole; with --size a file that does not exist is created as a sparse file. A device that holds a pcache,
-a filesystem or anything else that is recognised is refused unless --force is given.
+device is used whole; with --size a file that does not exist is created. Its space is reserved, so that a filesystem
+that becomes full does not stop the cache, except where that would write zeroes or take memory (tmpfs); the summary says
+when a file is left sparse. A device that holds a pcache, a filesystem or anything else that is recognised is refused
+unless --force is given.
 
 Modes: writeback acknowledges a write once it is in the cache; writethrough once it is on the backing device as well;
 writearound sends writes of uncached data to the backing device only; writeonly is writeback without caching read
@@ -47,6 +50,10 @@ The superblock is written last: an interrupted format leaves a device that canno
 
   static override flags = {
     'size': sizeFlag({ description: 'create a file of this size, such as 1GiB (at least 512MiB)' }),
+    'preallocate': Flags.boolean({
+      description: 'reserve the space of a file, of an existing one too (--no-preallocate: leave it sparse)',
+      allowNo: true,
+    }),
     'data-crc': Flags.boolean({ description: 'store a CRC of the payload with every key', default: false }),
     'gc-percent': Flags.integer({
       description: 'percentage of segments in use at which garbage collection starts',
@@ -76,10 +83,15 @@ The superblock is written last: an interrupted format leaves a device that canno
       gcPercent: flags['gc-percent'],
       mode: flags.mode,
       force: flags.force,
+      preallocate: flags.preallocate,
     });
-    if (!flags['dry-run']) await this.work(args.cache, job, flags.force);
-    this.print(formatSummary(args.cache, job, flags['dry-run']));
-    return formatJson(args.cache, job, flags['dry-run']);
+    const outcome: FormatOutcome = { dryRun: flags['dry-run'], sparse: null };
+    if (!outcome.dryRun) {
+      await this.work(args.cache, job, flags.force);
+      if (job.isFile) outcome.sparse = isSparse(args.cache);
+    }
+    this.print(formatSummary(args.cache, job, outcome));
+    return formatJson(args.cache, job, outcome);
   }
 
   private async work(path: string, job: FormatJob, force: boolean): Promise<void> {

@@ -4,6 +4,7 @@ import { sameDevice } from '../engine/device/lock.js';
 import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
 import { checkDeviceName } from '../block-device/served-device.js';
+import type { ServiceManager } from './service-manager.js';
 import type { TlsRequest } from './tls.js';
 
 export interface AttachOptions {
@@ -36,6 +37,8 @@ export interface AttachOptions {
   readonly clientsMax: number;
   readonly handshakeMaxMs: number;
   readonly drain: boolean;
+  /** Service manager to tell how the server does. */
+  readonly serviceManager: ServiceManager | undefined;
   /** A JSON document goes to standard output, so nothing else may. */
   readonly json: boolean;
   readonly native: boolean;

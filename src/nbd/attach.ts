@@ -3,13 +3,11 @@
  * only then is the cache opened for writing, so that an attach that fails has changed nothing. At the end
  * everything is closed in order: what was acknowledged as flushed is on the cache device, whatever ended it.
  */
-import { mkdtempSync, rmdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { ServedDevice } from '../block-device/served-device.js';
 import type { PmemReader } from '../engine/device/pmem.js';
-import { fromSystemError, PcacheError, type CloseReport } from '../engine/index.js';
+import { PcacheError, type CloseReport } from '../engine/index.js';
 import { checkAttachOptions, type AttachOptions } from './attach-options.js';
 import { ControlServer, controlPathOf, type Tuned } from './control.js';
 import { EventLog } from './event-log.js';
@@ -20,6 +18,8 @@ import { transmissionFlags } from './negotiation.js';
 import { PidFile } from './pid-file.js';
 import { openServedDevices, type Served, type ServedDevices } from './served-devices.js';
 import { NbdServer } from './server.js';
+import { ServiceNotifier } from './service-manager.js';
+import { makeSocketFolder, uriOf } from './socket-address.js';
 import { StatusReporter } from './status.js';
 import { loadTls, type TlsFactory } from './tls.js';
 
@@ -72,6 +72,8 @@ export interface AttachResult {
 const HURRY_MAX_MS = 5_000;
 /** How often a running cache is checked for a failed device. */
 const FAILURE_CHECK_MS = 500;
+/** How often the service manager gets a new line of status. */
+const SERVICE_STATUS_MS = 10_000;
 
 /** @throws PcacheError for what keeps it from being attached, or from being closed in order. */
 export async function attach(options: AttachOptions, observer: AttachObserver): Promise<AttachResult> {
@@ -104,6 +106,7 @@ class Session {
   private server: NbdServer | undefined;
   private device: ServedDevice | undefined;
   private readonly closers: (() => void)[] = [];
+  private readonly notifier: ServiceNotifier;
   private isDriverClosed = false;
   /** The backing device did not answer: its memory is still in use. */
   private isAbandoned = false;
@@ -120,6 +123,7 @@ class Session {
     private readonly log: EventLog,
     private readonly tls: TlsFactory | undefined,
   ) {
+    this.notifier = new ServiceNotifier(options.serviceManager, (text) => observer.tell(text));
     this.stopped = new Promise((resolve) => (this.stop = resolve));
     this.hurried = new Promise((resolve) => {
       observer.onInterrupt(this.stop, () => {
@@ -133,6 +137,7 @@ class Session {
     const { options, observer } = this;
     this.devices = openServedDevices(options);
     const taken = await this.take();
+    this.notifier.status('opening the cache');
     const served = (this.served = this.devices.openStore());
     const server = (this.server = new NbdServer({
       store: served.store,
@@ -153,8 +158,10 @@ class Session {
       metricsUrl: taken.metrics?.url,
       devicePath: this.device?.path,
     });
+    this.notifier.ready(this.serviceStatus(taken.uri));
     const command = await this.untilTheEnd(taken);
     observer.begins('stop');
+    this.notifier.stopping('closing');
     await this.endDevice(served);
     this.releaseNames();
     const { dirty, drainError } = await this.closeInOrder(served, server);
@@ -211,21 +218,9 @@ class Session {
     if (port !== undefined) return { host, port };
     if (socketPath !== undefined) return { path: resolve(socketPath) };
     if (this.device) return { path: this.device.socketPath() };
-    const parent = tmpdir();
-    let folder: string;
-    try {
-      folder = mkdtempSync(join(parent, 'pcache-'));
-    } catch (error) {
-      throw fromSystemError(error, parent, 'making a temporary folder in it; set TMPDIR to one that exists');
-    }
-    this.closers.push(() => {
-      try {
-        rmdirSync(folder);
-      } catch {
-        // The command has put something there: it stays.
-      }
-    });
-    return { path: join(folder, 'socket') };
+    const folder = makeSocketFolder();
+    this.closers.push(folder.remove);
+    return { path: folder.socketPath };
   }
 
   private serve({ uri, listener, control, metrics }: Taken, served: Served, server: NbdServer): void {
@@ -310,10 +305,14 @@ class Session {
     const { exec, json } = this.options;
     const { signalGroup } = this.observer;
     let timer: NodeJS.Timeout | undefined;
+    let statusMs = performance.now();
     const failed = new Promise<void>((resolve) => {
       timer = setInterval(() => {
         if (this.served?.driver?.cache.failure) resolve();
         this.tellOfWriteback();
+        if (performance.now() - statusMs < SERVICE_STATUS_MS) return;
+        statusMs = performance.now();
+        this.notifier.status(this.serviceStatus(uri));
       }, FAILURE_CHECK_MS);
     });
     try {
@@ -332,6 +331,13 @@ class Session {
     } finally {
       clearInterval(timer);
     }
+  }
+
+  /** One line for the service manager. */
+  private serviceStatus(uri: string): string {
+    const clients = this.server?.stats.connections ?? 0;
+    const failing = this.toldReason === undefined ? '' : `; write-back fails: ${this.toldReason}`;
+    return `serving at ${uri}, clients: ${clients}${failing}`;
   }
 
   private tellOfWriteback(): void {
@@ -362,7 +368,7 @@ class Session {
     if (this.options.drain && !driver.cache.failure && !this.isHurried) {
       this.observer.begins('drain');
       const drained = driver.drain().catch((error: Error) => (drainError = error.message));
-      await Promise.race([drained, this.hurried]);
+      await this.notifier.whileDraining(driver.cache.stats, Promise.race([drained, this.hurried]));
     }
     if (this.options.drain && this.isHurried) drainError ??= 'ended by a second signal';
     this.isDriverClosed = true;
@@ -396,17 +402,11 @@ class Session {
   /** Undoes whatever `run` has left. */
   async close(): Promise<void> {
     this.releaseNames();
+    this.notifier.close();
     this.server?.destroy();
     // After a failure: what was acknowledged goes to the log all the same, if it can.
     if (!this.isDriverClosed) await this.served?.driver?.close().catch(() => {});
     if (this.isAbandoned) this.observer.abandons();
     else this.devices?.close();
   }
-}
-
-function uriOf(address: BoundAddress, isTls: boolean): string {
-  const scheme = isTls ? 'nbds' : 'nbd';
-  if ('path' in address) return `${scheme}+unix:///?socket=${encodeURIComponent(address.path).replaceAll('%2F', '/')}`;
-  const host = address.host.includes(':') ? `[${address.host}]` : address.host;
-  return `${scheme}://${host}:${address.port}`;
 }

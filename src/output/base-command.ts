@@ -7,6 +7,7 @@
 import { Command, Flags, type Interfaces } from '@oclif/core';
 import { setNativeEnabled } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
+import type { ServiceManager } from '../nbd/service-manager.js';
 import type { Task } from './help.js';
 import type { InterruptCallback, InterruptOptions } from './interrupt.js';
 import { createProgress, loadProgress, type Progress, type ProgressOptions } from './progress.js';
@@ -125,10 +126,24 @@ export abstract class PcacheCommand extends Command {
     process.kill(-pid, signal);
   };
 
-  /** First socket that a service manager has passed to this process (sd_listen_fds(3)); undefined without one. */
+  /**
+   * Socket that a service manager has passed to this process (sd_listen_fds(3)); undefined without one.
+   * @throws PcacheError USAGE for more than one: clients of the others would wait for ever
+   */
   protected get passedSocket(): number | undefined {
     const { LISTEN_PID, LISTEN_FDS } = process.env;
-    return LISTEN_PID === String(process.pid) && Number(LISTEN_FDS) >= 1 ? FIRST_PASSED_FD : undefined;
+    if (LISTEN_PID !== String(process.pid) || !(Number(LISTEN_FDS) >= 1)) return undefined;
+    if (Number(LISTEN_FDS) === 1) return FIRST_PASSED_FD;
+    throw new PcacheError('USAGE', `the service manager passes ${LISTEN_FDS} sockets (LISTEN_FDS); pass one`);
+  }
+
+  /** The service manager that wants to be told how this process does (sd_notify(3), sd_watchdog_enabled(3)). */
+  protected get serviceManager(): ServiceManager | undefined {
+    const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID } = process.env;
+    if (NOTIFY_SOCKET === undefined || NOTIFY_SOCKET === '') return undefined;
+    const isOurs = WATCHDOG_PID === undefined || WATCHDOG_PID === String(process.pid);
+    const watchdogMs = isOurs && Number(WATCHDOG_USEC) > 0 ? Number(WATCHDOG_USEC) / 1000 : undefined;
+    return { address: NOTIFY_SOCKET, watchdogMs };
   }
 
   /** Was the command asked to stop? */

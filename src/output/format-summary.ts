@@ -7,6 +7,8 @@ export interface FormatJson {
   readonly path: string;
   readonly dryRun: boolean;
   readonly created: boolean;
+  /** Not all space of the file is reserved; null for a device, and when nothing was changed. */
+  readonly sparse: boolean | null;
   readonly overwrote: string | null;
   readonly deviceBytes: number;
   readonly segments: number;
@@ -21,17 +23,25 @@ export interface FormatJson {
   readonly table: string;
 }
 
+/** What formatting has done. */
+export interface FormatOutcome {
+  readonly dryRun: boolean;
+  /** As in `FormatJson`. */
+  sparse: boolean | null;
+}
+
 function tableLine(path: string, job: FormatJob): string {
   const cache = job.isFile ? '<cache_dev>' : path;
   return `0 <sectors> pcache ${cache} <backing_dev> 4 cache_mode writeback data_crc ${job.plan.dataCrc}`;
 }
 
-export function formatJson(path: string, job: FormatJob, dryRun: boolean): FormatJson {
+export function formatJson(path: string, job: FormatJob, { dryRun, sparse }: FormatOutcome): FormatJson {
   const { plan } = job;
   return {
     path,
     dryRun,
     created: job.creates && !dryRun,
+    sparse,
     overwrote: job.overwrites === '' ? null : job.overwrites,
     deviceBytes: plan.deviceBytes,
     segments: plan.segmentCount,
@@ -59,7 +69,10 @@ function headline(path: string, job: FormatJob, dryRun: boolean): string {
   return `${job.creates ? 'Created and formatted' : 'Formatted'} ${path} (${size}).`;
 }
 
-export function formatSummary(path: string, job: FormatJob, dryRun: boolean): string {
+/** A cache in a sparse file fails when its filesystem is full. */
+const SPARSE_TEXT = 'sparse: a filesystem that becomes full stops the cache; --preallocate reserves the space';
+
+export function formatSummary(path: string, job: FormatJob, { dryRun, sparse }: FormatOutcome): string {
   const { plan } = job;
   const segment = formatBytes(plan.geometry.segmentBytes);
   const fields: [string, string][] = [
@@ -75,6 +88,7 @@ export function formatSummary(path: string, job: FormatJob, dryRun: boolean): st
         : 'the maximum number of segments is reached';
     fields.push(['unused', `${formatBytes(plan.unusedBytes, { exact: true })} at the end (${why})`]);
   }
+  if (sparse !== null) fields.push(['space', sparse ? SPARSE_TEXT : 'reserved']);
   if (job.resizesFromBytes !== undefined) {
     fields.push(['old file size', formatBytes(job.resizesFromBytes, { exact: true })]);
   }

@@ -54,8 +54,8 @@ function put(path: string, offsetBytes: number, bytes: Uint8Array): void {
 }
 
 describe('a new file', () => {
-  it('is created, sparse, and holds a cache', async () => {
-    const { status, stdout, stderr } = await format('--size', '512MiB', '--data-crc');
+  it('is created, sparse when that is asked for, and holds a cache', async () => {
+    const { status, stdout, stderr } = await format('--size', '512MiB', '--data-crc', '--no-preallocate');
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     expect(stdout).toBe(
       [
@@ -65,6 +65,7 @@ describe('a new file', () => {
         'data_crc:    on',
         'gc_percent:  70',
         'unused:      16.0 MiB (16756736 bytes) at the end (less than a segment)',
+        'space:       sparse: a filesystem that becomes full stops the cache; --preallocate reserves the space',
         '',
         'Device-mapper table (the kernel needs a DAX device such as /dev/pmem0; it does not accept a file):',
         '  0 <sectors> pcache <cache_dev> <backing_dev> 4 cache_mode writeback data_crc true',
@@ -75,6 +76,26 @@ describe('a new file', () => {
     expect(file.size).toBe(512 * MIB);
     expect(file.blocks * 512).toBeLessThan(4 * MIB);
     expect(problems(cache)).toEqual([]);
+  });
+
+  it('has its space reserved with --preallocate, and an existing sparse file too', async () => {
+    const made = await format('--size', '512MiB', '--preallocate');
+    expect(made.stdout).toContain('\nspace:       reserved\n');
+    expect(statSync(cache).blocks * 512).toBeGreaterThanOrEqual(512 * MIB);
+    rmSync(cache);
+    writeFileSync(cache, '');
+    truncateSync(cache, 512 * MIB);
+    expect((await format()).stdout).toContain('\nspace:       sparse: ');
+    const again = await format('--force', '--preallocate', '--json');
+    expect(JSON.parse(again.stdout)).toMatchObject({ sparse: false });
+    expect(statSync(cache).blocks * 512).toBeGreaterThanOrEqual(512 * MIB);
+    expect(problems(cache)).toEqual([]);
+  });
+
+  it('that its filesystem has no room for is refused with --preallocate, and not left behind', async () => {
+    const { status, stderr } = await format('--size', '2048TiB', '--preallocate');
+    expect([status, stderr]).toEqual([8, expect.stringMatching(/: its filesystem has no room for \d+ bytes; free/)]);
+    expect(existsSync(cache)).toBe(false);
   });
 
   it('is, but for a message the kernel got, the bytes of one that the kernel made', async () => {
@@ -110,12 +131,13 @@ describe('a new file', () => {
   );
 
   it('is described as JSON', async () => {
-    const { stdout } = await format('--size', '1GiB', '--gc-percent', '33', '--json');
+    const { stdout } = await format('--size', '1GiB', '--gc-percent', '33', '--no-preallocate', '--json');
     expect(JSON.parse(stdout)).toEqual({
       schemaVersion: 1,
       path: cache,
       dryRun: false,
       created: true,
+      sparse: true,
       overwrote: null,
       deviceBytes: 2 ** 30,
       segments: 63,

@@ -3,6 +3,7 @@ import {
   existsSync,
   mkdtempSync,
   rmSync,
+  statfsSync,
   statSync,
   truncateSync,
   writeFileSync,
@@ -75,6 +76,19 @@ describe('a file that is not there', () => {
     const load = { geometry: KERNEL_GEOMETRY, backingBytes: Infinity, checkPayload: false };
     expect(loadCacheOrThrow(reader, load).ksetCount).toBe(0);
     reader.close();
+  });
+
+  it('has its space reserved where that writes nothing and takes no memory, or as it is asked for', () => {
+    const reserved = () => statSync(path).blocks * 512 >= SIZE;
+    format({ sizeBytes: SIZE });
+    const { type } = statfsSync(path);
+    const isInMemory = type === 0x01021994;
+    expect(reserved()).toBe(!isInMemory);
+    for (const preallocate of [true, false]) {
+      rmSync(path);
+      format({ sizeBytes: SIZE, preallocate });
+      expect(reserved()).toBe(preallocate);
+    }
   });
 
   it('needs a size, and one that a cache fits in', () => {

@@ -2,10 +2,11 @@
  * What `format` works on: an existing file or device, or a file that it creates. Decides whether it may be
  * overwritten, and takes back a file that it created when formatting does not succeed.
  */
-import { closeSync, ftruncateSync, openSync, rmSync, statSync, truncateSync, type Stats } from 'node:fs';
+import { rmSync, statSync, truncateSync, type Stats } from 'node:fs';
 import { openPmem, openPmemReader } from '../device/open.js';
 import type { PmemReader } from '../device/pmem.js';
 import { fromSystemError, PcacheError, type PcacheErrorCode } from '../errors.js';
+import { createFile, preallocateFile } from './file-space.js';
 import { formatSteps, planFormat, type FormatOptions, type FormatPlan } from './create-cache.js';
 import { describeExistingCache, existingCacheText } from './existing-cache.js';
 import { KERNEL_GEOMETRY, KIB } from '../media/geometry.js';
@@ -20,6 +21,8 @@ export interface TargetOptions extends FormatOptions {
   readonly sizeBytes: number | undefined;
   /** Overwrite what is there, and give a file another size. */
   readonly force: boolean;
+  /** Reserve the space of a file; undefined does it for a file that is created, where that writes nothing. */
+  readonly preallocate?: boolean | undefined;
 }
 
 /** What formatting will do to `path`, decided before anything is changed. */
@@ -30,6 +33,8 @@ export interface FormatJob {
   readonly resizesFromBytes: number | undefined;
   /** Is it a file, and not a device that the kernel could attach as it is? */
   readonly isFile: boolean;
+  /** As in `TargetOptions`. */
+  readonly preallocate: boolean | undefined;
   /** What is on it already, as a message names it; '' for nothing that is known. */
   readonly overwrites: string;
 }
@@ -60,6 +65,7 @@ export function planJob(options: TargetOptions): FormatJob {
       creates: true,
       resizesFromBytes: undefined,
       isFile: true,
+      preallocate: options.preallocate,
       overwrites: '',
     };
   }
@@ -67,10 +73,13 @@ export function planJob(options: TargetOptions): FormatJob {
 }
 
 function planExisting(options: TargetOptions, found: Stats, force: boolean): FormatJob {
-  const { path, sizeBytes } = options;
+  const { path, sizeBytes, preallocate } = options;
   const isFile = found.isFile();
   if (!isFile && sizeBytes !== undefined) {
     throw new PcacheError('USAGE', `${path}: is not a regular file, and --size is for those; a device is used whole`);
+  }
+  if (!isFile && preallocate === true) {
+    throw new PcacheError('USAGE', `${path}: is not a regular file, and --preallocate is for those`);
   }
   const resizes = sizeBytes !== undefined && sizeBytes !== found.size;
   if (resizes && !force) {
@@ -87,7 +96,8 @@ function planExisting(options: TargetOptions, found: Stats, force: boolean): For
   const present = isFile && found.size === 0 ? NOTHING_PRESENT : withReader(path, lookAt);
   const plan = named(path, () => planFormat(resizes ? sizeBytes : present.deviceBytes, options));
   if (!force) refuseToOverwrite(path, present);
-  return { plan, creates: false, resizesFromBytes: resizes ? found.size : undefined, isFile, overwrites: present.text };
+  const resizesFromBytes = resizes ? found.size : undefined;
+  return { plan, creates: false, resizesFromBytes, isFile, preallocate, overwrites: present.text };
 }
 
 /** What is on a device already. */
@@ -142,10 +152,12 @@ function named<T>(path: string, body: () => T): T {
  * @throws PcacheError as opening and writing do; as `planJob` if somebody put something there meanwhile
  */
 export function* runJob(path: string, job: FormatJob, force: boolean): Generator<number, void> {
-  if (job.creates) createSparse(path, job.plan.deviceBytes);
+  const { deviceBytes } = job.plan;
+  if (job.creates) createFile(path, deviceBytes, job.preallocate);
   let done = false;
   try {
-    if (job.resizesFromBytes !== undefined) resize(path, job.resizesFromBytes, job.plan.deviceBytes);
+    if (job.resizesFromBytes !== undefined) resize(path, job.resizesFromBytes, deviceBytes);
+    if (!job.creates && job.preallocate === true) preallocateFile(path, deviceBytes);
     const pmem = openPmem(path);
     try {
       const present = lookAt(pmem);
@@ -157,23 +169,6 @@ export function* runJob(path: string, job: FormatJob, force: boolean): Generator
     done = true;
   } finally {
     if (!done && job.creates) rmSync(path, { force: true });
-  }
-}
-
-function createSparse(path: string, sizeBytes: number): void {
-  let fd: number;
-  try {
-    fd = openSync(path, 'wx', 0o600);
-  } catch (error) {
-    throw fromSystemError(error, path, 'creating it');
-  }
-  try {
-    ftruncateSync(fd, sizeBytes);
-  } catch (error) {
-    rmSync(path, { force: true });
-    throw fromSystemError(error, path, `making it ${sizeBytes} bytes long`);
-  } finally {
-    closeSync(fd);
   }
 }
 

@@ -117,6 +117,27 @@ export interface NativeAddon {
   nbdDisconnect(fd: number, done: (errno: number) => void): void;
   /** Gives up a device that was taken and does not run. */
   nbdClear(fd: number): void;
+  /**
+   * Sends a datagram to a service manager (sd_notify(3)). @param address a path, or `@name` for an abstract socket
+   * @returns false when the manager takes nothing at the moment
+   */
+  notifyService(address: string, text: string): boolean;
+  /** From now on the file descriptor `from` names the open file `to`. */
+  redirect(from: number, to: number): void;
+  /** Reserves space for the first bytes of a file; ERRNO with EOPNOTSUPP where that would take writing zeroes. */
+  allocate(fd: number, sizeBytes: number): void;
+  /**
+   * Finds data and holes of a range of a file off the main thread, each up to `endBytes`, as many as the columns hold.
+   * A file that cannot tell is all data. `done` receives an errno, or 0, and the number of extents.
+   */
+  extents(
+    fd: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    endBytes: Float64Array,
+    isHole: Uint8Array,
+    done: (errno: number, count: number) => void,
+  ): void;
   features(): NativeFeatures;
   /** For tests: selects slower instructions; false when this processor lacks them. */
   select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;

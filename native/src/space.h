@@ -1,0 +1,16 @@
+// The space of files: reserving it, and finding the holes.
+#pragma once
+
+#include <napi.h>
+
+namespace pcache {
+
+// allocate(fd, sizeBytes): reserves space for the first bytes of a file, which becomes at least as long (fallocate(2)).
+// Never writes zeroes where the filesystem cannot reserve: that throws ERRNO with EOPNOTSUPP.
+void allocate(const Napi::CallbackInfo& info);
+// extents(fd, offsetBytes, lengthBytes, endBytes: Float64Array, isHole: Uint8Array, done(errno, count)): finds data and
+// holes of a range off the main thread (SEEK_DATA, SEEK_HOLE), each up to `endBytes`; as many as the columns hold. A
+// file that cannot tell is all data.
+void extents(const Napi::CallbackInfo& info);
+
+}  // namespace pcache
