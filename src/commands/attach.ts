@@ -1,5 +1,6 @@
 /** `pcache attach`: runs a cache and serves it over NBD. */
 import { Args, Flags } from '@oclif/core';
+import { sameDevice } from '../engine/device/lock.js';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { attach, type AttachResult } from '../nbd/attach.js';
@@ -15,6 +16,7 @@ import {
 import { attachText, undrainedText } from '../output/attach-report.js';
 import { durabilityName } from '../output/durability-text.js';
 import { acceptLossFlag, backupMetadataFlag, GatedCommand } from '../output/gated-command.js';
+import { isInBackground, reportStarted, startInBackground } from '../output/background.js';
 import { prose } from '../output/prose.js';
 import { formatBytes } from '../output/units.js';
 
@@ -35,7 +37,19 @@ const SERVING_FLAGS = [
   ],
   'accept-loss',
   'backup-metadata',
+  ...['background', 'log-file'],
 ];
+
+/** What `attach --background` says once the cache is served. */
+export interface BackgroundAttach {
+  /** Of the process that serves. */
+  readonly pid: number;
+  readonly uri: string;
+  readonly sizeBytes: number;
+  /** Path of the block device that is provided; null without one. */
+  readonly device: string | null;
+  readonly metricsUrl: string | null;
+}
 
 export default class Attach extends GatedCommand {
   static override task = 'serve' as const;
@@ -54,6 +68,9 @@ connections of one client are coherent.
 
 A cache in which "pcache fsck" finds that dirty data may be lost or old is refused (exit status 4) unless --accept-loss
 is given, with --read-only too.
+
+With --background the command returns when the cache is served, or with the error and the exit status of a start that
+failed; the server goes on in a session of its own. What it says from then on is added to --log-file, or lost.
 
 With --kernel nothing is served: the cache is checked as by "pcache fsck", and the dmsetup commands that attach it are
 printed. A cache that the kernel would refuse, empty, cut or misread is refused (exit status 4) unless --force is given,
@@ -142,6 +159,15 @@ which lists what is given up.`;
       description: 'write the process id to FILE, which must not exist (a stale pid file is replaced)',
       helpValue: 'FILE',
     }),
+    'background': Flags.boolean({
+      description: 'return when the cache is served, and serve it in the background',
+      exclusive: ['exec', 'kernel'],
+    }),
+    'log-file': Flags.string({
+      description: 'with --background: add what the server says to FILE',
+      helpValue: 'FILE',
+      dependsOn: ['background'],
+    }),
     'kernel': Flags.string({
       description: 'check the cache and print the commands that attach it in the kernel as /dev/mapper/NAME',
       helpValue: 'NAME',
@@ -191,7 +217,7 @@ which lists what is given up.`;
     }),
   };
 
-  async run(): Promise<AttachResult | (KernelAttach & { readonly ran: boolean })> {
+  async run(): Promise<AttachResult | BackgroundAttach | undefined | (KernelAttach & { readonly ran: boolean })> {
     const { args, flags } = await this.parse(Attach);
     if (flags.kernel !== undefined) {
       const given = Object.entries(flags).find(([name, value]) => SERVING_FLAGS.includes(name) && value !== false);
@@ -204,6 +230,13 @@ which lists what is given up.`;
     }
     const backup = flags['backup-metadata'];
     let isBackupCurrent = true;
+    if (flags.background && !isInBackground()) {
+      for (const device of [args.cache, args.backing]) {
+        if (flags['log-file'] === undefined || !sameDevice(flags['log-file'], device)) continue;
+        throw new PcacheError('USAGE', `${device}: is a device of the cache; give another --log-file`);
+      }
+      return this.attachInBackground(flags['log-file']);
+    }
     const recovering = () => this.progress({ label: 'recovering', unit: 'count' });
     let progress = recovering();
     let release = () => {};
@@ -251,6 +284,9 @@ which lists what is given up.`;
             if (metricsUrl !== undefined) this.note(`metrics at ${metricsUrl}`);
             const device = devicePath === undefined ? '' : ` as ${devicePath} and`;
             this.note(`serving ${formatBytes(sizeBytes)} (${durabilityName(durability)})${device} at ${uri}`);
+            if (flags.background) {
+              reportStarted({ uri, sizeBytes, device: devicePath ?? null, metricsUrl: metricsUrl ?? null });
+            }
           },
           begins: (phase) => {
             progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });
@@ -282,6 +318,33 @@ which lists what is given up.`;
       release();
       progress.stop();
     }
+  }
+
+  /** Starts a server that outlives this process. */
+  private async attachInBackground(logFile: string | undefined): Promise<BackgroundAttach | undefined> {
+    if (this.passedSocket !== undefined) {
+      throw new PcacheError('USAGE', '--background cannot be used with a socket that a service manager passes');
+    }
+    let release = () => {};
+    try {
+      const start = await startInBackground<Omit<BackgroundAttach, 'pid'>>(logFile, (end) => {
+        release = this.onInterrupt(end);
+      });
+      if (start.kind === 'failed') {
+        this.output.write(start.stdout);
+        this.setExitStatus(start.status);
+        return undefined;
+      }
+      this.print(`serving in the background as process ${start.pid}\n`);
+      return { pid: start.pid, ...start.report };
+    } finally {
+      release();
+    }
+  }
+
+  /** The document of a start in the background that failed has been printed already. */
+  override logJson(json: unknown): void {
+    if (json !== undefined) super.logJson(json);
   }
 
   private attachWithKernel(

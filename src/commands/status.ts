@@ -7,14 +7,23 @@ import type { AttachStatus } from '../nbd/status.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { versioned } from '../output/json.js';
 import { prose } from '../output/prose.js';
-import { remember, statusJson, statusText, type History, type StatusJson } from '../output/status-report.js';
+import {
+  compactStatusText,
+  fitsOn,
+  remember,
+  statusJson,
+  statusText,
+  type History,
+  type StatusJson,
+} from '../output/status-report.js';
 
 const CLEAR = '\x1b[H\x1b[J';
 
 export default class Status extends PcacheCommand {
   static override task = 'serve' as const;
   static override summary = 'Show the hit ratio, throughput, latency and dirty data of an attached cache.';
-  static override description = prose`Counts since the cache was attached; with --watch, for each interval, until interrupted. Latency runs from the receipt
+  static override description = prose`Counts since the cache was attached; with --watch, for each interval, until interrupted or
+"q" is pressed; on a terminal in as many lines as it has (24 at least). Latency runs from the receipt
 of a request to handing its reply to the socket, with a resolution of 6 percent. With --watch --json each interval is
 one line of JSON.`;
 
@@ -56,29 +65,44 @@ one line of JSON.`;
 
   private async watch(client: ControlClient, first: AttachStatus, intervalSeconds: number): Promise<undefined> {
     const stopping = new AbortController();
-    const release = this.onInterrupt(() => stopping.abort());
+    const stop = (): void => stopping.abort();
+    const release = this.onInterrupt(stop);
+    const releaseKeys = this.onQuitKey(stop);
     const history: History = { readBytesPerSecond: [], writeBytesPerSecond: [] };
     let earlier: AttachStatus | undefined;
     let status = first;
     try {
-      while (!this.interrupted) {
+      while (!stopping.signal.aborted) {
         if (earlier) remember(history, status, earlier);
         await this.show(status, earlier, history);
         await sleep(intervalSeconds * 1000, undefined, { signal: stopping.signal }).catch(() => {});
-        if (this.interrupted) break;
+        if (stopping.signal.aborted) break;
         earlier = status;
         status = await client.status();
       }
     } finally {
+      releaseKeys();
       release();
     }
   }
 
   private async show(status: AttachStatus, earlier: AttachStatus | undefined, history: History): Promise<void> {
     const { output, style } = this;
-    const text = this.jsonEnabled()
-      ? `${JSON.stringify(versioned(statusJson(status)))}\n`
-      : `${output.isTerminal ? CLEAR : ''}${statusText(status, earlier, history, (title) => style.bold(title))}\n`;
+    let text: string;
+    if (this.jsonEnabled()) {
+      text = `${JSON.stringify(versioned(statusJson(status)))}\n`;
+    } else if (!output.isTerminal) {
+      text = `${statusText(status, earlier, history, (title) => title)}\n`;
+    } else {
+      // The last line stays free for the cursor.
+      const { columns, rows } = this.terminalSize;
+      const size = { columns, rows: rows - 1 };
+      const fits = fitsOn(
+        statusText(status, earlier, history, (title) => title),
+        size,
+      );
+      text = `${CLEAR}${fits ? statusText(status, earlier, history, (title) => style.bold(title)) : `${compactStatusText(status, earlier, history, size)}\n`}`;
+    }
     if (!output.write(text)) await output.drained();
   }
 

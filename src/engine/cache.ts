@@ -111,6 +111,14 @@ export class Cache {
   get isBackingBusy(): boolean {
     return this.hasPendingParts || this.writeback.isBusy;
   }
+  /**
+   * Numbers of the oldest kset that is not durable on the backing device, and of the newest with data in it, an open one
+   * included; those closed since the cache was opened count from 1. Nothing is dirty when `newest` is below `oldest`.
+   */
+  get dirtyKsets(): { readonly oldest: number; readonly newest: number } {
+    const { log } = this.core;
+    return { oldest: this.writeback.oldestDirtyKset, newest: log.ksetsClosed + (log.hasOpenKeys ? 1 : 0) };
+  }
   /** Some keys are in open ksets, which are not in the log yet. */
   get hasOpenKeys(): boolean {
     return this.core.log.hasOpenKeys;

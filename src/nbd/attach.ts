@@ -105,6 +105,7 @@ class Session {
   private served: Served | undefined;
   private server: NbdServer | undefined;
   private device: ServedDevice | undefined;
+  private reporter: StatusReporter | undefined;
   private readonly closers: (() => void)[] = [];
   private readonly notifier: ServiceNotifier;
   private isDriverClosed = false;
@@ -225,7 +226,7 @@ class Session {
 
   private serve({ uri, listener, control, metrics }: Taken, served: Served, server: NbdServer): void {
     const { options, closers } = this;
-    const reporter = new StatusReporter({
+    const reporter = (this.reporter = new StatusReporter({
       cachePath: options.cachePath,
       backingPath: options.backingPath,
       uri,
@@ -237,7 +238,7 @@ class Session {
       driver: served.driver,
       durability: served.durability,
       nowMs: () => performance.now(),
-    });
+    }));
     if (control) {
       const controlServer = new ControlServer(
         {
@@ -310,6 +311,7 @@ class Session {
       timer = setInterval(() => {
         if (this.served?.driver?.cache.failure) resolve();
         this.tellOfWriteback();
+        this.reporter?.look();
         if (performance.now() - statusMs < SERVICE_STATUS_MS) return;
         statusMs = performance.now();
         this.notifier.status(this.serviceStatus(uri));

@@ -84,6 +84,11 @@ export function metricsText(status: AttachStatus): string {
       gauge('gc_percent', 'garbage collection begins at this', cache.gcPercent),
       gauge('dirty_keys', 'keys in the log that are not on the backing device', cache.dirtyKeys),
       gauge('dirty_bytes', 'bytes of these', cache.dirtyBytes),
+      gauge(
+        'dirty_oldest_seconds',
+        'age of the oldest data that is not on the backing device; 0 when there is none',
+        (cache.oldestDirtyMs ?? 0) / 1000,
+      ),
       gauge('waiting_requests', 'requests that wait for room or for write-back', cache.waitingRequests),
       gauge('pending_backing_reads', 'reads under way at the backing device', cache.pendingBackingReads),
       gauge('index_entries', 'entries of the index', cache.indexEntries),

@@ -1,4 +1,5 @@
 /** How an attached cache stands, as the control socket and the metrics give it: plain data, made when asked for. */
+import { DirtyAge } from './dirty-age.js';
 import type { Position } from '../engine/media/codecs.js';
 import type { CacheDriver, EngineStats } from '../engine/index.js';
 import type { HistogramSnapshot } from './histogram.js';
@@ -23,6 +24,8 @@ export interface CacheState {
   readonly dirtyKeys: number;
   readonly dirtyBytes: number;
   readonly dirtyAgeMs: number;
+  /** Age of the oldest data that is not on the backing device, to within half a second; null when there is none. */
+  readonly oldestDirtyMs: number | null;
   /** Keys are in open ksets that are not in the log yet. */
   readonly openKeys: boolean;
   readonly waitingRequests: number;
@@ -84,9 +87,11 @@ export class StatusReporter {
   private dirty = { keys: 0, bytes: 0 };
   private countedMs = -Infinity;
   private countTookMs = 0;
+  private readonly dirtyAge: DirtyAge;
 
   constructor(private readonly source: StatusSource) {
     this.startedMs = source.nowMs();
+    this.dirtyAge = new DirtyAge(this.startedMs);
   }
 
   status(): AttachStatus {
@@ -141,6 +146,7 @@ export class StatusReporter {
       dirtyKeys: this.dirty.keys,
       dirtyBytes: this.dirty.bytes,
       dirtyAgeMs: Math.round(nowMs() - this.countedMs),
+      oldestDirtyMs: this.oldestDirtyMs(),
       openKeys: status.openKeys,
       waitingRequests: status.waitingRequests,
       pendingBackingReads: status.pendingBackingReads,
@@ -150,6 +156,18 @@ export class StatusReporter {
       failure: cache.failure?.message ?? null,
       engine: { ...status.stats },
     };
+  }
+
+  /** To be called a few times a second: notes what has become dirty. */
+  look(): void {
+    const { driver, nowMs } = this.source;
+    if (driver) this.dirtyAge.look(driver.cache.dirtyKsets, nowMs());
+  }
+
+  private oldestDirtyMs(): number | null {
+    const { driver, nowMs } = this.source;
+    const ageMs = this.dirtyAge.ageMs(driver!.cache.dirtyKsets, nowMs());
+    return ageMs === null ? null : Math.round(ageMs);
   }
 
   private countDirty(): void {

@@ -146,6 +146,31 @@ export abstract class PcacheCommand extends Command {
     return { address: NOTIFY_SOCKET, watchdogMs };
   }
 
+  /** Size of the terminal that standard output is; 80 by 24 where it does not say. */
+  protected get terminalSize(): { readonly columns: number; readonly rows: number } {
+    const { columns, rows } = process.stdout;
+    return { columns: columns > 0 ? columns : 80, rows: rows > 0 ? rows : 24 };
+  }
+
+  /**
+   * Calls back when "q" is pressed, where standard input and standard output are a terminal. Keys are not shown
+   * meanwhile, and Ctrl-C interrupts as ever.
+   * @returns gives the terminal back
+   */
+  protected onQuitKey(callback: () => void): () => void {
+    const { stdin, stdout } = process;
+    if (!stdin.isTTY || !stdout.isTTY || this.jsonEnabled()) return () => {};
+    const onKeys = (keys: Buffer): void => {
+      const text = keys.toString('latin1');
+      if (text.includes('\x03')) process.kill(process.pid, 'SIGINT');
+      else if (/[qQ]/.test(text)) callback();
+    };
+    stdin.setRawMode(true).on('data', onKeys).resume();
+    return () => {
+      stdin.off('data', onKeys).pause().setRawMode(false);
+    };
+  }
+
   /** Was the command asked to stop? */
   protected get interrupted(): boolean {
     return theSession.interrupts.isInterrupted;

@@ -2,7 +2,7 @@
 import type { Position } from '../engine/media/codecs.js';
 import { positionText } from '../engine/media/position-text.js';
 import { percentileNs, snapshotCount, snapshotSince } from '../nbd/histogram.js';
-import type { AttachStatus, LatencyKind } from '../nbd/status.js';
+import type { AttachStatus, CacheState, LatencyKind } from '../nbd/status.js';
 import { renderReport } from './report.js';
 
 type Sections = Parameters<typeof renderReport>[0];
@@ -71,6 +71,59 @@ export function statusText(
     ],
     bold,
   );
+}
+
+/**
+ * The same in few lines, for a terminal that is smaller than `statusText` takes. Lines are cut to its width.
+ * @param earlier as in `statusText`
+ */
+export function compactStatusText(
+  status: AttachStatus,
+  earlier: AttachStatus | undefined,
+  history: History,
+  { columns, rows }: TerminalSize,
+): string {
+  const seconds = Math.max(status.uptimeMs - (earlier?.uptimeMs ?? 0), 1) / 1000;
+  const [cache, backing, ...others] = headRows(status);
+  const head = [cache, backing, ...others.filter(({ name }) => name !== 'device')];
+  const sections = [
+    { title: '', rows: head },
+    requestSection(status, earlier, seconds),
+    latencySection(status, earlier),
+    ...cacheSections(status, earlier, seconds).map((section) => ({
+      ...section,
+      rows: section.rows.filter(({ name }) => COMPACT_CACHE_ROWS.includes(name)),
+    })),
+    historySection(history),
+  ];
+  const lines = sections.flatMap((section) =>
+    renderReport([section], () => '')
+      .trimEnd()
+      .split('\n')
+      .slice(1),
+  );
+  return lines
+    .slice(0, rows)
+    .map((line) => cutTo(line, columns))
+    .join('\n');
+}
+
+/** Size of a terminal in characters. */
+export interface TerminalSize {
+  readonly columns: number;
+  readonly rows: number;
+}
+
+/** Does a text without colours fit on a terminal? */
+export function fitsOn(text: string, { columns, rows }: TerminalSize): boolean {
+  const lines = text.trimEnd().split('\n');
+  return lines.length <= rows && lines.every((line) => line.length <= columns);
+}
+
+const COMPACT_CACHE_ROWS = ['hit ratio', 'segments in use', 'dirty', 'written back', 'stalled requests'];
+
+function cutTo(line: string, columns: number): string {
+  return line.length <= columns ? line : `${line.slice(0, columns - 1)}…`;
 }
 
 /** Adds the interval between two samples. */
@@ -160,7 +213,7 @@ function cacheSections(status: AttachStatus, earlier: AttachStatus | undefined, 
             text(`${cache.segmentsUsed} of ${cache.segments}, gc_percent ${cache.gcPercent}`),
           ],
         },
-        { name: 'dirty', values: [bytes(cache.dirtyBytes), text(`in ${cache.dirtyKeys} keys`)] },
+        { name: 'dirty', values: dirtyQuantities(cache) },
         {
           name: 'written back',
           values: [
@@ -178,6 +231,12 @@ function cacheSections(status: AttachStatus, earlier: AttachStatus | undefined, 
       ],
     },
   ];
+}
+
+function dirtyQuantities({ dirtyBytes, dirtyKeys, oldestDirtyMs }: CacheState): Quantity[] {
+  const inKeys = [bytes(dirtyBytes), text(`in ${dirtyKeys} keys`)];
+  if (oldestDirtyMs === null) return inKeys;
+  return [...inKeys, text('oldest'), { kind: 'duration-ns', value: oldestDirtyMs * 1e6 }];
 }
 
 function historySection({ readBytesPerSecond, writeBytesPerSecond }: History): Sections[number] {

@@ -1,8 +1,8 @@
-/** `pcache attach` under a service manager: what it tells it, and the sockets that it takes from it. */
+/** `pcache attach` as a service: what it tells a service manager, the sockets that it takes from it, and --background. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { makeDevices } from '../nbd/attached.js';
 import { NbdClient } from '../nbd/client.js';
 import { PCACHE, runCli } from '../support/cli.js';
@@ -52,6 +52,40 @@ function started(child: ChildProcess, pattern: RegExp): Promise<{ text: () => st
     child.on('close', () => reject(new Error(`ended: ${text}`)));
   });
 }
+
+describe('attach --background', () => {
+  const socket = join(folder, 'bg.sock');
+  const pidFile = join(folder, 'bg.pid');
+  const log = join(folder, 'bg.log');
+  const start = (...flags: string[]) =>
+    runCli(['attach', cache, backing, '--background', '--pid-file', pidFile, '--log-file', log, ...flags]);
+
+  it('returns when the cache is served; what the server says later is in the log file', async () => {
+    const { status, stdout, stderr } = await start('--socket', socket);
+    expect([status, stderr]).toEqual([0, `pcache: serving 256 MiB at nbd+unix:///?socket=${socket}\n`]);
+    const pid = Number(readFileSync(pidFile, 'utf8'));
+    expect(stdout).toBe(`serving in the background as process ${pid}\n`);
+    const client = await NbdClient.connect(socket);
+    await client.write(0, Buffer.alloc(4096, 1));
+    client.close();
+
+    const second = await start('--socket', `${socket}2`, '--json');
+    expect([second.status, second.stderr]).toEqual([8, expect.stringContaining(`in use by pid ${pid} (node)`)]);
+    expect(JSON.parse(second.stdout)).toMatchObject({ error: { code: 'BUSY' } });
+
+    expect((await runCli(['detach', '--socket', socket])).status).toBe(0);
+    expect([existsSync(pidFile), existsSync(socket)]).toEqual([false, false]);
+    expect(readFileSync(log, 'utf8')).toMatch(/^written: +4\.0 KiB$/m);
+  });
+
+  it('refuses a device of the cache as its log file, and a log file that cannot be written', async () => {
+    const refused = await runCli(['attach', cache, backing, '--socket', socket, '--background', '--log-file', backing]);
+    expect([refused.status, refused.stderr]).toEqual([16, expect.stringContaining('give another --log-file')]);
+    const missing = join(folder, 'none', 'log');
+    const failed = await runCli(['attach', cache, backing, '--socket', socket, '--background', '--log-file', missing]);
+    expect([failed.status, failed.stderr]).toEqual([8, expect.stringContaining(`${missing}: no such file`)]);
+  });
+});
 
 describeWithClient('a service manager', 'python3', (python) => {
   it.each([

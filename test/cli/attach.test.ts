@@ -166,6 +166,8 @@ describe('attach', () => {
           interval: 200,
         });
         expect((await client.read(0, data.length)).equals(data)).toBe(true);
+        const { oldestDirtyMs } = (JSON.parse(await status()) as StatusJson).cache!;
+        expect(oldestDirtyMs).toBeGreaterThan(0);
         client.close();
         const { stdout, stderr } = await attached.stop();
         const problem = `${full}: no space left on its filesystem while writing`;
@@ -253,11 +255,17 @@ describe('status and tune', () => {
         const url = /^pcache: metrics at (\S+)$/m.exec(stderr)?.[1];
         if (url && texts.length === 0) {
           texts.push('');
-          void fetch(url).then(async (response) => (texts[0] = await response.text()));
+          void fetch(url).then(async (response) => {
+            const head = await fetch(`${url}?name[]=pcache_size_bytes`, { method: 'HEAD' });
+            texts.push(`${head.status} ${head.headers.get('content-type')} ${(await head.text()).length}`);
+            texts[0] = await response.text();
+          });
         }
       },
     });
     expect(texts[0]).toMatch(/^pcache_size_bytes 268435456$/m);
+    expect(texts[0]).toMatch(/^pcache_dirty_oldest_seconds 0$/m);
+    expect(texts[1]).toBe('200 text/plain; version=0.0.4; charset=utf-8 0');
     expect(texts[0]).toMatch(/^pcache_request_duration_seconds_count\{kind="write"\} 0$/m);
     expect(texts[0]).toMatch(/^pcache_request_duration_seconds_sum\{kind="write"\} 0$/m);
     const names = texts[0].split('\n').filter((line) => line.startsWith('# TYPE'));

@@ -13,6 +13,7 @@ import type { CurveResult } from '../../src/curve/result.js';
 import type { PcacheErrorCode } from '../../src/engine/errors.js';
 import type { CloseReport } from '../../src/engine/index.js';
 import type { KernelAttach } from '../../src/kernel/kernel-attach.js';
+import type { BackgroundAttach } from '../../src/commands/attach.js';
 import type { AttachResult } from '../../src/nbd/attach.js';
 import type { Tuned } from '../../src/nbd/control.js';
 import type { ConvertJson } from '../../src/output/convert-report.js';
@@ -32,6 +33,7 @@ type Document<Result> = { readonly schemaVersion: 1 } & Result;
 export interface Documents {
   'error': Document<{ readonly error: { readonly code: PcacheErrorCode | 'BUG'; readonly message: string } }>;
   'attach': Document<AttachResult>;
+  'attach --background': Document<BackgroundAttach>;
   'attach --kernel': Document<KernelAttach & { readonly ran: boolean }>;
   'bench': Document<RequestBenchResult>;
   'bench crc': Document<CrcBenchResult>;

@@ -1,6 +1,7 @@
 /** The small parts of the NBD server, each by itself. */
 import { describe, expect, it } from 'vitest';
 import { whyRefused } from '../../src/nbd/checks.js';
+import { DirtyAge } from '../../src/nbd/dirty-age.js';
 import { Histogram, percentileNs, snapshotCount, snapshotSince } from '../../src/nbd/histogram.js';
 import { greeting, Negotiation, type NegotiationOptions } from '../../src/nbd/negotiation.js';
 import {
@@ -281,5 +282,35 @@ describe('negotiation', () => {
     expect(negotiate(Buffer.concat([CLIENT_FLAGS, optionBytes(Option.abort)]), 1000, required).outcome.kind).toBe(
       'abort',
     );
+  });
+});
+
+describe('the age of dirty data', () => {
+  it('is that of the oldest kset that is not durable, to within the time between two looks', () => {
+    const age = new DirtyAge(0);
+    expect(age.ageMs({ oldest: 1, newest: 0 }, 100)).toBeNull();
+    age.look({ oldest: 1, newest: 1 }, 200);
+    age.look({ oldest: 1, newest: 5 }, 700);
+    expect(age.ageMs({ oldest: 1, newest: 5 }, 1000)).toBe(800);
+    expect(age.ageMs({ oldest: 2, newest: 6 }, 1100)).toBe(400);
+    expect(age.ageMs({ oldest: 6, newest: 6 }, 1200)).toBe(100);
+    expect(age.ageMs({ oldest: 7, newest: 6 }, 1300)).toBeNull();
+    expect(age.ageMs({ oldest: 7, newest: 7 }, 2000)).toBe(0);
+  });
+
+  it('counts from the opening for what was dirty then', () => {
+    const age = new DirtyAge(50);
+    age.look({ oldest: -3, newest: 2 }, 500);
+    expect(age.ageMs({ oldest: -1, newest: 2 }, 1000)).toBe(950);
+    expect(age.ageMs({ oldest: 1, newest: 2 }, 1000)).toBe(500);
+  });
+
+  it('never seems younger however often it was looked at', () => {
+    const age = new DirtyAge(0);
+    for (let kset = 1; kset <= 20_000; kset++) age.look({ oldest: 1, newest: kset }, kset);
+    for (const oldest of [1, 100, 5_000, 19_999, 20_000]) {
+      const ageMs = age.ageMs({ oldest, newest: 20_000 }, 20_000)!;
+      expect(ageMs).toBeGreaterThanOrEqual(20_000 - oldest);
+    }
   });
 });

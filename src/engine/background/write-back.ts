@@ -108,6 +108,10 @@ export class Writeback implements BackingDurability {
   get lastError(): PcacheError | undefined {
     return this.failure ?? (this.heldAt ? this.corruptError() : undefined);
   }
+  /** Number of the oldest kset that is not durable on the backing device, or that holds corrupt payload. */
+  get oldestDirtyKset(): number {
+    return Math.min(this.heldKset, this.flushed + 1);
+  }
   /** Everything in the log that can be written back is durable on the backing device. */
   get isDone(): boolean {
     return this.isAtHead && !this.hasUnflushed;
