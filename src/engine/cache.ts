@@ -8,6 +8,7 @@
 import { openCore, type CacheOptions, type Core } from './core.js';
 import { PcacheError } from './errors.js';
 import { GarbageCollector } from './background/gc.js';
+import { cachedRanges, type CachedRanges } from './index/cached-ranges.js';
 import { IndexSweeper } from './index/index-sweeper.js';
 import { KSET_MAX_AGE_MS } from './log/log-writer.js';
 import type { ByteRange } from './media/byte-range.js';
@@ -302,6 +303,11 @@ export class Cache {
       pendingBackingReads: this.requests.pendingReads,
       writebackError: this.writeback.lastError,
     });
+  }
+
+  /** Which parts of a range the cache holds; the walk ends after `rangesMax` of them. */
+  cachedRanges(offsetBytes: number, lengthBytes: number, rangesMax: number): CachedRanges {
+    return cachedRanges(this.core.index, offsetBytes, lengthBytes, rangesMax);
   }
 
   /** Makes a survey of the use of each segment; it is empty until its `take()` is called. */

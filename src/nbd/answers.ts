@@ -2,7 +2,8 @@
  * From the store back to the client: takes the ends of parts of requests, sends what was read, and answers a
  * request when its last part has ended; at once, or when the reply ring has room for it.
  */
-import { Op, RequestState } from '../engine/index.js';
+import { Op, RequestState, type PcacheError } from '../engine/index.js';
+import type { Allocation } from './allocation.js';
 import { NO_WINDOW, type Batch, type Ops } from './ops.js';
 import { Command } from './protocol.js';
 import type { ReceiveWindows } from './receive-windows.js';
@@ -30,6 +31,9 @@ export interface AnswersContext {
 export class Answers {
   /** Requests that have ended and found no room for their reply. */
   private readonly waiting: number[] = [];
+
+  /** Answers to BLOCK_STATUS that are not sent yet, by request. */
+  private readonly allocations = new Map<number, Allocation>();
 
   /** Replies to writes that wait for their turn. */
   readonly held: HeldReplies;
@@ -105,13 +109,30 @@ export class Answers {
     if (!this.answer(op)) this.waiting.push(op);
   }
 
+  /** Answers a request for `base:allocation`. */
+  finishAllocation(op: number, error: PcacheError | null, allocation: Allocation): void {
+    const { ops, onFailure } = this.context;
+    if (error) {
+      ops.refuse(op, errorNumber(error), error.message);
+      onFailure(ops.command[op], error.message);
+    } else {
+      this.allocations.set(op, allocation);
+    }
+    this.finish(op);
+  }
+
   private answer(op: number): boolean {
     const { ops, replies } = this.context;
     if (ops.isSilent[op] === 1) {
       ops.release(op);
       return true;
     }
-    if (!replies.acknowledge(ops.error[op], ops.text[op], ops.cookieHigh[op], ops.cookieLow[op])) return false;
+    const [high, low, allocation] = [ops.cookieHigh[op], ops.cookieLow[op], this.allocations.get(op)];
+    const isSent = allocation
+      ? replies.allocation(allocation, high, low)
+      : replies.acknowledge(ops.error[op], ops.text[op], high, low);
+    if (!isSent) return false;
+    if (allocation) this.allocations.delete(op);
     this.answered(op);
     return true;
   }
@@ -123,7 +144,8 @@ export class Answers {
     let kind: number = Kind.write;
     if (command === Command.read) kind = ops.missed[op] === 0 ? Kind.readHit : Kind.readMiss;
     else if (command === Command.flush) kind = Kind.flush;
-    if (command !== Command.cache) stats.latency[kind].record((nowMs() - ops.receivedMs[op]) * 1e6);
+    if (command !== Command.cache && command !== Command.blockStatus)
+      stats.latency[kind].record((nowMs() - ops.receivedMs[op]) * 1e6);
     ops.release(op);
   }
 }

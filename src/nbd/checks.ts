@@ -4,6 +4,8 @@ import { BLOCK_MIN_BYTES, Command, CommandFlag, NbdError, PAYLOAD_MAX_BYTES } fr
 export interface Exported {
   readonly sizeBytes: number;
   readonly isReadOnly: boolean;
+  /** The client has negotiated `base:allocation`. */
+  readonly hasAllocation?: boolean;
 }
 
 export interface Refusal {
@@ -18,6 +20,7 @@ const FLAGS: readonly number[] = (() => {
   flags[Command.write] = CommandFlag.fua;
   flags[Command.flush] = CommandFlag.fua;
   flags[Command.cache] = CommandFlag.fua;
+  flags[Command.blockStatus] = CommandFlag.fua | CommandFlag.requestOne;
   flags[Command.writeZeroes] = CommandFlag.fua | CommandFlag.noHole | CommandFlag.fastZero;
   return flags;
 })();
@@ -26,13 +29,14 @@ const invalid = (text: string): Refusal => ({ error: NbdError.invalid, text });
 
 /** @returns why the request is refused, or undefined when it is to be done. */
 export function whyRefused(
-  { sizeBytes, isReadOnly }: Exported,
+  { sizeBytes, isReadOnly, hasAllocation }: Exported,
   command: number,
   flags: number,
   offsetBytes: number,
   lengthBytes: number,
 ): Refusal | undefined {
   const allowed = FLAGS[command];
+  if (command === Command.blockStatus && hasAllocation !== true) return invalid('no metadata context was negotiated');
   if (allowed === undefined) return invalid(`command ${command} is not known here`);
   if ((flags & ~allowed) !== 0) return invalid(`flags 0x${flags.toString(16)} do not go with command ${command}`);
   if (command === Command.flush) {

@@ -31,6 +31,12 @@ export interface ConnectionOptions {
   readonly onReleased: () => void;
 }
 
+/** What was negotiated. */
+interface Agreed {
+  readonly isStructured: boolean;
+  readonly hasAllocation: boolean;
+}
+
 export class Connection implements Receiver {
   private negotiation: Negotiation | undefined;
   private transmission: Transmission | undefined;
@@ -43,7 +49,7 @@ export class Connection implements Receiver {
     private readonly options: ConnectionOptions,
   ) {
     if (options.isNegotiated === true) {
-      this.admit(false, Buffer.alloc(0));
+      this.admit({ isStructured: false, hasAllocation: false }, Buffer.alloc(0));
       return;
     }
     this.negotiate(options.needsTls ? 'required' : 'none', undefined);
@@ -92,7 +98,7 @@ export class Connection implements Receiver {
       case 'more':
         return true;
       case 'ready':
-        return this.admit(outcome.isStructured, outcome.rest);
+        return this.admit(outcome, outcome.rest);
       case 'tls':
         this.negotiate('established', outcome.flags);
         this.options.startTls();
@@ -110,7 +116,7 @@ export class Connection implements Receiver {
     }
   }
 
-  private admit(isStructured: boolean, rest: Uint8Array): boolean {
+  private admit({ isStructured, hasAllocation }: Agreed, rest: Uint8Array): boolean {
     const { store, arenas, stats, pacer, nowMs, tell } = this.options;
     this.arena = arenas.take();
     this.negotiation = undefined;
@@ -122,6 +128,7 @@ export class Connection implements Receiver {
       pacer,
       nowMs,
       isStructured,
+      hasAllocation,
       onProtocolError: (what) => {
         stats.protocolErrors++;
         tell?.('protocol', `broke the protocol: ${what}`);

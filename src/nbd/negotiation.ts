@@ -6,6 +6,8 @@
  * is dropped.
  */
 import {
+  ALLOCATION_CONTEXT,
+  ALLOCATION_ID,
   BLOCK_MIN_BYTES,
   BLOCK_PREFERRED_BYTES,
   HandshakeFlag,
@@ -46,7 +48,12 @@ export interface NegotiationOptions {
 /** What the bytes so far have led to. */
 export type Outcome =
   | { readonly kind: 'more' }
-  | { readonly kind: 'ready'; readonly isStructured: boolean; readonly rest: Uint8Array }
+  | {
+      readonly kind: 'ready';
+      readonly isStructured: boolean;
+      readonly hasAllocation: boolean;
+      readonly rest: Uint8Array;
+    }
   /** From here on within TLS, with a negotiation of its own that begins after the flags. */
   | { readonly kind: 'tls'; readonly flags: number }
   /** The client has asked to end it. */
@@ -88,6 +95,8 @@ export class Negotiation {
   /** Bytes of an option's data that are too many, still to be passed over. */
   private skipBytes = 0;
   private isStructured = false;
+  /** Export for which the client has chosen `base:allocation`. */
+  private allocationOf: Buffer | undefined;
 
   constructor(private readonly context: NegotiationOptions) {
     this.flags = context.flags;
@@ -184,6 +193,10 @@ export class Negotiation {
         this.isStructured = true;
         this.reply(option, OptionReply.ack);
         return MORE;
+      case Option.listMetaContext:
+      case Option.setMetaContext:
+        this.metaContext(option, data);
+        return MORE;
       default:
         this.refuse(option, OptionReply.unsupported, `option ${option} is not known here`);
         return MORE;
@@ -225,11 +238,33 @@ export class Negotiation {
     bytes.writeBigUInt64BE(BigInt(this.context.sizeBytes), 0);
     bytes.writeUInt16BE(this.flagsOffered, 8);
     this.context.send(bytes);
-    return this.ready();
+    return this.ready(name);
   }
 
-  private ready(): Outcome {
-    return { kind: 'ready', isStructured: this.isStructured, rest: NOTHING };
+  private ready(name: Buffer): Outcome {
+    const hasAllocation = this.allocationOf?.equals(name) === true;
+    return { kind: 'ready', isStructured: this.isStructured, hasAllocation, rest: NOTHING };
+  }
+
+  /** What a client may ask of an export: `base:allocation`, or nothing. */
+  private metaContext(option: number, data: Buffer): void {
+    const isSet = option === Option.setMetaContext;
+    if (isSet) this.allocationOf = undefined;
+    if (!this.isStructured) return this.refuse(option, OptionReply.invalid, 'structured replies come first');
+    const parts = metaContextParts(data);
+    if (parts === undefined) return this.refuse(option, OptionReply.invalid, 'its lengths contradict one another');
+    const { name, queries } = parts;
+    if (!this.isOurs(name)) {
+      return this.refuse(option, OptionReply.unknown, `there is one export, '${this.context.exportName}'`);
+    }
+    const isAsked = (query: string) => query === ALLOCATION_CONTEXT || (!isSet && query === 'base:');
+    if (queries.some(isAsked) || (!isSet && queries.length === 0)) {
+      if (isSet) this.allocationOf = Buffer.from(name);
+      const id = Buffer.alloc(4);
+      id.writeUInt32BE(ALLOCATION_ID);
+      this.reply(option, OptionReply.metaContext, Buffer.concat([id, Buffer.from(ALLOCATION_CONTEXT)]));
+    }
+    this.reply(option, OptionReply.ack);
   }
 
   private go(option: number, data: Buffer): Outcome {
@@ -247,7 +282,7 @@ export class Negotiation {
     const asked = new Set(Array.from({ length: count }, (_, n) => data.readUInt16BE(6 + nameBytes + 2 * n)));
     this.informations(option, asked, name);
     this.reply(option, OptionReply.ack);
-    return option === Option.go ? this.ready() : MORE;
+    return option === Option.go ? this.ready(name) : MORE;
   }
 
   private informations(option: number, asked: ReadonlySet<number>, name: Buffer): void {
@@ -281,6 +316,30 @@ export class Negotiation {
     bytes.set(data, OPTION_REPLY_HEADER_BYTES);
     this.context.send(bytes);
   }
+}
+
+/** Name of the export and queries of a question for metadata contexts; undefined when its lengths are wrong. */
+function metaContextParts(data: Buffer): { readonly name: Buffer; readonly queries: readonly string[] } | undefined {
+  let at = 0;
+  const word = (): number => {
+    at += 4;
+    return at <= data.length ? data.readUInt32BE(at - 4) : Infinity;
+  };
+  const bytes = (): Buffer | undefined => {
+    const length = word();
+    if (at + length > data.length) return undefined;
+    at += length;
+    return data.subarray(at - length, at);
+  };
+  const name = bytes();
+  if (name === undefined) return undefined;
+  const queries: string[] = [];
+  for (let left = word(); left > 0; left--) {
+    const query = bytes();
+    if (query === undefined) return undefined;
+    queries.push(query.toString('utf8'));
+  }
+  return at === data.length ? { name, queries } : undefined;
 }
 
 const NOTHING = new Uint8Array(0);

@@ -22,12 +22,15 @@ export const Option = {
   info: 6,
   go: 7,
   structuredReply: 8,
+  listMetaContext: 9,
+  setMetaContext: 10,
 } as const;
 
 export const OptionReply = {
   ack: 1,
   server: 2,
   info: 3,
+  metaContext: 4,
   unsupported: 0x80000001,
   policy: 0x80000002,
   invalid: 0x80000003,
@@ -50,12 +53,33 @@ export const TransmissionFlag = {
   sendFastZero: 1 << 11,
 } as const;
 
-export const Command = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, cache: 5, writeZeroes: 6 } as const;
+export const Command = {
+  read: 0,
+  write: 1,
+  disconnect: 2,
+  flush: 3,
+  trim: 4,
+  cache: 5,
+  writeZeroes: 6,
+  blockStatus: 7,
+} as const;
 
-export const CommandFlag = { fua: 1, noHole: 1 << 1, dontFragment: 1 << 2, fastZero: 1 << 4 } as const;
+export const CommandFlag = {
+  fua: 1,
+  noHole: 1 << 1,
+  dontFragment: 1 << 2,
+  requestOne: 1 << 3,
+  fastZero: 1 << 4,
+} as const;
 
 export const ChunkFlag = { done: 1 } as const;
-export const Chunk = { none: 0, offsetData: 1, error: 0x8001 } as const;
+export const Chunk = { none: 0, offsetData: 1, blockStatus: 5, error: 0x8001 } as const;
+
+/** The one metadata context that there is, and its states of an extent. */
+export const ALLOCATION_CONTEXT = 'base:allocation';
+/** Its number in answers of this server. */
+export const ALLOCATION_ID = 1;
+export const AllocationState = { hole: 1, zero: 2 } as const;
 
 export const NbdError = {
   none: 0,

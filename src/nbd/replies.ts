@@ -3,7 +3,9 @@
  * behind another in the ring leave as one piece.
  */
 import type { PcacheError, PcacheErrorCode } from '../engine/index.js';
+import type { Allocation } from './allocation.js';
 import {
+  ALLOCATION_ID,
   Chunk,
   CHUNK_HEADER_BYTES,
   ChunkFlag,
@@ -138,6 +140,22 @@ export class Replies {
     const region = this.ring.take(this.isStructured ? ERROR_CHUNK_BYTES + text.length : SIMPLE_REPLY_BYTES);
     if (region < 0) return false;
     this.error(region, error, text, true, cookieHigh, cookieLow);
+    return true;
+  }
+
+  /** Answers a request for `base:allocation`. @returns false when there is no room for it now. */
+  allocation(allocation: Allocation, cookieHigh: number, cookieLow: number): boolean {
+    if (this.isDead) return true;
+    const bytes = CHUNK_HEADER_BYTES + 4 + 4 * allocation.length;
+    const region = this.ring.take(bytes);
+    if (region < 0) return false;
+    const at = this.ring.startOf(region);
+    this.chunk(at, true, Chunk.blockStatus, cookieHigh, cookieLow, bytes - CHUNK_HEADER_BYTES);
+    this.view.setUint32(at + CHUNK_HEADER_BYTES, ALLOCATION_ID);
+    for (let i = 0; i < allocation.length; i++) {
+      this.view.setUint32(at + CHUNK_HEADER_BYTES + 4 + 4 * i, allocation[i]);
+    }
+    this.add(region, bytes);
     return true;
   }
 

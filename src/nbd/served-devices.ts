@@ -87,7 +87,7 @@ function openReadWrite(options: AttachOptions): ServedDevices {
       const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads });
       if (gcPercent !== undefined) cache.setGcPercent(gcPercent);
       const driver = new CacheDriver(cache, clock, () => backing.giveWay());
-      return { store: new CacheStore(driver, pmem), driver, durability: pmem.durability };
+      return { store: new CacheStore(driver, pmem, backing), driver, durability: pmem.durability };
     },
     close,
   };

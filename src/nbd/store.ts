@@ -13,7 +13,9 @@ import {
   type WritePressure,
   type RequestGroup,
 } from '../engine/index.js';
+import { allocationOf, type Allocation } from './allocation.js';
 import { EarlySync } from './early-sync.js';
+import type { CachedRanges } from '../engine/index/cached-ranges.js';
 import type { LogicalReader } from '../engine/inspect/logical-reader.js';
 
 export interface Store {
@@ -23,8 +25,34 @@ export interface Store {
   submit(group: RequestGroup): number;
   /** How much room is left for writes; undefined or absent when there is enough. */
   pressure?(): WritePressure | undefined;
+  /**
+   * Finds data and holes of a range that starts at `offsetBytes`; the answer may reach less far. Absent where all is data.
+   * `done` is called later, never from within the call.
+   */
+  allocation?(
+    offsetBytes: number,
+    lengthBytes: number,
+    extentsMax: number,
+    done: (error: PcacheError | null, allocation: Allocation) => void,
+  ): void;
   registerArena(memory: Uint8Array): Arena;
   unregisterArena(arena: Arena): void;
+}
+
+/** Asks the backing device, and lays what the cache holds over the answer. */
+function findAllocation(
+  holder: { cachedRanges(offsetBytes: number, lengthBytes: number, rangesMax: number): CachedRanges },
+  backing: BackingDevice,
+  ...[offsetBytes, lengthBytes, extentsMax, done]: Parameters<Required<Store>['allocation']>
+): void {
+  const cached = holder.cachedRanges(offsetBytes, lengthBytes, extentsMax);
+  const capacity = 2 * extentsMax;
+  const extents = { endBytes: new Float64Array(capacity), isHole: new Uint8Array(capacity), count: 0 };
+  const answer = (error: Error | null): void => {
+    if (error) done(fromSystemError(error, backing.path, 'looking for holes'), []);
+    else done(null, allocationOf(offsetBytes, cached, extents, extentsMax));
+  };
+  backing.extents!(offsetBytes, cached.endBytes - offsetBytes, extents, answer);
 }
 
 /** Time from one flush of a slow backing device to the next, ms; and when writers need the room. */
@@ -38,6 +66,7 @@ export class CacheStore implements Store {
   constructor(
     private readonly driver: CacheDriver,
     private readonly pmem: Pmem,
+    private readonly backing: BackingDevice,
   ) {
     driver.cache.writebackCycleMs = CYCLE_MS;
     const submit = (group: RequestGroup) => {
@@ -61,6 +90,9 @@ export class CacheStore implements Store {
   }
   submit(group: RequestGroup): number {
     return this.give(group);
+  }
+  allocation(...question: Parameters<Required<Store>['allocation']>): void {
+    findAllocation(this.driver.cache, this.backing, ...question);
   }
   registerArena(memory: Uint8Array): Arena {
     return this.pmem.registerArena(memory);
@@ -122,6 +154,9 @@ export class ReadOnlyStore implements Store {
     }
   }
 
+  allocation(...question: Parameters<Required<Store>['allocation']>): void {
+    findAllocation(this.reader, this.backing, ...question);
+  }
   registerArena(memory: Uint8Array): Arena {
     return { id: 0, memory };
   }

@@ -7,9 +7,10 @@
  * more until room has come back. Nothing is answered before the store has ended it.
  */
 import type { Arena } from '../engine/device/pmem.js';
-import { assert, Op, RequestFlag, RequestState } from '../engine/index.js';
+import { assert, Op, RequestFlag, RequestState, type PcacheError } from '../engine/index.js';
+import { EXTENTS_MAX, type Allocation } from './allocation.js';
 import { Answers } from './answers.js';
-import { whyRefused, type Refusal } from './checks.js';
+import { whyRefused, type Exported, type Refusal } from './checks.js';
 import { LongRequest } from './long-request.js';
 import { RING_OFFSET_BYTES } from './memory.js';
 import { BatchPool, Ops, type Batch } from './ops.js';
@@ -32,6 +33,8 @@ export interface TransmissionOptions {
   readonly pacer?: WritePacer | undefined;
   readonly nowMs: () => number;
   readonly isStructured: boolean;
+  /** The client may ask for `base:allocation`. */
+  readonly hasAllocation?: boolean;
   /** Called when the client has broken the protocol, which ends the connection. */
   readonly onProtocolError: (what: string) => void;
   /** Called with the `Command` and the reason when the store has failed a request. */
@@ -47,6 +50,7 @@ export class Transmission implements Receiver {
   private readonly batches: BatchPool;
   private readonly answers: Answers;
   private readonly view: DataView;
+  private readonly exported: Exported;
   private batch: Batch | undefined;
 
   /** The write whose payload is being received: its request, and what is still to come. -1 when refused. */
@@ -74,6 +78,8 @@ export class Transmission implements Receiver {
 
   constructor(private readonly options: TransmissionOptions) {
     const { memory } = options.arena;
+    const { sizeBytes, isReadOnly } = options.store;
+    this.exported = { sizeBytes, isReadOnly, hasAllocation: options.hasAllocation === true };
     this.windows = new ReceiveWindows(memory, 0);
     this.view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
     this.batches = new BatchPool(options.arena, (batch, request) => this.endedLater(batch, request));
@@ -259,8 +265,8 @@ export class Transmission implements Receiver {
 
   /** @returns false when there is no room for it; then nothing has happened. */
   private begin(at: number, flags: number, command: number, offset: number, length: number): boolean {
-    const { store, stats } = this.options;
-    const refusal = whyRefused(store, command, flags, offset, length) ?? this.whyWhole(command, flags, length);
+    const { stats } = this.options;
+    const refusal = whyRefused(this.exported, command, flags, offset, length) ?? this.whyWhole(command, flags, length);
     const isLong = command === Command.read ? length > READ_WHOLE_BYTES : command !== Command.write && length > 0;
     const writes = command === Command.write || command === Command.writeZeroes;
     if (writes && this.answers.held.isOverdrawn) return false;
@@ -281,6 +287,7 @@ export class Transmission implements Receiver {
     if ((flags & CommandFlag.fua) !== 0) stats.fuaRequests++;
     if (command === Command.write) this.beginWrite(op, flags, offset, length, refusal);
     else if (refusal) this.refuse(op, refusal);
+    else if (command === Command.blockStatus) this.beginAllocation(op, flags, offset, length);
     else if (isLong) this.beginLong(op, command, flags, offset, length);
     else if (command === Command.read) this.addRead(batch, op, region, offset, length);
     else this.addFlush(batch, op);
@@ -342,6 +349,18 @@ export class Transmission implements Receiver {
       offset,
       length,
     );
+  }
+
+  private beginAllocation(op: number, flags: number, offset: number, length: number): void {
+    const { store, nowMs } = this.options;
+    const extentsMax = (flags & CommandFlag.requestOne) === 0 ? EXTENTS_MAX : 1;
+    const done = (error: PcacheError | null, allocation: Allocation): void => {
+      this.nowMs = nowMs();
+      this.answers.finishAllocation(op, error, allocation);
+      this.schedule();
+    };
+    if (store.allocation) store.allocation(offset, length, extentsMax, done);
+    else queueMicrotask(() => done(null, [length, 0]));
   }
 
   private beginWrite(op: number, flags: number, offset: number, length: number, refusal: Refusal | undefined): void {

@@ -1,6 +1,5 @@
 /** `pcache status --watch` on a terminal. */
 import { rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, expect, it, vi } from 'vitest';

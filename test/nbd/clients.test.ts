@@ -1,6 +1,6 @@
 /** Real NBD clients against `pcache attach`: what they write reads back, through each other and from the devices. */
 import { execFile } from 'node:child_process';
-import { existsSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
@@ -11,6 +11,7 @@ import { describeWithClient } from '../support/clients.js';
 import { fixtureImage, unpackImage } from '../support/images.js';
 import { makeImageFolder } from '../support/kernel.js';
 import { attach, BACKING_BYTES, client, makeDevices, type Attached } from './attached.js';
+import { NbdClient } from './client.js';
 
 const folder = makeImageFolder();
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -51,6 +52,45 @@ function makeImage(): string {
   writeFileSync(path, bytes);
   return path;
 }
+
+describeWithClient('base:allocation', 'nbdinfo', (nbdinfo) => {
+  it('tells holes where neither device holds data, and copies skip them', { timeout: 60_000 }, async () => {
+    const MIB = 1024 * 1024;
+    const { cache, backing } = await makeDevices(folder);
+    const fd = openSync(backing, 'r+');
+    writeSync(fd, Buffer.alloc(3 * MIB, 5), 0, 3 * MIB, 10 * MIB);
+    closeSync(fd);
+    const served = (attached = await attach(folder, [cache, backing]));
+    const nbd = await NbdClient.connect(served.socket);
+    await nbd.write(100 * MIB, Buffer.alloc(MIB, 7));
+    await nbd.write(12 * MIB, Buffer.alloc(2 * MIB, 8)); // half of it over what the backing device holds
+    await nbd.write(4096, Buffer.alloc(512, 9));
+    await nbd.flush();
+    nbd.close();
+    const map = JSON.parse(await client(nbdinfo, '--map', '--json', served.uri)) as {
+      offset: number;
+      length: number;
+      type: number;
+    }[];
+    const data = map.filter(({ type }) => type === 0).map(({ offset, length }) => [offset, offset + length]);
+    const [first, ...others] = data;
+    expect(others).toEqual([
+      [10 * MIB, 14 * MIB],
+      [100 * MIB, 101 * MIB],
+    ]);
+    expect([first[0], first[1] >= 4608 && first[1] <= 8192]).toEqual([4096, true]);
+    expect(map.filter(({ type }) => type !== 0).every(({ type }) => type === 3)).toBe(true);
+    expect(map.reduce((end, { offset, length }) => (offset === end ? end + length : NaN), 0)).toBe(BACKING_BYTES);
+
+    const copies = ['nbdcopy.raw', 'qemu.raw'].map((name) => join(folder, name));
+    await client('nbdcopy', served.uri, copies[0]);
+    await client('qemu-img', 'convert', '-f', 'raw', '-O', 'raw', served.uri, copies[1]);
+    expect((await attached.result()).readBytes).toBeLessThan(2 * 8 * MIB);
+    await runCli(['writeback', cache, backing]);
+    for (const copy of copies) expect(await hashOf(copy)).toBe(await hashOf(backing));
+    for (const copy of copies) rmSync(copy);
+  });
+});
 
 describe.each([['--data-crc'], ['--no-data-crc']])('a cache with %s', (flag) => {
   const flags = flag === '--data-crc' ? [flag] : [];

@@ -1,5 +1,6 @@
 /** The small parts of the NBD server, each by itself. */
 import { describe, expect, it } from 'vitest';
+import { allocationOf } from '../../src/nbd/allocation.js';
 import { whyRefused } from '../../src/nbd/checks.js';
 import { DirtyAge } from '../../src/nbd/dirty-age.js';
 import { Histogram, percentileNs, snapshotCount, snapshotSince } from '../../src/nbd/histogram.js';
@@ -312,5 +313,88 @@ describe('the age of dirty data', () => {
       const ageMs = age.ageMs({ oldest, newest: 20_000 }, 20_000)!;
       expect(ageMs).toBeGreaterThanOrEqual(20_000 - oldest);
     }
+  });
+});
+
+describe('base:allocation', () => {
+  const backing = (...extents: [endBytes: number, isHole: 0 | 1][]) => ({
+    endBytes: Float64Array.from(extents, ([end]) => end),
+    isHole: Uint8Array.from(extents, ([, isHole]) => isHole),
+    count: extents.length,
+  });
+  const holes = (cached: number[], ...extents: [number, 0 | 1][]) =>
+    allocationOf(4096, { bounds: cached, endBytes: 65536 }, backing(...extents), 256);
+
+  it('is a hole only where the backing device has one and the cache holds nothing', () => {
+    expect(holes([], [65536, 1])).toEqual([61440, 3]);
+    expect(holes([], [65536, 0])).toEqual([61440, 0]);
+    expect(holes([4096, 65536], [65536, 1])).toEqual([61440, 0]);
+    expect(holes([8192, 12288, 20480, 24576], [65536, 1])).toEqual([4096, 3, 4096, 0, 8192, 3, 4096, 0, 40960, 3]);
+    expect(holes([8192, 12288], [12288, 1], [16384, 0], [65536, 1])).toEqual([4096, 3, 8192, 0, 49152, 3]);
+  });
+
+  it('takes a sector with any data in it for data', () => {
+    expect(holes([], [8000, 1], [9000, 0], [65536, 1])).toEqual([3584, 3, 1536, 0, 56320, 3]);
+  });
+
+  it('reaches as far as it was found out, and as many extents as it may have', () => {
+    expect(holes([], [16384, 1])).toEqual([12288, 3]);
+    const cached = { bounds: [8192, 12288], endBytes: 65536 };
+    expect(allocationOf(4096, cached, backing([65536, 1]), 1)).toEqual([4096, 3]);
+    expect(allocationOf(4096, { bounds: [8192, 12288], endBytes: 12288 }, backing([65536, 1]), 256)).toEqual([
+      4096, 3, 4096, 0,
+    ]);
+  });
+
+  const question = (name: string, ...queries: string[]) => {
+    const text = (value: string) => {
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(Buffer.byteLength(value));
+      return Buffer.concat([length, Buffer.from(value)]);
+    };
+    const count = Buffer.alloc(4);
+    count.writeUInt32BE(queries.length);
+    return Buffer.concat([text(name), count, ...queries.map(text)]);
+  };
+  const STRUCTURED = optionBytes(Option.structuredReply);
+  const set = (...args: Parameters<typeof question>) => optionBytes(Option.setMetaContext, question(...args));
+  const agreed = (...options: Uint8Array[]) => negotiate(Buffer.concat([CLIENT_FLAGS, ...options, GO]), 7);
+
+  it('is negotiated for the export that the client goes to, after structured replies', () => {
+    const { outcome, list: replies } = agreed(STRUCTURED, set('', 'qemu:x', 'base:allocation'));
+    expect(outcome).toMatchObject({ kind: 'ready', hasAllocation: true });
+    const context = replies.filter(({ option }) => option === Option.setMetaContext);
+    expect(context.map(({ type }) => type)).toEqual([OptionReply.metaContext, OptionReply.ack]);
+    expect(context[0].data.toString('latin1')).toBe('\0\0\0\x01base:allocation');
+    for (const options of [
+      [set('', 'base:allocation')],
+      [STRUCTURED, set('other', 'base:allocation')],
+      [STRUCTURED, set('', 'base:')],
+      [STRUCTURED, set('', 'base:allocation'), set('')],
+      [STRUCTURED, optionBytes(Option.listMetaContext, question('', 'base:allocation'))],
+    ]) {
+      expect(agreed(...options).outcome).toMatchObject({ kind: 'ready', hasAllocation: false });
+    }
+  });
+
+  it('is listed, and a question with wrong lengths is refused', () => {
+    for (const queries of [[], ['base:'], ['base:allocation']]) {
+      const { list: replies } = agreed(STRUCTURED, optionBytes(Option.listMetaContext, question('', ...queries)));
+      expect(replies.some(({ type }) => type === OptionReply.metaContext)).toBe(true);
+    }
+    const good = question('', 'base:allocation');
+    const many = Buffer.from(good);
+    many.writeUInt32BE(0xffffffff, 4);
+    for (const bad of [good.subarray(0, -1), Buffer.concat([good, good]), many, Buffer.alloc(3)]) {
+      const { list: replies } = agreed(STRUCTURED, optionBytes(Option.setMetaContext, bad));
+      expect(replies.find(({ option }) => option === Option.setMetaContext)?.type).toBe(OptionReply.invalid);
+    }
+  });
+
+  it('cannot be asked for without having been negotiated', () => {
+    const sizes = { sizeBytes: 65536, isReadOnly: true };
+    expect(whyRefused(sizes, Command.blockStatus, 0, 0, 4096)?.error).toBe(22);
+    expect(whyRefused({ ...sizes, hasAllocation: true }, Command.blockStatus, 8, 0, 4096)).toBeUndefined();
+    expect(whyRefused({ ...sizes, hasAllocation: true }, Command.blockStatus, 0, 0, 131072)?.error).toBe(22);
   });
 });

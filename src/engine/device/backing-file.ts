@@ -5,7 +5,7 @@
 import { closeSync, fdatasync, read, readSync, write } from 'node:fs';
 import { constants } from 'node:os';
 import { fromSystemError, PcacheError } from '../errors.js';
-import type { BackingDevice, BackingDone, PmemRanges, PmemRangesWriter } from './backing.js';
+import type { BackingDevice, BackingDone, BackingExtents, PmemRanges, PmemRangesWriter } from './backing.js';
 import { openDeviceFile, reopen, type OnBusy } from './device-file.js';
 import { MappedPmem } from './mapped.js';
 import { nativeAddonIfAvailable, systemError } from './native.js';
@@ -119,6 +119,25 @@ export class BackingFile implements BackingDevice {
       return;
     }
     fdatasync(this.fd, (error) => done(error && fromSystemError(error, this.path, 'making it durable')));
+  }
+
+  extents(offsetBytes: number, lengthBytes: number, extents: BackingExtents, done: BackingDone): void {
+    const problem = this.problem('looking for holes in', offsetBytes, lengthBytes);
+    if (problem !== null || !this.addon) {
+      extents.count = 1;
+      extents.endBytes[0] = offsetBytes + lengthBytes;
+      extents.isHole[0] = 0;
+      queueMicrotask(() => done(problem));
+      return;
+    }
+    this.addon.extents(this.fd, offsetBytes, lengthBytes, extents.endBytes, extents.isHole, (errno, count) => {
+      extents.count = count;
+      if (errno === 0) done(null);
+      else {
+        const doing = doingRange('looking for holes in', offsetBytes, lengthBytes);
+        done(fromSystemError(systemError(errno, 'lseek'), this.path, doing));
+      }
+    });
   }
 
   /** Yields the processor to the helper's writing thread if that waits for it. */

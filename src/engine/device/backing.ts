@@ -20,6 +20,15 @@ export interface PmemRanges {
 /** Writes `ranges[0, count)`. The caller leaves them untouched until `done`, which is called once for all of them. */
 export type PmemRangesWriter = (ranges: PmemRanges, count: number, done: BackingDone) => void;
 
+/** Data and holes of a range, one behind another; a struct of arrays. */
+export interface BackingExtents {
+  /** Where each ends, bytes. */
+  readonly endBytes: Float64Array;
+  /** 1 for a hole, which reads as zeroes. */
+  readonly isHole: Uint8Array;
+  count: number;
+}
+
 export interface BackingDevice {
   /** Name of the device in messages. */
   readonly path: string;
@@ -29,6 +38,11 @@ export interface BackingDevice {
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void;
   /** A writer that copies straight from `pmem` to this device, or undefined where the pair of devices cannot do it. */
   writerFrom?(pmem: Pmem): PmemRangesWriter | undefined;
+  /**
+   * Finds data and holes of a range; as many as fit into `extents`, which then may end before it. Absent where all is
+   * data. The caller leaves `extents` untouched until `done`.
+   */
+  extents?(offsetBytes: number, lengthBytes: number, extents: BackingExtents, done: BackingDone): void;
   /** Makes everything written so far durable. */
   flush(done: BackingDone): void;
   /** Closes the device. No call may be under way. */

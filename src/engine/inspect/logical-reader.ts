@@ -6,6 +6,7 @@ import type { PmemReader } from '../device/pmem.js';
 import { readInParts } from '../device/tolerant-reader.js';
 import { PcacheError } from '../errors.js';
 import type { ByteRange } from '../media/byte-range.js';
+import { cachedRanges, type CachedRanges } from '../index/cached-ranges.js';
 import { SECTOR_BYTES, SUBTREE_BYTES } from '../media/geometry.js';
 import type { LoadedCache } from '../log/recovery.js';
 import { PackReader } from '../pack/pack-reader.js';
@@ -95,6 +96,11 @@ export class LogicalReader {
       if (deviceOffset >= 0) this.pmem.read(deviceOffset, target, to, length);
       else onHole(at, to, length);
     });
+  }
+
+  /** As `Cache.cachedRanges`. */
+  cachedRanges(offsetBytes: number, lengthBytes: number, rangesMax: number): CachedRanges {
+    return cachedRanges(this.cache.index, offsetBytes, lengthBytes, rangesMax);
   }
 
   /**
