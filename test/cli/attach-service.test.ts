@@ -62,7 +62,7 @@ describe('attach --background', () => {
 
   it('returns when the cache is served; what the server says later is in the log file', async () => {
     const { status, stdout, stderr } = await start('--socket', socket);
-    expect([status, stderr]).toEqual([0, `pcache: serving 256 MiB at nbd+unix:///?socket=${socket}\n`]);
+    expect([status, stderr]).toEqual([0, `pcache: serving 256 MiB (volatile) at nbd+unix:///?socket=${socket}\n`]);
     const pid = Number(readFileSync(pidFile, 'utf8'));
     expect(stdout).toBe(`serving in the background as process ${pid}\n`);
     const client = await NbdClient.connect(socket);
