@@ -3,6 +3,7 @@
  * version 2 with `FILE wait MILLISECONDS 0` in between: fio, other than its manual says, waits until that much time has
  * passed since the beginning. Files are devices here.
  */
+import { shownText } from './field-reader.js';
 import type { Cursor } from './cursor.js';
 import { NOT_A_RECORD } from './lines.js';
 import type { LineFormat } from './lines.js';
@@ -51,7 +52,7 @@ export class IologFormat implements LineFormat {
     const op = this.#actionOf(line, actionAt);
     if (op === Action.unknown) {
       const action = line.text(actionAt);
-      return this.#isBanner(line, start) ? NOT_A_RECORD : `its action is '${action}'`;
+      return this.#isBanner(line, start) ? NOT_A_RECORD : `its action is '${shownText(action)}'`;
     }
     line.skipBlanks();
     if (op === Action.file) {

@@ -3,7 +3,7 @@
  * (`table-definitions.ts`, or the user's own); how fields are written down is the same for all: with blanks around
  * them, in quotes, with a separator behind the last, numbers as `number-field.ts` reads them.
  */
-import { FieldReader } from './field-reader.js';
+import { FieldReader, shownText } from './field-reader.js';
 import { Char } from './cursor.js';
 import type { Cursor } from './cursor.js';
 import { NOT_A_RECORD } from './lines.js';
@@ -17,6 +17,15 @@ import type { ReorderWindow } from './window.js';
 const FLAG_NAMES = Object.entries(TraceFlag);
 const TRUE_WORDS = new Set(['true', '1', 'yes']);
 const FALSE_WORDS = new Set(['false', '0', 'no', '']);
+
+/** Column names shown in a message. */
+const NAMES_SHOWN_MAX = 10;
+
+function namesText(names: readonly string[]): string {
+  const more = names.length - NAMES_SHOWN_MAX;
+  const shown = names.slice(0, NAMES_SHOWN_MAX).map(shownText).join(', ');
+  return more > 0 ? `${shown} and ${more} more` : shown;
+}
 
 /** The columns that a line names, or undefined when it is not a header of that table. */
 export function headerColumns(
@@ -130,7 +139,7 @@ export class TableFormat implements LineFormat {
   warnings(): readonly string[] {
     return this.#unknown.length === 0 || this.#definition.namesUnknown !== true
       ? []
-      : [`columns that mean nothing here are passed over: ${this.#unknown.join(', ')}`];
+      : [`columns that mean nothing here are passed over: ${namesText(this.#unknown)}`];
   }
 
   /** Whether the first field begins otherwise than a number does. */
