@@ -1,12 +1,13 @@
 /** `pcache grow`: lets a cache use the whole of a device that became larger. */
-import { statSync, truncateSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { Args, Flags } from '@oclif/core';
+import { refuseOddSize, resizeFile } from '../engine/create/file-space.js';
 import { signatureNames } from '../engine/create/foreign-signatures.js';
 import { growSteps, isFullyGrown, planGrowth, type GrowPlan } from '../engine/create/grow-cache.js';
 import { openPmem, openPmemReader } from '../engine/device/open.js';
 import type { Pmem, PmemReader } from '../engine/device/pmem.js';
-import { ExitStatus, fromSystemError, PcacheError } from '../engine/errors.js';
-import { KERNEL_GEOMETRY, KIB } from '../engine/media/geometry.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { isPackFile } from '../engine/pack/pack-file.js';
 import type { FindingCode } from '../fsck/catalogue.js';
 import type { Finding } from '../fsck/findings.js';
@@ -18,8 +19,6 @@ import { breathe } from '../output/terminal.js';
 
 /** Segments between two turns of the event loop. */
 const SEGMENTS_PER_TURN = 8;
-/** A file is a whole number of pages, so that it can be mapped to its end. */
-const FILE_UNIT_BYTES = 4 * KIB;
 /** What an interrupted growth, or a crash while the cache was in use, leaves. */
 const ALLOWED: ReadonlySet<FindingCode> = new Set<FindingCode>([
   'CACHE_INFO_COPY_LOST',
@@ -94,11 +93,7 @@ data.`;
     } finally {
       pmem.close();
     }
-    try {
-      truncateSync(path, sizeBytes);
-    } catch (error) {
-      throw fromSystemError(error, path, `making it ${sizeBytes} bytes long`);
-    }
+    resizeFile(path, sizeBytes);
   }
 
   private plan(pmem: PmemReader, sizeBytes: number | undefined): GrowPlan {
@@ -143,9 +138,7 @@ function refuseSize({ path, sizeBytes: presentBytes }: PmemReader, sizeBytes: nu
   if (!statSync(path).isFile()) {
     throw new PcacheError('USAGE', `${path}: not a regular file; leave out --size to use all of the device`);
   }
-  if (sizeBytes % FILE_UNIT_BYTES !== 0) {
-    throw new PcacheError('USAGE', `--size ${sizeBytes} is not a multiple of ${FILE_UNIT_BYTES} bytes; round it up`);
-  }
+  refuseOddSize(sizeBytes);
   if (sizeBytes < presentBytes) {
     throw new PcacheError(
       'USAGE',

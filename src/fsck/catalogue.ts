@@ -93,7 +93,7 @@ export const CATALOGUE = {
   SUPERBLOCK_SEGMENTS_ZERO: refused('the superblock says that there are no segments', 'write the superblock again'),
   SUPERBLOCK_SEGMENTS_BEYOND_DEVICE: refused(
     'the superblock counts more segments than the device has room for: the device was cut, or copied in part',
-    'write the superblock again, where cache_info and the chain have room on the device; else extend the image with zeroes to the size that the finding gives, and repair it then; or restore the whole from a copy',
+    `write the superblock again, where cache_info and the chain have room on the device; else ${CUT}`,
   ),
   SUPERBLOCK_SEGMENTS_FEWER: accepted(
     'note',

@@ -6,17 +6,13 @@ import { openDeviceFile } from '../../src/engine/device/device-file.js';
 import { encodeCacheFlags, encodeCacheInfo } from '../../src/engine/media/codecs.js';
 import { CACHE_INFO_COPIES } from '../../src/engine/media/geometry.js';
 import { runCli, type CliResult } from '../support/cli.js';
-import { hashOf, temporaryFolder, writableCopy } from '../support/cli-images.js';
-import { unpackImage } from '../support/images.js';
+import { hashOf, temporaryFolder, writableImage } from '../support/cli-images.js';
 import type { GrowJson } from '../../src/output/grow-report.js';
 
 const folder = temporaryFolder('grow');
 const grow = (...args: string[]): Promise<CliResult> => runCli(['grow', ...args]);
 
-async function copyOf(image: string): Promise<{ cache: string; backing: string }> {
-  const { cachePath, backingPath } = await unpackImage(image);
-  return { cache: writableCopy(folder, cachePath, 'cache'), backing: writableCopy(folder, backingPath, 'backing') };
-}
+const copyOf = (image: string): ReturnType<typeof writableImage> => writableImage(folder, image);
 
 async function logicalHash(cache: string, backing: string): Promise<string> {
   const target = `${folder}/logical`;

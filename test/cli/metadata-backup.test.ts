@@ -16,9 +16,8 @@ import {
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { runCli, type CliResult } from '../support/cli.js';
-import { hashOf, temporaryFolder, writableCopy } from '../support/cli-images.js';
+import { hashOf, temporaryFolder, writableCopy, writableImage } from '../support/cli-images.js';
 import { describeWithClient } from '../support/clients.js';
-import { unpackImage } from '../support/images.js';
 
 const folder = temporaryFolder('metadata-backup');
 const MIB = 1024 * 1024;
@@ -35,10 +34,8 @@ interface Place {
 }
 
 async function copyOf(image: string): Promise<Place> {
-  const { cachePath, backingPath } = await unpackImage(image);
   const own = mkdtempSync(join(folder, `${image}-`));
-  const cache = writableCopy(own, cachePath, 'cache');
-  return { own, cache, backing: writableCopy(own, backingPath, 'backing'), file: join(own, 'metadata') };
+  return { own, ...(await writableImage(own, image)), file: join(own, 'metadata') };
 }
 
 function zero(path: string, lengthBytes: number): void {

@@ -4,17 +4,13 @@ import { openSync, closeSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { openDeviceFile } from '../../src/engine/device/device-file.js';
 import { runCli, type CliResult } from '../support/cli.js';
-import { hashOf, temporaryFolder, writableCopy } from '../support/cli-images.js';
-import { unpackImage } from '../support/images.js';
+import { hashOf, temporaryFolder, writableImage } from '../support/cli-images.js';
 import type { WipeJson } from '../../src/output/wipe-report.js';
 
 const folder = temporaryFolder('wipe');
 const wipe = (...args: string[]): Promise<CliResult> => runCli(['wipe', ...args]);
 
-async function copyOf(image: string): Promise<{ cache: string; backing: string }> {
-  const { cachePath, backingPath } = await unpackImage(image);
-  return { cache: writableCopy(folder, cachePath, 'cache'), backing: writableCopy(folder, backingPath, 'backing') };
-}
+const copyOf = (image: string): ReturnType<typeof writableImage> => writableImage(folder, image);
 
 describe('wipe of a cache that a kernel made', () => {
   it('leaves nothing that fsck, info or format recognise', { timeout: 120_000 }, async () => {

@@ -1,21 +1,19 @@
 /** Growing a cache, cut off at every store and barrier: what a loss of power leaves of it. */
-import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { growSteps, isFullyGrown, planGrowth } from '../../src/engine/create/grow-cache.js';
 import { SUPERBLOCK_BYTES } from '../../src/engine/media/codecs.js';
 import { SUPERBLOCK_OFFSET_BYTES } from '../../src/engine/media/geometry.js';
 import { KSET_HEADER_BYTES } from '../../src/engine/media/kset.js';
-import { Random } from '../../src/engine/sim/random.js';
 import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { checkCache } from '../../src/fsck/check.js';
 import { verdictOf } from '../../src/fsck/gate.js';
+import { crashStatesOf } from '../support/crash-states.js';
 import { repairOverlay, unexpected, UndoInMemory, type Subject } from '../support/damage/oracle.js';
 import { Overlay } from '../support/damage/overlay.js';
 import { liveSmall } from '../support/damage/small-life.js';
 
 const SEEDS = [1, 2, 3];
-const STATES_BEFORE_STORE = 4;
-const STATES_BEFORE_BARRIER = 100;
+const STATES = { beforeStore: 4, beforeBarrier: 100 };
 const ADDED_SEGMENTS = 3;
 /** A repair takes long. */
 const REPAIRED_ONE_IN = 5;
@@ -37,26 +35,11 @@ function grow(pmem: SimPmem, { shape }: Subject): void {
   for (const done of growSteps(pmem, plan)) expect(done).toBeLessThanOrEqual(ADDED_SEGMENTS);
 }
 
-/** The states that a loss of power may leave before each barrier of a growth, and before its stores; each once. */
+/** What a loss of power may leave of a growth, its end included. */
 function crashStates(subject: Subject): Uint8Array[] {
   const pmem = enlarged(subject);
-  const random = new Random(4711);
-  const states = new Map<string, Uint8Array>();
-  const look = (count: number): void => {
-    for (let n = 0; n < count; n++) {
-      pmem.withCrash(random, () => {
-        const hash = createHash('sha1').update(pmem.bytes).digest('hex');
-        if (!states.has(hash)) states.set(hash, pmem.bytes.slice());
-      });
-    }
-  };
-  pmem.onStore = () => look(STATES_BEFORE_STORE);
-  pmem.onBarrier = () => look(STATES_BEFORE_BARRIER);
-  grow(pmem, subject);
-  pmem.onStore = undefined;
-  pmem.onBarrier = undefined;
-  states.set('end', pmem.bytes.slice());
-  return [...states.values()];
+  const states = crashStatesOf(pmem, STATES, (device) => grow(device, subject));
+  return [...states, pmem.bytes.slice()];
 }
 
 const codesOf = (bytes: Uint8Array, { shape }: Subject): string[] =>

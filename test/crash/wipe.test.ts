@@ -1,5 +1,4 @@
 /** Wiping a cache, cut off at every store and barrier: what a loss of power leaves of it. */
-import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
 import { describeExistingCache } from '../../src/engine/create/existing-cache.js';
@@ -13,17 +12,17 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../src/engine/media/geometry.js';
 import { KSET_MAGIC_HIGH, KSET_MAGIC_LOW } from '../../src/engine/media/kset.js';
-import { Random } from '../../src/engine/sim/random.js';
 import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { checkCache } from '../../src/fsck/check.js';
 import { verdictOf } from '../../src/fsck/gate.js';
 import { nothingLost } from '../../src/fsck/repair/losses.js';
+import { crashStatesOf } from '../support/crash-states.js';
 import { repairOverlay, unexpected, UndoInMemory, type Subject } from '../support/damage/oracle.js';
 import { Overlay } from '../support/damage/overlay.js';
 import { liveSmall } from '../support/damage/small-life.js';
 
 const SEEDS = [1, 2, 3];
-const STATES_PER_STEP = 4;
+const STATES = { beforeStore: 4, beforeBarrier: 4 };
 /** A repair takes long. */
 const REPAIRED_ONE_IN = 12;
 const MAGIC = Buffer.alloc(8);
@@ -40,25 +39,8 @@ function wipe(pmem: SimPmem, { shape }: Subject): number {
   return totals.ksets;
 }
 
-/** The states that a loss of power may leave before each barrier of a wipe, and before its stores; each once. */
 function crashStates(subject: Subject): Uint8Array[] {
-  const pmem = deviceOf(subject);
-  const random = new Random(4711);
-  const states = new Map<string, Uint8Array>();
-  const look = (): void => {
-    for (let n = 0; n < STATES_PER_STEP; n++) {
-      pmem.withCrash(random, () => {
-        const hash = createHash('sha1').update(pmem.bytes).digest('hex');
-        if (!states.has(hash)) states.set(hash, pmem.bytes.slice());
-      });
-    }
-  };
-  pmem.onStore = look;
-  pmem.onBarrier = look;
-  wipe(pmem, subject);
-  pmem.onStore = undefined;
-  pmem.onBarrier = undefined;
-  return [...states.values()];
+  return crashStatesOf(deviceOf(subject), STATES, (pmem) => wipe(pmem, subject));
 }
 
 function hasSuperblock(bytes: Uint8Array): boolean {

@@ -43,3 +43,9 @@ export function writableCopy(folder: string, from: string, name = basename(from)
   chmodSync(to, 0o644);
   return to;
 }
+
+/** Writable copies in `folder` of a kernel-made image and its backing device. */
+export async function writableImage(folder: string, image: string): Promise<{ cache: string; backing: string }> {
+  const { cachePath, backingPath } = await unpackImage(image);
+  return { cache: writableCopy(folder, cachePath, 'cache'), backing: writableCopy(folder, backingPath, 'backing') };
+}

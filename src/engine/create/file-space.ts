@@ -2,13 +2,31 @@
  * The space of a cache in a plain file. A sparse file takes blocks of its filesystem as they are first written: when
  * that is full, a running cache fails. A file whose space is reserved does not depend on it.
  */
-import { closeSync, fstatSync, ftruncateSync, openSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync, rmSync, statfsSync, statSync, truncateSync } from 'node:fs';
 import { asSystemError, nativeAddon, type NativeError } from '../device/native.js';
 import { fromSystemError, PcacheError } from '../errors.js';
+import { KIB } from '../media/geometry.js';
 
 /** tmpfs, ramfs, hugetlbfs: reserving space there takes memory at once. */
 const MEMORY_FILESYSTEMS: readonly number[] = [0x01021994, 0x858458f6, 0x958458f6];
 const STAT_BLOCK_BYTES = 512;
+/** A file is a whole number of pages, so that it can be mapped to its end. */
+const FILE_UNIT_BYTES = 4 * KIB;
+
+/** @throws PcacheError USAGE for a `--size` that is not a whole number of pages */
+export function refuseOddSize(sizeBytes: number): void {
+  if (sizeBytes % FILE_UNIT_BYTES === 0) return;
+  throw new PcacheError('USAGE', `--size ${sizeBytes} is not a multiple of ${FILE_UNIT_BYTES} bytes; round it up`);
+}
+
+/** Gives a file another size; nobody may have it mapped. @throws PcacheError what the system says */
+export function resizeFile(path: string, sizeBytes: number): void {
+  try {
+    truncateSync(path, sizeBytes);
+  } catch (error) {
+    throw fromSystemError(error, path, `making it ${sizeBytes} bytes long`);
+  }
+}
 
 /**
  * Creates a file of that size.

@@ -2,18 +2,15 @@
  * What `format` works on: an existing file or device, or a file that it creates. Decides whether it may be
  * overwritten, and takes back a file that it created when formatting does not succeed.
  */
-import { rmSync, statSync, truncateSync, type Stats } from 'node:fs';
+import { rmSync, statSync, type Stats } from 'node:fs';
 import { openPmem, openPmemReader } from '../device/open.js';
 import type { PmemReader } from '../device/pmem.js';
 import { fromSystemError, PcacheError, type PcacheErrorCode } from '../errors.js';
-import { createFile, preallocateFile } from './file-space.js';
+import { createFile, preallocateFile, refuseOddSize, resizeFile } from './file-space.js';
 import { formatSteps, planFormat, type FormatOptions, type FormatPlan } from './create-cache.js';
 import { describeExistingCache, existingCacheText } from './existing-cache.js';
-import { KERNEL_GEOMETRY, KIB } from '../media/geometry.js';
+import { KERNEL_GEOMETRY } from '../media/geometry.js';
 import { findSignatures, signatureNames, type Signature } from './foreign-signatures.js';
-
-/** A created file is a whole number of pages, so that it can be mapped to its end. */
-const FILE_UNIT_BYTES = 4 * KIB;
 
 export interface TargetOptions extends FormatOptions {
   readonly path: string;
@@ -54,9 +51,7 @@ function statIfThere(path: string): Stats | undefined {
  */
 export function planJob(options: TargetOptions): FormatJob {
   const { path, sizeBytes, force } = options;
-  if (sizeBytes !== undefined && sizeBytes % FILE_UNIT_BYTES !== 0) {
-    throw new PcacheError('USAGE', `--size ${sizeBytes} is not a multiple of ${FILE_UNIT_BYTES} bytes; round it up`);
-  }
+  if (sizeBytes !== undefined) refuseOddSize(sizeBytes);
   const found = statIfThere(path);
   if (found === undefined) {
     if (sizeBytes === undefined) throw new PcacheError('NOT_FOUND', `${path}: no such file; give --size to create it`);
@@ -175,9 +170,5 @@ export function* runJob(path: string, job: FormatJob, force: boolean): Generator
 /** Shrinking a file that another process has mapped would kill that process: so it must be free just before. */
 function resize(path: string, fromBytes: number, toBytes: number): void {
   if (fromBytes > 0) openPmem(path).close();
-  try {
-    truncateSync(path, toBytes);
-  } catch (error) {
-    throw fromSystemError(error, path, `making it ${toBytes} bytes long`);
-  }
+  resizeFile(path, toBytes);
 }
