@@ -28,7 +28,7 @@ import {
   subtreeOf,
   type Geometry,
 } from './media/geometry.js';
-import { KSET_BYTES_MAX, ksetBytes, KsetView } from './media/kset.js';
+import { KeyField, KSET_HEADER_BYTES, ksetBytes, KsetView } from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
 import { PayloadCopies } from './space/payload-copies.js';
 import { PayloadCrcs } from './space/payload-crcs.js';
@@ -252,25 +252,21 @@ export function openCore(options: CacheOptions): { readonly core: Core; readonly
 }
 
 /**
- * Zeroes the remains of a torn kset at key_head, which a crash during its write leaves and which are not part of the log:
- * its header, or keys without one. A log in order ends with zeroes, so that fsck can tell a torn kset from a damaged one.
+ * Wipes what a crash leaves of a torn kset at key_head, which is not part of the log: its header, or keys without one. A
+ * log in order ends with zeroes, so that fsck can tell a torn kset from a damaged one. Of the keys the length of the
+ * first is enough: as many zeroes as a whole kset has would look like a cleared piece of the medium.
  */
 function blankLogEnd(pmem: Pmem, loaded: LoadedCache): void {
   const { segment, offsetBytes } = loaded.keyHead;
   const { geometry } = loaded.segments;
-  const bytes = new Uint8Array(Math.min(KSET_BYTES_MAX, geometry.segmentDataBytes - offsetBytes));
+  const bytes = new Uint8Array(Math.min(ksetBytes(1), geometry.segmentDataBytes - offsetBytes));
   const at = loaded.segments.dataOffsetBytes[segment] + offsetBytes;
   pmem.read(at, bytes, 0, bytes.length);
+  const header = bytes.subarray(0, KSET_HEADER_BYTES);
   const kset = new KsetView().attach(bytes, 0);
-  let keys = 0;
-  while (
-    ksetBytes(keys + 1) <= bytes.length &&
-    kset.keyProblem(keys, geometry, loaded.segments.count, Infinity) === ''
-  ) {
-    keys++;
-  }
-  const length = Math.min(ksetBytes(keys), bytes.length);
-  if (bytes.subarray(0, length).every((byte) => byte === 0)) return;
-  pmem.zero(at, length);
+  const hasKey = bytes.length === ksetBytes(1) && kset.keyProblem(0, geometry, loaded.segments.count, Infinity) === '';
+  if (header.every((byte) => byte === 0) && !hasKey) return;
+  pmem.zero(at, header.length);
+  if (hasKey) pmem.zero(at + KSET_HEADER_BYTES + KeyField.length, 8);
   pmem.persist();
 }

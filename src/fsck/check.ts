@@ -93,9 +93,11 @@ export function examine(reader: PmemReader, options: CheckOptions): Examination 
     examined,
     backingBytes: options.backingBytes ?? Infinity,
     generationUpdatesMax: 1,
+    dataCrc: undefined,
     crc: options.crc ?? crc32cRaw,
   };
   const header = checkHeader(context, reader.path);
+  context.dataCrc = header.flags?.dataCrc;
   if (isMadeBy618(context.source, context.geometry, header.room))
     context.generationUpdatesMax = header.found.attachesMax;
   const chain = checkChain(context, header.firstSegmentId, header.segmentCount, header.room);

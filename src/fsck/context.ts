@@ -16,6 +16,8 @@ export interface CheckContext {
    * attach over the newest copy, later ones always alternate.
    */
   generationUpdatesMax: number;
+  /** Whether cache_info says that keys carry the CRC of their payload; undefined when it is lost. */
+  dataCrc: boolean | undefined;
   /** CRC-32C for ksets in memory. */
   readonly crc: Crc32c;
 }

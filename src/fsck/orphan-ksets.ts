@@ -8,7 +8,9 @@
  *   last kset. All its keys are of their segments' present generations, for nothing of it was collected yet,
  *   and none claims payload that a key of the log claims.
  */
+import { PcacheError } from '../engine/errors.js';
 import type { Position } from '../engine/media/codecs.js';
+import { CRC_SEED } from '../engine/media/crc32c.js';
 import type { Geometry } from '../engine/media/geometry.js';
 import {
   KeyFields,
@@ -40,7 +42,7 @@ export interface LostRun {
   isNewer?: boolean;
   /**
    * A key has its payload at the beginning of a segment, and it is there: creating a cache blanks that, so no earlier
-   * cache left the run.
+   * cache left the run. With data_crc the payload must match, since a crash leaves payload there that no kset names.
    */
   isOfThisCache?: boolean;
 }
@@ -316,7 +318,7 @@ export class OrphanKsets {
       if (!kset.keyIsClean(index)) lost.dirtyBytes += length;
       lost.isNewer ||= isBehindClaims(log.payload, kset, index);
       if (kset.keySegmentOffsetBytes(index) === 0 && !lost.isOfThisCache) {
-        lost.isOfThisCache = beginsWritten(context, chain, segment);
+        lost.isOfThisCache = beginsWritten(context, chain, segment) && mayHaveWritten(context, chain, kset, index);
       }
     }
     lost.keys += kset.keyCount;
@@ -329,6 +331,20 @@ export function isBehindClaims(payload: PayloadMap, kset: KsetView, index: numbe
   const segment = kset.keySegment(index);
   const endOfClaims = payload.covers(segment) ? payload.endOfClaims(segment) : 0;
   return endOfClaims > 0 && kset.keySegmentOffsetBytes(index) >= endOfClaims;
+}
+
+/** May the payload that lies where a key says be the key's own? Only where there are CRCs can they say no. */
+function mayHaveWritten(context: CheckContext, chain: CheckedChain, kset: KsetView, index: number): boolean {
+  if (context.dataCrc === false) return true;
+  const crc = kset.keyDataCrc(index);
+  if (crc === 0 && context.dataCrc === undefined) return true;
+  const at = chain.dataOffsetBytes[kset.keySegment(index)] + kset.keySegmentOffsetBytes(index);
+  try {
+    return context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === crc;
+  } catch (error) {
+    if (error instanceof PcacheError && error.code === 'IO') return true; // unreadable: nothing says no
+    throw error;
+  }
 }
 
 interface Run {

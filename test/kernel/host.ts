@@ -129,7 +129,8 @@ export async function runEngine(images: Images, ids: Int32Array, options: Engine
   writeFileSync(versions, bytesOfIds(ids));
   const { killAt, killDelayMs, ending, ...rest } = options;
   const { cache, backing } = images;
-  const job: EngineJob = { ...rest, cache, backing, acks, versions, ending: ending === 'kill' ? 'hang' : ending };
+  const untilKilled = killDelayMs ? 'hang' : 'freeze';
+  const job: EngineJob = { ...rest, cache, backing, acks, versions, ending: ending === 'kill' ? untilKilled : ending };
   const child = spawn(process.execPath, [runnable('test/support/engine-process.ts'), JSON.stringify(job)], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -29,8 +29,11 @@ export interface EngineJob {
   readonly gcPercent?: number;
   /** End the workload when the log is so close to the end of its segment, bytes. */
   readonly stopBeforeSegmentEnd?: number;
-  /** `hang`: stay when all is done, with open ksets as they are, until killed. */
-  readonly ending: 'close' | 'drain' | 'hang';
+  /**
+   * What to do when all is done. `hang`: stay until killed, while open ksets grow old and write-back goes on. `freeze`:
+   * as `hang`, but do nothing more, so that what is dirty stays dirty however late the kill comes.
+   */
+  readonly ending: 'close' | 'drain' | 'hang' | 'freeze';
 }
 
 export interface EngineReport {
@@ -165,6 +168,7 @@ async function main(job: EngineJob): Promise<EngineReport> {
   if (job.gcPercent !== undefined) cache.setGcPercent(job.gcPercent);
   if (job.workload === undefined) await run.checkAll();
   else await run.work(job.workload);
+  if (job.ending === 'freeze') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   if (job.ending === 'hang') await new Promise(() => setInterval(() => undefined, 1000));
   if (job.ending === 'drain') await driver.drain();
   await driver.close();

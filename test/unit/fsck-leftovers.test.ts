@@ -4,7 +4,13 @@
  */
 import { beforeAll, describe, expect, it } from 'vitest';
 import { PcacheError } from '../../src/engine/errors.js';
-import { KERNEL_GEOMETRY, MIB, segmentDataOffsetBytes, segmentOffsetBytes } from '../../src/engine/media/geometry.js';
+import {
+  CACHE_INFO_COPIES,
+  KERNEL_GEOMETRY,
+  MIB,
+  segmentDataOffsetBytes,
+  segmentOffsetBytes,
+} from '../../src/engine/media/geometry.js';
 import { KEY_BYTES, KSET_HEADER_BYTES, ksetBytes } from '../../src/engine/media/kset.js';
 import { checkCache, type CheckResult } from '../../src/fsck/check.js';
 import { sealKset } from '../../src/fsck/repair/fill.js';
@@ -136,6 +142,23 @@ describe('an earlier cache on the device', () => {
     const result = check(made(dirty));
     expect(codes(result)).toEqual(['LOG_MAYBE_CUT_SHORT']);
     expect(result.clean).toBe(false);
+  });
+
+  it('is no proof of a cut log where a crash left payload that no kset names, which no key of it matches', () => {
+    const image = made(dirty);
+    image.write(CACHE_INFO_COPIES[0], dirty.bytes(CACHE_INFO_COPIES[0], 8192)); // with data_crc
+    const keys = ksetsOf(dirty)
+      .places.slice(1)
+      .flatMap((place) => {
+        const kset = ksetAt(dirty, place);
+        return Array.from({ length: kset.keyCount }, (_, at) => [kset.keySegment(at), kset.keySegmentOffsetBytes(at)]);
+      });
+    const [segment] = keys.find(([, offsetBytes]) => offsetBytes === 0)!;
+    const begin = segmentDataOffsetBytes(GEOMETRY, segment);
+    image.write(begin, new Uint8Array(512).fill(0x5a));
+    expect(codes(check(image))).toEqual(['LOG_MAYBE_CUT_SHORT']);
+    image.write(begin, dirty.bytes(begin, 512));
+    expect(codes(check(image))).toEqual(['LOG_CUT_SHORT']);
   });
 
   it('is not even told of when its keys claim what keys of the new one claim', () => {
