@@ -89,8 +89,9 @@ export function findLostRun(
 }
 
 /**
- * Keys behind 24 zero bytes at the end of the log, where those of the next kset would be, if one of them was written
- * after all that the log claims in its segment: a kset whose header is gone, or that a crash tore.
+ * Keys behind 24 zero bytes at the end of the log, where those of the next kset would be, if nothing but a later kset of
+ * this log left them: a kset whose header is gone, or that a crash tore.
+ * @returns how many keys such a kset has room for, up to the last of them; 0 when there is none
  */
 export function bodyKeys(context: CheckContext, chain: CheckedChain, facts: LogFacts): number {
   const { keys, isNewer } = keysWithoutHeader(context, chain, facts);
@@ -98,31 +99,56 @@ export function bodyKeys(context: CheckContext, chain: CheckedChain, facts: LogF
 }
 
 /**
- * Number of valid keys where those of a kset at key_head would be, whether or not there is a header, and whether one of
- * them was written after all that the log claims in its segment.
+ * Looks for valid keys where those of a kset at key_head would be, whether or not there is a header: how many there
+ * would be up to the last of them, and whether a later kset of this log left them. It did where one was written after
+ * all that the log claims in its segment, or where nothing else can have left it: the log's own segment was never
+ * collected, so no earlier lap of the log was there, and holds no later kset, so no earlier cache was either. There,
+ * keys in front of a good one may be gone too.
  */
 export function keysWithoutHeader(
   context: CheckContext,
   chain: CheckedChain,
   facts: LogFacts,
 ): { readonly keys: number; readonly isNewer: boolean } {
-  const { end, extents, payload } = facts;
+  const { end } = facts;
   const available = Math.min(KSET_BYTES_MAX, context.geometry.segmentDataBytes - end.offsetBytes);
   if (available < ksetBytes(1)) return { keys: 0, isNewer: false };
   const bytes = new Uint8Array(available);
   context.source.read(chain.dataOffsetBytes[end.segment] + end.offsetBytes, bytes, 0, available);
   const kset = new KsetView().attach(bytes, 0);
   let isNewer = false;
-  let index = 0;
-  for (; ksetBytes(index + 1) <= available; index++) {
-    if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') break;
-    if ((kset.keyFlags(index) & ~KEY_FLAG_CLEAN) !== 0 || kset.keyReserved(index) !== 0) break;
-    const segment = kset.keySegment(index);
-    if (kset.keyGeneration(index) !== chain.generation[segment] || extents.has(segment)) break;
-    if (payload.isClaimed(segment, kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index))) break;
-    isNewer ||= isBehindClaims(payload, kset, index);
+  let inRow = 0;
+  let last = 0;
+  for (let index = 0; ksetBytes(index + 1) <= available; index++) {
+    if (!isUnclaimedKey(context, chain, facts, kset, index)) continue;
+    last = index + 1;
+    if (inRow !== index) continue;
+    inRow = last;
+    isNewer ||= isBehindClaims(facts.payload, kset, index);
   }
-  return { keys: index, isNewer };
+  const isFirst = last > 0 && chain.generation[end.segment] === 0 && !isFollowed(context, chain, facts);
+  return isFirst ? { keys: last, isNewer: true } : { keys: inRow, isNewer };
+}
+
+/** Is there a good kset behind the end of the log, in its segment? */
+function isFollowed(context: CheckContext, chain: CheckedChain, facts: LogFacts): boolean {
+  const { segment, offsetBytes } = facts.end;
+  return new OrphanKsets(context, chain, facts).nextKset(segment, offsetBytes + 8) !== undefined;
+}
+
+/** Is there a key that could be of the log: valid, of a present generation, for payload that nothing else is in? */
+function isUnclaimedKey(
+  context: CheckContext,
+  chain: CheckedChain,
+  { extents, payload }: LogFacts,
+  kset: KsetView,
+  index: number,
+): boolean {
+  if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') return false;
+  if ((kset.keyFlags(index) & ~KEY_FLAG_CLEAN) !== 0 || kset.keyReserved(index) !== 0) return false;
+  const segment = kset.keySegment(index);
+  if (kset.keyGeneration(index) !== chain.generation[segment] || extents.has(segment)) return false;
+  return !payload.isClaimed(segment, kset.keySegmentOffsetBytes(index), kset.keyLengthBytes(index));
 }
 
 /** Where more is blank than a crash leaves blank, damage did it. */

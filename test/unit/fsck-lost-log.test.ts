@@ -16,7 +16,7 @@ import { lostRanges } from '../../src/fsck/repair/losses.js';
 import type { RepairResult } from '../../src/fsck/repair/repair.js';
 import { loadBases, shapeOf, type Base } from '../support/damage/bases.js';
 import type { BaseName } from '../support/damage/damagers.js';
-import { deviceOffset, GEOMETRY, ksetAt, ksetsOf } from '../support/damage/edit.js';
+import { deviceOffset, GEOMETRY, ksetAt, ksetImage, ksetsOf, writeKset } from '../support/damage/edit.js';
 import {
   codesOf,
   makeSubject,
@@ -40,6 +40,11 @@ interface Repaired {
   readonly subject: Subject;
   readonly device: Overlay;
   readonly result: RepairResult;
+}
+
+async function loadImage(name: string) {
+  const { cachePath, backingPath } = await unpackImage(name);
+  return { device: new Overlay(SparseImage.fromFile(cachePath)), backing: SparseImage.fromFile(backingPath) };
 }
 
 async function repair(name: BaseName, damage: (image: Overlay) => void, policy: RepairPolicy): Promise<Repaired> {
@@ -119,6 +124,29 @@ describe('ksets whose header is zeroes', () => {
     expect(unexpected(subject, device, lostRanges(result.losses))).toBe('');
     expect(result.losses.possible.length).toBeGreaterThan(0);
   });
+
+  it.each([
+    [16, 0],
+    [24, 0],
+    [64, 1],
+    [144, 3],
+  ])('are seen by keys that are not the newest, with %d bytes and %d keys zeroed', (lengthBytes, keys) => {
+    const { device } = bases.get('dirty-crc')!;
+    const image = device.clone();
+    // Ksets of two slots: the last one has its payload before that of the one before it.
+    const [older, newer] = ksetsOf(image)
+      .places.slice(-2)
+      .map((place) => ksetImage(image, place));
+    const at = ksetsOf(image).places.at(-2)!;
+    const end = writeKset(image, at, newer);
+    writeKset(image, end, older);
+    expect(codesOf(checkCache(image, { ...shapeOf('dirty-crc'), data: false }))).toEqual([]);
+    image.zero(deviceOffset(end), lengthBytes);
+    expect(checkCache(image, { ...shapeOf('dirty-crc'), data: false }).findings).toMatchObject([
+      { code: 'LOG_END_TORN', detail: expect.stringContaining(`but ${ksetAt(device, at).keyCount} keys`) as string },
+    ]);
+    expect(keys).toBeLessThan(ksetAt(device, at).keyCount);
+  });
 });
 
 describe('a segment that is zeroed', () => {
@@ -155,9 +183,7 @@ describe('a segment that is zeroed', () => {
 // Ksets that only name payload of this segment lose every key: the log must not lose those between two of them.
 describeLong('a segment of payload zeroed, with ksets of which no key is left', () => {
   it('costs what is listed, and nothing else', { timeout: 120_000 }, async () => {
-    const { cachePath, backingPath } = await unpackImage('crash');
-    const device = new Overlay(SparseImage.fromFile(cachePath));
-    const backing = SparseImage.fromFile(backingPath);
+    const { device, backing } = await loadImage('crash');
     const shape = { geometry: GEOMETRY, backingBytes: backing.sizeBytes };
     const subject = makeSubject('crash', device, backing, shape);
     const damaged = device.clone();
