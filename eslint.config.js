@@ -31,6 +31,7 @@ const ENGINE_LAYERS = [
 /** Folder of each other layer. */
 const LAYERS = [
   ['layout', 'src/layout/**'],
+  ['report-model', 'src/report-model/**'],
   ['trace', 'src/trace/**'],
   ['fsck', 'src/fsck/**'],
   ['rescue', 'src/rescue/**'],
@@ -54,6 +55,7 @@ const ENGINE = ENGINE_LAYERS.map(([layer]) => layer);
 /** What a layer may import besides itself and `engine/errors.ts`, which everything may and which imports nothing. */
 const MAY_IMPORT = {
   'layout': [],
+  'report-model': [],
   ...Object.fromEntries(ENGINE.map((layer, rank) => [layer, ENGINE.slice(0, rank)])),
   'trace': ['media'],
   'fsck': ['media', 'device'],
@@ -101,6 +103,7 @@ const categories = [
 const policies = [
   { allow: { to: { file: { categories: 'errors' } } } },
   { allow: { to: { file: { categories: 'layout' } } } },
+  { allow: { to: { file: { categories: 'report-model' } } } },
   ...Object.entries(MAY_IMPORT).map(([layer, others]) => ({
     from: { file: { categories: layer } },
     allow: { to: { file: { categories: { anyOf: [layer, ...others] } } } },

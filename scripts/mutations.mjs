@@ -190,7 +190,7 @@ export const MUTATIONS = [
   {
     name: 'ksets never closed by age',
     file: 'src/engine/cache.ts',
-    find: 'else log.markAgedDue(this.nowMs, KSET_MAX_AGE_MS);',
+    find: 'else log.markAgedDue(this.nowMs, KSET_TIMER_MS);',
     put: '',
   },
   {
@@ -435,13 +435,13 @@ export const MUTATIONS = [
   // ---- modes and verifyReads
   {
     name: 'a write through acknowledged when the cache has it',
-    file: 'src/engine/request/through-waits.ts',
+    file: 'src/engine/request/fua-waits.ts',
     find: 'if (!needsFlush) return this.durability.written >= kset;',
     put: 'if (!needsFlush) return true;',
   },
   {
     name: 'FLUSH through acknowledged when everything is written',
-    file: 'src/engine/request/through-waits.ts',
+    file: 'src/engine/request/fua-waits.ts',
     find: '    return this.isFlushed(group, request);',
     put: '    return this.durability.written >= kset;',
   },
@@ -453,7 +453,7 @@ export const MUTATIONS = [
   },
   {
     name: 'the flush of a FUA begins before its parts past the cache have ended',
-    file: 'src/engine/request/through-waits.ts',
+    file: 'src/engine/request/fua-waits.ts',
     find: ' || group.parts[request] > 0) return false;',
     put: ') return false;',
   },

@@ -47,7 +47,7 @@ export type {
 export type { TraceReader } from './trace/reader.js';
 export type { LatencyHistogram, LatencySummary } from './replay/latency.js';
 export { replayReport } from './replay/replay-report.js';
-export type { Quantity, ReportSection } from './replay/replay-report.js';
+export type { Quantity, ReportRow, ReportSection } from './report-model/report-section.js';
 export type { LatencyModelResult, ReplayResult } from './replay/replay-result.js';
 export type { TimelineSample } from './replay/timeline.js';
 export type { ReplayTimeline } from './replay/timeline-recorder.js';

@@ -90,7 +90,7 @@ export class Jobs {
         worker.on('message', (message: FromJob) => this.heard(message, reject));
       }
     });
-    this.broken.catch(() => {}); // whoever waits for an answer is told
+    this.broken.catch(() => {}); // callers that wait for an answer get the error
   }
 
   private heard(message: FromJob, reject: (error: Error) => void): void {

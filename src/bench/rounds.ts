@@ -163,7 +163,7 @@ export class Rounds {
     for (let i = 0; i < plan.count; i++) {
       list.arenaOffsetBytes[i] = (i % depth) * blockBytes;
       list.lengthBytes[i] = blockBytes;
-      if (plan.isRead[i]) list.pmemOffsetBytes[i] = this.placeOf(plan.offsetBytes[i]);
+      if (plan.isRead[i]) list.pmemOffsetBytes[i] = this.payloadOffsetOf(plan.offsetBytes[i]);
     }
   }
 
@@ -171,12 +171,12 @@ export class Rounds {
   private listWrites(): void {
     const { plan, list } = this;
     for (let i = 0; i < plan.count; i++) {
-      if (!plan.isRead[i]) list.pmemOffsetBytes[i] = this.placeOf(plan.offsetBytes[i]);
+      if (!plan.isRead[i]) list.pmemOffsetBytes[i] = this.payloadOffsetOf(plan.offsetBytes[i]);
     }
   }
 
   /** Where a block lies. One that is in two pieces, at the end of a segment, is stood for by another. */
-  private placeOf(offsetBytes: number): number {
+  private payloadOffsetOf(offsetBytes: number): number {
     const { cache } = this.options.rig;
     const last = this.options.blockBytes - 1;
     const at = cache.locate(offsetBytes);

@@ -1,11 +1,12 @@
 /** `pcache fsck`: checks a cache, repairs it, and undoes a repair. */
 import { Args, Flags } from '@oclif/core';
 import { bestCrc32c } from '../engine/device/native.js';
-import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { PcacheError } from '../engine/errors.js';
 import { openForInspection, type InspectedDevices } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { checkCache, type CheckResult } from '../fsck/check.js';
 import { KERNEL_DEFAULT, KERNELS, type KernelVersion } from '../fsck/consequences.js';
+import { checkStatus, repairStatus } from '../fsck/exit-status.js';
 import type { Finding } from '../fsck/findings.js';
 import type { Answer } from '../fsck/repair/repair.js';
 import { backUpMetadata } from '../fsck/repair/metadata-backup.js';
@@ -219,7 +220,7 @@ not be carried out.`;
       // What is being changed during a check may look wrong; damage is found by every check.
       for (let n = 1; inUse && !result.clean && n < CHECKS_IN_USE_MAX; n++) result = this.check(devices, flags.data);
       this.report(args.cache, result);
-      if (!result.clean) this.setExitStatus(ExitStatus.problemsLeft);
+      this.setExitStatus(checkStatus(result));
       return checkJson(args.cache, args.backing, result);
     } finally {
       devices.close();
@@ -303,9 +304,8 @@ not be carried out.`;
       else this.printVerdict(cachePath, result.after);
       const lost = !nothingLost(result.losses);
       if (lost) this.print(`${lossSummaryText(result.losses, formatBytes)}\n`);
-      const fixed = changed ? ExitStatus.fixed : ExitStatus.ok;
       const complete = result.after.clean && (!lost || flags['accept-loss']);
-      this.setExitStatus(complete ? fixed : ExitStatus.problemsLeft);
+      this.setExitStatus(repairStatus({ complete, changed }));
       const repair = repairJson(result, undoPath);
       return { ...checkJson(cachePath, backingPath, result.before), losses: result.losses, repair };
     } finally {

@@ -10,7 +10,7 @@ import { PcacheError } from './errors.js';
 import { GarbageCollector } from './background/gc.js';
 import { cachedRanges, type CachedRanges } from './index/cached-ranges.js';
 import { IndexSweeper } from './index/index-sweeper.js';
-import { KSET_MAX_AGE_MS } from './log/log-writer.js';
+import { KSET_TIMER_MS } from './log/kset-timer.js';
 import type { ByteRange } from './media/byte-range.js';
 import type { CacheMode } from './media/codecs.js';
 import { SECTOR_BYTES } from './media/geometry.js';
@@ -195,14 +195,14 @@ export class Cache {
   /** When `step()` should be called even if nothing else happens; Infinity when there is no need. */
   get nextDeadlineMs(): number {
     if (this.core.failure) return Infinity;
-    return Math.min(this.core.log.nextDueMs(KSET_MAX_AGE_MS), this.writeback.nextDueMs);
+    return Math.min(this.core.log.nextDueMs(KSET_TIMER_MS), this.writeback.nextDueMs);
   }
 
   private closeKsets(): boolean {
     const { log } = this.core;
     // Stalled requests wait for write-back, and keys in open ksets cannot be written back.
     if (this.requests.needsRoom) log.markAllDue();
-    else log.markAgedDue(this.nowMs, KSET_MAX_AGE_MS);
+    else log.markAgedDue(this.nowMs, KSET_TIMER_MS);
     if (!log.hasDue) return false;
     const before = log.ksetsClosed;
     this.core.commit();

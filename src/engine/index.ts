@@ -1,6 +1,6 @@
 /** The public engine API: open, read, write, flush, status, step, close. */
 export { Cache, type WritePressure } from './cache.js';
-export { KSET_MAX_AGE_MS } from './log/log-writer.js';
+export { KSET_TIMER_MS } from './log/kset-timer.js';
 export { CacheDriver, type CloseReport, type Driven } from './driver.js';
 export { CacheIo } from './cache-io.js';
 export type { Clock } from './clock.js';

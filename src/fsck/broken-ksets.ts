@@ -21,7 +21,7 @@ const BROKEN_MAX = 256;
 
 /** Gathers such ksets while the segment that the log ends in is searched for whole ones. */
 export class BrokenKsets implements BrokenSearch {
-  readonly places: Position[] = [];
+  readonly positions: Position[] = [];
   isComplete = false;
 
   constructor(
@@ -31,13 +31,13 @@ export class BrokenKsets implements BrokenSearch {
   ) {}
 
   look(kset: KsetView, readableBytes: number, offsetBytes: number): void {
-    if (this.places.length === BROKEN_MAX) return;
+    if (this.positions.length === BROKEN_MAX) return;
     if (!isOfLog(this.context, this.chain, this.facts, kset, readableBytes)) return;
-    this.places.push({ segment: this.facts.end.segment, offsetBytes });
+    this.positions.push({ segment: this.facts.end.segment, offsetBytes });
   }
 }
 
-/** @returns places of such ksets in the segment that the log ends in, at most so many, in order */
+/** @returns positions of such ksets in the segment that the log ends in, at most so many, in order */
 export function findBrokenKsets(context: CheckContext, chain: CheckedChain, facts: LogFacts): Position[] {
   const broken = new BrokenKsets(context, chain, facts);
   const look = (kset: KsetView, readableBytes: number, offsetBytes: number): boolean => {
@@ -45,7 +45,7 @@ export function findBrokenKsets(context: CheckContext, chain: CheckedChain, fact
     return false;
   };
   new OrphanKsets(context, chain, facts).nextKset(facts.end.segment, facts.end.offsetBytes + 8, look);
-  return broken.places;
+  return broken.positions;
 }
 
 function isOfLog(

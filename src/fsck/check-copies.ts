@@ -57,25 +57,12 @@ export function checkCopies(
 ): void {
   const [first, second] = dual.copies;
   const { findings } = context;
-  switch (judgeDual(dual, attachesMax)) {
-    case 'seq-suspect':
-      findings.add(`${prefix}_SEQ_SUSPECT`, where, `the copies carry the numbers ${first.seq} and ${second.seq}`);
-      break;
-    case 'copy-0-lost':
-      findings.add(
-        `${prefix}_COPY_LOST`,
-        `${where} copy 0`,
-        `its CRC is wrong; copy 1 carries the number ${second.seq}`,
-      );
-      break;
-    case 'copy-1-lost':
-      findings.add(
-        `${prefix}_COPY_LOST`,
-        `${where} copy 1`,
-        `its CRC is wrong; copy 0 carries the number ${first.seq}`,
-      );
-      break;
-    case 'lost':
-    case 'good':
+  const verdict = judgeDual(dual, attachesMax);
+  if (verdict === 'seq-suspect') {
+    findings.add(`${prefix}_SEQ_SUSPECT`, where, `the copies carry the numbers ${first.seq} and ${second.seq}`);
+  } else if (verdict === 'copy-0-lost' || verdict === 'copy-1-lost') {
+    const lost = verdict === 'copy-0-lost' ? 0 : 1;
+    const detail = `its CRC is wrong; copy ${1 - lost} carries the number ${dual.copies[1 - lost].seq}`;
+    findings.add(`${prefix}_COPY_LOST`, `${where} copy ${lost}`, detail);
   }
 }

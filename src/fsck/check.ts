@@ -20,7 +20,8 @@ import { explainCut } from './cut-device.js';
 import { Findings, type Finding } from './findings.js';
 import { checkHeader, type Header } from './header.js';
 import { checkLog, type LogFacts } from './log-check.js';
-import { checkDirtyTail, checkLogEnd, chooseLogStart } from './log-end.js';
+import { checkDirtyTail, chooseLogStart } from './log-tails.js';
+import { checkLogEnd } from './torn-or-lost.js';
 import { checkLogLost, reportUnreachable } from './lost-log.js';
 import { reportUnreadable } from './unreadable.js';
 
@@ -57,7 +58,7 @@ export interface CheckResult {
   readonly clean: boolean;
 }
 
-/** A check with what it went by, for whoever repairs. */
+/** A check with what it went by, for a repair. */
 export interface Examination {
   readonly context: CheckContext;
   readonly header: Header;

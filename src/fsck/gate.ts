@@ -4,7 +4,7 @@
  * payload unless asked to. Changes nothing.
  */
 import type { PmemReader } from '../engine/device/pmem.js';
-import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { PcacheError } from '../engine/errors.js';
 import { checkCache, type CheckOptions, type CheckResult } from './check.js';
 import {
   dirtyRisk,
@@ -14,6 +14,7 @@ import {
   type KernelEffect,
   type KernelVersion,
 } from './consequences.js';
+import { PROBLEMS_LEFT } from './exit-status.js';
 import type { Finding } from './findings.js';
 
 export interface GateOptions extends Omit<CheckOptions, 'data'> {
@@ -113,7 +114,7 @@ export const EFFECT_TEXTS: Readonly<Record<Exclude<KernelEffect, 'attaches'>, st
 export function refuseLosses(path: string, { losses }: GateVerdict): void {
   if (losses.length === 0) return;
   throw new PcacheError('BAD_MEDIA', `${lossText(path, losses)}, or give --accept-loss`, {
-    exitStatus: ExitStatus.problemsLeft,
+    exitStatus: PROBLEMS_LEFT,
   });
 }
 
@@ -121,5 +122,5 @@ export function refuseLosses(path: string, { losses }: GateVerdict): void {
 export function refuseKernel(path: string, verdict: GateVerdict, kernel: KernelVersion): void {
   const one = verdict.kernels[kernel];
   if (one.effect === 'attaches') return;
-  throw new PcacheError('BAD_MEDIA', kernelText(path, one), { exitStatus: ExitStatus.problemsLeft });
+  throw new PcacheError('BAD_MEDIA', kernelText(path, one), { exitStatus: PROBLEMS_LEFT });
 }

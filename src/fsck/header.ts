@@ -10,10 +10,8 @@ import {
   decodeCacheInfo,
   decodePosition,
   decodeSuperblock,
-  GC_PERCENT_MAX,
   POSITION_BYTES,
   SUPERBLOCK_BYTES,
-  SUPERBLOCK_FLAG_BIG_ENDIAN,
   type CacheFlags,
   type CacheInfo,
   type MetaHeader,
@@ -21,7 +19,16 @@ import {
   type Superblock,
 } from '../engine/media/codecs.js';
 import { readDual, type Dual } from '../engine/media/dual.js';
-import { KSET_HEADER_BYTES } from '../engine/media/kset.js';
+import { crcText } from '../engine/media/crc32c.js';
+import {
+  cacheInfoProblems,
+  superblockProblems,
+  tailProblem,
+  unknownCacheFlags,
+  unknownSuperblockFlags,
+  type CacheInfoProblem,
+  type SuperblockProblem,
+} from '../engine/media/header-problems.js';
 import {
   isNewerSetting,
   isWrittenBy618,
@@ -42,9 +49,6 @@ import { hasSegmentInfo } from './chain.js';
 import type { CheckContext } from './context.js';
 import { positionText } from '../engine/media/position-text.js';
 import { checkCopies } from './check-copies.js';
-
-/** Bits of the cache_info flags that mean something. */
-const CACHE_FLAGS_KNOWN = 0x1fff;
 
 export interface Header {
   /** Segments the device has room for. */
@@ -121,45 +125,61 @@ function refuseForeign(
   throw new PcacheError('NOT_PCACHE', `${path}: not a pcache device: ${what}, and no trace of a cache; check the path`);
 }
 
+/** Problems that leave nothing of a superblock to rely on. */
+const SUPERBLOCK_USELESS: ReadonlySet<SuperblockProblem> = new Set([
+  'SUPERBLOCK_ZERO_MAGIC',
+  'SUPERBLOCK_BAD_MAGIC',
+  'SUPERBLOCK_BAD_CRC',
+  'SUPERBLOCK_SEGMENTS_ZERO',
+]);
+
+const segmentsAndRoom = ({ segmentCount }: Superblock, room: number): string =>
+  `it says ${segmentCount} segments, the device has room for ${room}`;
+
+const SUPERBLOCK_DETAILS: Record<SuperblockProblem, (superblock: Superblock, room: number) => string> = {
+  SUPERBLOCK_ZERO_MAGIC: () => 'its magic is 0, but there is a cache behind it',
+  SUPERBLOCK_BAD_MAGIC: ({ magic }) => `its magic is 0x${magic}, but there is a cache behind it`,
+  SUPERBLOCK_BAD_CRC: ({ crcStored, crcComputed }) =>
+    `its CRC is ${crcText(crcStored)}, should be ${crcText(crcComputed)}`,
+  SUPERBLOCK_BIG_ENDIAN: () => 'the rest is little-endian all the same',
+  SUPERBLOCK_UNKNOWN_FLAGS: (superblock) => `flags 0x${unknownSuperblockFlags(superblock).toString(16)}`,
+  SUPERBLOCK_SEGMENTS_ZERO: segmentsAndRoom,
+  SUPERBLOCK_SEGMENTS_BEYOND_DEVICE: segmentsAndRoom,
+  SUPERBLOCK_SEGMENTS_FEWER: segmentsAndRoom,
+};
+
 /** @returns whether its segment count can be relied on. */
 function checkSuperblock(context: CheckContext, superblock: Superblock, room: number): boolean {
-  const { findings } = context;
-  const where = 'superblock';
-  if (superblock.magicZero) {
-    findings.add('SUPERBLOCK_ZERO_MAGIC', where, 'its magic is 0, but there is a cache behind it');
-    return false;
+  const problems = superblockProblems(superblock, room);
+  for (const code of problems) context.findings.add(code, 'superblock', SUPERBLOCK_DETAILS[code](superblock, room));
+  return !problems.some((code) => SUPERBLOCK_USELESS.has(code));
+}
+
+/** @param whole number of segments to go on with where cache_info says none */
+function cacheInfoDetail(
+  code: CacheInfoProblem,
+  info: CacheInfo | undefined,
+  segmentsMax: number | undefined,
+  whole: number,
+): string {
+  if (info === undefined) return `neither copy is good; going on with a chain of ${whole} segments from 0`;
+  const { modeNumber, gcPercent } = decodeCacheFlags(info.flags);
+  switch (code) {
+    case 'CACHE_INFO_NOT_INITIALISED':
+      return 'INIT_DONE is not set';
+    case 'CACHE_MODE_UNKNOWN':
+      return `cache mode ${modeNumber}`;
+    case 'CACHE_MODE_NOT_WRITEBACK':
+      return `cache mode ${CACHE_MODES[modeNumber]}`;
+    case 'GC_PERCENT_OUT_OF_RANGE':
+      return `gc_percent is ${gcPercent}`;
+    case 'CACHE_INFO_UNKNOWN_FLAGS':
+      return `flags 0x${unknownCacheFlags(info).toString(16)}`;
+    case 'CACHE_INFO_SEGMENTS_ZERO':
+      return `it says 0 segments; going on with ${whole}`;
+    default:
+      return `it says ${info.segmentCount} segments, the superblock ${segmentsMax}`;
   }
-  if (!superblock.magicOk) {
-    findings.add('SUPERBLOCK_BAD_MAGIC', where, `its magic is 0x${superblock.magic}, but there is a cache behind it`);
-    return false;
-  }
-  if (!superblock.crcOk) {
-    const hex = (value: number): string => `0x${value.toString(16).padStart(8, '0')}`;
-    findings.add(
-      'SUPERBLOCK_BAD_CRC',
-      where,
-      `its CRC is ${hex(superblock.crcStored)}, should be ${hex(superblock.crcComputed)}`,
-    );
-    return false;
-  }
-  if (superblock.bigEndian) findings.add('SUPERBLOCK_BIG_ENDIAN', where, 'the rest is little-endian all the same');
-  const unknown = superblock.flags & ~SUPERBLOCK_FLAG_BIG_ENDIAN;
-  if (unknown !== 0) findings.add('SUPERBLOCK_UNKNOWN_FLAGS', where, `flags 0x${(unknown >>> 0).toString(16)}`);
-  const count = superblock.segmentCount;
-  if (count === 0) {
-    findings.add('SUPERBLOCK_SEGMENTS_ZERO', where, `it says 0 segments, the device has room for ${room}`);
-    return false;
-  }
-  if (count > room) {
-    findings.add(
-      'SUPERBLOCK_SEGMENTS_BEYOND_DEVICE',
-      where,
-      `it says ${count} segments, the device has room for ${room}`,
-    );
-  } else if (count < room) {
-    findings.add('SUPERBLOCK_SEGMENTS_FEWER', where, `it says ${count} segments, the device has room for ${room}`);
-  }
-  return true;
 }
 
 /** @returns how many segments the cache is taken to have, whether the device has room for them or not. */
@@ -176,23 +196,9 @@ function checkCacheInfo(
   if (isOld) findings.add('CACHE_INFO_LAYOUT_OLD', where, layoutOf618(context, info));
   else checkCopies(context, 'CACHE_INFO', where, cacheInfo, 1);
   const whole = Math.min(segmentsMax ?? room, room);
-  if (!info) {
-    findings.add('CACHE_INFO_LOST', where, `neither copy is good; going on with a chain of ${whole} segments from 0`);
-    return whole;
-  }
-  checkCacheFlags(context, info.flags);
-  if (info.segmentCount === 0) {
-    findings.add('CACHE_INFO_SEGMENTS_ZERO', where, `it says 0 segments; going on with ${whole}`);
-    return whole;
-  }
-  if (segmentsMax !== undefined && info.segmentCount > segmentsMax) {
-    const detail = `it says ${info.segmentCount} segments, the superblock ${segmentsMax}`;
-    findings.add('CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK', where, detail);
-  } else if (segmentsMax !== undefined && info.segmentCount < segmentsMax) {
-    const detail = `it says ${info.segmentCount} segments, the superblock ${segmentsMax}`;
-    findings.add('CACHE_INFO_SEGMENTS_FEWER', where, detail);
-  }
-  return info.segmentCount;
+  for (const code of cacheInfoProblems(info, segmentsMax))
+    findings.add(code, where, cacheInfoDetail(code, info, segmentsMax, whole));
+  return info === undefined || info.segmentCount === 0 ? whole : info.segmentCount;
 }
 
 /** A clause: what Linux 6.18.0 to 6.18.3 left, and which gc_percent its stray copy has. */
@@ -203,23 +209,6 @@ function layoutOf618(context: CheckContext, info: CacheInfo & MetaHeader): strin
   const setting = `gc_percent ${decodeCacheFlags(stray.flags).gcPercent}`;
   const age = isNewerSetting(stray, info) ? 'a newer copy' : 'another copy';
   return `${once}; ${age} with ${setting} is at byte ${STRAY_CACHE_INFO_OFFSET_BYTES}, where no kernel reads it`;
-}
-
-function checkCacheFlags(context: CheckContext, word: number): void {
-  const { findings } = context;
-  const where = 'cache_info';
-  const flags = decodeCacheFlags(word);
-  if (!flags.initDone) findings.add('CACHE_INFO_NOT_INITIALISED', where, 'INIT_DONE is not set');
-  if (flags.modeNumber >= CACHE_MODES.length) {
-    findings.add('CACHE_MODE_UNKNOWN', where, `cache mode ${flags.modeNumber}`);
-  } else if (flags.modeNumber !== 0) {
-    findings.add('CACHE_MODE_NOT_WRITEBACK', where, `cache mode ${CACHE_MODES[flags.modeNumber]}`);
-  }
-  if (flags.gcPercent > GC_PERCENT_MAX) {
-    findings.add('GC_PERCENT_OUT_OF_RANGE', where, `gc_percent is ${flags.gcPercent}`);
-  }
-  const unknown = word & ~CACHE_FLAGS_KNOWN;
-  if (unknown !== 0) findings.add('CACHE_INFO_UNKNOWN_FLAGS', where, `flags 0x${(unknown >>> 0).toString(16)}`);
 }
 
 /** @returns the tail when the log can be walked from it. */
@@ -233,20 +222,18 @@ function checkTail(
   const where = prefix.toLowerCase();
   checkCopies(context, prefix, where, dual, attachesMax);
   const tail = dual.value;
-  if (!tail) {
-    context.findings.add(`${prefix}_LOST`, where, 'neither copy is good');
+  const { geometry, findings } = context;
+  const problem = tailProblem(tail, segmentCount, geometry);
+  if (tail === undefined || problem === 'LOST') {
+    findings.add(`${prefix}_LOST`, where, 'neither copy is good');
     return undefined;
   }
-  const place = positionText(tail);
-  if (tail.segment >= segmentCount || tail.offsetBytes >= context.geometry.segmentDataBytes) {
-    context.findings.add(`${prefix}_OUT_OF_RANGE`, where, `it is ${place}, and there are ${segmentCount} segments`);
-    return undefined;
-  }
-  // Room for a LAST kset is always left behind a kset, so neither tail can come nearer.
-  if (tail.offsetBytes > context.geometry.segmentDataBytes - KSET_HEADER_BYTES) {
-    const detail = `it is ${place}, and a segment has ${context.geometry.segmentDataBytes} bytes`;
-    context.findings.add(`${prefix}_AT_SEGMENT_END`, where, detail);
-    return undefined;
-  }
-  return { segment: tail.segment, offsetBytes: tail.offsetBytes };
+  const { segment, offsetBytes } = tail;
+  if (problem === undefined) return { segment, offsetBytes };
+  const limit =
+    problem === 'OUT_OF_RANGE'
+      ? `there are ${segmentCount} segments`
+      : `a segment has ${geometry.segmentDataBytes} bytes`;
+  findings.add(`${prefix}_${problem}`, where, `it is ${positionText(tail)}, and ${limit}`);
+  return undefined;
 }

@@ -45,14 +45,14 @@ function reportBadKey(context: CheckContext, segmentCount: number, kset: KsetVie
   if ((kset.keyFlags(index) & KEY_FLAG_EMPTY) !== 0) findings.add('KEY_EMPTY_FLAG', where, range);
 }
 
-function where(place: () => string, index: number): string {
-  return `kset ${place()} key ${index}`;
+function where(position: () => string, index: number): string {
+  return `kset ${position()} key ${index}`;
 }
 
 /**
  * @param key number `index` of `kset`
  * @param segmentCount segments the cache should have; the chain may be known for fewer
- * @param place names the kset; called only when there is something to report
+ * @param position names the kset; called only when there is something to report
  */
 export function checkKey(
   context: CheckContext,
@@ -61,17 +61,18 @@ export function checkKey(
   key: KeyFields,
   kset: KsetView,
   index: number,
-  place: () => string,
+  position: () => string,
 ): KeyState {
   const { findings } = context;
   if (key.problem(context.geometry, segmentCount, context.backingBytes) !== '') {
-    reportBadKey(context, segmentCount, kset, index, where(place, index));
+    reportBadKey(context, segmentCount, kset, index, where(position, index));
     return 'bad';
   }
   const unknown = key.flags & ~KEY_FLAGS_KNOWN;
-  if (unknown !== 0) findings.add('KEY_UNKNOWN_FLAGS', where(place, index), `flags 0x${(unknown >>> 0).toString(16)}`);
+  if (unknown !== 0)
+    findings.add('KEY_UNKNOWN_FLAGS', where(position, index), `flags 0x${(unknown >>> 0).toString(16)}`);
   if (key.reserved !== 0) {
-    findings.add('KEY_RESERVED_NOT_ZERO', where(place, index), `it is 0x${(key.reserved >>> 0).toString(16)}`);
+    findings.add('KEY_RESERVED_NOT_ZERO', where(position, index), `it is 0x${(key.reserved >>> 0).toString(16)}`);
   }
   const { segment } = key;
   if (segment >= chain.length) return 'bad';
@@ -79,7 +80,7 @@ export function checkKey(
   const isAt = chain.generation[segment];
   if (generation > isAt) {
     const detail = `generation ${generation}, segment ${segment} is at ${isAt}`;
-    findings.add('KEY_FROM_FUTURE', where(place, index), detail);
+    findings.add('KEY_FROM_FUTURE', where(position, index), detail);
   }
   return generation < isAt ? 'stale' : 'current';
 }

@@ -57,7 +57,7 @@ export class PayloadCheck {
   /**
    * Takes a key that is not bad.
    * @param index which one of its kset
-   * @param ksetSegment of the place of its kset, as `ksetOffset`
+   * @param ksetSegment of the position of its kset, as `ksetOffset`
    */
   add(key: KeyFields, index: number, isStale: boolean, ksetSegment: number, ksetOffset: number): void {
     const { batch } = this;
@@ -89,7 +89,7 @@ export class PayloadCheck {
       try {
         endCrcs();
       } catch {
-        // Whoever abandons it has another error, or has finished.
+        // A caller that abandons it has another error, or has finished.
       }
     }
   }
@@ -160,8 +160,8 @@ function where(batch: Batch, at: number): string {
 
 function describe(batch: Batch, at: number): string {
   const offset = batch.logicalOffset[at];
-  const place = positionText({ segment: batch.segment[at], offsetBytes: batch.segmentOffset[at] });
-  return `bytes ${offset} to ${offset + batch.ranges.lengthBytes[at]}, at ${place}`;
+  const position = positionText({ segment: batch.segment[at], offsetBytes: batch.segmentOffset[at] });
+  return `bytes ${offset} to ${offset + batch.ranges.lengthBytes[at]}, at ${position}`;
 }
 
 /** A medium that cannot be read is a finding; all else is not for here. */

@@ -34,12 +34,12 @@ export function findSupersededKeys(
   stale.sort((a, b) => a.start - b.start);
   let longest = 0;
   for (const range of stale) longest = Math.max(longest, range.end - range.start);
-  eachKey(context, chain, start, dirtyTail, (isStale, from, end, kset, place) => {
+  eachKey(context, chain, start, dirtyTail, (isStale, from, end, kset, position) => {
     if (isStale) return;
     for (let at = firstFrom(stale, from - longest); at < stale.length && stale[at].start < end; at++) {
       if (stale[at].end <= from || stale[at].kset < kset) continue;
       const detail = `bytes ${from} to ${end}: a later key for bytes ${stale[at].start} to ${stale[at].end} is stale`;
-      context.findings.add('OLD_DATA_SHOWS', place(), detail);
+      context.findings.add('OLD_DATA_SHOWS', position(), detail);
       return;
     }
   });
@@ -61,7 +61,7 @@ function eachKey(
   chain: CheckedChain,
   start: Position,
   dirtyTail: Position,
-  visit: (isStale: boolean, from: number, end: number, kset: number, place: () => string) => void,
+  visit: (isStale: boolean, from: number, end: number, kset: number, position: () => string) => void,
 ): void {
   const walker = walkFrom(context, chain, start);
   for (let number = 0; walker.next() && !walker.isAt(dirtyTail); number++) {

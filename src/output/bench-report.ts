@@ -4,11 +4,16 @@ import type { RecoveryBenchResult } from '../bench/recovery-bench.js';
 import type { WritebackBenchResult } from '../bench/writeback-bench.js';
 import type { RateResult, RequestBenchResult } from '../bench/requests.js';
 import type { Spread } from '../bench/spread.js';
-import type { ReportSection } from './report.js';
+import {
+  byteRate,
+  bytes,
+  count,
+  duration,
+  text,
+  type Quantity,
+  type ReportSection,
+} from '../report-model/report-section.js';
 import { formatBytes } from './units.js';
-
-const text = (value: string) => ({ kind: 'text', value }) as const;
-const ns = (value: number) => ({ kind: 'duration-ns', value }) as const;
 
 /** `0.97 (0.95–0.99)` */
 export function spreadText({ median, min, max }: Spread): string {
@@ -19,8 +24,8 @@ function rateRow(name: string, rate: RateResult) {
   return {
     name,
     values: [
-      { kind: 'count', value: Math.round(rate.requestsPerSecond) } as const,
-      { kind: 'bytes-per-second', value: rate.bytesPerSecond } as const,
+      count(Math.round(rate.requestsPerSecond)),
+      byteRate(rate.bytesPerSecond),
       text(`${rate.nsPerRequest.toFixed(0)} ns`),
     ],
   };
@@ -42,7 +47,7 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
           name: 'cache',
           values: [
             text(result.cache),
-            { kind: 'bytes', value: result.cacheBytes },
+            bytes(result.cacheBytes),
             text(`data_crc ${result.dataCrc ? 'on' : 'off'}`),
             text(result.durability),
           ],
@@ -72,11 +77,11 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
           name: result.depth === 1 ? 'latency' : `latency of a group of ${result.depth}`,
           values: [
             text('p50'),
-            ns(engine.latency.p50Ns),
+            duration(engine.latency.p50Ns),
             text('p99'),
-            ns(engine.latency.p99Ns),
+            duration(engine.latency.p99Ns),
             text('p99.9'),
-            ns(engine.latency.p999Ns),
+            duration(engine.latency.p999Ns),
           ],
         },
         { name: 'processor time', values: [text(`${engine.cpuNsPerRequest.toFixed(0)} ns per request`)] },
@@ -89,8 +94,7 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
   ];
 }
 
-const count = (value: number) => ({ kind: 'count', value: Math.round(value) }) as const;
-const bytesPerSecond = (value: number) => ({ kind: 'bytes-per-second', value }) as const;
+const rounded = (value: number): Quantity => count(Math.round(value));
 
 export function recoveryBenchReport(result: RecoveryBenchResult): ReportSection[] {
   const what = result.checksPayload ? ', payload checked' : '';
@@ -99,12 +103,12 @@ export function recoveryBenchReport(result: RecoveryBenchResult): ReportSection[
       title: 'Recovery',
       rows: [
         { name: 'log', values: [text(`${result.keys} keys in ${result.ksets} ksets${what}, ${result.rounds} rounds`)] },
-        { name: 'load', values: [count(result.keysPerSecond), text('keys/s')] },
-        { name: 'index alone', values: [count(result.insertsPerSecond), text('keys/s')] },
+        { name: 'load', values: [rounded(result.keysPerSecond), text('keys/s')] },
+        { name: 'index alone', values: [rounded(result.insertsPerSecond), text('keys/s')] },
         { name: 'ratio', values: [text(spreadText(result.ratio))] },
         {
           name: 'index',
-          values: [count(result.index.entries), text('entries in'), { kind: 'bytes', value: result.index.memoryBytes }],
+          values: [rounded(result.index.entries), text('entries in'), bytes(result.index.memoryBytes)],
         },
       ],
     },
@@ -122,13 +126,10 @@ export function checkBenchReport(result: CheckBenchResult): ReportSection[] {
       rows: [
         {
           name: 'payload',
-          values: [
-            { kind: 'bytes', value: result.payloadBytes },
-            text(`of ${result.keys} keys, ${result.rounds} rounds`),
-          ],
+          values: [bytes(result.payloadBytes), text(`of ${result.keys} keys, ${result.rounds} rounds`)],
         },
-        { name: 'fsck', values: [bytesPerSecond(result.bytesPerSecond), text(threadsText(result.threads))] },
-        { name: 'raw CRC-32C', values: [bytesPerSecond(result.crcBytesPerSecond), text(threadsText(1))] },
+        { name: 'fsck', values: [byteRate(result.bytesPerSecond), text(threadsText(result.threads))] },
+        { name: 'raw CRC-32C', values: [byteRate(result.crcBytesPerSecond), text(threadsText(1))] },
         { name: 'ratio', values: [text(spreadText(result.ratio))] },
       ],
     },
@@ -139,7 +140,7 @@ export function crcBenchReport(result: CrcBenchResult): ReportSection[] {
   return [
     {
       title: `CRC-32C (${result.method})`,
-      rows: Object.entries(result.bytesPerSecond).map(([name, rate]) => ({ name, values: [bytesPerSecond(rate)] })),
+      rows: Object.entries(result.bytesPerSecond).map(([name, rate]) => ({ name, values: [byteRate(rate)] })),
     },
   ];
 }
@@ -155,9 +156,9 @@ export function writebackBenchReport(result: WritebackBenchResult): ReportSectio
         },
         {
           name: 'write-back',
-          values: [count(result.keysPerSecond), text('keys/s'), bytesPerSecond(result.bytesPerSecond)],
+          values: [rounded(result.keysPerSecond), text('keys/s'), byteRate(result.bytesPerSecond)],
         },
-        { name: 'plain writes', values: [bytesPerSecond(result.plainBytesPerSecond)] },
+        { name: 'plain writes', values: [byteRate(result.plainBytesPerSecond)] },
         { name: 'ratio', values: [text(spreadText(result.ratio))] },
         { name: 'total', values: [text(`${result.writes} writes, ${result.flushes} flushes`)] },
       ],

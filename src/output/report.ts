@@ -1,18 +1,7 @@
 /** Shows a report of sections of named quantities as tables for people. Pure. */
+import type { Quantity, ReportSection } from '../report-model/report-section.js';
 import { renderTable } from './table.js';
 import { formatBytes, formatCount, formatDuration, formatPercent, sparkline } from './units.js';
-
-export type Quantity =
-  | { readonly kind: 'text'; readonly value: string }
-  | { readonly kind: 'count' | 'bytes' | 'duration-ns' | 'bytes-per-second' | 'per-second'; readonly value: number }
-  | { readonly kind: 'ratio'; readonly part: number; readonly whole: number }
-  | { readonly kind: 'series'; readonly values: readonly number[] };
-
-export interface ReportSection {
-  readonly title: string;
-  readonly head?: readonly string[];
-  readonly rows: readonly { readonly name: string; readonly values: readonly Quantity[] }[];
-}
 
 /** A quantity as text. */
 export function showQuantity(quantity: Quantity): string {

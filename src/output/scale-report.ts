@@ -3,10 +3,8 @@ import type { AxisResult, ScaleResult } from '../bench/scale.js';
 import type { LinearCost, RequestCost, StepResult } from '../bench/scale-measure.js';
 import type { ScaleAxis, ScaleStep } from '../bench/scale-steps.js';
 import type { Verdict } from '../bench/scale-verdict.js';
-import type { Quantity, ReportSection } from './report.js';
+import { text, type Quantity, type ReportSection } from '../report-model/report-section.js';
 import { formatBytes, formatCount, formatDuration } from './units.js';
-
-const text = (value: string): Quantity => ({ kind: 'text', value });
 
 function title(axis: ScaleAxis, step: ScaleStep): string {
   const cache = `${formatBytes(step.cacheBytes)} cache`;

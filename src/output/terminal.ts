@@ -30,7 +30,7 @@ export interface Output {
 export class StreamOutput implements Output {
   private closed = false;
   private failure: PcacheError | undefined;
-  /** The failure was thrown, so whoever wrote knows of it. */
+  /** The failure was thrown, so the writer knows of it. */
   private told = false;
 
   constructor(private readonly stream: NodeJS.WriteStream | NodeJS.WritableStream) {}

@@ -19,7 +19,7 @@ import { segmentCountFor, type Geometry } from '../engine/media/geometry.js';
 import { ksetBytes } from '../engine/media/kset.js';
 import { examine, type Examination } from '../fsck/check.js';
 import type { Finding } from '../fsck/findings.js';
-import { keysWithoutHeader } from '../fsck/log-end.js';
+import { keysWithoutHeader } from '../fsck/torn-or-lost.js';
 import { verdictOf } from '../fsck/gate.js';
 import { isZero, Redaction } from './redact.js';
 import { findVerdicts } from './verdicts.js';
@@ -123,13 +123,13 @@ class Packer {
 
   private redaction(examination: Examination | undefined): Redaction {
     const { geometry } = this.options;
-    const places: number[] = [];
+    const ksetOffsets: number[] = [];
     const keys: ByteRange[] = [];
     if (examination !== undefined) {
       const { header, chain, log } = examination;
-      for (const place of [header.keyTail, header.dirtyTail, log?.facts.end]) {
-        if (place === undefined || place.segment >= chain.length) continue;
-        places.push(chain.dataOffsetBytes[place.segment] + place.offsetBytes);
+      for (const position of [header.keyTail, header.dirtyTail, log?.facts.end]) {
+        if (position === undefined || position.segment >= chain.length) continue;
+        ksetOffsets.push(chain.dataOffsetBytes[position.segment] + position.offsetBytes);
       }
       if (log !== undefined && log.facts.end.segment < chain.length) {
         const { end } = log.facts;
@@ -138,7 +138,7 @@ class Packer {
         if (count > 0) keys.push({ offsetBytes, lengthBytes: ksetBytes(count) });
       }
     }
-    return new Redaction(geometry, segmentCountFor(geometry, this.pmem.sizeBytes), places, keys);
+    return new Redaction(geometry, segmentCountFor(geometry, this.pmem.sizeBytes), ksetOffsets, keys);
   }
 
   private position(): PackStep {

@@ -3,7 +3,7 @@
  * everything else out. Works through the device once, window by window, in order.
  *
  * Kept as it is: the structures before the segments, infos and generations, everything that looks like a kset
- * (its magic, and as many keys as it says), as much at each place where a kset should be, whatever is there, and
+ * (its magic, and as many keys as it says), as much at each offset where a kset should be, whatever is there, and
  * valid keys without a header. What follows a kset tells where the log ends, and samples of a data area tell how far
  * it is written: there, and around the structures, words of eight bytes stay zero or become ones. Pages with anything
  * else are absent. Invariant: no other byte gets through.
@@ -52,24 +52,24 @@ interface Kept {
 export class Redaction {
   /** Ksets that were kept, good or not. */
   ksets = 0;
-  private readonly places: readonly number[];
+  private readonly ksetOffsets: readonly number[];
   private readonly samples: readonly ByteRange[];
   /** What was found in earlier windows and reaches into later ones. */
   private kept: Kept[] = [];
 
   /**
    * @param room segments that the device has room for
-   * @param places bytes of the device where a kset should be: tails, and where the log ended
+   * @param ksetOffsets byte offsets on the device where a kset should be: tails, and where the log ended
    * @param keys ranges of the device that hold valid keys of a kset without a header
    */
   constructor(
     private readonly geometry: Geometry,
     private readonly room: number,
-    places: readonly number[],
+    ksetOffsets: readonly number[],
     private readonly keys: readonly ByteRange[],
   ) {
     this.samples = writtenSamples(geometry);
-    this.places = [...new Set(places)].sort((a, b) => a - b);
+    this.ksetOffsets = [...new Set(ksetOffsets)].sort((a, b) => a - b);
   }
 
   /** How many bytes behind a window must be given with it. */
@@ -87,7 +87,7 @@ export class Redaction {
     this.keepKsets(bytes, offsetBytes, lengthBytes);
     for (const { offsetBytes: at, lengthBytes: length } of this.keys)
       if (at >= offsetBytes && at < end) this.keep(at, length, true);
-    for (const place of this.places) if (place >= offsetBytes && place < end) this.keepKset(bytes, offsetBytes, place);
+    for (const at of this.ksetOffsets) if (at >= offsetBytes && at < end) this.keepKset(bytes, offsetBytes, at);
     const mine = this.kept.filter((one) => one.startBytes < end);
     this.kept = this.kept.filter((one) => one.endBytes > end);
     const source = mine.length === 0 ? bytes : Buffer.from(bytes.subarray(0, lengthBytes));
@@ -133,7 +133,7 @@ export class Redaction {
     }
   }
 
-  /** Everything with the magic of a kset, in its place, that begins in the window. */
+  /** Everything with the magic of a kset, aligned as one, that begins in the window. */
   private keepKsets(bytes: Buffer, offsetBytes: number, lengthBytes: number): void {
     for (let found = bytes.indexOf(MAGIC); found >= 0; found = bytes.indexOf(MAGIC, found + 1)) {
       const at = found - KsetField.magic;
@@ -144,15 +144,15 @@ export class Redaction {
     }
   }
 
-  /** As much from `place` on, in a window, as a kset with the number of keys there would take. */
-  private keepKset(bytes: Buffer, offsetBytes: number, place: number): void {
-    const at = place - offsetBytes;
+  /** As much from `ksetOffset` on, in a window, as a kset with the number of keys there would take. */
+  private keepKset(bytes: Buffer, offsetBytes: number, ksetOffset: number): void {
+    const at = ksetOffset - offsetBytes;
     const whole = at + KSET_HEADER_BYTES <= bytes.length;
     const keyCount = whole ? bytes.readUInt32LE(at + KsetField.keyCount) : 0;
     const isLast = whole && (bytes.readUInt32LE(at + KsetField.flags) & KSET_FLAG_LAST) !== 0;
     const length = ksetBytes(isLast || keyCount > KSET_KEYS_MAX ? 0 : keyCount);
-    this.keep(place, length, true);
-    this.keep(place + length, TRAIL_BYTES, false);
+    this.keep(ksetOffset, length, true);
+    this.keep(ksetOffset + length, TRAIL_BYTES, false);
   }
 }
 

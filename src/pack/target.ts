@@ -47,7 +47,7 @@ export class NewFile {
       throw new PcacheError('NOT_A_DEVICE', `${path}: is a device or the like; give the name of a file`);
     }
     if (status !== undefined && status.size > 0 && !force) {
-      throw new PcacheError('USAGE', `${path}: is there already; give --force to overwrite it`);
+      throw new PcacheError('USAGE', `${path}: already exists; give --force to overwrite it`);
     }
     this.partial = `${path}.${randomBytes(4).toString('hex')}.partial`;
     try {

@@ -51,7 +51,7 @@ export function* unpackSteps(packPath: string, targetPath: string, force: boolea
 
 function* toFile(file: PackFile, path: string, force: boolean): Generator<number> {
   const status = statusOf(path);
-  // A file that is in use is not taken away from whoever uses it.
+  // A file that is in use is not taken away from its user.
   if (force && status?.isFile() === true && status.size > 0) closeSync(openDeviceFile(path, { writable: true }).fd);
   const target = new NewFile(path, force, IMAGE_MODE);
   try {

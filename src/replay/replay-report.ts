@@ -1,29 +1,17 @@
-/**
- * The report of a replay as sections of named quantities: what is shown, and in which order. The output layer
- * formats it.
- */
+/** The report of a replay: what is shown, and in which order. */
+import {
+  byteRate,
+  bytes,
+  count,
+  duration,
+  ratio,
+  requestRate,
+  series,
+  text,
+  type ReportSection,
+} from '../report-model/report-section.js';
 import type { LatencySummary } from './latency.js';
 import type { LatencyModelResult, LatencySummaries, PlainLatencySummaries, ReplayResult } from './replay-result.js';
-
-/** A value and what it measures. */
-export type Quantity =
-  | { readonly kind: 'text'; readonly value: string }
-  | { readonly kind: 'count' | 'bytes' | 'duration-ns' | 'bytes-per-second' | 'per-second'; readonly value: number }
-  | { readonly kind: 'ratio'; readonly part: number; readonly whole: number }
-  | { readonly kind: 'series'; readonly values: readonly number[] };
-
-export interface ReportSection {
-  readonly title: string;
-  /** Headings of a table; a section without is a list of names and values. */
-  readonly head?: readonly string[];
-  readonly rows: readonly { readonly name: string; readonly values: readonly Quantity[] }[];
-}
-
-const text = (value: string): Quantity => ({ kind: 'text', value });
-const count = (value: number): Quantity => ({ kind: 'count', value });
-const bytes = (value: number): Quantity => ({ kind: 'bytes', value });
-const duration = (value: number): Quantity => ({ kind: 'duration-ns', value });
-const ratio = (part: number, whole: number): Quantity => ({ kind: 'ratio', part, whole });
 
 export function replayReport(result: ReplayResult): ReportSection[] {
   const sections = [
@@ -67,10 +55,7 @@ function traceSection({
     { name: simulated ? 'simulated in' : 'replayed in', values: [duration(elapsedNs)] },
     {
       name: simulated ? 'simulation speed' : lockstep ? 'throughput (lockstep)' : 'throughput',
-      values: [
-        { kind: 'per-second', value: requestsPerSecond } as const,
-        { kind: 'bytes-per-second', value: bytesPerSecond } as const,
-      ],
+      values: [requestRate(requestsPerSecond), byteRate(bytesPerSecond)],
     },
   ];
   if (maxLagNs !== null && !(simulated && maxLagNs === 0))
@@ -145,15 +130,15 @@ function modelSection({ pmem, backing, backingBusy, backingBusyWithoutCache }: L
           duration(pmem.writeNs),
           text(''),
           text(''),
-          { kind: 'bytes-per-second', value: pmem.readBytesPerSecond },
-          { kind: 'bytes-per-second', value: pmem.writeBytesPerSecond },
+          byteRate(pmem.readBytesPerSecond),
+          byteRate(pmem.writeBytesPerSecond),
         ],
       },
       {
         name: 'backing device',
         values: [
           ...[backing.readNs, backing.writeNs, backing.flushNs, backing.seekNs].map(duration),
-          { kind: 'bytes-per-second', value: backing.bytesPerSecond },
+          byteRate(backing.bytesPerSecond),
           text(''),
           count(backing.depth),
         ],
@@ -204,7 +189,7 @@ function segmentSection({ segments, index, status }: ReplayResult): ReportSectio
       },
       {
         name: 'in use over time',
-        values: [{ kind: 'series', values: segments.overTime.map((sample) => sample.value) }],
+        values: [series(segments.overTime.map((sample) => sample.value))],
       },
       { name: 'index', values: [count(index.entries), text('entries,'), bytes(index.memoryBytes)] },
       { name: 'status', values: [text(status)] },

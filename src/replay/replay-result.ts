@@ -124,7 +124,7 @@ export interface ReplayResult {
   readonly timeline: ReplayTimeline;
 }
 
-/** What whoever made the requests has counted of them. */
+/** Counts kept by the side that made the requests. */
 export interface RunCounts {
   readonly requests: number;
   readonly readBytes: number;

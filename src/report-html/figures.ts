@@ -1,6 +1,7 @@
 /** The sections that the terminal shows of a replay, as tables of the page. */
 import { showQuantity } from '../output/report.js';
-import { replayReport, type ReportSection } from '../replay/replay-report.js';
+import { replayReport } from '../replay/replay-report.js';
+import type { ReportSection } from '../report-model/report-section.js';
 import type { ReplayResult } from '../replay/replay-result.js';
 import { html, type Html } from './html.js';
 

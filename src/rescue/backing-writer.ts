@@ -4,7 +4,7 @@
  *
  * A write that fails is tried again after a pause. When that does not help and it was an I/O error, the piece is
  * halved until what cannot be written is found; any other error (no space, a device that is gone) is for
- * whoever called, since the next write would fail too. Nothing here flushes.
+ * the caller, since the next write would fail too. Nothing here flushes.
  */
 import type { BackingDevice } from '../engine/device/backing.js';
 import type { PmemReader } from '../engine/device/pmem.js';

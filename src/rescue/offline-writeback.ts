@@ -208,7 +208,7 @@ class OfflineWriteback {
         await hooks.breathe();
       }
     } catch (error) {
-      // Writes under way use buffers and a device that whoever called is about to close.
+      // Writes under way use buffers and a device that the caller is about to close.
       await writer.drained().catch(() => undefined);
       throw error;
     }

@@ -125,6 +125,6 @@ function benchFigures(json: string, source: string) {
   }
   throw new PcacheError(
     'USAGE',
-    `${source}: no result of "pcache bench --json"; make one with --pattern randread or randwrite`,
+    `${source}: not a result of "pcache bench --json"; make one with --pattern randread or randwrite`,
   );
 }

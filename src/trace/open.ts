@@ -59,7 +59,7 @@ export async function openInput(source: ByteSource, context: OpenContext, option
     if (!context.isAlone && format !== 'blktrace') {
       throw new PcacheError(
         'BAD_TRACE',
-        `${source.name}: is no blktrace recording but ${format}; give it by its own name`,
+        `${source.name}: is ${format}, not a blktrace recording; give it by its own name`,
       );
     }
     context.sink.devices.want(wantedDevice(format, options.device));

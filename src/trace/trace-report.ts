@@ -1,38 +1,25 @@
-/**
- * What is in a trace as sections of named quantities: what to show and in what order. How it looks is the output
- * layer's.
- */
+/** The report of what is in a trace: what is shown, and in which order. */
+import {
+  bytes,
+  count,
+  duration,
+  ratio,
+  requestRate,
+  series,
+  text,
+  type Quantity,
+  type ReportRow,
+  type ReportSection,
+} from '../report-model/report-section.js';
 import { OPS } from './info.js';
 import type { OpInfo, TraceInfo, TraceInterval } from './info.js';
-
-type Quantity =
-  | { readonly kind: 'text'; readonly value: string }
-  | { readonly kind: 'count' | 'bytes' | 'duration-ns' | 'bytes-per-second' | 'per-second'; readonly value: number }
-  | { readonly kind: 'ratio'; readonly part: number; readonly whole: number }
-  | { readonly kind: 'series'; readonly values: readonly number[] };
-
-interface Row {
-  readonly name: string;
-  readonly values: readonly Quantity[];
-}
-
-interface Section {
-  readonly title: string;
-  readonly head?: readonly string[];
-  readonly rows: readonly Row[];
-}
 
 /** Of many devices so many are shown. */
 const DEVICES_SHOWN = 10;
 
-const text = (value: string): Quantity => ({ kind: 'text', value });
-const count = (value: number): Quantity => ({ kind: 'count', value });
-const bytes = (value: number | null): Quantity => (value === null ? text('-') : { kind: 'bytes', value });
-const duration = (value: number): Quantity => ({ kind: 'duration-ns', value });
-const ratio = (part: number, whole: number): Quantity => ({ kind: 'ratio', part, whole });
-const series = (values: readonly number[]): Quantity => ({ kind: 'series', values });
+const bytesOrNone = (value: number | null): Quantity => (value === null ? text('-') : bytes(value));
 
-export function traceReport(info: TraceInfo): Section[] {
+export function traceReport(info: TraceInfo): ReportSection[] {
   return [
     traceSection(info),
     ...(info.devices.length > 1 ? [deviceSection(info)] : []),
@@ -44,15 +31,14 @@ export function traceReport(info: TraceInfo): Section[] {
   ];
 }
 
-function traceSection(info: TraceInfo): Section {
+function traceSection(info: TraceInfo): ReportSection {
   const { name, format, durationNs, requests, devices, interArrival } = info;
-  const rows: Row[] = [
+  const rows: ReportRow[] = [
     { name: 'trace', values: [text(name), text(format)] },
     { name: 'requests', values: [count(requests)] },
     { name: 'duration', values: [duration(durationNs)] },
   ];
-  if (durationNs > 0)
-    rows.push({ name: 'rate', values: [{ kind: 'per-second', value: requests / (durationNs / 1e9) }] });
+  if (durationNs > 0) rows.push({ name: 'rate', values: [requestRate(requests / (durationNs / 1e9))] });
   if (devices.length === 1 && devices[0].name !== '') rows.push({ name: 'device', values: [text(devices[0].name)] });
   if (devices.length > 1) rows.push({ name: 'devices', values: [count(devices.length)] });
   if (interArrival !== null && durationNs > 0) {
@@ -69,7 +55,7 @@ function traceSection(info: TraceInfo): Section {
   return { title: 'Trace', rows };
 }
 
-function deviceSection({ devices, requests }: TraceInfo): Section {
+function deviceSection({ devices, requests }: TraceInfo): ReportSection {
   const rows = devices.slice(0, DEVICES_SHOWN).map((device) => ({
     name: device.name === '' ? '(no name)' : device.name,
     values: [count(device.requests), ratio(device.requests, requests)],
@@ -86,9 +72,9 @@ function deviceSection({ devices, requests }: TraceInfo): Section {
   };
 }
 
-function requestSection({ operations, requests }: TraceInfo): Section {
+function requestSection({ operations, requests }: TraceInfo): ReportSection {
   const titles = { read: 'reads', write: 'writes', flush: 'flushes', discard: 'discards' } as const;
-  const row = (name: string, op: OpInfo): Row => ({
+  const row = (name: string, op: OpInfo): ReportRow => ({
     name,
     values: [
       count(op.requests),
@@ -96,10 +82,10 @@ function requestSection({ operations, requests }: TraceInfo): Section {
       ...(op.requests === 0 || op.maxBytes === 0
         ? []
         : [
-            bytes(op.bytes),
-            bytes(op.meanBytes === null ? null : Math.round(op.meanBytes)),
-            bytes(op.minBytes),
-            bytes(op.maxBytes),
+            bytesOrNone(op.bytes),
+            bytesOrNone(op.meanBytes === null ? null : Math.round(op.meanBytes)),
+            bytesOrNone(op.minBytes),
+            bytesOrNone(op.maxBytes),
             ratio(op.aligned, op.requests),
             ratio(op.sequential, op.requests),
             ratio(op.inStreams, op.requests),
@@ -113,7 +99,7 @@ function requestSection({ operations, requests }: TraceInfo): Section {
   };
 }
 
-function sizeSection({ sizes, operations }: TraceInfo): Section {
+function sizeSection({ sizes, operations }: TraceInfo): ReportSection {
   const discards = operations.discard.requests > 0;
   return {
     title: 'Sizes (from, up to below the next)',
@@ -138,27 +124,28 @@ function sizeName(sizeBytes: number): string {
   return `${sizeBytes / unit} ${name}`;
 }
 
-function footprintSection({ footprint }: TraceInfo): Section {
+function footprintSection({ footprint }: TraceInfo): ReportSection {
   const share = (part: number | null): Quantity => (part === null ? text('-') : ratio(part, 1));
   return {
     title: 'Footprint (blocks of 4 KiB)',
     rows: [
-      { name: 'reaches to', values: [bytes(footprint.endBytes)] },
+      { name: 'reaches to', values: [bytesOrNone(footprint.endBytes)] },
       {
         name: 'touched',
-        values: footprint.uniqueBytes === null ? [text('spread too far to tell')] : [bytes(footprint.uniqueBytes)],
+        values:
+          footprint.uniqueBytes === null ? [text('spread too far to tell')] : [bytesOrNone(footprint.uniqueBytes)],
       },
-      { name: 'read', values: [bytes(footprint.uniqueReadBytes)] },
-      { name: 'written', values: [bytes(footprint.uniqueWriteBytes)] },
+      { name: 'read', values: [bytesOrNone(footprint.uniqueReadBytes)] },
+      { name: 'written', values: [bytesOrNone(footprint.uniqueWriteBytes)] },
       { name: 'reads of what was touched before', values: [share(footprint.readAgainRatio)] },
       { name: 'writes of what was written before', values: [share(footprint.writtenAgainRatio)] },
     ],
   };
 }
 
-function timeSection({ overTime, durationNs }: TraceInfo): Section {
+function timeSection({ overTime, durationNs }: TraceInfo): ReportSection {
   const { by, intervals } = overTime;
-  const line = (name: string, of: (interval: TraceInterval) => number, peak: (most: number) => Quantity): Row => {
+  const line = (name: string, of: (interval: TraceInterval) => number, peak: (most: number) => Quantity): ReportRow => {
     const values = intervals.map(of);
     return { name, values: [series(values), text('at most'), peak(values.reduce((a, b) => Math.max(a, b), 0))] };
   };
@@ -178,7 +165,7 @@ function timeSection({ overTime, durationNs }: TraceInfo): Section {
     rows.push(line('footprint so far', ({ footprintBytes }) => footprintBytes ?? 0, bytes));
   }
   const title = by === 'time' ? 'Over time' : 'From first to last (all requests have the same time)';
-  const interval: Row = { name: 'one interval', values: [duration(durationNs / intervals.length)] };
+  const interval: ReportRow = { name: 'one interval', values: [duration(durationNs / intervals.length)] };
   return { title, rows: by === 'time' ? [interval, ...rows] : rows };
 }
 
@@ -187,7 +174,7 @@ function most(values: readonly number[]): number {
 }
 
 /** What the reader met beside requests; nothing is said of what it did not meet. */
-function passedOverSection({ counts, action }: TraceInfo): Section[] {
+function passedOverSection({ counts, action }: TraceInfo): ReportSection[] {
   const names: [string, string][] = [
     ['records', 'records in all'],
     ['otherActions', `events other than ${action}`],

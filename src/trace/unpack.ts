@@ -15,7 +15,7 @@ export interface UnpackedSource extends ByteSource {
   readonly cutShort: boolean;
 }
 
-/** Layers that are unpacked; whoever packs more often is not meant well. */
+/** Layers that are unpacked; more are taken for an attack. */
 const LAYERS_MAX = 4;
 /** The most that a packing is recognised by: a tar's header. */
 const HEAD_BYTES = 512;

@@ -28,6 +28,17 @@ const run = (command: string, ...args: string[]): Promise<CliResult> => runCli([
 /** What is in the folder, for who must leave nothing behind. */
 const listing = (): string[] => readdirSync(folder).sort();
 
+const dataPacks = new Map<string, string>();
+/** A pack with the data of that cache, made once. */
+async function dataPackOf(cachePath: string): Promise<string> {
+  let file = dataPacks.get(cachePath);
+  if (file !== undefined) return file;
+  file = join(folder, `data-${dataPacks.size}.pack`);
+  expect(await run('pack', cachePath, file, '--data')).toMatchObject({ status: 0, stderr: '' });
+  dataPacks.set(cachePath, file);
+  return file;
+}
+
 let image: UnpackedImage;
 beforeAll(async () => {
   image = await unpackImage('dirty-crc');
@@ -57,12 +68,12 @@ describeImages('a pack', (one) => {
   it('with --data becomes the same image again', { timeout: 300_000 }, async () => {
     const { cachePath, backingPath } = await unpackImage(one);
     const target = join(folder, 'again.pmem');
-    expect((await run('pack', cachePath, packed, '--data', '--force')).status).toBe(0);
-    expect((await run('unpack', packed, target, '--force')).status).toBe(0);
+    const pack = await dataPackOf(cachePath);
+    expect((await run('unpack', pack, target, '--force')).status).toBe(0);
     expect(await hashOf(target)).toBe(await hashOf(cachePath));
     expect(statSync(target).blocks).toBeLessThanOrEqual(statSync(cachePath).blocks + 8);
     const out = join(folder, 'out');
-    expect((await runCli(['cat', packed, backingPath], { stdoutTo: out })).status).toBe(0);
+    expect((await runCli(['cat', pack, backingPath], { stdoutTo: out })).status).toBe(0);
     expect(await hashOf(out)).toBe(one.logicalSha256);
   });
 });
@@ -173,7 +184,7 @@ describe('unpack', () => {
     const refused = await run('unpack', packed, target);
     expect([refused.status, refused.stderr.split('\n')[0]]).toEqual([
       16,
-      `pcache: ${target}: is there already; give --force to overwrite it`,
+      `pcache: ${target}: already exists; give --force to overwrite it`,
     ]);
     const { fd } = openDeviceFile(target, { writable: true });
     try {
@@ -236,7 +247,7 @@ describe('pack and unpack refuse, in one line, and leave nothing behind', () => 
     await refused(['pack', image.cachePath, image.cachePath], 16, /: is the cache itself; /);
     await refused(['unpack', packed, packed], 16, /: is the pack itself; /);
     const there = made('there-already', 10);
-    await refused(['pack', image.cachePath, there], 16, /: is there already; give --force to overwrite it\n/);
+    await refused(['pack', image.cachePath, there], 16, /: already exists; give --force to overwrite it\n/);
   });
 
   it('what is no cache, and what no pack can be written to', async () => {
@@ -271,7 +282,7 @@ describe('pack and unpack refuse, in one line, and leave nothing behind', () => 
       [join(folder, 'none'), /none: no such file; check the path\n$/],
       [made('empty', 0), /: not a packed cache; give a file that "pcache pack" wrote\n$/],
       [image.cachePath, /: not a packed cache; /],
-      [join(folder, 'directory'), /: is no regular file; /],
+      [join(folder, 'directory'), /: not a regular file; /],
     ] as const) {
       await refused(['unpack', file, target], 8, message);
     }
@@ -320,8 +331,7 @@ describe('interrupted', () => {
 
   it('pack and unpack end with 130 and leave nothing behind', async () => {
     const { cachePath } = await unpackImage('crash');
-    const data = join(folder, 'data.pack');
-    await run('pack', cachePath, data, '--data', '--force');
+    const data = await dataPackOf(cachePath);
     const before = listing();
     const pack = await interrupted(['pack', cachePath, join(folder, 'cut.pack'), '--data']);
     expect([pack.status, pack.stdout]).toEqual([130, '']);
@@ -340,7 +350,7 @@ describe('a block device', () => {
     `is overwritten with --force only, and wholly${canLoop ? '' : ' (skipped: needs root and loop devices)'}`,
     async (context) => {
       const { cachePath } = await unpackImage('gc-wrap');
-      await run('pack', cachePath, packed, '--data', '--force');
+      const pack = await dataPackOf(cachePath);
       const file = join(folder, 'device');
       writeFileSync(file, Buffer.alloc(513 << 20, 0x5a));
       let loop = '';
@@ -350,12 +360,12 @@ describe('a block device', () => {
         context.skip('a loop device cannot be made here');
       }
       try {
-        const refused = await run('unpack', packed, loop);
+        const refused = await run('unpack', pack, loop);
         expect([refused.status, refused.stderr.split('\n')[0]]).toEqual([
           16,
           `pcache: ${loop}: is a device; give --force to overwrite it`,
         ]);
-        expect((await run('unpack', packed, loop, '--force')).status).toBe(0);
+        expect((await run('unpack', pack, loop, '--force')).status).toBe(0);
       } finally {
         execFileSync('losetup', ['-d', loop]);
       }

@@ -125,7 +125,7 @@ describe('trace convert', () => {
     const before = readdirSync(folder);
     const refused = await runCli(['trace', 'convert', PGBENCH, out, '--to', 'csv']);
     expect(refused).toMatchObject({ status: 16, stdout: '' });
-    expect(refused.stderr).toContain('is there already; give --force to overwrite it');
+    expect(refused.stderr).toContain('already exists; give --force to overwrite it');
     expect(readFileSync(out, 'utf8')).toBe('precious\n');
     const damaged = file('damaged', `${ALIBABA}${'no\n'.repeat(200)}`.repeat(2));
     const failed = await runCli(['trace', 'convert', damaged, out, '--to', 'csv', '--force', '--format', 'alibaba']);

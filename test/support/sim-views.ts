@@ -229,7 +229,7 @@ export class Views {
     if (this.stampsSince < pmem.firstKnownStore) stampSector.fill(NOWHERE);
     else
       for (let store = this.stampsSince; store < pmem.storeCount; store++) {
-        const offset = pmem.placeOfStore(store);
+        const offset = pmem.offsetOfStore(store);
         const last = Math.floor((offset + pmem.lengthOfStore(store) - 1) / SECTOR_BYTES);
         for (let place = Math.floor(offset / SECTOR_BYTES); place <= last; place++) stampSector[place] = NOWHERE;
       }
@@ -275,7 +275,7 @@ export class Views {
     const { pmem, words } = this;
     const { isRead, readWords } = view;
     for (let store = pmem.storeCount - 1; store >= view.since; store--) {
-      const offset = pmem.placeOfStore(store);
+      const offset = pmem.offsetOfStore(store);
       const last = Math.floor((offset + pmem.lengthOfStore(store) - 1) / LINE_BYTES);
       for (let line = Math.floor(offset / LINE_BYTES); line <= last; line++) {
         if (isRead[line] === 0) continue;
@@ -334,7 +334,7 @@ export class Views {
   private judgeChanges(view: View): void {
     const { pmem, model } = this;
     for (let store = view.since; store < pmem.storeCount; store++) {
-      const offset = pmem.placeOfStore(store);
+      const offset = pmem.offsetOfStore(store);
       const last = Math.floor((offset + pmem.lengthOfStore(store) - 1) / SECTOR_BYTES);
       for (let place = Math.floor(offset / SECTOR_BYTES); place <= last; place++) {
         const sector = view.sectorAt[place];

@@ -95,10 +95,10 @@ const KERNEL = {
 };
 const ZERO_16 = '00'.repeat(16);
 
-describe('what is on the device afterwards is what the kernel leaves', () => {
+describe('a device on which a cache was created', () => {
   const pmem = formatted(512 * MIB, { dataCrc: false, gcPercent: 70 });
 
-  it('superblock, cache_info and tails', () => {
+  it('has the superblock, cache_info and tails that the kernel leaves', () => {
     expect(hexAt(pmem, SUPERBLOCK_OFFSET_BYTES, 24)).toBe(KERNEL.superblock);
     expect(hexAt(pmem, CACHE_INFO_COPIES[0], 24)).toBe('00'.repeat(24));
     expect(hexAt(pmem, CACHE_INFO_COPIES[1], 24)).toBe(KERNEL.cacheInfo1);
@@ -121,18 +121,18 @@ describe('what is on the device afterwards is what the kernel leaves', () => {
     expect(hexAt(pmem, segmentDataOffsetBytes(KERNEL_GEOMETRY, id), 24)).toBe('00'.repeat(24));
   });
 
-  it('nothing but the first blocks and the starts of segments', () => {
+  it('was written in its first blocks and at the starts of segments only', () => {
     const starts = Array.from({ length: 31 }, (_, id) => segmentOffsetBytes(KERNEL_GEOMETRY, id));
     const expected = new Set([0, ...starts].map((offset) => Math.floor(offset / (64 * KIB)) * 64 * KIB));
     expect(pmem.usedPages()).toEqual([...expected].sort((a, b) => a - b));
   });
 
-  it('with data_crc', () => {
+  it('has data_crc in its cache_info when that was asked for', () => {
     const other = formatted(512 * MIB, { dataCrc: true, gcPercent: 70 });
     expect(hexAt(other, CACHE_INFO_COPIES[1], 24)).toBe(KERNEL.cacheInfo1Crc);
   });
 
-  it('is whole to the reader of metadata', () => {
+  it('has metadata without a problem', () => {
     const metadata = readMetadata(pmem, KERNEL_GEOMETRY);
     expect(metadata.problems).toEqual([]);
     expect(metadata.chain.length).toBe(31);
@@ -151,7 +151,7 @@ function dirty(pmem: MemoryPmem): MemoryPmem {
   return pmem;
 }
 
-describe('on a device full of something else', () => {
+describe('creating a cache on a device full of something else', () => {
   it('leaves no old byte where metadata is read, and touches no payload', () => {
     const blank = new MemoryPmem(SMALL_BYTES);
     const used = dirty(new MemoryPmem(SMALL_BYTES));
@@ -273,13 +273,13 @@ it('refuses a device of another size than planned, and writes nothing to it', ()
   expect(pmem.events).toEqual([]);
 });
 
-describe('what is said of a cache that is there', () => {
-  it('nothing on a blank device and on a short one', () => {
+describe('the summary of a cache that is on a device already', () => {
+  it('is empty for a blank device and for a short one', () => {
     expect(describeExistingCache(new MemoryPmem(SMALL_BYTES), SMALL)).toBeUndefined();
     expect(describeExistingCache(new MemoryPmem(4096), SMALL)).toBeUndefined();
   });
 
-  it('segments, data_crc, and whether there is something at dirty_tail', () => {
+  it('names segments, data_crc, and whether there is something at dirty_tail', () => {
     const pmem = new MemoryPmem(SMALL_BYTES);
     formatDevice(pmem, planFormat(SMALL_BYTES, { ...small, dataCrc: true }));
     expect(describeExistingCache(pmem, SMALL)).toEqual({ segmentCount: 4, dataCrc: true, state: 'whole', dirty: 'no' });
@@ -291,14 +291,14 @@ describe('what is said of a cache that is there', () => {
     );
   });
 
-  it('a cache whose superblock was wiped is still one', () => {
+  it('names a cache whose superblock was wiped', () => {
     const pmem = new MemoryPmem(SMALL_BYTES);
     formatDevice(pmem, planFormat(SMALL_BYTES, small));
     pmem.zero(SUPERBLOCK_OFFSET_BYTES, 24);
     expect(describeExistingCache(pmem, SMALL)).toMatchObject({ state: 'wiped', segmentCount: 4 });
   });
 
-  it('damage is said, and dirtiness is then unknown', () => {
+  it('names damage, and leaves open then whether the cache is dirty', () => {
     const pmem = new MemoryPmem(SMALL_BYTES);
     formatDevice(pmem, planFormat(SMALL_BYTES, small));
     pmem.zero(CACHE_INFO_COPIES[1], 24);

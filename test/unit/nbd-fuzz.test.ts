@@ -255,6 +255,41 @@ class LazyTransport implements Transport {
   }
 }
 
+/** What a client still has to send. A concatenation for each message would take more time than everything else. */
+class SendQueue {
+  length = 0;
+  private messages: Buffer[] = [];
+  private first = 0;
+  private sent = 0;
+
+  add(bytes: Buffer): void {
+    this.messages.push(bytes);
+    this.length += bytes.length;
+  }
+
+  /** @returns the next bytes, at most so many */
+  take(count: number): Buffer {
+    const taken: Buffer[] = [];
+    let left = Math.min(count, this.length);
+    this.length -= left;
+    while (left > 0) {
+      const message = this.messages[this.first];
+      const piece = message.subarray(this.sent, this.sent + left);
+      taken.push(piece);
+      left -= piece.length;
+      this.sent += piece.length;
+      if (this.sent < message.length) continue;
+      this.first++;
+      this.sent = 0;
+    }
+    if (this.first > 1000) {
+      this.messages = this.messages.slice(this.first);
+      this.first = 0;
+    }
+    return taken.length === 1 ? taken[0] : Buffer.concat(taken);
+  }
+}
+
 const commands = [Command.read, Command.write, Command.flush, Command.cache, Command.writeZeroes];
 
 /** One client from its greeting to its end. @returns how many messages it has sent */
@@ -274,7 +309,9 @@ async function client(random: Random, store: FickleStore, arenas: ArenaPool, sta
     onReleased: () => released++,
   });
   const inPlace = random.chance(0.7);
-  let toSend = Buffer.concat([CLIENT_FLAGS, ...(isStructured ? [optionBytes(Option.structuredReply)] : []), GO]);
+  const toSend = new SendQueue();
+  for (const bytes of [CLIENT_FLAGS, ...(isStructured ? [optionBytes(Option.structuredReply)] : []), GO])
+    toSend.add(bytes);
   let cookie = 0;
   let messages = 0;
   const longShare = random.chance(0.2) ? 0.3 : 0.001;
@@ -285,13 +322,13 @@ async function client(random: Random, store: FickleStore, arenas: ArenaPool, sta
 
   const add = () => {
     if (messages === wanted) {
-      if (how === 0) toSend = Buffer.concat([toSend, Buffer.from(Array.from({ length: 64 }, () => random.below(256)))]);
-      else if (isPolite) toSend = Buffer.concat([toSend, requestBytes(Command.disconnect, 0, 0)]);
+      if (how === 0) toSend.add(Buffer.from(Array.from({ length: 64 }, () => random.below(256))));
+      else if (isPolite) toSend.add(requestBytes(Command.disconnect, 0, 0));
       messages++;
       return;
     }
     messages++;
-    toSend = Buffer.concat([toSend, message(random, reader, ++cookie, longShare)]);
+    toSend.add(message(random, reader, ++cookie, longShare));
   };
 
   /** @returns whether bytes went in */
@@ -301,15 +338,11 @@ async function client(random: Random, store: FickleStore, arenas: ArenaPool, sta
     const most = random.chance(0.1) ? random.between(1, 40) : random.between(1, 512 * 1024);
     let goesOn: boolean;
     if (target !== undefined && inPlace) {
-      const count = Math.min(most, target.length, toSend.length);
-      target.set(toSend.subarray(0, count));
-      toSend = toSend.subarray(count);
-      goesOn = connection.taken(count);
+      const bytes = toSend.take(Math.min(most, target.length));
+      target.set(bytes);
+      goesOn = connection.taken(bytes.length);
     } else {
-      const count = Math.min(most, 64 * 1024, toSend.length);
-      const bytes = toSend.subarray(0, count);
-      toSend = toSend.subarray(count);
-      goesOn = connection.take(bytes);
+      goesOn = connection.take(toSend.take(Math.min(most, 64 * 1024)));
     }
     if (!goesOn) transport.isReading = false;
     return true;

@@ -379,7 +379,7 @@ describe('recognition', () => {
     file('mixed.blktrace.0', unpackedFixture('ext4-sqlite-git', 0));
     file('mixed.blktrace.1', ALIBABA);
     await expect(readTrace(join(directory, 'mixed'))).rejects.toThrow(
-      'mixed.blktrace.1: is no blktrace recording but alibaba; give it by its own name',
+      'mixed.blktrace.1: is alibaba, not a blktrace recording; give it by its own name',
     );
     expect(openFilesIn(directory)).toEqual([]);
   });

@@ -110,7 +110,7 @@ export class LogicalReader {
   checkReadable(offsetBytes: number, lengthBytes: number): void {
     this.checkRange(offsetBytes, lengthBytes);
     if (this.backing !== undefined) return;
-    // Holes that follow one another are one to whoever reads the message.
+    // Holes that follow one another count as one in the message.
     let start = -1;
     let end = -1;
     this.eachPiece(offsetBytes, lengthBytes, (at, length, deviceOffset) => {

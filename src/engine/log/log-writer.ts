@@ -36,8 +36,6 @@ const { SECTOR_SHIFT, SUBTREE_SHIFT } = geometry;
 const KSET_KEYS_MAX = KEYS_MAX;
 const { length: LENGTH, subtree: SUBTREE, sector: SECTOR, crc: CRC, offsetSectors: OFFSET_SECTORS } = device.PieceWord;
 
-/** An open kset is closed this long after its first key (format §2). */
-export const KSET_MAX_AGE_MS = 1000;
 const ZEROES = new Uint8Array(KSET_HEADER_BYTES);
 
 // Word offsets of the fields of a key.

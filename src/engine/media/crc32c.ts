@@ -10,6 +10,11 @@ export type Crc32c = (seed: number, bytes: Uint8Array, start: number, end: numbe
 /** Seed of every CRC on media. */
 export const CRC_SEED = 0x0003b15a;
 
+/** A CRC as messages show it. */
+export function crcText(crc: number): string {
+  return `0x${crc.toString(16).padStart(8, '0')}`;
+}
+
 const POLYNOMIAL_REFLECTED = 0x82f63b78;
 
 function makeTables(): Uint32Array[] {

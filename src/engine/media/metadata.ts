@@ -21,6 +21,7 @@ import {
   type Position,
   type Superblock,
 } from './codecs.js';
+import { crcText } from './crc32c.js';
 import { chooseCopy, readDual, type ByteSource, type Dual } from './dual.js';
 import {
   cacheBytesFor,
@@ -38,6 +39,13 @@ import {
   SUPERBLOCK_OFFSET_BYTES,
   type Geometry,
 } from './geometry.js';
+import {
+  cacheInfoProblems,
+  superblockProblems,
+  tailProblem,
+  type CacheInfoProblem,
+  type SuperblockProblem,
+} from './header-problems.js';
 import { positionText } from './position-text.js';
 import type { MediaProblem, ProblemCode } from './problem.js';
 
@@ -96,9 +104,9 @@ export function readMetadata(source: ByteSource, geometry: Geometry): CacheMetad
   const superblock = decodeSuperblock(superblockBytes);
   const cacheInfo = readDual<CacheInfo>(source, CACHE_INFO_COPIES, CACHE_INFO_BYTES, decodeCacheInfo);
   const device = { geometry, sizeBytes: source.sizeBytes, roomForSegments };
-  judgeSuperblock(superblock, device, cacheInfo.value?.segmentCount ?? 0, report);
+  refuseSuperblock(superblock, device, cacheInfo.value?.segmentCount ?? 0, report);
   const flags = decodeCacheFlags(cacheInfo.value?.flags ?? 0);
-  const segmentCount = judgeCacheInfo(cacheInfo, flags, superblock, roomForSegments, report);
+  const segmentCount = refuseCacheInfo(cacheInfo.value, superblock.segmentCount, roomForSegments, report);
 
   const chain = readChain(
     source,
@@ -111,8 +119,8 @@ export function readMetadata(source: ByteSource, geometry: Geometry): CacheMetad
 
   const keyTail = readDual<Position>(source, KEY_TAIL_COPIES, POSITION_BYTES, decodePosition);
   const dirtyTail = readDual<Position>(source, DIRTY_TAIL_COPIES, POSITION_BYTES, decodePosition);
-  judgeTail('KEY_TAIL', 'key_tail', keyTail.value, segmentCount, geometry, report);
-  judgeTail('DIRTY_TAIL', 'dirty_tail', dirtyTail.value, segmentCount, geometry, report);
+  refuseTail('KEY_TAIL', keyTail.value, segmentCount, geometry, report);
+  refuseTail('DIRTY_TAIL', dirtyTail.value, segmentCount, geometry, report);
 
   return {
     geometry,
@@ -134,78 +142,71 @@ interface DeviceShape {
   readonly roomForSegments: number;
 }
 
-/** @param segmentCount what cache_info says; 0 where it is lost */
-function judgeSuperblock(
-  superblock: Superblock,
-  { geometry, sizeBytes, roomForSegments }: DeviceShape,
-  segmentCount: number,
-  report: Report,
-): void {
-  if (superblock.magicZero) {
+type SuperblockWords = (superblock: Superblock, device: DeviceShape, segmentCount: number) => string;
+
+/** Words for what makes the kernel refuse a superblock; it tolerates the others. */
+const SUPERBLOCK_REFUSALS: Partial<Record<SuperblockProblem, SuperblockWords>> = {
+  SUPERBLOCK_ZERO_MAGIC: (_superblock, { geometry, sizeBytes }) => {
     const isTooSmall = geometry.segmentBytes === KERNEL_SEGMENT_BYTES && sizeBytes < MIN_DEVICE_BYTES;
     const kernel = isTooSmall
       ? `and ${sizeBytes} bytes are too few for a cache: the kernel refuses this device`
       : 'which the kernel takes for an empty device and formats';
-    report('SUPERBLOCK_ZERO_MAGIC', `superblock magic is 0, ${kernel}`);
-  } else if (!superblock.magicOk) {
-    report('SUPERBLOCK_BAD_MAGIC', `superblock magic is 0x${superblock.magic}, not a pcache`);
-  } else if (!superblock.crcOk) {
-    const hex = (value: number) => `0x${value.toString(16).padStart(8, '0')}`;
-    report(
-      'SUPERBLOCK_BAD_CRC',
-      `superblock CRC is ${hex(superblock.crcStored)}, should be ${hex(superblock.crcComputed)}`,
-    );
-  } else if (superblock.bigEndian) {
-    report('SUPERBLOCK_BIG_ENDIAN', 'superblock flags say it was written by a big-endian machine');
-  } else if (superblock.segmentCount === 0) {
-    report('SUPERBLOCK_SEGMENTS_ZERO', 'superblock says 0 segments');
-  } else if (superblock.segmentCount > roomForSegments) {
+    return `superblock magic is 0, ${kernel}`;
+  },
+  SUPERBLOCK_BAD_MAGIC: ({ magic }) => `superblock magic is 0x${magic}, not a pcache`,
+  SUPERBLOCK_BAD_CRC: ({ crcStored, crcComputed }) =>
+    `superblock CRC is ${crcText(crcStored)}, should be ${crcText(crcComputed)}`,
+  SUPERBLOCK_BIG_ENDIAN: () => 'superblock flags say it was written by a big-endian machine',
+  SUPERBLOCK_SEGMENTS_ZERO: () => 'superblock says 0 segments',
+  SUPERBLOCK_SEGMENTS_BEYOND_DEVICE: (superblock, { geometry, roomForSegments }, segmentCount) => {
     // Else the superblock is wrong, and the device may be whole.
     const isCut = segmentCount > roomForSegments;
     const extend = isCut ? `; extend a cut image with "truncate -s ${cacheBytesFor(geometry, segmentCount)}"` : '';
-    const detail = `superblock says ${superblock.segmentCount} segments, the device has room for ${roomForSegments}`;
-    report('SUPERBLOCK_SEGMENTS_BEYOND_DEVICE', `${detail}${extend}`);
+    return `superblock says ${superblock.segmentCount} segments, the device has room for ${roomForSegments}${extend}`;
+  },
+};
+
+/** Words for what makes a cache_info unusable. */
+const CACHE_INFO_REFUSALS: Partial<Record<CacheInfoProblem, (segments: number, segmentsMax: number) => string>> = {
+  CACHE_INFO_LOST: () => 'neither copy of cache_info has a good CRC',
+  CACHE_INFO_NOT_INITIALISED: () => 'cache_info is not marked INIT_DONE: the kernel would wipe the cache',
+  CACHE_INFO_SEGMENTS_ZERO: () => 'cache_info says 0 segments',
+  CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK: (segments, segmentsMax) =>
+    `cache_info says ${segments} segments, the superblock ${segmentsMax}`,
+};
+
+/** @param segmentCount what cache_info says; 0 where it is lost */
+function refuseSuperblock(superblock: Superblock, device: DeviceShape, segmentCount: number, report: Report): void {
+  for (const code of superblockProblems(superblock, device.roomForSegments)) {
+    const words = SUPERBLOCK_REFUSALS[code];
+    if (words === undefined) continue;
+    report(code as ProblemCode, words(superblock, device, segmentCount));
+    return;
   }
 }
 
 /** @returns number of segments that the chain should have, bounded by the device. */
-function judgeCacheInfo(
-  cacheInfo: Dual<CacheInfo>,
-  flags: CacheFlags,
-  superblock: Superblock,
-  roomForSegments: number,
-  report: Report,
-): number {
-  const info = cacheInfo.value;
-  if (!info) {
-    report('CACHE_INFO_LOST', 'neither copy of cache_info has a good CRC');
-    return 0;
+function refuseCacheInfo(info: CacheInfo | undefined, segmentsMax: number, room: number, report: Report): number {
+  const segments = info?.segmentCount ?? 0;
+  for (const code of cacheInfoProblems(info, segmentsMax)) {
+    const words = CACHE_INFO_REFUSALS[code];
+    if (words !== undefined) report(code as ProblemCode, words(segments, segmentsMax));
   }
-  if (!flags.initDone)
-    report('CACHE_INFO_NOT_INITIALISED', 'cache_info is not marked INIT_DONE: the kernel would wipe the cache');
-  if (info.segmentCount === 0) report('CACHE_INFO_SEGMENTS_ZERO', 'cache_info says 0 segments');
-  if (info.segmentCount > superblock.segmentCount) {
-    report(
-      'CACHE_INFO_SEGMENTS_EXCEED_SUPERBLOCK',
-      `cache_info says ${info.segmentCount} segments, the superblock ${superblock.segmentCount}`,
-    );
-  }
-  return Math.min(info.segmentCount, roomForSegments);
+  return Math.min(segments, room);
 }
 
-function judgeTail(
+function refuseTail(
   prefix: 'KEY_TAIL' | 'DIRTY_TAIL',
-  name: string,
-  tail: (Position & MetaHeader) | undefined,
+  tail: Position | undefined,
   segmentCount: number,
   geometry: Geometry,
   report: Report,
 ): void {
-  if (!tail) {
-    report(`${prefix}_LOST`, `neither copy of ${name} has a good CRC`);
-  } else if (tail.segment >= segmentCount || tail.offsetBytes >= geometry.segmentDataBytes) {
-    report(`${prefix}_OUT_OF_RANGE`, `${name} is ${positionText(tail)}, outside the cache's segments`);
-  }
+  const name = prefix.toLowerCase();
+  const problem = tailProblem(tail, segmentCount, geometry);
+  if (problem === 'LOST') report(`${prefix}_LOST`, `neither copy of ${name} has a good CRC`);
+  else if (problem === 'OUT_OF_RANGE')
+    report(`${prefix}_OUT_OF_RANGE`, `${name} is ${positionText(tail!)}, outside the cache's segments`);
 }
 
 function readChain(

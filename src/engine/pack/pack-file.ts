@@ -47,7 +47,7 @@ export class PackFile {
       // Looked at before it is opened: opening a FIFO would wait for its other end.
       const isFile = statSync(path).isFile();
       if (!isFile)
-        throw new PcacheError('NOT_A_DEVICE', `${path}: is no regular file; give one that "pcache pack" wrote`);
+        throw new PcacheError('NOT_A_DEVICE', `${path}: not a regular file; give one that "pcache pack" wrote`);
       this.fd = openSync(path, 'r');
     } catch (error) {
       throw fromSystemError(error, path, 'opening it');

@@ -129,7 +129,7 @@ export function decodePackHeader(path: string, bytes: Uint8Array): PackHeader {
     throw new PcacheError('UNSUPPORTED', `${path}: a pack of version ${version}; use the pcache that made it`);
   }
   const deviceBytes = readU64(view, 16);
-  if (!(deviceBytes <= DEVICE_BYTES_MAX)) throw damagedPack(path, `it is of a device of ${deviceBytes} bytes`);
+  if (!(deviceBytes <= DEVICE_BYTES_MAX)) throw damagedPack(path, `it says that its device has ${deviceBytes} bytes`);
   const segmentBytes = view.getUint32(24, true);
   if (segmentBytes <= DATA_OFFSET_IN_SEGMENT_BYTES || segmentBytes > KERNEL_SEGMENT_BYTES) {
     throw damagedPack(path, `it is of segments of ${segmentBytes} bytes`);

@@ -3,7 +3,7 @@
  * them kept.
  *
  * A pack without payload answers a CRC with what was found when it was packed, and refuses one that was not
- * asked then; an absent page reads as ones. `hasPayload` is for whoever wants the payload itself.
+ * asked then; an absent page reads as ones. `hasPayload` tells whether the payload itself can be read.
  */
 import type { PmemReader } from '../device/pmem.js';
 import { bestCrc32c } from '../device/native.js';

@@ -4,7 +4,7 @@
  *
  * A request is acknowledged only after its payload is fenced; a FLUSH or FUA only after its keys are in the log and
  * persisted. Requests that find no room wait in order and go on when GC has freed a segment. In the modes that write
- * through they also wait for the backing device (`through-waits.ts`).
+ * through they also wait for the backing device (`fua-waits.ts`).
  */
 import type { BackingDurability } from '../background/backing-durability.js';
 import type { Core } from '../core.js';
@@ -15,7 +15,7 @@ import { MissReads } from './miss-reads.js';
 import { ReadChecks } from './read-checks.js';
 import { stageRead } from './read-path.js';
 import { Op, RequestFlag, RequestState, whyRefused, type EngineGroup, type RequestGroup } from './request-group.js';
-import { ThroughWaits } from './through-waits.js';
+import { FuaWaits } from './fua-waits.js';
 import { WaitQueue } from './wait-queue.js';
 import { WritePath } from './write-path.js';
 
@@ -38,7 +38,7 @@ export class Requests {
   /** A write of the group that is being started has to wait; the writes behind it must not overtake it. */
   private isHeldUp = false;
   /** In the modes that write through: requests that wait for the backing device. With writearound: direct writes. */
-  private readonly through: ThroughWaits | undefined;
+  private readonly through: FuaWaits | undefined;
   private readonly direct: DirectWrites | undefined;
 
   /** @param durability needed only in the modes that write through; its `onChange` is set here */
@@ -55,7 +55,7 @@ export class Requests {
     if (core.payloadCrcs) this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, core.stats);
     if (core.isThrough) {
       assert(durability !== undefined, 'requests write through without knowing what reached the backing device');
-      this.through = new ThroughWaits(durability, (...end) => this.partDone(...end));
+      this.through = new FuaWaits(durability, (...end) => this.partDone(...end));
       if (core.mode === 'writearound') this.direct = new DirectWrites(core, durability, partDone);
       durability.onChange = (error) => {
         if (error) this.through!.fail(error);

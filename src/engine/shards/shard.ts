@@ -14,7 +14,8 @@ import { Core } from '../core.js';
 import { CacheDriver, type Driven } from '../driver.js';
 import { assert, errorOf, noteOf, PcacheError } from '../errors.js';
 import { IndexSweeper } from '../index/index-sweeper.js';
-import { KSET_MAX_AGE_MS, type LogWriter } from '../log/log-writer.js';
+import { KSET_TIMER_MS } from '../log/kset-timer.js';
+import type { LogWriter } from '../log/log-writer.js';
 import type { Crc32c } from '../media/crc32c.js';
 import { makeGeometry, subtreeOf, type Geometry } from '../media/geometry.js';
 import type { SegmentChain } from '../media/metadata.js';
@@ -124,7 +125,7 @@ export class Shard implements Driven {
     return this.state.get(Word.hopeless) === 1;
   }
   get nextDeadlineMs(): number {
-    return this.core.failure ? Infinity : this.log.nextDueMs(KSET_MAX_AGE_MS);
+    return this.core.failure ? Infinity : this.log.nextDueMs(KSET_TIMER_MS);
   }
   get status(): ShardStatus {
     const { core, requests, log } = this;
@@ -312,7 +313,7 @@ export class Shard implements Driven {
   private closeKsets(): boolean {
     const { log, core } = this;
     if (this.requests.needsRoom) log.markAllDue();
-    else log.markAgedDue(core.clock.nowMs(), KSET_MAX_AGE_MS);
+    else log.markAgedDue(core.clock.nowMs(), KSET_TIMER_MS);
     if (!log.hasDue) return false;
     const before = log.closedHere;
     core.commit();

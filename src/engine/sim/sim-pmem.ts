@@ -225,7 +225,7 @@ export class SimPmem implements Pmem {
     return Math.max(this.historyFrom, this.storeCount - HISTORY_STORES);
   }
   /** Range of store number `store`. */
-  placeOfStore(store: number): number {
+  offsetOfStore(store: number): number {
     return this.historyOffset[store % HISTORY_STORES];
   }
   lengthOfStore(store: number): number {

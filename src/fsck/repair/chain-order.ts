@@ -43,8 +43,8 @@ function hearLog(view: PlanView, path: readonly number[], other: readonly number
   if (start === undefined || start.segment >= path.length) return { contradictions, moved };
   const reading = { ...view, chain: chainOf(view, path) };
   let isDirty = false;
-  walkLog(reading, start, (kset, place) => {
-    if (isAt(place, dirtyTail)) isDirty = true;
+  walkLog(reading, start, (kset, position) => {
+    if (isAt(position, dirtyTail)) isDirty = true;
     for (let index = 0; index < kset.keyCount; index++) {
       const verdict = judgeKey(reading, kset, index);
       if (verdict === 'bad') continue;

@@ -15,10 +15,10 @@ type Log = NonNullable<PlanView['log']>;
 
 export const NOTHING_TELLS = 'keys lie behind the end of the log, and nothing tells whether they belong to it';
 
-export function lossOf(place: Position, reason: string, ranges: ByteRange[]): Loss {
+export function lossOf(position: Position, reason: string, ranges: ByteRange[]): Loss {
   return {
     kind: 'perhaps-lost',
-    where: `kset ${positionText(place)}`,
+    where: `kset ${positionText(position)}`,
     reason,
     ranges: mergeRanges(ranges),
     mayBeMore: true,
@@ -53,11 +53,11 @@ export function lossesOfGap(
  */
 export function lossesBehind(view: PlanView, log: Log, run: LostRun, covered: readonly ByteRange[]): Loss[] {
   let last: Position | undefined;
-  const { end } = walkLog(view, run.first, (kset, place) => {
-    if (kset.isLast) last ??= { segment: place.segment, offsetBytes: place.offsetBytes + kset.lengthBytes };
+  const { end } = walkLog(view, run.first, (kset, position) => {
+    if (kset.isLast) last ??= { segment: position.segment, offsetBytes: position.offsetBytes + kset.lengthBytes };
   });
-  const named = [last, end].flatMap((place) =>
-    place === undefined ? [] : namedRanges(view, log.facts.payload, place),
+  const named = [last, end].flatMap((position) =>
+    position === undefined ? [] : namedRanges(view, log.facts.payload, position),
   );
   const ranges = subtractRanges(named, covered);
   return ranges.length === 0 ? [] : [{ ...lossOf(end, NOTHING_TELLS, ranges), mayBeMore: false }];

@@ -62,8 +62,8 @@ function hearKeys(view: PlanView): Map<number, Witness> {
   const witnesses = new Map<number, Witness>();
   if (log === undefined) return witnesses;
   let dirty = header.dirtyTail === undefined;
-  walkLog(view, log.start, (kset, place) => {
-    if (isAt(place, header.dirtyTail)) dirty = true;
+  walkLog(view, log.start, (kset, position) => {
+    if (isAt(position, header.dirtyTail)) dirty = true;
     for (let index = 0; index < kset.keyCount; index++) {
       if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;
       hearKey(view, witnesses, kset, index, dirty);

@@ -23,7 +23,7 @@ import { readDual, seqAfter } from '../../engine/media/dual.js';
 import { segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
 import { isNewerSetting, readStrayCacheInfo, STRAY_CACHE_INFO_OFFSET_BYTES } from '../../engine/media/linux-6-18.js';
 import type { FindingCode } from '../catalogue.js';
-import { findLostRun } from '../log-end.js';
+import { findLostRun } from '../torn-or-lost.js';
 import { judgeDual } from '../check-copies.js';
 import { rewriteLostCopy, rewriteBoth } from './rewrite-copies.js';
 import { keyRange, walkLog, type KsetVisitor } from './log-walk.js';
@@ -181,7 +181,7 @@ function lossOfSample(ranges: readonly ByteRange[]): Loss[] {
   return [{ kind: 'perhaps-lost', where: 'cache_info', reason, ranges: mergeRanges(ranges), mayBeMore: false }];
 }
 
-/** Segments of the chain, where cache_info does not say: whoever makes a cache takes all that the superblock counts. */
+/** Segments of the chain, where cache_info does not say: a new cache has all that the superblock counts. */
 function chainLength(view: PlanView): number {
   const { room, found } = view.header;
   const { superblock } = found;

@@ -20,12 +20,12 @@ export function lengthenOver(view: PlanView, gap: Position, behind: Position): U
   const keys: Uint8Array[] = [];
   let filled: Uint8Array | undefined;
   let ksets = 0;
-  walkLog(view, behind, (kset, place) => {
-    if (kset.isLast || place.segment !== behind.segment || ++ksets > KSETS_MAX) return false;
+  walkLog(view, behind, (kset, position) => {
+    if (kset.isLast || position.segment !== behind.segment || ++ksets > KSETS_MAX) return false;
     const bytes = new Uint8Array(kset.lengthBytes);
-    view.context.source.read(deviceOffset(view, place), bytes, 0, bytes.length);
+    view.context.source.read(deviceOffset(view, position), bytes, 0, bytes.length);
     for (let at = KSET_HEADER_BYTES; at < bytes.length; at += KEY_BYTES) keys.push(bytes.subarray(at, at + KEY_BYTES));
-    filled = fill(place.offsetBytes + kset.lengthBytes - gap.offsetBytes, keys);
+    filled = fill(position.offsetBytes + kset.lengthBytes - gap.offsetBytes, keys);
     return filled === undefined;
   });
   return filled;

@@ -18,7 +18,7 @@ import {
 } from '../../engine/media/kset.js';
 import { findBrokenKsets } from '../broken-ksets.js';
 import { positionText } from '../../engine/media/position-text.js';
-import { bodyKeys, findLostRun } from '../log-end.js';
+import { bodyKeys, findLostRun } from '../torn-or-lost.js';
 import { OrphanKsets, type LostRun } from '../orphan-ksets.js';
 import { closeGap } from './fill.js';
 import { lossesBehind, lossesOfGap, lossesOfMisplaced, lossOf } from './gap-losses.js';
@@ -71,7 +71,7 @@ function moveBehindDamage(view: PlanView, log: Log): Fix[] | undefined {
   const run = findLostRun(view.context, view.chain, log.facts);
   let met = false;
   if (run !== undefined) {
-    const { end } = walkLog(view, run.first, (_kset, place) => (met = isAt(place, dirtyTail)) === false);
+    const { end } = walkLog(view, run.first, (_kset, position) => (met = isAt(position, dirtyTail)) === false);
     met ||= isAt(end, dirtyTail);
   }
   if (!met && !isTrustworthy(view, log, dirtyTail)) return undefined;
@@ -287,17 +287,17 @@ function forgetRun(view: PlanView, log: Log, run: LostRun): Fix {
 /** Ends the log where it does, before broken ksets that can be led on to no more. */
 function forgetBroken(view: PlanView, log: Log): Fix {
   const { end, payload } = log.facts;
-  const places = findBrokenKsets(view.context, view.chain, log.facts);
-  const named = [end, ...places].flatMap((place) => namedRanges(view, payload, place));
-  const what = places.length === 1 ? 'a broken kset' : `${places.length} broken ksets`;
+  const positions = findBrokenKsets(view.context, view.chain, log.facts);
+  const named = [end, ...positions].flatMap((position) => namedRanges(view, payload, position));
+  const what = positions.length === 1 ? 'a broken kset' : `${positions.length} broken ksets`;
   const reason = 'broken ksets lie behind the end of the log, and nothing tells how it went on';
   return {
-    id: `forget ${positionText(places[0])}`,
+    id: `forget ${positionText(positions[0])}`,
     codes: ['LOG_MAYBE_CUT_SHORT'],
-    action: `blank what is left of ${what} behind the end of the log, from ${positionText(places[0])} on`,
+    action: `blank what is left of ${what} behind the end of the log, from ${positionText(positions[0])} on`,
     consent: 'plain',
-    losses: [lossOf(places[0], reason, named)],
-    steps: [places.map((place) => ({ offsetBytes: deviceOffset(view, place), bytes: BLANK }))],
+    losses: [lossOf(positions[0], reason, named)],
+    steps: [positions.map((position) => ({ offsetBytes: deviceOffset(view, position), bytes: BLANK }))],
   };
 }
 
@@ -314,8 +314,8 @@ function endingAt(view: PlanView, log: Log): Change[] {
 /** Blanks the end of the log, and the ksets of a run that lie in its first segment. */
 function forgetting(view: PlanView, log: Log, first: Position): Change[] {
   const changes = endingAt(view, log);
-  walkLog(view, first, (_kset, place) => {
-    if (place.segment === first.segment) changes.push({ offsetBytes: deviceOffset(view, place), bytes: BLANK });
+  walkLog(view, first, (_kset, position) => {
+    if (position.segment === first.segment) changes.push({ offsetBytes: deviceOffset(view, position), bytes: BLANK });
   });
   return changes;
 }
@@ -347,7 +347,7 @@ function continueElsewhere(view: PlanView, log: Log): Fix[] {
 /** Moves the last kset to a free segment: behind it there is no room for the LAST kset that the log needs to go on. */
 function makeRoomAtEnd(view: PlanView, log: Log): Fix[] {
   let last: Position | undefined;
-  walkLog(view, log.start, (_kset, place) => void (last = place));
+  walkLog(view, log.start, (_kset, position) => void (last = position));
   const moved = last === undefined ? undefined : moveRest(view, log, last, last);
   if (last === undefined || moved === undefined) return [];
   return [

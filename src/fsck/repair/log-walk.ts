@@ -8,8 +8,8 @@ import type { ByteRange } from './ranges.js';
 import type { PlanView } from './types.js';
 import { walkFrom } from '../walk-from.js';
 
-/** Told of each kset, LAST ksets included, with its place. @returns false to stop */
-export type KsetVisitor = (kset: KsetView, place: Position) => boolean | void;
+/** Told of each kset, LAST ksets included, with its position. @returns false to stop */
+export type KsetVisitor = (kset: KsetView, position: Position) => boolean | void;
 
 /** @returns where it stopped, and whether that is the log's end or a LAST kset back into the log */
 export function walkLog(
@@ -30,8 +30,8 @@ export function walkLog(
   return { end: walker.position, loops: false, walker };
 }
 
-export function isAt(place: Position, other: Position | undefined): boolean {
-  return other !== undefined && place.segment === other.segment && place.offsetBytes === other.offsetBytes;
+export function isAt(position: Position, other: Position | undefined): boolean {
+  return other !== undefined && position.segment === other.segment && position.offsetBytes === other.offsetBytes;
 }
 
 /** `good` keys are valid, current, and (under data_crc) have their payload. */
@@ -67,16 +67,16 @@ export function payloadMatches(view: PlanView, kset: KsetView, index: number): b
 }
 
 /** The 40 bytes of a key. */
-export function keyBytes(view: PlanView, place: Position, index: number): Uint8Array {
+export function keyBytes(view: PlanView, position: Position, index: number): Uint8Array {
   const bytes = new Uint8Array(KEY_BYTES);
-  const at = deviceOffset(view, place) + KSET_HEADER_BYTES + index * KEY_BYTES;
+  const at = deviceOffset(view, position) + KSET_HEADER_BYTES + index * KEY_BYTES;
   view.context.source.read(at, bytes, 0, KEY_BYTES);
   return bytes;
 }
 
 /** Byte offset on the device of a place in the log. */
-export function deviceOffset(view: Pick<PlanView, 'chain'>, place: Position): number {
-  return view.chain.dataOffsetBytes[place.segment] + place.offsetBytes;
+export function deviceOffset(view: Pick<PlanView, 'chain'>, position: Position): number {
+  return view.chain.dataOffsetBytes[position.segment] + position.offsetBytes;
 }
 
 /** A key of the log that may be written once more beside itself without changing anything, and is a sound one. */
@@ -86,7 +86,7 @@ export function isRepeatable(view: PlanView, kset: KsetView, index: number): boo
 }
 
 /**
- * A key to fill the gap between two places of the log with: the last one before it, or the first one behind it,
+ * A key to fill the gap between two positions in the log with: the last one before it, or the first one behind it,
  * if it may be repeated there.
  * @param behind where the log goes on; undefined when it does not
  */
@@ -97,26 +97,26 @@ export function keyBeside(
   behind: Position | undefined,
 ): Uint8Array | undefined {
   let found: Uint8Array | undefined;
-  walkLog(view, start, (kset, place) => {
-    if (isAt(place, gap)) return false;
+  walkLog(view, start, (kset, position) => {
+    if (isAt(position, gap)) return false;
     if (kset.keyCount === 0) return true;
     const index = kset.keyCount - 1;
-    found = isRepeatable(view, kset, index) ? keyBytes(view, place, index) : undefined;
+    found = isRepeatable(view, kset, index) ? keyBytes(view, position, index) : undefined;
     return true;
   });
   if (found !== undefined || behind === undefined) return found;
-  walkLog(view, behind, (kset, place) => {
+  walkLog(view, behind, (kset, position) => {
     if (kset.keyCount === 0) return true;
-    if (isRepeatable(view, kset, 0)) found = keyBytes(view, place, 0);
+    if (isRepeatable(view, kset, 0)) found = keyBytes(view, position, 0);
     return false;
   });
   return found;
 }
 
-/** What current keys from `place` on cover: it reads as they say, whatever came before. */
-export function coveredFrom(view: PlanView, place: Position): ByteRange[] {
+/** What current keys from `position` on cover: it reads as they say, whatever came before. */
+export function coveredFrom(view: PlanView, position: Position): ByteRange[] {
   const ranges: ByteRange[] = [];
-  walkLog(view, place, (kset) => {
+  walkLog(view, position, (kset) => {
     for (let index = 0; index < kset.keyCount; index++) {
       if (judgeKey(view, kset, index) === 'current') ranges.push(keyRange(kset, index));
     }

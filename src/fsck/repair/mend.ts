@@ -67,14 +67,14 @@ export function singleByteErrors(bytes: Uint8Array): ByteError[] {
 /**
  * @param isLogEnd nothing of the log follows. There, zeroes may have gone over the beginning of a kset of an
  * earlier lap, in part if a crash came between: nothing that zeroes could have done is taken for damage.
- * @returns the bytes of the kset that was at `place`, or undefined when there is none, or more than one can be.
+ * @returns the bytes of the kset that was at `position`, or undefined when there is none, or more than one can be.
  */
-export function mendKset(view: PlanView, place: Position, isLogEnd: boolean): Uint8Array | undefined {
+export function mendKset(view: PlanView, position: Position, isLogEnd: boolean): Uint8Array | undefined {
   const { context } = view;
-  const available = context.geometry.segmentDataBytes - place.offsetBytes;
+  const available = context.geometry.segmentDataBytes - position.offsetBytes;
   const bytes = new Uint8Array(Math.min(KSET_BYTES_MAX, available));
   if (bytes.length < KSET_HEADER_BYTES) return undefined;
-  context.source.read(deviceOffset(view, place), bytes, 0, bytes.length);
+  context.source.read(deviceOffset(view, position), bytes, 0, bytes.length);
   const found = new Map<string, Uint8Array>();
   for (const candidate of isLogEnd ? ofOneByte(bytes) : candidates(bytes, view.chain.length)) {
     if (isLogEnd && candidate.some((byte, at) => byte !== bytes[at] && bytes[at] === 0)) continue;

@@ -15,36 +15,36 @@ type Claims = Pick<PayloadMap, 'isClaimed'>;
 /** Told of a key, as the first of a view. */
 type KeyVisitor = (key: KsetView) => void;
 
-/** What is named from a place of the log on, as far as there are keys that no earlier lap can have left. */
-export function namedRanges(view: PlanView, claimed: Claims, place: Position): ByteRange[] {
+/** What is named from a position in the log on, as far as there are keys that no earlier lap can have left. */
+export function namedRanges(view: PlanView, claimed: Claims, position: Position): ByteRange[] {
   const ranges: ByteRange[] = [];
-  visitPieces(view, place, (bytes) => visitKeysIn(view, claimed, bytes, (key) => ranges.push(keyRange(key, 0))) > 0);
+  visitPieces(view, position, (bytes) => visitKeysIn(view, claimed, bytes, (key) => ranges.push(keyRange(key, 0))) > 0);
   return ranges;
 }
 
 /** Is there such a key at the beginning of what `namedRanges` looks through? */
-export function namesAnything(view: PlanView, claimed: Claims, place: Position): boolean {
+export function namesAnything(view: PlanView, claimed: Claims, position: Position): boolean {
   let keys = 0;
-  visitPieces(view, place, (bytes) => {
+  visitPieces(view, position, (bytes) => {
     keys = visitKeysIn(view, claimed, bytes, () => undefined);
     return false;
   });
   return keys > 0;
 }
 
-/** All keys from a place of the log to the end of its segment that no earlier lap can have left. */
-export function visitNamed(view: PlanView, claimed: Claims, place: Position, visit: KeyVisitor): void {
-  visitPieces(view, place, (bytes) => visitKeysIn(view, claimed, bytes, visit) >= 0);
+/** All keys from a position in the log to the end of its segment that no earlier lap can have left. */
+export function visitNamed(view: PlanView, claimed: Claims, position: Position, visit: KeyVisitor): void {
+  visitPieces(view, position, (bytes) => visitKeysIn(view, claimed, bytes, visit) >= 0);
 }
 
 /** @param visit returns whether to go on to the next piece */
-function visitPieces(view: PlanView, place: Position, visit: (bytes: Uint8Array) => boolean): void {
+function visitPieces(view: PlanView, position: Position, visit: (bytes: Uint8Array) => boolean): void {
   const { segmentDataBytes } = view.context.geometry;
   const piece = ksetBytes(KSET_KEYS_MAX);
-  for (let at = place.offsetBytes; at < segmentDataBytes; at += piece) {
+  for (let at = position.offsetBytes; at < segmentDataBytes; at += piece) {
     // A key that lies across two pieces is seen whole in the first.
     const bytes = new Uint8Array(Math.min(piece + KEY_BYTES - STEP_BYTES, segmentDataBytes - at));
-    view.context.source.read(deviceOffset(view, { ...place, offsetBytes: at }), bytes, 0, bytes.length);
+    view.context.source.read(deviceOffset(view, { ...position, offsetBytes: at }), bytes, 0, bytes.length);
     if (!visit(bytes)) break;
   }
 }

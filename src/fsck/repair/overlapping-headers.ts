@@ -25,7 +25,7 @@ export function blankOverlappingHeaders(view: PlanView, start: Position): Change
     kset.attach(bytes, at);
     const beforeBytes = start.offsetBytes - from - at;
     const canReach = kset.keyCount <= KSET_KEYS_MAX && kset.lengthBytes > beforeBytes;
-    // Of a header that reaches over it, the flags may become others; what lies there is for whoever writes there.
+    // Of a header that reaches over it, the flags may become others; what lies there is up to the next writer.
     if (!kset.magicOk || !(canReach || beforeBytes < KSET_HEADER_BYTES)) continue;
     changes.push({ offsetBytes: base + at, bytes: new Uint8Array(Math.min(KSET_HEADER_BYTES, beforeBytes)) });
   }

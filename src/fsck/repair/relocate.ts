@@ -10,9 +10,9 @@ import type { Change, PlanView } from './types.js';
 
 type Log = NonNullable<PlanView['log']>;
 
-/** Is there room at `place` for the LAST kset that leads on? */
-export function hasRoomToLeave(view: PlanView, place: Position): boolean {
-  return place.offsetBytes + KSET_HEADER_BYTES <= view.context.geometry.segmentDataBytes;
+/** Is there room at `position` for the LAST kset that leads on? */
+export function hasRoomToLeave(view: PlanView, position: Position): boolean {
+  return position.offsetBytes + KSET_HEADER_BYTES <= view.context.geometry.segmentDataBytes;
 }
 
 /**

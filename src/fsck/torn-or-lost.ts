@@ -1,6 +1,7 @@
 /**
- * Judges where the log begins and ends, which nothing on media says: whether ksets that belong to it follow
- * its end, and whether both tails are places in it. See `orphan-ksets.ts` for how ksets are told from leftovers.
+ * Tells a kset that a crash tore, which is a proper end of the log, from one that was lost: then ksets that belong to the
+ * log follow its end. Nothing on media says where the log ends. See `orphan-ksets.ts` for how ksets are told from
+ * leftovers.
  */
 import { PcacheError } from '../engine/errors.js';
 import type { Position } from '../engine/media/codecs.js';
@@ -21,7 +22,6 @@ import type { CheckContext } from './context.js';
 import { positionText } from '../engine/media/position-text.js';
 import type { LogFacts } from './log-check.js';
 import { isBehindClaims, OrphanKsets, zeroBytesAt, type BrokenSearch, type LostRun } from './orphan-ksets.js';
-import { walkFrom } from './walk-from.js';
 
 /**
  * Nobody writes that many zeroes into the log, even where an old kset is left behind the 24 at its end: they are what
@@ -57,10 +57,10 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
     const detail = `there is no header, but ${bodyKeys(context, chain, facts)} keys of a kset that is newer than the log`;
     context.findings.add('LOG_END_TORN', where, detail);
   } else {
-    const [broken] = brokenKsets.isComplete ? brokenKsets.places : findBrokenKsets(context, chain, facts);
+    const [broken] = brokenKsets.isComplete ? brokenKsets.positions : findBrokenKsets(context, chain, facts);
     if (broken === undefined) return;
-    const place = positionText(broken);
-    const detail = `${reasonText(facts)}, but a broken kset with keys of present generations follows at ${place}`;
+    const at = positionText(broken);
+    const detail = `${reasonText(facts)}, but a broken kset with keys of present generations follows at ${at}`;
     context.findings.add('LOG_MAYBE_CUT_SHORT', where, detail);
   }
 }
@@ -230,98 +230,6 @@ function reasonText(facts: LogFacts): string {
 }
 
 function runText(run: LostRun): string {
-  const place = positionText(run.first);
-  return `${run.ksets} good ksets with ${run.keys} keys (${run.dirtyBytes} dirty bytes) follow from ${place} on`;
-}
-
-/**
- * Where to begin with the log: key_tail, or the kset that it points into the middle of, or dirty_tail where
- * key_tail is lost, or the first segment. Undefined when there is no kset at any of these.
- */
-export function chooseLogStart(
-  context: CheckContext,
-  chain: CheckedChain,
-  keyTail: Position | undefined,
-  dirtyTail: Position | undefined,
-): Position | undefined {
-  const usable = (tail: Position | undefined): tail is Position => tail !== undefined && tail.segment < chain.length;
-  if (!usable(keyTail)) {
-    if (usable(dirtyTail)) return dirtyTail;
-    return chain.length > 0 && ksetLength(context, chain, { segment: 0, offsetBytes: 0 }) > 0
-      ? { segment: 0, offsetBytes: 0 }
-      : undefined;
-  }
-  if (ksetLength(context, chain, keyTail) > 0) return keyTail;
-  for (let back = 8; back < KSET_BYTES_MAX && back <= keyTail.offsetBytes; back += 8) {
-    const start = { segment: keyTail.segment, offsetBytes: keyTail.offsetBytes - back };
-    if (ksetLength(context, chain, start) > back) {
-      const inside = positionText(start);
-      const detail = `it is ${positionText(keyTail)}, inside the kset ${inside}`;
-      context.findings.add('KEY_TAIL_NOT_ON_KSET', 'key_tail', detail);
-      return start;
-    }
-  }
-  return keyTail;
-}
-
-/** Length of the good kset at `position`, or 0 when there is none. */
-function ksetLength(context: CheckContext, chain: CheckedChain, position: Position): number {
-  const { source, geometry } = context;
-  const offset = chain.dataOffsetBytes[position.segment] + position.offsetBytes;
-  const available = geometry.segmentDataBytes - position.offsetBytes;
-  const bytes = new Uint8Array(Math.min(KSET_BYTES_MAX, available));
-  source.read(offset, bytes, 0, bytes.length);
-  const kset = new KsetView(context.crc).attach(bytes, 0);
-  return kset.verdict(bytes.length, available) === 'ok' ? kset.lengthBytes : 0;
-}
-
-/**
- * Reports a dirty_tail that the walk did not pass.
- * @param start where the walk began: key_tail, or the kset that it points into
- */
-export function checkDirtyTail(
-  context: CheckContext,
-  chain: CheckedChain,
-  facts: LogFacts,
-  start: Position,
-  dirtyTail: Position,
-): void {
-  if (facts.passedDirtyTail) return;
-  const { findings } = context;
-  const place = positionText(dirtyTail);
-  const extent = facts.extents.get(dirtyTail.segment);
-  if (extent !== undefined && dirtyTail.offsetBytes > extent.startBytes && dirtyTail.offsetBytes < extent.endBytes) {
-    findings.add('DIRTY_TAIL_NOT_ON_KSET', 'dirty_tail', `it is ${place}, inside a kset`);
-  } else if (leadsAstray(context, chain, dirtyTail)) {
-    const detail = `it is ${place}, and the LAST ksets from there on lead to no end`;
-    findings.add('DIRTY_TAIL_LEADS_ASTRAY', 'dirty_tail', detail);
-  } else if (leadsTo(context, chain, dirtyTail, start)) {
-    const detail = `it is ${place}, the log begins at ${positionText(start)}`;
-    findings.add('DIRTY_TAIL_BEFORE_KEY_TAIL', 'dirty_tail', detail);
-  } else {
-    const detail = `it is ${place}; the log ends at ${positionText(facts.end)}`;
-    findings.add('DIRTY_TAIL_NOT_IN_LOG', 'dirty_tail', detail);
-  }
-}
-
-/** Do the ksets from `from` on run in a circle, or out of the cache? */
-function leadsAstray(context: CheckContext, chain: CheckedChain, from: Position): boolean {
-  if (from.segment >= chain.length) return false;
-  const walker = walkFrom(context, chain, from);
-  while (walker.next());
-  return walker.endReason === 'last-out-of-range' || walker.endReason === 'too-many-hops';
-}
-
-/** Do the ksets from `from` on lead to `to`? */
-function leadsTo(context: CheckContext, chain: CheckedChain, from: Position, to: Position): boolean {
-  if (from.segment >= chain.length) return false;
-  const walker = walkFrom(context, chain, from);
-  const entered = new Set([from.segment]);
-  while (walker.next()) {
-    if (walker.isAt(to)) return true;
-    if (!walker.kset.isLast) continue;
-    if (entered.has(walker.kset.nextSegment)) return false;
-    entered.add(walker.kset.nextSegment);
-  }
-  return walker.isAt(to);
+  const from = positionText(run.first);
+  return `${run.ksets} good ksets with ${run.keys} keys (${run.dirtyBytes} dirty bytes) follow from ${from} on`;
 }

@@ -1,5 +1,7 @@
 /**
- * Requests that wait for the backing device in the modes that write through (writethrough, writearound).
+ * Where a FUA write or a FLUSH waits for the backing device, and with them every write, in the modes that write through
+ * (writethrough, writearound). In writeback mode neither waits for it: `requests.ts` closes the kset, then
+ * acknowledges.
  *
  * In these modes a write goes into the cache as in writeback mode, with a dirty key, and its kset is closed at once.
  * The write is acknowledged when write-back has written that kset to the backing device; a FLUSH or FUA is acknowledged
@@ -23,7 +25,7 @@ interface Wait {
   error: PcacheError | undefined;
 }
 
-export class ThroughWaits {
+export class FuaWaits {
   private waits: Wait[] = [];
 
   constructor(
