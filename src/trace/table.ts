@@ -113,7 +113,7 @@ export class TableFormat implements LineFormat {
     const wrong = this.#readFields(line, this.#columns);
     if (wrong !== undefined) {
       line.at = start;
-      return this.#takeHeader(line) ? NOT_A_RECORD : wrong;
+      return this.#isNames(line) && this.#takeHeader(line) ? NOT_A_RECORD : wrong;
     }
     this.#anyRecord = true;
     if (this.#op === NO_OPERATION) {
@@ -163,9 +163,15 @@ export class TableFormat implements LineFormat {
 
   /** A first line without any number, where the columns are known without it: a header in other words. */
   #isForeignHeader(line: Cursor): boolean {
-    if (this.#columns === undefined || this.#hasHeader) return false;
+    return this.#columns !== undefined && !this.#hasHeader && this.#isNames(line);
+  }
+
+  /** Are there several fields, and no number among them? A request that runs into a header is not one. */
+  #isNames(line: Cursor): boolean {
+    const start = line.at;
     const fields = this.#fields.all(line);
-    return fields.length > 1 && fields.every((field) => field === '' || wholeNumber(field) < 0);
+    line.at = start;
+    return fields.length > 1 && fields.every((field) => field === '' || wholeNumber(field) === NotANumber.text);
   }
 
   #readFields(line: Cursor, columns: readonly Column[]): string | undefined {

@@ -375,6 +375,14 @@ describe('recognition', () => {
     expect([got.reader.format, got.lines.length, got.counts.malformed]).toEqual(['Alibaba CSV', 8, 1]);
   });
 
+  it('may come again where tables were joined, but not within a line that has numbers', async () => {
+    const header = 'op,offset_bytes,length_bytes';
+    const got = await readTrace(
+      file('joined.csv', `${header}\nwrite,0,512\n${header}\nread,0,512\nwrite,0,${header}\n`),
+    );
+    expect([got.lines.length, got.counts.malformed]).toEqual([2, 1]);
+  });
+
   it('holds for each file of a recording alone', async () => {
     file('mixed.blktrace.0', unpackedFixture('ext4-sqlite-git', 0));
     file('mixed.blktrace.1', ALIBABA);
