@@ -180,6 +180,18 @@ export default tseslint.config(
     rules: noTerminal(TERMINAL_PACKAGES),
   },
   {
+    files: ['engine', 'fsck', 'rescue', 'pack', 'kernel'].map((layer) => `src/${layer}/**/*.ts`),
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: 'CallExpression[callee.property.name=/^(push|unshift|splice|max|min)$/] > SpreadElement',
+          message: 'What a medium holds may be more than a call takes arguments; add the items in a loop.',
+        },
+      ],
+    },
+  },
+  {
     files: ['src/engine/errors.ts'],
     rules: {
       'no-restricted-imports': [

@@ -25,7 +25,7 @@ export interface WipeVerdict {
 export function judgeForWipe(pmem: PmemReader, geometry: Geometry, gate: GateVerdict, crc: Crc32c): WipeVerdict {
   const metadata = readMetadataOf(pmem, geometry);
   const doubts = [...gate.losses, ...gate.doubts].map(({ code, where, detail }) => `${code} ${where}: ${detail}`);
-  if (doubts.length === 0) doubts.push(...metadata.problems.map(({ code, detail }) => `${code}: ${detail}`));
+  if (doubts.length === 0) for (const { code, detail } of metadata.problems) doubts.push(`${code}: ${detail}`);
   let dirtyKeys = 0;
   let dirtyBytes = 0;
   let isComplete = false;

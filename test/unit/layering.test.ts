@@ -113,3 +113,13 @@ describe('only src/output knows a terminal', () => {
     ).toEqual([]);
   });
 });
+
+describe('items that a medium holds are not the arguments of one call', () => {
+  it.each([
+    ['src/fsck/sample.ts', 'export const list: number[] = [];\nlist.push(...list);\n', ['no-restricted-syntax']],
+    ['src/engine/log/sample.ts', 'export const most = Math.max(...[1, 2]);\n', ['no-restricted-syntax']],
+    ['src/rescue/sample.ts', 'export const list: number[] = [];\nlist.push(1);\n', []],
+  ])('in %s', async (filePath, code, rules) => {
+    expect(await rulesBroken(filePath, code)).toEqual(rules);
+  });
+});

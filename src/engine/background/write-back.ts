@@ -219,7 +219,7 @@ export class Writeback implements BackingDurability {
     }
     this.corruptCount += ranges.length;
     this.core.stats.writebackCorruptKeys += ranges.length;
-    this.corruptRanges.push(...ranges.slice(0, CORRUPT_RANGES_MAX - this.corruptRanges.length));
+    for (const range of ranges.slice(0, CORRUPT_RANGES_MAX - this.corruptRanges.length)) this.corruptRanges.push(range);
     this.onChange(this.corruptError());
   }
 

@@ -234,7 +234,7 @@ export class SimBacking implements BackingDevice {
     for (const [sector, version] of this.durable) copy.durable.set(sector, version);
     copy.durableTags.set(this.durableTags);
     for (const [sector, versions] of this.pending) copy.pending.set(sector, versions.slice());
-    copy.calls.push(...this.calls);
+    for (const call of this.calls) copy.calls.push(call);
     copy.serial = this.serial;
     copy.crash(random);
     return copy;

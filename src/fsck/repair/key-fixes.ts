@@ -34,7 +34,7 @@ import {
   payloadMatches,
   walkLog,
 } from './log-walk.js';
-import { mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
+import { appendTo, mergeRanges, subtractRanges, type ByteRange } from './ranges.js';
 import { moveRest } from './relocate.js';
 import { moveTail } from './tail-fixes.js';
 import { hasFinding, type Consent, type Fix, type Loss, type PlanView } from './types.js';
@@ -281,7 +281,7 @@ class KeyPlan {
     if (last?.consent === consent && isAt(place, { ...last.place, offsetBytes: last.endOffsetBytes })) {
       last.endOffsetBytes = endOffsetBytes;
       for (const code of codes) last.codes.add(code);
-      last.losses.push(...losses);
+      appendTo(last.losses, losses);
     } else {
       this.passed.push({ place, endOffsetBytes, codes: new Set(codes), losses, consent });
     }

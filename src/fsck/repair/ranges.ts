@@ -36,8 +36,8 @@ export function subtractRanges(ranges: readonly ByteRange[], removed: readonly B
 }
 
 /** As `list.push(...more)`, for any number: a call takes some hundred thousand arguments at most. */
-export function appendTo(list: ByteRange[], more: readonly ByteRange[]): void {
-  for (const range of more) list.push(range);
+export function appendTo<T>(list: T[], more: readonly T[]): void {
+  for (const item of more) list.push(item);
 }
 
 export function totalBytes(ranges: readonly ByteRange[]): number {
