@@ -13,6 +13,7 @@
 #include "process.h"
 #include "space.h"
 #include "state.h"
+#include "ublk-device.h"
 
 namespace pcache {
 namespace {
@@ -242,6 +243,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("redirect", redirect);
   add("allocate", allocate);
   add("extents", extents);
+  add("ublkControl", ublk_control);
+  add("ublkServe", ublk_serve);
   add("features", features);
   add("select", select_kernels);
   export_data_plane(env, exports, state);

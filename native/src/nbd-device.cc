@@ -1,15 +1,12 @@
 #include "nbd-device.h"
 
 #include <cerrno>
-#include <csignal>
-#include <fcntl.h>
 #include <linux/nbd.h>
-#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <thread>
 #include <unistd.h>
 
+#include "device-thread.h"
 #include "errors.h"
 
 namespace pcache {
@@ -17,40 +14,11 @@ namespace {
 
 constexpr int kConnectionsMax = 16;
 
-// A duplicate for a thread: the caller may close its own meanwhile, and its number may then name another file.
-class OwnFd {
- public:
-  explicit OwnFd(int fd) : fd_(fcntl(fd, F_DUPFD_CLOEXEC, 0)) {}
-  OwnFd(OwnFd&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-  ~OwnFd() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
 int fd_argument(const Napi::CallbackInfo& info) { return info[0].As<Napi::Number>().Int32Value(); }
 
-// Calls back from a thread of its own. The pool may be full of reads of a device that does not answer.
 void report(Napi::ThreadSafeFunction& callback, int error) {
   callback.BlockingCall([error](Napi::Env env, Napi::Function function) { function.Call({Napi::Number::New(env, error)}); });
   callback.Release();
-}
-
-Napi::ThreadSafeFunction callback_argument(const Napi::CallbackInfo& info, size_t index, const char* name) {
-  return Napi::ThreadSafeFunction::New(info.Env(), info[index].As<Napi::Function>(), name, 0, 1);
-}
-
-// A thread that no signal reaches: one would end NBD_DO_IT.
-template <typename Body>
-void run_undisturbed(Body body) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread(std::move(body)).detach();
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 }  // namespace

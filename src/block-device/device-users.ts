@@ -21,7 +21,7 @@ export async function claimDevice(path: string, name: string): Promise<Claim | s
     file = await open(path, constants.O_RDONLY | constants.O_EXCL);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
-    return describeUse(path, name);
+    return deviceUse(path, name) ?? 'in use by the kernel';
   }
   const pid = otherOpener(name);
   if (pid !== undefined) {
@@ -31,12 +31,13 @@ export async function claimDevice(path: string, name: string): Promise<Claim | s
   return { sync: () => file.sync(), release: () => file.close() };
 }
 
-function describeUse(path: string, name: string): string {
+/** @returns what a device is used for, as far as that is seen without opening it; undefined for nothing */
+export function deviceUse(path: string, name: string): string | undefined {
   const use = blockDeviceUse(readText(`/sys/block/${name}/dev`) ?? '');
   if (use !== undefined) return use;
   if (readText('/proc/swaps')?.includes(`${path} `) === true) return 'in use as swap space';
   const pid = otherOpener(name);
-  return pid === undefined ? 'in use by the kernel' : `open in ${describeProcess(pid)}`;
+  return pid === undefined ? undefined : `open in ${describeProcess(pid)}`;
 }
 
 /** Process other than this one that has the device or one of its partitions open. */

@@ -32,6 +32,7 @@ export class NbdDevice {
   readonly ended: Promise<void>;
   private sayEnded!: () => void;
   private isRunning = false;
+  private isClosed = false;
   private endErrno: number | undefined;
 
   private constructor(
@@ -46,13 +47,23 @@ export class NbdDevice {
     this.ended = new Promise((resolve) => (this.sayEnded = resolve));
   }
 
+  static isDriverPresent(): boolean {
+    return /^ *\d+ nbd$/m.test(readFileSync('/proc/devices', 'utf8'));
+  }
+
   /**
    * Reserves a device. It has no size until `start`.
    * @param wanted `/dev/nbdN`, or `auto` for the first free one
    * @throws PcacheError UNSUPPORTED without the kernel's driver, BUSY when it is in use, NO_ACCESS without privileges
    */
   static take(wanted: string): NbdDevice {
-    requireDriver();
+    if (!NbdDevice.isDriverPresent()) {
+      throw new PcacheError(
+        'UNSUPPORTED',
+        'this kernel has no nbd driver, which /dev/nbdN needs; ' +
+          'load it with: modprobe nbd (module nbd, CONFIG_BLK_DEV_NBD)',
+      );
+    }
     if (wanted !== 'auto') return NbdDevice.takeNamed(/^\/dev\/(nbd\d+)$/.exec(wanted)![1]);
     for (const name of deviceNames()) {
       try {
@@ -133,10 +144,13 @@ export class NbdDevice {
   }
 
   /** Gives the device up; one that runs is removed when its sockets close. */
-  close(): void {
+  close(): Promise<void> {
+    if (this.isClosed) return Promise.resolve();
+    this.isClosed = true;
     if (!this.isRunning) nativeAddon().nbdClear(this.fd);
     for (const socket of this.sockets) socket.destroy();
     closeSync(this.fd);
+    return Promise.resolve();
   }
 }
 
@@ -145,13 +159,4 @@ function deviceNames(): string[] {
   return readdirSync('/sys/block')
     .filter((name) => /^nbd\d+$/.test(name) && existsSync(`/dev/${name}`))
     .sort((a, b) => Number(a.slice(3)) - Number(b.slice(3)));
-}
-
-/** @throws PcacheError UNSUPPORTED with what to do */
-function requireDriver(): void {
-  if (/^ *\d+ nbd$/m.test(readFileSync('/proc/devices', 'utf8'))) return;
-  throw new PcacheError(
-    'UNSUPPORTED',
-    'this kernel has no nbd driver, which --device needs; load it with: modprobe nbd (module nbd, CONFIG_BLK_DEV_NBD)',
-  );
 }

@@ -3,27 +3,80 @@ import { mkdirSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
+import { deviceSocketPath, SOCKETS_FOLDER } from './device-socket.js';
 import type { Claim } from './device-users.js';
 import { NbdDevice } from './nbd-device.js';
+import { UblkDriver } from './ublk-control.js';
+import { UblkDevice } from './ublk-device.js';
+import type { QueueServer, UblkQueue } from './ublk-queue.js';
 
-/** Sockets of attached caches that have a block device, by the device's name. */
-const SOCKETS_FOLDER = '/run/pcache';
 const CHECK_MS = 250;
 /** Uses that end sooner are not reported: programs such as udev look at a device for a moment. */
 const REPORT_AFTER_MS = 1000;
 
+export interface DeviceRequest {
+  /** `auto`, `/dev/ublkbN` or `/dev/nbdN`. */
+  readonly wanted: string;
+  /** Take over a device whose server has died. */
+  readonly recover: boolean;
+  /** 48 bits that stand for the pair of cache and backing device. */
+  readonly identity: bigint;
+}
+
+/** What serves the requests of a device. */
+export interface DeviceServer {
+  readonly sizeBytes: number;
+  readonly isReadOnly: boolean;
+  /** Transmission flags of the NBD protocol. */
+  readonly nbdFlags: number;
+  /** Takes a connection of the kernel's NBD client, which sends requests at once. */
+  accept(socket: Socket, path: string): void;
+  /** Makes what takes the requests of a ublk device. */
+  serveQueue(queue: UblkQueue): QueueServer;
+}
+
 /** @throws PcacheError USAGE */
-export function checkDeviceName(wanted: string): void {
-  if (wanted === 'auto' || /^\/dev\/nbd\d+$/.test(wanted)) return;
-  throw new PcacheError('USAGE', `--device ${wanted}: is not a device that can be made; give auto or /dev/nbdN`);
+export function checkDeviceName(wanted: string, recover: boolean): void {
+  const isUblk = /^\/dev\/ublkb\d{1,7}$/.test(wanted);
+  if (recover && !isUblk) {
+    throw new PcacheError('USAGE', `--recover takes over a device that exists; give it as --device /dev/ublkbN`);
+  }
+  if (wanted === 'auto' || isUblk || /^\/dev\/nbd\d+$/.test(wanted)) return;
+  throw new PcacheError(
+    'USAGE',
+    `--device ${wanted}: is not a device that can be made; give auto, /dev/ublkbN or /dev/nbdN`,
+  );
+}
+
+async function take({ wanted, recover, identity }: DeviceRequest): Promise<NbdDevice | UblkDevice> {
+  if (recover) return UblkDevice.recover(wanted, identity);
+  if (wanted.startsWith('/dev/nbd')) return NbdDevice.take(wanted);
+  if (wanted !== 'auto' || UblkDriver.isPresent()) {
+    try {
+      return await UblkDevice.take(wanted, identity);
+    } catch (error) {
+      const isUnsupported = error instanceof PcacheError && error.code === 'UNSUPPORTED';
+      if (wanted !== 'auto' || !isUnsupported || !NbdDevice.isDriverPresent()) throw error;
+    }
+  } else if (!NbdDevice.isDriverPresent()) {
+    throw new PcacheError(
+      'UNSUPPORTED',
+      'this kernel has neither the ublk nor the nbd driver, and --device needs one; ' +
+        'load one with: modprobe ublk_drv (CONFIG_BLK_DEV_UBLK), or modprobe nbd (CONFIG_BLK_DEV_NBD)',
+    );
+  }
+  return NbdDevice.take('auto');
 }
 
 export class ServedDevice {
-  private constructor(private readonly device: NbdDevice) {}
+  private constructor(private readonly device: NbdDevice | UblkDevice) {}
 
-  /** Reserves a device; as `NbdDevice.take`. */
-  static take(wanted: string): ServedDevice {
-    return new ServedDevice(NbdDevice.take(wanted));
+  /**
+   * Reserves a device, which appears at `start`; with `auto` of the ublk driver where there is one, or else of nbd.
+   * @throws PcacheError UNSUPPORTED without a driver, BUSY when it is in use, NO_ACCESS without privileges
+   */
+  static async take(request: DeviceRequest): Promise<ServedDevice> {
+    return new ServedDevice(await take(request));
   }
 
   get path(): string {
@@ -42,17 +95,18 @@ export class ServedDevice {
     } catch (error) {
       throw fromSystemError(error, SOCKETS_FOLDER, 'making a folder for sockets; give --socket PATH');
     }
-    return `${SOCKETS_FOLDER}/${this.device.path.replace('/dev/', '')}`;
+    return deviceSocketPath(this.device.path);
   }
 
-  /**
-   * Makes the device appear.
-   * @param accept takes a connection whose client sends requests at once
-   * @param flags transmission flags of the NBD protocol
-   */
-  async start(accept: (socket: Socket, path: string) => void, sizeBytes: number, flags: number): Promise<void> {
-    for (const socket of this.device.sockets) accept(socket, this.path);
-    await this.device.start(sizeBytes, flags);
+  /** Makes the device appear, or go on. */
+  async start(server: DeviceServer): Promise<void> {
+    const { device } = this;
+    if (device instanceof UblkDevice) {
+      await device.start(server.sizeBytes, server.isReadOnly, (queue) => server.serveQueue(queue));
+      return;
+    }
+    for (const socket of device.sockets) server.accept(socket, this.path);
+    await device.start(server.sizeBytes, server.nbdFlags);
   }
 
   /** @throws PcacheError BUSY, with the user of the device */
@@ -94,7 +148,7 @@ export class ServedDevice {
   }
 
   /** Gives the device up. */
-  close(): void {
-    this.device.close();
+  close(): Promise<void> {
+    return this.device.close();
   }
 }

@@ -27,6 +27,7 @@ const SERVING_FLAGS = [
   ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'exec', 'drain', 'pid-file'],
   ...[
     'device',
+    'recover',
     'control',
     'metrics',
     'metrics-address',
@@ -60,8 +61,10 @@ progress, puts every acknowledged write into the log of the cache and reports ho
 or 4 when --drain could not write everything back. After a second signal it no longer waits for clients, and for the
 backing device 5 seconds at most; acknowledged writes are kept.
 
-With --device the kernel's own NBD client is connected, so that the cache is a block device such as /dev/nbd0 for mkfs
-and mount. The device is removed at the end; a device that is mounted or open is waited for.
+With --device the cache is a block device of this machine for mkfs and mount: /dev/ublkbN, whose requests the kernel's
+ublk driver (Linux 6.0 and later) hands over without a socket, or /dev/nbdN by the kernel's own NBD client. The device is
+removed at the end; one that is mounted or open is waited for. When the server dies, a ublk device stays and its users
+wait, until --recover serves it again; requests that had no answer are repeated, and no write that was answered is lost.
 
 Neither device is changed before every address and file name could be taken. Flush and FUA are honoured, and several
 connections of one client are coherent.
@@ -107,8 +110,12 @@ which lists what is given up.`;
       helpValue: 'N',
     }),
     'device': Flags.string({
-      description: 'provide a block device: the next free one, or /dev/nbdN (needs root and the nbd driver)',
-      helpValue: 'auto|/dev/nbdN',
+      description: 'provide a block device: the next free one, or that one (needs root, and the ublk or nbd driver)',
+      helpValue: 'auto|/dev/ublkbN|/dev/nbdN',
+    }),
+    'recover': Flags.boolean({
+      description: 'take over --device /dev/ublkbN, whose server has died; its users wait meanwhile',
+      dependsOn: ['device'],
     }),
     'address': Flags.string({
       description: 'address to listen on with --port (default: 127.0.0.1)',
@@ -260,6 +267,7 @@ which lists what is given up.`;
           },
           exec: flags.exec,
           device: flags.device,
+          recover: flags.recover ?? false,
           pidFile: flags['pid-file'],
           controlPath: flags.control,
           metricsPort: flags.metrics,

@@ -1,6 +1,6 @@
 /** `pcache status`: counters and state of an attached cache. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Flags } from '@oclif/core';
+import { Args, Flags } from '@oclif/core';
 import { ControlClient } from '../nbd/control.js';
 import { metricsText } from '../nbd/metrics.js';
 import type { AttachStatus } from '../nbd/status.js';
@@ -29,13 +29,17 @@ one line of JSON.`;
 
   static override examples = [
     { description: 'Show the counters once.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock' },
+    { description: 'Show those of a block device.', command: '<%= config.bin %> <%= command.id %> /dev/ublkb0' },
     { description: 'Show them every second.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock --watch' },
   ];
+
+  static override args = {
+    device: Args.string({ name: 'DEVICE', description: 'block device of the cache: /dev/ublkbN or /dev/nbdN' }),
+  };
 
   static override flags = {
     socket: Flags.string({
       description: 'socket on which the cache is served, or its control socket',
-      required: true,
       helpValue: 'PATH',
     }),
     watch: Flags.boolean({ description: 'repeat every --interval seconds' }),
@@ -47,8 +51,8 @@ one line of JSON.`;
   };
 
   async run(): Promise<StatusJson | undefined> {
-    const { flags } = await this.parse(Status);
-    const client = await ControlClient.connect(flags.socket);
+    const { args, flags } = await this.parse(Status);
+    const client = await ControlClient.connect({ device: args.device, socket: flags.socket });
     try {
       const status = await client.status();
       if (flags.watch) return await this.watch(client, status, flags.interval);

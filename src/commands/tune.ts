@@ -35,7 +35,7 @@ when N percent of the segments are in use. The setting is stored in the cache.`;
     const match = /^gc_percent=(\d{1,3})$/.exec(args.setting);
     if (!match)
       throw new PcacheError('USAGE', `'${args.setting}' is not a setting; give gc_percent=N with N from 0 to 90`);
-    const client = await ControlClient.connect(flags.socket);
+    const client = await ControlClient.connect({ device: undefined, socket: flags.socket });
     try {
       const tuned = await client.tune(Number(match[1]));
       this.print(`gc_percent: ${tuned.gcPercent}\n`);

@@ -26,6 +26,8 @@ export interface AttachOptions {
   readonly exec: string | undefined;
   /** Block device of this machine to provide: `auto`, or its path. */
   readonly device: string | undefined;
+  /** Take that device over from a server that has died. */
+  readonly recover: boolean;
   readonly pidFile: string | undefined;
   /** Control socket; beside the socket when undefined, and none when there is only a port. */
   readonly controlPath: string | undefined;
@@ -56,7 +58,7 @@ export function checkAttachOptions(options: AttachOptions): void {
     refuse('the service manager passes a socket to listen on (LISTEN_FDS); leave out --socket and --port');
   }
   const { device } = options;
-  if (device !== undefined) checkDeviceName(device);
+  if (device !== undefined) checkDeviceName(device, options.recover);
   const isPlaceKnown = exec !== undefined || options.listenFd !== undefined || device !== undefined;
   if (socketPath === undefined && port === undefined && !isPlaceKnown) {
     refuse('where to listen is missing; give --socket PATH, --port N or --device auto');

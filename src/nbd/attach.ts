@@ -15,6 +15,7 @@ import { runCommand, type CommandEnd, type SignalGroup } from './exec.js';
 import { listen, type Address, type BoundAddress, type Listener } from './listen.js';
 import { listenForMetrics, type MetricsEndpoint } from './metrics.js';
 import { transmissionFlags } from './negotiation.js';
+import { pairIdentity } from './pair-identity.js';
 import { PidFile } from './pid-file.js';
 import { openServedDevices, type Served, type ServedDevices } from './served-devices.js';
 import { NbdServer } from './server.js';
@@ -22,6 +23,7 @@ import { ServiceNotifier } from './service-manager.js';
 import { makeSocketFolder, uriOf } from './socket-address.js';
 import { StatusReporter } from './status.js';
 import { loadTls, type TlsFactory } from './tls.js';
+import { UblkRequests } from './ublk-requests.js';
 
 export type { AttachOptions } from './attach-options.js';
 
@@ -188,8 +190,8 @@ class Session {
   private async take(): Promise<Taken> {
     const { options, closers } = this;
     if (options.device !== undefined) {
-      const device = (this.device = ServedDevice.take(options.device));
-      closers.push(() => device.close());
+      const identity = pairIdentity(options.cachePath, options.backingPath);
+      this.device = await ServedDevice.take({ wanted: options.device, recover: options.recover, identity });
     }
     const listener = await listen(this.address());
     const { address } = listener;
@@ -260,8 +262,21 @@ class Session {
   private async startDevice({ store }: Served, server: NbdServer): Promise<void> {
     const { device } = this;
     if (device === undefined) return;
-    const flags = transmissionFlags(store.isReadOnly, false);
-    const started = device.start((socket, path) => server.acceptDevice(socket, path), store.sizeBytes, flags);
+    const { stats, pacer } = server;
+    const started = device.start({
+      sizeBytes: store.sizeBytes,
+      isReadOnly: store.isReadOnly,
+      nbdFlags: transmissionFlags(store.isReadOnly, false),
+      accept: (socket, path) => server.acceptDevice(socket, path),
+      serveQueue: (queue) =>
+        new UblkRequests(queue, {
+          store,
+          stats,
+          pacer,
+          nowMs: () => performance.now(),
+          tell: (kind, text) => this.log.tell(kind, `${device.path}: ${text}`),
+        }),
+    });
     await Promise.race([started, this.hurried]);
   }
 
@@ -273,6 +288,7 @@ class Session {
     driver?.kick();
     const hurried = driver?.cache.failure ? Promise.resolve() : this.hurried;
     await this.device.end(hurried, (text) => this.observer.tell(text));
+    await this.device.close();
   }
 
   private tune(gcPercent: number): Tuned {
@@ -405,6 +421,7 @@ class Session {
   async close(): Promise<void> {
     this.releaseNames();
     this.notifier.close();
+    await this.device?.close();
     this.server?.destroy();
     // After a failure: what was acknowledged goes to the log all the same, if it can.
     if (!this.isDriverClosed) await this.served?.driver?.close().catch(() => {});

@@ -12,6 +12,7 @@
  * clients of the block device do not notice.
  */
 import { connect, type Socket } from 'node:net';
+import { deviceSocketPath } from '../block-device/device-socket.js';
 import { fromSystemError, PcacheError, type CloseReport, type PcacheErrorCode } from '../engine/index.js';
 import { printable } from './event-log.js';
 import type { AttachStatus } from './status.js';
@@ -29,6 +30,14 @@ const REPLY_MAX_MS = 10_000;
 /** Path of the control socket of a cache that is served on `socketPath`. */
 export function controlPathOf(socketPath: string): string {
   return `${socketPath}.control`;
+}
+
+/** Which attached cache is asked: by its block device, or by its socket. */
+export interface CacheAddress {
+  /** `/dev/ublkbN` or `/dev/nbdN`. */
+  readonly device: string | undefined;
+  /** The socket that the cache is served on, or its control socket. */
+  readonly socket: string | undefined;
 }
 
 export interface Tuned {
@@ -202,16 +211,23 @@ export class ControlClient {
     socket.on('close', () => this.fail(new PcacheError('CLOSED', `${path}: the server has closed the connection`)));
   }
 
-  /**
-   * @param socketPath the socket that the cache is served on, or its control socket
-   * @throws PcacheError NOT_FOUND when no cache is served there
-   */
-  static async connect(socketPath: string): Promise<ControlClient> {
-    for (const path of [controlPathOf(socketPath), socketPath]) {
-      const socket = await connected(path);
-      if (socket) return new ControlClient(socket, path);
+  /** @throws PcacheError NOT_FOUND when no cache is served there, USAGE for an address that is none */
+  static async connect({ device, socket }: CacheAddress): Promise<ControlClient> {
+    if ((device === undefined) === (socket === undefined)) {
+      throw new PcacheError('USAGE', 'which cache? give its block device (/dev/ublkbN, /dev/nbdN), or --socket PATH');
     }
-    throw new PcacheError('NOT_FOUND', `${socketPath}: no cache is served there; give the --socket of "pcache attach"`);
+    const socketPath = socket ?? deviceSocketPath(device!);
+    for (const path of [controlPathOf(socketPath), socketPath]) {
+      const connection = await connected(path);
+      if (connection) return new ControlClient(connection, path);
+    }
+    throw new PcacheError(
+      'NOT_FOUND',
+      device === undefined
+        ? `${socketPath}: no cache is served there; give the --socket of "pcache attach"`
+        : `${device}: no cache is served at ${socketPath}; if it was attached with --socket or --port give that --socket, ` +
+            'and if its server has died take it over with "pcache attach --recover"',
+    );
   }
 
   async status(): Promise<AttachStatus> {

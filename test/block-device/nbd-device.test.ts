@@ -21,7 +21,7 @@ const PCACHE = `$HOST${process.execPath} $HOST${fileURLToPath(new URL('../../bun
 /** Bash functions: `serve` starts an attach and waits for its device; `gone` waits until nbd0 has no size. */
 const FUNCTIONS = `
   serve() {
-    ${PCACHE} attach /dev/pmem0 /dev/vda --device auto --json >/tmp/x/result 2>/tmp/x/log & pid=$!
+    ${PCACHE} attach /dev/pmem0 /dev/vda --device /dev/nbd0 --json >/tmp/x/result 2>/tmp/x/log & pid=$!
     for n in $(seq 2400); do
       grep -q serving /tmp/x/log && return
       kill -0 $pid || { cat /tmp/x/log; return 1; }

@@ -1,5 +1,5 @@
 /** What `attach --device` refuses before anything is changed. */
-import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -27,11 +27,11 @@ function metadataOf(path: string): Buffer {
 const attach = (...flags: string[]) => runCli(['attach', ...devices, ...flags]);
 
 describe('attach --device', () => {
-  it('refuses a device that is not an nbd device', async () => {
+  it('refuses a device that is neither a ublk nor an nbd device', async () => {
     expect(await attach('--device', '/dev/sda')).toMatchObject({
       status: 16,
       stderr: expect.stringContaining(
-        'pcache: --device /dev/sda: is not a device that can be made; give auto or /dev/nbdN\n',
+        'pcache: --device /dev/sda: is not a device that can be made; give auto, /dev/ublkbN or /dev/nbdN\n',
       ) as string,
     });
   });
@@ -42,16 +42,58 @@ describe('attach --device', () => {
     expect(stderr).toContain('--device cannot be used with --kernel');
   });
 
-  const hasDriver = /^ *\d+ nbd$/m.test(readFileSync('/proc/devices', 'utf8'));
-  const title = 'names the kernel module to load where the driver is missing, and leaves the cache as it was';
-  it.skipIf(hasDriver)(hasDriver ? `${title} (skipped: this kernel has the driver)` : title, async () => {
+  it('takes over only ublk devices', async () => {
+    const { status, stderr } = await attach('--device', '/dev/nbd0', '--recover');
+    expect(status).toBe(16);
+    expect(stderr).toContain('--recover takes over a device that exists; give it as --device /dev/ublkbN\n');
+  });
+
+  const hasNbd = /^ *\d+ nbd$/m.test(readFileSync('/proc/devices', 'utf8'));
+  const hasUblk = existsSync('/dev/ublk-control');
+  const title = 'names the kernel modules to load where the drivers are missing, and leaves the cache as it was';
+  const reason = hasNbd || hasUblk ? ' (skipped: this kernel has a driver)' : '';
+  it.skipIf(hasNbd || hasUblk)(`${title}${reason}`, async () => {
     const before = metadataOf(devices[0]);
-    const { status, stderr } = await attach('--device', 'auto');
-    expect(status).toBe(8);
-    expect(stderr).toBe(
-      'pcache: this kernel has no nbd driver, which --device needs; ' +
-        'load it with: modprobe nbd (module nbd, CONFIG_BLK_DEV_NBD)\n',
-    );
+    const load = 'load it with: modprobe';
+    for (const [device, message] of [
+      [
+        'auto',
+        'this kernel has neither the ublk nor the nbd driver, and --device needs one; ' +
+          'load one with: modprobe ublk_drv (CONFIG_BLK_DEV_UBLK), or modprobe nbd (CONFIG_BLK_DEV_NBD)',
+      ],
+      [
+        '/dev/ublkb0',
+        `this kernel has no ublk driver, which /dev/ublkbN needs; ${load} ublk_drv ` +
+          '(module ublk_drv, CONFIG_BLK_DEV_UBLK, Linux 6.0 or later), or give --device auto or /dev/nbdN',
+      ],
+      [
+        '/dev/nbd0',
+        `this kernel has no nbd driver, which /dev/nbdN needs; ${load} nbd (module nbd, CONFIG_BLK_DEV_NBD)`,
+      ],
+    ]) {
+      expect(await attach('--device', device)).toMatchObject({ status: 8, stderr: `pcache: ${message}\n` });
+    }
     expect(metadataOf(devices[0]).equals(before)).toBe(true);
+  });
+});
+
+describe('status, drain and detach of a block device', () => {
+  it.each([
+    [['status'], 16, 'which cache? give its block device (/dev/ublkbN, /dev/nbdN), or --socket PATH'],
+    [['drain', '/dev/ublkb0', '--socket', 'x'], 16, 'which cache? give its block device'],
+    [
+      ['detach', '/dev/sda'],
+      16,
+      '/dev/sda: is not a device of "pcache attach --device"; give /dev/ublkbN, /dev/nbdN or',
+    ],
+    [
+      ['detach', '/dev/ublkb4711'],
+      8,
+      '/dev/ublkb4711: no cache is served at /run/pcache/ublkb4711; if it was attached',
+    ],
+  ])('%j is refused with one line', async (args, status, message) => {
+    const result = await runCli(args);
+    expect(result.status).toBe(status);
+    expect(result.stderr).toContain(`pcache: ${message}`);
   });
 });

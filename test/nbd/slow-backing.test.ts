@@ -87,7 +87,7 @@ describeWithClient('a full cache over a slow disk', 'nbdfuse', () => {
         const startedMs = Date.now();
         await other.write(0, Buffer.alloc(4096, 2));
         const otherMs = Date.now() - startedMs;
-        const control = await ControlClient.connect(attached.socket);
+        const control = await ControlClient.connect({ device: undefined, socket: attached.socket });
         const { pacing } = await control.status();
         control.close();
         await Promise.all(writers);

@@ -12,7 +12,12 @@ import { describeLong } from '../support/long.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const SANITIZE = '-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1';
-const TESTS = ['test/unit/native.test.ts', 'test/unit/native-limits.test.ts', 'test/unit/device.test.ts'];
+const TESTS = [
+  'test/unit/native.test.ts',
+  'test/unit/native-limits.test.ts',
+  'test/unit/device.test.ts',
+  'test/unit/native-ublk.test.ts',
+];
 
 describeLong('the native helper under AddressSanitizer and UBSan', () => {
   test('passes its tests without a report', { timeout: 900_000 }, () => {

@@ -10,10 +10,13 @@ const BACKING_DEVICES = {
   globs: ['/dev/[hsv]d[a-z]*', '/dev/nvme*n*', '/dev/mapper/[!c]*', '/dev/md*'],
 };
 
+const SERVED_DEVICES = { kind: 'devices', globs: ['/dev/ublkb*', '/dev/nbd*'] };
+
 const OF_PLACEHOLDER = { PATH: FILES, FILE: FILES, FOLDER: FOLDERS, DEVICE: BACKING_DEVICES };
 const OF_ARGUMENT = {
   cache: CACHE_DEVICES,
   backing: BACKING_DEVICES,
+  device: SERVED_DEVICES,
   file: FILES,
   out: FILES,
   trace: FILES,

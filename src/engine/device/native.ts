@@ -39,6 +39,20 @@ export interface TransferBatch {
   readonly errno: Int32Array;
 }
 
+/** Requests of a ublk device and their results, a struct of arrays with an element for each tag. */
+export interface UblkColumns {
+  /** Number of tags: requests under way at most. */
+  readonly depth: number;
+  readonly tag: Uint16Array;
+  /** Operations of the driver: 0 read, 1 write, 2 flush, and others. */
+  readonly op: Uint8Array;
+  readonly offsetBytes: Float64Array;
+  readonly lengthBytes: Uint32Array;
+  readonly commitTag: Uint16Array;
+  /** Bytes, or a negative errno. */
+  readonly commitResult: Int32Array;
+}
+
 /**
  * Searches the memory of an extent index for `count` pairs of subtree and sector at once. Each hint is the number of
  * entries of the subtree that start at or before the sector; 0 for a subtree out of range. A hint may be wrong when
@@ -138,6 +152,33 @@ export interface NativeAddon {
     isHole: Uint8Array,
     done: (errno: number, count: number) => void,
   ): void;
+  /**
+   * Sends a control command to the ublk driver from a thread of its own. `done` receives a negative errno or the result,
+   * and a copy of `buffer` as the driver left it.
+   */
+  ublkControl(
+    op: number,
+    device: number,
+    queue: number,
+    data: number,
+    buffer: Uint8Array | undefined,
+    done: (result: number, buffer: Uint8Array) => void,
+  ): void;
+  /**
+   * Serves queue 0 of a ublk device whose /dev/ublkcN is open, on this thread, through io_uring. `take` finds `count`
+   * requests in the columns. The payload of a tag lies in `memory` at tag × `maxBytes`. `commit` answers the first
+   * `count` rows of `commitTag` and `commitResult`; `ended` is called when the device takes no further answers. Throws
+   * ERRNO where the system does not let this process use io_uring.
+   */
+  ublkServe(
+    fd: number,
+    columns: UblkColumns,
+    memory: Uint8Array,
+    maxBytes: number,
+    isEncoded: boolean,
+    take: (count: number) => void,
+    ended: (errno: number) => void,
+  ): { commit(count: number): void; close(): void };
   features(): NativeFeatures;
   /** For tests: selects slower instructions; false when this processor lacks them. */
   select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;
