@@ -1,14 +1,15 @@
 /** `pcache format`: makes a cache on a file or device. */
 import { Args, Flags } from '@oclif/core';
 import { isSparse } from '../engine/create/file-space.js';
-import { planJob, runJob, type FormatJob } from '../engine/create/format-target.js';
-import { PcacheError } from '../engine/errors.js';
+import { planJob, runJob } from '../engine/create/format-target.js';
 import { GC_PERCENT_DEFAULT, GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { modeFlag, sizeFlag } from '../output/flags.js';
 import { formatJson, formatSummary, type FormatJson, type FormatOutcome } from '../output/format-summary.js';
 import { prose } from '../output/prose.js';
-import { breathe } from '../output/terminal.js';
+
+/** Segments between two turns of the event loop. */
+const SEGMENTS_PER_TURN = 64;
 
 export default class Format extends PcacheCommand {
   static override task = 'create' as const;
@@ -87,34 +88,17 @@ The superblock is written last: an interrupted format leaves a device that canno
     });
     const outcome: FormatOutcome = { dryRun: flags['dry-run'], sparse: null };
     if (!outcome.dryRun) {
-      await this.work(args.cache, job, flags.force);
+      await this.runSteps(runJob(args.cache, job, flags.force), {
+        label: 'formatting',
+        total: job.plan.segmentCount,
+        unit: 'count',
+        noun: 'segments',
+        stepsPerTurn: SEGMENTS_PER_TURN,
+        whenInterrupted: `${args.cache}: not formatted; the unfinished cache has no superblock`,
+      });
       if (job.isFile) outcome.sparse = isSparse(args.cache);
     }
     this.print(formatSummary(args.cache, job, outcome));
     return formatJson(args.cache, job, outcome);
-  }
-
-  private async work(path: string, job: FormatJob, force: boolean): Promise<void> {
-    const progress = this.progress({
-      label: 'formatting',
-      total: job.plan.segmentCount,
-      unit: 'count',
-      noun: 'segments',
-    });
-    let stop = false;
-    const release = this.onInterrupt(() => {
-      stop = true;
-    });
-    try {
-      for (const done of runJob(path, job, force)) {
-        progress.update(done);
-        if (done % 64 === 0) await breathe();
-        if (stop)
-          throw new PcacheError('INTERRUPTED', `${path}: not formatted; the unfinished cache has no superblock`);
-      }
-    } finally {
-      release();
-      progress.stop();
-    }
   }
 }

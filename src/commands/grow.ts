@@ -5,7 +5,7 @@ import { refuseOddSize, resizeFile } from '../engine/create/file-space.js';
 import { signatureNames } from '../engine/create/foreign-signatures.js';
 import { growSteps, isFullyGrown, planGrowth, type GrowPlan } from '../engine/create/grow-cache.js';
 import { openPmem, openPmemReader } from '../engine/device/open.js';
-import type { Pmem, PmemReader } from '../engine/device/pmem.js';
+import type { PmemReader } from '../engine/device/pmem.js';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { isPackFile } from '../engine/pack/pack-file.js';
@@ -15,7 +15,6 @@ import { sizeFlag } from '../output/flags.js';
 import { GatedCommand } from '../output/gated-command.js';
 import { fullyGrownLine, growJson, growLine, type GrowJson } from '../output/grow-report.js';
 import { prose } from '../output/prose.js';
-import { breathe } from '../output/terminal.js';
 
 /** Segments between two turns of the event loop. */
 const SEGMENTS_PER_TURN = 8;
@@ -73,11 +72,20 @@ data.`;
     const writable = dryRun ? undefined : openPmem(args.cache);
     const pmem = writable ?? openPmemReader(args.cache, { native: this.nativeEnabled });
     try {
-      const plan = this.plan(pmem, flags.size);
+      const plan = this.plan(pmem, dryRun ? flags.size : undefined);
       refuseForeign(pmem.path, plan, flags.force);
       const result = growJson(pmem.path, plan, dryRun);
       const isDone = isFullyGrown(plan);
-      if (writable !== undefined && !isDone) await this.grow(writable, plan);
+      if (writable !== undefined && !isDone) {
+        await this.runSteps(growSteps(writable, plan), {
+          label: 'growing',
+          total: plan.segmentsAfter - plan.segmentsBefore,
+          unit: 'count',
+          noun: 'segments',
+          stepsPerTurn: SEGMENTS_PER_TURN,
+          whenInterrupted: `${pmem.path}: not grown; the cache is as it was`,
+        });
+      }
       this.print(`${isDone ? fullyGrownLine(result) : growLine(result)}\n`);
       return result;
     } finally {
@@ -96,6 +104,7 @@ data.`;
     resizeFile(path, sizeBytes);
   }
 
+  /** @param sizeBytes size that the file is to get; undefined for the size that it has */
   private plan(pmem: PmemReader, sizeBytes: number | undefined): GrowPlan {
     if (sizeBytes !== undefined) refuseSize(pmem, sizeBytes);
     this.requireSound(pmem);
@@ -114,22 +123,6 @@ data.`;
       `${pmem.path}: ${wrong.code} ${wrong.where}: ${wrong.detail}; run "pcache fsck ${pmem.path}" first`,
       { exitStatus: ExitStatus.problemsLeft },
     );
-  }
-
-  private async grow(pmem: Pmem, plan: GrowPlan): Promise<void> {
-    const total = plan.segmentsAfter - plan.segmentsBefore;
-    const progress = this.progress({ label: 'growing', total, unit: 'count', noun: 'segments' });
-    const release = this.onInterrupt(() => undefined);
-    try {
-      for (const done of growSteps(pmem, plan)) {
-        progress.update(done);
-        if (done % SEGMENTS_PER_TURN === 0) await breathe();
-        if (this.interrupted) throw new PcacheError('INTERRUPTED', `${pmem.path}: not grown; the cache is as it was`);
-      }
-    } finally {
-      release();
-      progress.stop();
-    }
   }
 }
 

@@ -1,5 +1,6 @@
 /** `pcache status`: counters and state of an attached cache. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { stripVTControlCharacters } from 'node:util';
 import { Args, Flags } from '@oclif/core';
 import { ControlClient } from '../nbd/control.js';
 import { metricsText } from '../nbd/metrics.js';
@@ -101,11 +102,9 @@ one line of JSON.`;
       // The last line stays free for the cursor.
       const { columns, rows } = this.terminalSize;
       const size = { columns, rows: rows - 1 };
-      const fits = fitsOn(
-        statusText(status, earlier, history, (title) => title),
-        size,
-      );
-      text = `${CLEAR}${fits ? statusText(status, earlier, history, (title) => style.bold(title)) : `${compactStatusText(status, earlier, history, size)}\n`}`;
+      const whole = statusText(status, earlier, history, (title) => style.bold(title));
+      const fits = fitsOn(stripVTControlCharacters(whole), size);
+      text = `${CLEAR}${fits ? whole : `${compactStatusText(status, earlier, history, size)}\n`}`;
     }
     if (!output.write(text)) await output.drained();
   }

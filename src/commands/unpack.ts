@@ -1,11 +1,10 @@
 /** `pcache unpack`: turns a pack back into an image or device. */
 import { Args, Flags } from '@oclif/core';
-import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { ExitStatus } from '../engine/errors.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { unpackLine, unpackNotes, type UnpackJson } from '../output/pack-report.js';
 import { prose } from '../output/prose.js';
-import { breathe } from '../output/terminal.js';
-import { unpackSteps, type UnpackTotals } from '../pack/unpack.js';
+import { unpackSteps } from '../pack/unpack.js';
 
 /** Between two of these many steps signals can be heard. */
 const STEPS_PER_TURN = 32;
@@ -40,31 +39,16 @@ An existing file or a device is overwritten only with --force. A file is created
 
   async run(): Promise<UnpackJson> {
     const { args, flags } = await this.parse(Unpack);
-    const totals = await this.work(args.file, args.cache, flags.force);
+    const totals = await this.runSteps(unpackSteps(args.file, args.cache, flags.force), {
+      label: 'unpacking',
+      unit: 'bytes',
+      stepsPerTurn: STEPS_PER_TURN,
+      whenInterrupted: `${args.cache}: not unpacked`,
+    });
     const unpacked = { file: args.file, path: args.cache, ...totals };
     for (const line of unpackNotes(unpacked)) this.note(line);
     if (unpacked.unreadable.length > 0) this.setExitStatus(ExitStatus.problemsLeft);
     this.print(`${unpackLine(unpacked)}\n`);
     return unpacked;
-  }
-
-  private async work(filePath: string, cachePath: string, force: boolean): Promise<UnpackTotals> {
-    const progress = this.progress({ label: 'unpacking', unit: 'bytes' });
-    const release = this.onInterrupt(() => undefined);
-    const steps = unpackSteps(filePath, cachePath, force);
-    try {
-      for (let count = 1; ; count++) {
-        const step = steps.next();
-        if (step.done) return step.value;
-        progress.update(step.value);
-        if (count % STEPS_PER_TURN === 0) await breathe();
-        if (this.interrupted) throw new PcacheError('INTERRUPTED', `${cachePath}: not unpacked`);
-      }
-    } finally {
-      // Removes an unfinished file.
-      steps.return({ deviceBytes: 0, hasPayload: false, unreadable: [] });
-      release();
-      progress.stop();
-    }
   }
 }

@@ -1,15 +1,14 @@
 /** `pcache wipe`: retires a cache. */
 import { Args, Flags } from '@oclif/core';
-import { wipeSteps, wipeTotals, type WipeTotals } from '../engine/create/wipe-cache.js';
+import { wipeSteps, wipeTotals } from '../engine/create/wipe-cache.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import { openPmem, openPmemReader } from '../engine/device/open.js';
-import type { Pmem, PmemReader } from '../engine/device/pmem.js';
+import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { isPackFile } from '../engine/pack/pack-file.js';
 import { GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
-import { breathe } from '../output/terminal.js';
 import { givenUpNotes, wipeLine, type WipeJson } from '../output/wipe-report.js';
 import { judgeForWipe, refuseDirty, type WipeVerdict } from '../rescue/wipe-verdict.js';
 
@@ -62,7 +61,17 @@ again with --force to finish.`;
       if (!flags.force) refuseDirty(pmem.path, verdict);
       for (const line of givenUpNotes(pmem.path, verdict)) this.note(line);
       const totals = wipeTotals(pmem, KERNEL_GEOMETRY);
-      if (writable !== undefined) await this.wipe(writable, totals);
+      if (writable !== undefined) {
+        const left = 'not wiped completely, but its superblock is gone; run the command again with --force';
+        await this.runSteps(wipeSteps(writable, KERNEL_GEOMETRY, totals), {
+          label: 'wiping',
+          total: totals.segmentCount,
+          unit: 'count',
+          noun: 'segments',
+          stepsPerTurn: SEGMENTS_PER_TURN,
+          whenInterrupted: `${pmem.path}: ${left}`,
+        });
+      }
       const { segmentCount: segments, ksets } = totals;
       const result = { path: pmem.path, dryRun, deviceBytes: pmem.sizeBytes, segments, ksets, ...verdict };
       this.print(`${wipeLine(result)}\n`);
@@ -74,24 +83,5 @@ again with --force to finish.`;
 
   private judgeWipe(pmem: PmemReader): WipeVerdict {
     return judgeForWipe(pmem, KERNEL_GEOMETRY, this.judge(pmem, undefined), bestCrc32c());
-  }
-
-  private async wipe(pmem: Pmem, totals: WipeTotals): Promise<void> {
-    const { segmentCount: total } = totals;
-    const progress = this.progress({ label: 'wiping', total, unit: 'count', noun: 'segments' });
-    const release = this.onInterrupt(() => undefined);
-    try {
-      for (const done of wipeSteps(pmem, KERNEL_GEOMETRY, totals)) {
-        progress.update(done);
-        if (done % SEGMENTS_PER_TURN === 0) await breathe();
-        if (this.interrupted) {
-          const what = 'not wiped completely, but its superblock is gone; run the command again with --force';
-          throw new PcacheError('INTERRUPTED', `${pmem.path}: ${what}`);
-        }
-      }
-    } finally {
-      release();
-      progress.stop();
-    }
   }
 }

@@ -1,17 +1,17 @@
 /**
- * Which place in the recency order each block has: a hash table with open addressing over typed arrays, 12 bytes a
- * place, nothing allocated per block. Eight neighbouring blocks share a cache line of it, since requests touch
+ * Which slot of the recency order each block has: a hash table with open addressing over typed arrays, 12 bytes a
+ * bucket, nothing allocated per block. Eight neighbouring blocks share a cache line of it, since requests touch
  * neighbours together.
  *
- * Invariants: at most `MAX_LOAD` of the places are taken; a block lies at its home place or behind it with no free
- * place between (linear probing), which `remove` keeps true by moving later ones forward.
+ * Invariants: at most `MAX_LOAD` of the buckets are taken; a block lies at its home bucket or behind it with no free
+ * bucket between (linear probing), which `remove` keeps true by moving later ones forward.
  */
 import { assert } from '../engine/errors.js';
 
 const FREE = -1;
-const FIRST_PLACES = 1 << 12;
-/** 2^29 places are 6 GiB of memory: more than what is worth an exact answer. */
-const MAX_PLACES = 2 ** 29;
+const FIRST_BUCKETS = 1 << 12;
+/** 2^29 buckets are 6 GiB of memory: more than what is worth an exact answer. */
+const MAX_BUCKETS = 2 ** 29;
 const MAX_LOAD = 0.6;
 const TWO_32 = 2 ** 32;
 
@@ -24,11 +24,11 @@ export function mixBlock(block: number, salt: number): number {
 }
 
 export class BlockTable {
-  /** Block at each place; `FREE` where there is none. */
-  private blocks: Float64Array = new Float64Array(FIRST_PLACES).fill(FREE);
-  /** What is kept with the block at each place. */
-  private values = new Uint32Array(FIRST_PLACES);
-  private mask = FIRST_PLACES - 1;
+  /** Block at each bucket; `FREE` where there is none. */
+  private blocks: Float64Array = new Float64Array(FIRST_BUCKETS).fill(FREE);
+  /** What is kept with the block at each bucket. */
+  private values = new Uint32Array(FIRST_BUCKETS);
+  private mask = FIRST_BUCKETS - 1;
   private taken = 0;
 
   /** Blocks in the table. */
@@ -40,27 +40,27 @@ export class BlockTable {
     return this.blocks.byteLength + this.values.byteLength;
   }
 
-  /** The place of `block`, or -1 when it is not there. */
+  /** The bucket of `block`, or -1 when it is not there. */
   find(block: number): number {
     const { blocks, mask } = this;
-    let place = homeOf(block) & mask;
+    let bucket = homeOf(block) & mask;
     for (;;) {
-      const found = blocks[place];
-      if (found === block) return place;
+      const found = blocks[bucket];
+      if (found === block) return bucket;
       if (found === FREE) return -1;
-      place = (place + 1) & mask;
+      bucket = (bucket + 1) & mask;
     }
   }
 
-  valueAt(place: number): number {
-    return this.values[place];
+  valueAt(bucket: number): number {
+    return this.values[bucket];
   }
 
-  setValueAt(place: number, value: number): void {
-    this.values[place] = value;
+  setValueAt(bucket: number, value: number): void {
+    this.values[bucket] = value;
   }
 
-  /** Adds `block`, which is not there. Places change. */
+  /** Adds `block`, which is not there. Buckets change. */
   add(block: number, value: number): void {
     if (this.taken >= this.blocks.length * MAX_LOAD) this.grow();
     this.put(block, value);
@@ -69,17 +69,17 @@ export class BlockTable {
 
   private put(block: number, value: number): void {
     const { blocks, mask } = this;
-    let place = homeOf(block) & mask;
-    while (blocks[place] !== FREE) place = (place + 1) & mask;
-    blocks[place] = block;
-    this.values[place] = value;
+    let bucket = homeOf(block) & mask;
+    while (blocks[bucket] !== FREE) bucket = (bucket + 1) & mask;
+    blocks[bucket] = block;
+    this.values[bucket] = value;
   }
 
-  /** Takes the block at `place` out. Places change. */
-  remove(place: number): void {
+  /** Takes the block at `bucket` out. Buckets change. */
+  remove(bucket: number): void {
     const { blocks, values, mask } = this;
     this.taken--;
-    let hole = place;
+    let hole = bucket;
     let next = (hole + 1) & mask;
     while (blocks[next] !== FREE) {
       // One whose home lies behind the hole stays: it would come to lie before its home.
@@ -97,19 +97,19 @@ export class BlockTable {
   /** Replaces every value. */
   mapValues(change: (value: number) => number): void {
     const { blocks, values } = this;
-    for (let place = 0; place < blocks.length; place++) {
-      if (blocks[place] !== FREE) values[place] = change(values[place]);
+    for (let bucket = 0; bucket < blocks.length; bucket++) {
+      if (blocks[bucket] !== FREE) values[bucket] = change(values[bucket]);
     }
   }
 
   private grow(): void {
     const { blocks, values } = this;
-    assert(blocks.length < MAX_PLACES, 'the table of blocks cannot grow further');
+    assert(blocks.length < MAX_BUCKETS, 'the table of blocks cannot grow further');
     this.blocks = new Float64Array(2 * blocks.length).fill(FREE);
     this.values = new Uint32Array(2 * blocks.length);
     this.mask = this.blocks.length - 1;
-    for (let place = 0; place < blocks.length; place++) {
-      if (blocks[place] !== FREE) this.put(blocks[place], values[place]);
+    for (let bucket = 0; bucket < blocks.length; bucket++) {
+      if (blocks[bucket] !== FREE) this.put(blocks[bucket], values[bucket]);
     }
   }
 }

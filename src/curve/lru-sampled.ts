@@ -25,7 +25,7 @@ export const SAMPLES = 8;
 const SAMPLE_BITS = 3;
 /** Blocks of one sample unless the user says a rate. */
 const DEFAULT_BLOCKS = 16_384;
-/** Other than that of the table: a sample must not fill every eighth place only. */
+/** Other than that of the table: a sample must not fill every eighth bucket only. */
 const SALT = 0x5bd1e995;
 /** Student's t for 95 % and one less than the samples. */
 const T_95 = 2.365;

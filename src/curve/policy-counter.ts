@@ -83,8 +83,8 @@ export class PolicyCounter implements RequestCounter {
 
   private rankOf(block: number): number {
     const { table } = this;
-    const place = table.find(block);
-    if (place >= 0) return table.valueAt(place);
+    const bucket = table.find(block);
+    if (bucket >= 0) return table.valueAt(bucket);
     const rank = table.size;
     table.add(block, rank);
     return rank;

@@ -22,22 +22,22 @@ export class StackDistances {
   touch(block: number): number {
     const { table, recency } = this;
     if (recency.isFull) recency.compact((newSlotOf) => table.mapValues(newSlotOf));
-    const place = table.find(block);
-    if (place < 0) {
+    const bucket = table.find(block);
+    if (bucket < 0) {
       table.add(block, recency.mark());
       return 0;
     }
-    const slot = table.valueAt(place);
+    const slot = table.valueAt(bucket);
     const distance = recency.behind(slot) + 1;
     recency.unmark(slot);
-    table.setValueAt(place, recency.mark());
+    table.setValueAt(bucket, recency.mark());
     return distance;
   }
 
   /** As if `block`, which was touched, never had been. */
   forget(block: number): void {
-    const place = this.table.find(block);
-    this.recency.unmark(this.table.valueAt(place));
-    this.table.remove(place);
+    const bucket = this.table.find(block);
+    this.recency.unmark(this.table.valueAt(bucket));
+    this.table.remove(bucket);
   }
 }

@@ -65,10 +65,10 @@ export class WorkingSetCounter {
 
   private touch(block: number, interval: number): void {
     const { table, blocks } = this;
-    const place = table.find(block);
-    if (place < 0) table.add(block, interval);
-    else if (table.valueAt(place) === interval) return;
-    else table.setValueAt(place, interval);
+    const bucket = table.find(block);
+    if (bucket < 0) table.add(block, interval);
+    else if (table.valueAt(bucket) === interval) return;
+    else table.setValueAt(bucket, interval);
     blocks[interval]++;
   }
 

@@ -13,7 +13,7 @@ import type { InterruptCallback, InterruptOptions } from './interrupt.js';
 import { createProgress, loadProgress, type Progress, type ProgressOptions } from './progress.js';
 import { versioned } from './json.js';
 import { theSession } from './session.js';
-import { makeStyle, wantsColour, type Output, type Style } from './terminal.js';
+import { breathe, makeStyle, wantsColour, type Output, type Style } from './terminal.js';
 
 /** `PCACHE_NATIVE=off` does without the native helper; anything but `on`, `off` and nothing is refused. */
 export function readNativeSwitch(environment: NodeJS.ProcessEnv): boolean {
@@ -25,6 +25,14 @@ export function readNativeSwitch(environment: NodeJS.ProcessEnv): boolean {
 
 /** sd_listen_fds(3): passed sockets begin here. */
 const FIRST_PASSED_FD = 3;
+
+/** How `runSteps` shows steps, and what it says when it ends them early. */
+export interface StepsOptions extends ProgressOptions {
+  /** Steps between two turns of the event loop, in which signals are heard. */
+  readonly stepsPerTurn: number;
+  /** Message of the error when the command is asked to stop: what is left behind. */
+  readonly whenInterrupted: string;
+}
 
 export abstract class PcacheCommand extends Command {
   static override enableJsonFlag = true;
@@ -109,6 +117,31 @@ export abstract class PcacheCommand extends Command {
    */
   protected onInterrupt(callback: InterruptCallback, options?: InterruptOptions): () => void {
     return theSession.interrupts.add(callback, options);
+  }
+
+  /**
+   * Takes `steps`, each of which yields how much is done, one after another, with progress and until the command is
+   * asked to stop. The generator is ended in every case, so that its `finally` can clear away what is unfinished.
+   * @returns what the generator returns
+   * @throws PcacheError INTERRUPTED when asked to stop; whatever a step throws
+   */
+  protected async runSteps<T>(steps: Generator<number, T>, options: StepsOptions): Promise<T> {
+    const { stepsPerTurn, whenInterrupted, ...shown } = options;
+    const progress = this.progress(shown);
+    const release = this.onInterrupt(() => undefined);
+    try {
+      for (let count = 1; ; count++) {
+        const step = steps.next();
+        if (step.done) return step.value;
+        progress.update(step.value);
+        if (count % stepsPerTurn === 0) await breathe();
+        if (this.interrupted) throw new PcacheError('INTERRUPTED', whenInterrupted);
+      }
+    } finally {
+      steps.return(undefined as T);
+      release();
+      progress.stop();
+    }
   }
 
   /** Being asked to stop is how this command is meant to end: its exit status is its own. */

@@ -173,6 +173,19 @@ describe('signals', () => {
     expect(result.stderr).toContain('pcache: stopped half-way\n');
   });
 
+  it('a command of steps ends between two of them, and what is unfinished is cleared away', async () => {
+    expect(await signalling(['steps'], ['ready'], ['SIGINT'])).toMatchObject({
+      status: 130,
+      stdout: '',
+      stderr: expect.stringMatching(/\npcache: cleared away\npcache: stopped between two steps\n$/) as string,
+    });
+    expect(await sample(['steps', '--count', '9'])).toMatchObject({
+      status: 0,
+      stdout: '9 steps\n',
+      stderr: 'pcache: ready\npcache: cleared away\n',
+    });
+  });
+
   it('a second one kills a command that does not stop', async () => {
     const result = await signalling(['wait', '--stubborn'], ['ready', 'interrupt again'], ['SIGINT', 'SIGINT']);
     expect(result).toMatchObject({ status: null, signal: 'SIGINT' });

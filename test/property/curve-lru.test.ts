@@ -178,13 +178,13 @@ describe('the table of blocks', () => {
         const table = new BlockTable();
         const map = new Map<number, number>();
         steps.forEach(({ remove, block }, n) => {
-          const place = table.find(block);
-          expect(place < 0 ? undefined : table.valueAt(place)).toBe(map.get(block));
-          if (place < 0) {
+          const bucket = table.find(block);
+          expect(bucket < 0 ? undefined : table.valueAt(bucket)).toBe(map.get(block));
+          if (bucket < 0) {
             table.add(block, n);
             map.set(block, n);
           } else if (remove) {
-            table.remove(place);
+            table.remove(bucket);
             map.delete(block);
           }
         });

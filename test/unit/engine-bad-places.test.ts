@@ -88,6 +88,15 @@ describe.each([false, true])('payload that the medium cannot read (data_crc %s)'
     await settleAll(small);
     expect(small.durableIds(40, 4)).toEqual([4, 4, 4, 4]);
   });
+
+  it('does not make the rest, which is written once more without it, count twice as written back', async () => {
+    const small = partlyBad(dataCrc);
+    small.cache.holdWriteback = false;
+    await settleAll(small);
+    // Without CRCs nothing reads the payload before the system is asked to write it, and then it counts.
+    const writes = dataCrc ? 2 : 3;
+    expect(small.cache.stats.writebackBytes).toBe(writes * 4 * SECTOR_BYTES);
+  });
 });
 
 it('a mapping with MAP_SYNC is durable as a DAX file, and on a character device as device DAX', () => {

@@ -112,6 +112,7 @@ export class KsetWriter {
       this.end(null, 0, []);
       return;
     }
+    this.core.stats.writebackBytes += bytes;
     straight(this.ranges, count, (error) => {
       if (error === null) this.end(null, bytes, []);
       else this.writeReadable(straight, error);
@@ -119,7 +120,10 @@ export class KsetWriter {
     });
   }
 
-  /** After a write that failed: if the medium cannot read some of the payload, leaves that out and writes the rest. */
+  /**
+   * After a write that failed: if the medium cannot read some of the payload, leaves that out and writes the rest. Its
+   * bytes are not counted again.
+   */
   private writeReadable(straight: PmemRangesWriter, error: Error): void {
     const { pmem } = this.core;
     const bad: ByteRange[] = [];
@@ -168,7 +172,6 @@ export class KsetWriter {
       pmemEnd = pmemAt + length;
       bytes += length;
     }
-    core.stats.writebackBytes += bytes;
     return { count, bytes };
   }
 

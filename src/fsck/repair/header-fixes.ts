@@ -21,7 +21,12 @@ import {
 import { CRC_SEED } from '../../engine/media/crc32c.js';
 import { readDual, seqAfter } from '../../engine/media/dual.js';
 import { segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
-import { isNewerSetting, readStrayCacheInfo, STRAY_CACHE_INFO_OFFSET_BYTES } from '../../engine/media/linux-6-18.js';
+import {
+  isNewerSetting,
+  LINUX_6_18,
+  readStrayCacheInfo,
+  STRAY_CACHE_INFO_OFFSET_BYTES,
+} from '../../engine/media/linux-6-18.js';
 import type { FindingCode } from '../catalogue.js';
 import { findLostRun } from '../torn-or-lost.js';
 import { judgeDual } from '../check-copies.js';
@@ -94,7 +99,7 @@ function planLayout(view: PlanView, info: CacheInfo & MetaHeader): Fix {
     };
   }
   const steps = rewriteLostCopy(view.context, cacheInfo, CACHE_INFO_BYTES);
-  const action = `write copy 1 of cache_info, which Linux 6.18.0 to 6.18.3 does not, from copy 0`;
+  const action = `write copy 1 of cache_info, which ${LINUX_6_18} does not, from copy 0`;
   return { ...base, action, steps: stray === undefined ? steps : [...steps, clearStray()] };
 }
 
