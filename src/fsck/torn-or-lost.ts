@@ -126,7 +126,9 @@ export function keysWithoutHeader(
     inRow = last;
     isNewer ||= isBehindClaims(facts.payload, kset, index);
   }
-  const isFirst = last > 0 && chain.generation[end.segment] === 0 && !isFollowed(context, chain, facts);
+  // A new cache begins with a blank header, over whatever an earlier one left there.
+  const isFirst =
+    last > 0 && end.offsetBytes > 0 && chain.generation[end.segment] === 0 && !isFollowed(context, chain, facts);
   return isFirst ? { keys: last, isNewer: true } : { keys: inRow, isNewer };
 }
 

@@ -161,6 +161,12 @@ describe('an earlier cache on the device', () => {
     expect(codes(check(image))).toEqual(['LOG_CUT_SHORT']);
   });
 
+  it('of which no header is left is not taken for a lost first kset of the new one', () => {
+    const image = dirty.clone();
+    for (const place of ksetsOf(dirty).places) image.zero(deviceOffset(place), KSET_HEADER_BYTES);
+    expect(codes(check(made(image)))).toEqual([]);
+  });
+
   it('is not even told of when its keys claim what keys of the new one claim', () => {
     const image = made(dirty);
     // The new cache wrote the same payload again, in one kset.
