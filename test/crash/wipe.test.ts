@@ -11,7 +11,13 @@ import {
   SEGMENTS_OFFSET_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../src/engine/media/geometry.js';
-import { KSET_MAGIC_HIGH, KSET_MAGIC_LOW } from '../../src/engine/media/kset.js';
+import {
+  KEY_BYTES,
+  KSET_HEADER_BYTES,
+  KSET_MAGIC_HIGH,
+  KSET_MAGIC_LOW,
+  KsetField,
+} from '../../src/engine/media/kset.js';
 import { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { checkCache } from '../../src/fsck/check.js';
 import { verdictOf } from '../../src/fsck/gate.js';
@@ -28,6 +34,8 @@ const REPAIRED_ONE_IN = 12;
 const MAGIC = Buffer.alloc(8);
 MAGIC.writeUInt32LE(KSET_MAGIC_LOW, 0);
 MAGIC.writeUInt32LE(KSET_MAGIC_HIGH, 4);
+
+const KEYS_BEHIND_MAGIC_BYTES = KSET_HEADER_BYTES - KsetField.magic;
 
 const deviceOf = (subject: Subject): SimPmem =>
   new SimPmem(subject.device.bytes(0, subject.device.sizeBytes).slice(), { model: 'dax' });
@@ -77,6 +85,12 @@ describe.each(SEEDS)('a wipe of the cache of seed %i', { timeout: 60_000 }, (see
     expect(wipe(pmem, subject)).toBeGreaterThan(0);
     expect(isTraceless(pmem, subject)).toBe(true);
     expect(verdictOn(pmem.bytes, subject)).toBe('NOT_PCACHE');
+    // Nor of its keys: behind a blank header they would look like those of a kset that is lost.
+    const before = Buffer.from(deviceOf(subject).bytes.buffer);
+    for (let at = before.indexOf(MAGIC); at >= 0; at = before.indexOf(MAGIC, at + 1)) {
+      const firstKey = pmem.bytes.subarray(at + KEYS_BEHIND_MAGIC_BYTES, at + KEYS_BEHIND_MAGIC_BYTES + KEY_BYTES);
+      expect(firstKey.every((byte) => byte === 0)).toBe(true);
+    }
     const { geometry } = subject.shape;
     formatDevice(pmem, planFormat(pmem.sizeBytes, { dataCrc: subject.dataCrc, gcPercent: 70, geometry }));
     const check = checkCache(overlayOf(pmem.bytes), { ...subject.shape, data: true });
