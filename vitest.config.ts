@@ -12,7 +12,7 @@ export default defineConfig({
     globalSetup: ['test/support/images-cleanup.ts'],
     testTimeout: 20_000,
     hookTimeout: 60_000,
-    env: { NO_COLOR: '1' },
+    env: { NO_COLOR: '1', LC_ALL: 'C.UTF-8' },
     // `npm run coverage`: of the engine, by its unit, property and simulation tests. CONTRIBUTING says what is left.
     coverage: {
       provider: 'v8',

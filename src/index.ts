@@ -54,4 +54,4 @@ export type { ReplayTimeline } from './replay/timeline-recorder.js';
 export type { VerifyResult } from './replay/verifier.js';
 export type { CurveResult } from './curve/result.js';
 export type { BackingPreset } from './simulate/latency-model.js';
-export { reportPage } from './report-html/page.js';
+export { reportPage, type ReportOrigin } from './report-html/page.js';

@@ -33,7 +33,8 @@ export interface RequestBenchOptions {
   readonly spanBytes: number;
   readonly cpuNs: () => number;
   readonly onFill: (blocks: number, of: number) => void;
-  readonly onRound: (seconds: number) => void;
+  /** @param share how much of the measurement is done, 0 to 1; 0 when it begins */
+  readonly onRound: (share: number) => void;
   readonly isStopped: () => boolean;
 }
 
@@ -156,15 +157,33 @@ async function benchJobs(options: RequestBenchOptions): Promise<RequestBenchResu
 }
 
 async function runFor(rounds: Measuring, options: RequestBenchOptions): Promise<void> {
+  const beganMs = performance.now();
+  const secondsSinceBegin = () => (performance.now() - beganMs) / 1000;
+  options.onRound(0);
   for (let n = 0; n < WARM_UP_ROUNDS; n++) await rounds.run();
   rounds.forget();
-  const started = performance.now();
-  for (let seconds = 0; !options.isStopped();) {
+  const warmUpSeconds = secondsSinceBegin();
+  while (!options.isStopped()) {
     await rounds.run();
-    seconds = (performance.now() - started) / 1000;
-    options.onRound(seconds);
+    const seconds = secondsSinceBegin() - warmUpSeconds;
+    options.onRound(measuredShare({ warmUpSeconds, seconds, rounds: rounds.rounds.length, wanted: options.seconds }));
     if (seconds >= options.seconds && rounds.rounds.length >= LEAST_ROUNDS) break;
   }
+}
+
+/**
+ * How much of a measurement is done, warm-up included, 0 to 1: it ends when it has taken the wanted time and enough
+ * rounds. On a slow backing device the rounds take longer than the time that was asked for.
+ */
+export function measuredShare(done: {
+  readonly warmUpSeconds: number;
+  readonly seconds: number;
+  readonly rounds: number;
+  readonly wanted: number;
+}): number {
+  const byTime = (done.warmUpSeconds + done.seconds) / (done.warmUpSeconds + done.wanted);
+  const byRounds = (WARM_UP_ROUNDS + done.rounds) / (WARM_UP_ROUNDS + LEAST_ROUNDS);
+  return Math.min(byTime, byRounds, 1);
 }
 
 function describe(

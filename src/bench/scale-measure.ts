@@ -47,7 +47,7 @@ export interface RequestCost {
 
 /** Cost of something that goes through all keys. */
 export interface LinearCost {
-  readonly seconds: number;
+  readonly elapsedNs: number;
   readonly nsPerKey: number;
 }
 
@@ -175,7 +175,7 @@ async function linear(keys: number, body: () => void | Promise<void>): Promise<L
     sum += times[times.length - 1];
   }
   const ns = medianOf(times);
-  return { seconds: ns / 1e9, nsPerKey: ns / keys };
+  return { elapsedNs: ns, nsPerKey: ns / keys };
 }
 
 // ---- requests -------------------------------------------------------------------------------------------

@@ -297,8 +297,10 @@ which lists what is given up.`;
             }
           },
           begins: (phase) => {
-            progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'count' });
+            progress.stop();
+            progress = this.progress({ label: phase === 'drain' ? 'writing back' : 'closing', unit: 'bytes' });
           },
+          drains: (writtenBytes, total) => progress.update(writtenBytes, { total }),
           tell: (text) => this.note(text),
           closed: (cache) => {
             if (backup !== undefined) isBackupCurrent = this.saveMetadataAgain(cache, backup);
@@ -361,10 +363,10 @@ which lists what is given up.`;
     name: string,
     { dataCrc, run, force }: { dataCrc: boolean | undefined; run: boolean; force: boolean },
   ): KernelAttach & { readonly ran: boolean } {
-    const progress = this.progress({ label: `checking ${cachePath}`, unit: 'bytes' });
+    const progress = this.checkProgress(cachePath);
     let plan: KernelAttach;
     try {
-      const onProgress = (bytesRead: number) => progress.update(bytesRead);
+      const { onProgress } = progress;
       plan = planKernelAttach({ name, cachePath, backingPath, dataCrc, native: this.nativeEnabled, onProgress });
     } finally {
       progress.stop();

@@ -243,14 +243,14 @@ not be carried out.`;
   }
 
   private check({ pmem, backing }: InspectedDevices, data: boolean): CheckResult {
-    const progress = this.progress({ label: `checking ${pmem.path}`, unit: 'bytes' });
+    const progress = this.checkProgress(pmem.path);
     try {
       return checkCache(pmem, {
         geometry: KERNEL_GEOMETRY,
         ...(backing === undefined ? {} : { backingBytes: backing.sizeBytes }),
         data,
         crc: bestCrc32c(),
-        onProgress: (bytesRead) => progress.update(bytesRead),
+        onProgress: progress.onProgress,
       });
     } finally {
       progress.stop();
@@ -277,7 +277,7 @@ not be carried out.`;
     if (flags.interactive && !this.input.isTTY) {
       throw new PcacheError('USAGE', '--interactive needs a terminal; use --repair without one');
     }
-    const progress = this.progress({ label: `checking ${cachePath}`, unit: 'bytes' });
+    const progress = this.checkProgress(cachePath);
     const release = this.onInterrupt(() => undefined);
     try {
       const { result, undoPath } = await repairDevice({
@@ -294,7 +294,7 @@ not be carried out.`;
           this.printFindings(checked);
         },
         onFixed: (fix) => this.print(`${fixedLine(fix)}\n`),
-        onProgress: (bytesRead) => progress.update(bytesRead),
+        onProgress: progress.onProgress,
       });
       progress.stop();
       for (const fix of result.declined) this.print(`${declinedLine(fix)}\n`);

@@ -216,7 +216,7 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
       const { sizes: sizesBytes, lru = 'auto', policy: policies = [] } = flags;
       const sizes = { ...choice, ...cache, sizesBytes, lru, policies, model, speed };
       const result = await this.work((observer) => curve(sizes, observer));
-      this.print(renderCurve(result, (title) => this.style.bold(title)));
+      this.print(renderCurve(result, (title) => this.style.bold(title), this.columns));
       this.saveReport(report, result);
       return result;
     }
@@ -250,7 +250,8 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
 
   private saveReport(file: ReportFile | undefined, result: ReplayResult | CurveResult): void {
     if (!file) return;
-    file.save(reportPage(result));
+    const origin = { version: this.config.version, commandLine: this.commandLine, madeAt: new Date() };
+    file.save(reportPage(result, origin));
     this.print(`\nReport written to ${file.path}.\n`);
   }
 

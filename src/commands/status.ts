@@ -6,6 +6,7 @@ import { ControlClient } from '../nbd/control.js';
 import { metricsText } from '../nbd/metrics.js';
 import type { AttachStatus } from '../nbd/status.js';
 import { PcacheCommand } from '../output/base-command.js';
+import { shown } from '../output/charset.js';
 import { versioned } from '../output/json.js';
 import { prose } from '../output/prose.js';
 import {
@@ -97,14 +98,14 @@ one line of JSON.`;
     if (this.jsonEnabled()) {
       text = `${JSON.stringify(versioned(statusJson(status)))}\n`;
     } else if (!output.isTerminal) {
-      text = `${statusText(status, earlier, history, (title) => title)}\n`;
+      text = shown(`${statusText(status, earlier, history, (title) => title)}\n`);
     } else {
       // The last line stays free for the cursor.
       const { columns, rows } = this.terminalSize;
       const size = { columns, rows: rows - 1 };
-      const whole = statusText(status, earlier, history, (title) => style.bold(title));
+      const whole = shown(statusText(status, earlier, history, (title) => style.bold(title)));
       const fits = fitsOn(stripVTControlCharacters(whole), size);
-      text = `${CLEAR}${fits ? whole : `${compactStatusText(status, earlier, history, size)}\n`}`;
+      text = `${CLEAR}${fits ? whole : `${shown(compactStatusText(status, earlier, history, size))}\n`}`;
     }
     if (!output.write(text)) await output.drained();
   }

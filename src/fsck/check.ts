@@ -14,6 +14,7 @@ import { isMadeBy618 } from '../engine/media/linux-6-18.js';
 import { positionText } from '../engine/media/position-text.js';
 import { checkChain, type CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
+import { expectedBytes } from './expected-bytes.js';
 import { CountingReader, nothingExamined, type Examined } from './examined.js';
 import type { FindingCode } from './catalogue.js';
 import { explainCut } from './cut-device.js';
@@ -33,6 +34,9 @@ export function checkThreads(): number {
   return Math.min(availableParallelism(), THREADS_MAX);
 }
 
+/** @param bytesRead so far @param bytesTotal about as many as will have been read at the end of the log */
+export type CheckProgress = (bytesRead: number, bytesTotal: number) => void;
+
 export interface CheckOptions {
   readonly geometry: Geometry;
   /** Size of the backing device; keys are not checked against it when it is left out. */
@@ -43,8 +47,8 @@ export interface CheckOptions {
   readonly crc?: Crc32c;
   /** Threads to take CRCs of payload by, where the device allows it; `checkThreads()` if not given. */
   readonly threads?: number;
-  /** Called every so often with the bytes read so far. */
-  readonly onProgress?: (bytesRead: number) => void;
+  /** Called every so often. The estimate of the total costs a walk of the log. */
+  readonly onProgress?: CheckProgress | undefined;
 }
 
 export interface CheckResult {
@@ -134,12 +138,14 @@ function checkTheLog(
     reportUnreachable(context, chain);
     return undefined;
   }
+  const { onProgress } = options;
+  const totalBytes = onProgress === undefined ? 0 : expectedBytes(context, chain, start, checkPayload);
   const facts = checkLog(context, chain, {
     start,
     dirtyTail: header.dirtyTail,
     segmentCount: header.segmentCount,
     checkPayload,
-    onProgress: () => options.onProgress?.(context.examined.bytesRead),
+    onProgress: () => onProgress?.(context.examined.bytesRead, totalBytes),
   });
   checkLogEnd(context, chain, facts);
   checkLogLost(context, chain, facts, header);

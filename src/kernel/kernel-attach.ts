@@ -13,7 +13,7 @@ import { ExitStatus, fromSystemError, PcacheError } from '../engine/errors.js';
 import { readMetadataOf } from '../engine/index.js';
 import { openForInspection, type InspectedDevices } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES } from '../engine/media/geometry.js';
-import { examine } from '../fsck/check.js';
+import { examine, type CheckProgress } from '../fsck/check.js';
 import { kernelEffect, KERNELS, type KernelEffect, type KernelVersion } from '../fsck/consequences.js';
 import type { Finding } from '../fsck/findings.js';
 
@@ -24,7 +24,7 @@ export interface KernelAttachOptions {
   /** Refuse a cache whose data_crc is otherwise. */
   readonly dataCrc: boolean | undefined;
   readonly native: boolean;
-  readonly onProgress: (bytesRead: number) => void;
+  readonly onProgress: CheckProgress | undefined;
 }
 
 export interface KernelAttach {

@@ -38,6 +38,8 @@ export interface AttachObserver {
     readonly devicePath: string | undefined;
   }): void;
   begins(phase: 'stop' | 'drain'): void;
+  /** While it drains, every so often. @param totalBytes dirty when it began; what was overwritten is never written back */
+  drains(writtenBytes: number, totalBytes: number): void;
   /** Something about a client or a device that belongs in a log. */
   tell(text: string): void;
   /** A cache that could be changed was closed in order; its devices are still locked. */
@@ -76,6 +78,8 @@ const HURRY_MAX_MS = 5_000;
 const FAILURE_CHECK_MS = 500;
 /** How often the service manager gets a new line of status. */
 const SERVICE_STATUS_MS = 10_000;
+/** How often the observer hears of a drain. */
+const DRAIN_TOLD_EVERY_MS = 250;
 
 /** @throws PcacheError for what keeps it from being attached, or from being closed in order. */
 export async function attach(options: AttachOptions, observer: AttachObserver): Promise<AttachResult> {
@@ -385,8 +389,16 @@ class Session {
     let drainError: string | null = null;
     if (this.options.drain && !driver.cache.failure && !this.isHurried) {
       this.observer.begins('drain');
+      const { cache } = driver;
+      const totalBytes = cache.dirtyInLog().bytes;
+      const writtenBefore = cache.stats.writebackBytes;
+      const telling = setInterval(
+        () => this.observer.drains(cache.stats.writebackBytes - writtenBefore, totalBytes),
+        DRAIN_TOLD_EVERY_MS,
+      );
       const drained = driver.drain().catch((error: Error) => (drainError = error.message));
       await this.notifier.whileDraining(driver.cache.stats, Promise.race([drained, this.hurried]));
+      clearInterval(telling);
     }
     if (this.options.drain && this.isHurried) drainError ??= 'ended by a second signal';
     this.isDriverClosed = true;

@@ -332,11 +332,11 @@ function replyOf(line: string): Reply | undefined {
 /** Whether a value has what every status has. */
 function isStatus(value: unknown): value is AttachStatus {
   if (typeof value !== 'object' || value === null) return false;
-  const { cachePath, backingPath, uri, sizeBytes, uptimeMs, server, latency, cache } = value as Partial<AttachStatus>;
+  const { path, backing, uri, sizeBytes, uptimeMs, server, latency, cache } = value as Partial<AttachStatus>;
   const isRecord = (part: unknown) => typeof part === 'object' && part !== null;
   const kinds = isRecord(latency) ? Object.values(latency) : [];
   return (
-    [cachePath, backingPath, uri].every((text) => typeof text === 'string') &&
+    [path, backing, uri].every((text) => typeof text === 'string') &&
     [sizeBytes, uptimeMs].every((number) => typeof number === 'number') &&
     isRecord(server) &&
     kinds.length > 0 &&

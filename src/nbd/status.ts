@@ -46,8 +46,8 @@ export interface PacingState {
 }
 
 export interface AttachStatus {
-  readonly cachePath: string;
-  readonly backingPath: string;
+  readonly path: string;
+  readonly backing: string;
   readonly uri: string;
   /** Path of the block device on this machine; null without one. */
   readonly device: string | null;
@@ -99,8 +99,8 @@ export class StatusReporter {
     const { latency, ...server } = stats;
     const snapshots = KIND_NAMES.map((name, kind) => [name, latency[kind].snapshot()] as const);
     return {
-      cachePath,
-      backingPath,
+      path: cachePath,
+      backing: backingPath,
       uri,
       device,
       sizeBytes,

@@ -7,13 +7,15 @@
 import { Command, Flags, type Interfaces } from '@oclif/core';
 import { setNativeEnabled } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
+import type { CheckProgress } from '../fsck/check.js';
 import type { ServiceManager } from '../nbd/service-manager.js';
+import { shown } from './charset.js';
 import type { Task } from './help.js';
 import type { InterruptCallback, InterruptOptions } from './interrupt.js';
 import { createProgress, loadProgress, type Progress, type ProgressOptions } from './progress.js';
 import { versioned } from './json.js';
 import { theSession } from './session.js';
-import { breathe, makeStyle, wantsColour, type Output, type Style } from './terminal.js';
+import { breathe, makeStyle, terminalColumns, wantsColour, type Output, type Style } from './terminal.js';
 
 /** `PCACHE_NATIVE=off` does without the native helper; anything but `on`, `off` and nothing is refused. */
 export function readNativeSwitch(environment: NodeJS.ProcessEnv): boolean {
@@ -21,6 +23,11 @@ export function readNativeSwitch(environment: NodeJS.ProcessEnv): boolean {
   if (value === 'off') return false;
   if (value === '' || value === 'on') return true;
   throw new PcacheError('USAGE', `PCACHE_NATIVE is '${value}'; set it to on or off, or leave it unset`);
+}
+
+/** A word as a shell reads it, quoted only where it must be. */
+export function shellWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** sd_listen_fds(3): passed sockets begin here. */
@@ -77,6 +84,11 @@ export abstract class PcacheCommand extends Command {
     return process.stderr.isTTY && process.stderr.columns > 0 && !this.jsonEnabled() && !this.quiet;
   }
 
+  /** The command as it can be typed again in a shell. */
+  protected get commandLine(): string {
+    return ['pcache', ...(this.id ?? '').split(':'), ...this.argv].map(shellWord).join(' ');
+  }
+
   /** Standard input; opened when first asked for. */
   protected get input(): NodeJS.ReadStream {
     return process.stdin;
@@ -84,7 +96,12 @@ export abstract class PcacheCommand extends Command {
 
   /** Prints a part of the result; nothing with `--json` or `--quiet`. `text` ends its own lines. */
   protected print(text: string): void {
-    if (!this.jsonEnabled() && !this.quiet) this.output.write(text);
+    if (!this.jsonEnabled() && !this.quiet) this.output.write(shown(text));
+  }
+
+  /** Width of standard output, columns. */
+  protected get columns(): number {
+    return terminalColumns(process.stdout, process.env);
   }
 
   /** Says something on standard error that is not the result. */
@@ -95,6 +112,16 @@ export abstract class PcacheCommand extends Command {
   /** Progress on standard error: shown only when that is a terminal and `--json` is not given. */
   protected progress(options: ProgressOptions): Progress {
     return createProgress(this.showsProgress ? process.stderr : undefined, options, wantsColour(true, process.env));
+  }
+
+  /**
+   * Progress of a check of the cache at `path`. Nothing is passed on where nothing is shown, since a check must walk the
+   * log for its total.
+   */
+  protected checkProgress(path: string): { readonly onProgress: CheckProgress | undefined; stop(): void } {
+    const progress = this.progress({ label: `checking ${path}`, unit: 'bytes' });
+    const onProgress: CheckProgress = (bytesRead, total) => progress.update(bytesRead, { total });
+    return { onProgress: this.showsProgress ? onProgress : undefined, stop: () => progress.stop() };
   }
 
   /** Processor time of this process so far, all its threads, ns. */
@@ -126,8 +153,8 @@ export abstract class PcacheCommand extends Command {
    * @throws PcacheError INTERRUPTED when asked to stop; whatever a step throws
    */
   protected async runSteps<T>(steps: Generator<number, T>, options: StepsOptions): Promise<T> {
-    const { stepsPerTurn, whenInterrupted, ...shown } = options;
-    const progress = this.progress(shown);
+    const { stepsPerTurn, whenInterrupted, ...progressOptions } = options;
+    const progress = this.progress(progressOptions);
     const release = this.onInterrupt(() => undefined);
     try {
       for (let count = 1; ; count++) {

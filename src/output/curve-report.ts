@@ -12,7 +12,8 @@ type Latencies = NonNullable<CurvePoint['latency']>;
 /** Rows shown of the LRU curve; the JSON document has all. */
 const LRU_ROWS = 13;
 
-export function renderCurve(result: CurveResult, heading: (title: string) => string): string {
+/** @param widthColumns of the terminal, for the chart */
+export function renderCurve(result: CurveResult, heading: (title: string) => string, widthColumns: number): string {
   const sections = [`${heading('Curve')}\n${renderSummary(result)}`];
   if (result.curve.length > 0) sections.push(`${heading('dm-pcache')}\n${renderCaches(result)}${notes(result)}`);
   const latency = renderLatency(result);
@@ -21,7 +22,7 @@ export function renderCurve(result: CurveResult, heading: (title: string) => str
   if (result.policies.length > 0) {
     sections.push(`${heading('Policies, for comparison')}\n${renderPolicies(result)}`);
   }
-  const chart = renderChart(result);
+  const chart = renderChart(result, widthColumns);
   if (chart !== '') sections.push(`${heading('Hit ratio of reads, by bytes')}\n${chart}`);
   return sections.join('\n');
 }
@@ -234,8 +235,8 @@ function renderPolicies({ curve, lru, policies }: CurveResult): string {
   return `  ${about}\n\n${indented(renderTable(head, rows, align))}`;
 }
 
-function renderChart({ curve, lru }: CurveResult): string {
-  const shown = drawChart([
+function renderChart({ curve, lru }: CurveResult, widthColumns: number): string {
+  const series = [
     {
       mark: '·',
       joined: true,
@@ -250,6 +251,7 @@ function renderChart({ curve, lru }: CurveResult): string {
         hitRatioByBytes === null ? [] : [{ sizeBytes: dataBytes, ratio: hitRatioByBytes }],
       ),
     },
-  ]);
-  return shown === '' ? '' : `${shown}  ● dm-pcache${lru ? '   · LRU' : ''}, by data area\n`;
+  ];
+  const chart = drawChart(series, widthColumns);
+  return chart === '' ? '' : `${chart}  ● dm-pcache${lru ? '   · LRU' : ''}, by data area\n`;
 }

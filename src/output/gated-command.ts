@@ -83,13 +83,13 @@ export abstract class GatedCommand extends PcacheCommand {
   }
 
   protected judge(pmem: PmemReader, backingBytes: number | undefined): GateVerdict {
-    const progress = this.progress({ label: `checking ${pmem.path}`, unit: 'bytes' });
+    const progress = this.checkProgress(pmem.path);
     try {
       return judgeCache(pmem, {
         geometry: KERNEL_GEOMETRY,
         ...(backingBytes === undefined ? {} : { backingBytes }),
         crc: bestCrc32c(),
-        onProgress: (bytesRead) => progress.update(bytesRead),
+        onProgress: progress.onProgress,
       });
     } finally {
       progress.stop();

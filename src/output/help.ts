@@ -3,6 +3,7 @@
  * the command classes declare, in paragraphs as wide as the terminal. Pure.
  */
 import type { Command } from '@oclif/core';
+import { shown } from './charset.js';
 
 /** Tasks of a user, in the order of the help; a command class names its own in `task`. */
 export const TASKS = {
@@ -183,9 +184,13 @@ function listOf(commands: readonly Command.Cached[], style: HelpStyle): string {
 /** Names on the left, wrapped descriptions on the right. */
 function table(rows: readonly (readonly [name: string, description: string])[], { widthColumns }: HelpStyle): string {
   const most = Math.min(NAME_COLUMNS_MAX, Math.floor(widthColumns / 2));
-  const nameColumns = rows.reduce((widest, [name]) => (name.length > most ? widest : Math.max(widest, name.length)), 0);
+  const shownRows = rows.map(([name, description]) => [shown(name), shown(description)] as const);
+  const nameColumns = shownRows.reduce(
+    (widest, [name]) => (name.length > most ? widest : Math.max(widest, name.length)),
+    0,
+  );
   const indent = INDENT.length + nameColumns + INDENT.length;
-  return rows
+  return shownRows
     .map(([name, description]) => {
       const lines = wrap(description, widthColumns - indent).split('\n');
       const below = lines.map((line) => ' '.repeat(indent) + line);

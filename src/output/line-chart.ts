@@ -1,7 +1,10 @@
 /** A small chart of shares over sizes, in characters: sizes on a logarithmic axis, shares from 0 up. Pure. */
 import { formatBytes } from './units.js';
 
-const COLUMNS = 64;
+/** Columns beside the chart: its labels, and a margin. */
+const BESIDE_COLUMNS = 16;
+const CHART_COLUMNS_MIN = 24;
+const CHART_COLUMNS_MAX = 120;
 const ROWS = 8;
 /** Where the vertical axis may end. */
 const TOPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1];
@@ -21,8 +24,12 @@ export interface ChartSeries {
   readonly joined: boolean;
 }
 
-/** @returns lines that end in newlines; nothing when there is no point above 0. */
-export function drawChart(series: readonly ChartSeries[]): string {
+/**
+ * @param widthColumns of the terminal
+ * @returns lines that end in newlines; nothing when there is no point above 0
+ */
+export function drawChart(series: readonly ChartSeries[], widthColumns: number): string {
+  const chartColumns = Math.min(Math.max(widthColumns - BESIDE_COLUMNS, CHART_COLUMNS_MIN), CHART_COLUMNS_MAX);
   const points = series.flatMap((one) => one.points);
   const highest = Math.max(0, ...points.map((point) => point.ratio));
   if (highest === 0) return '';
@@ -31,8 +38,8 @@ export function drawChart(series: readonly ChartSeries[]): string {
   const [first, last] = [Math.min(...sizes), Math.max(...sizes)];
   const octaves = Math.log2(last / first);
   const columnOf = (bytes: number) =>
-    octaves === 0 ? 0 : Math.round((Math.log2(bytes / first) / octaves) * (COLUMNS - 1));
-  const rows = Array.from({ length: ROWS + 1 }, () => new Array<string>(COLUMNS).fill(' '));
+    octaves === 0 ? 0 : Math.round((Math.log2(bytes / first) / octaves) * (chartColumns - 1));
+  const rows = Array.from({ length: ROWS + 1 }, () => new Array<string>(chartColumns).fill(' '));
   const put = (column: number, ratio: number, mark: string) => {
     rows[ROWS - Math.round((Math.min(ratio, top) / top) * ROWS)][column] = mark;
   };
@@ -48,7 +55,7 @@ export function drawChart(series: readonly ChartSeries[]): string {
       }
     });
   }
-  return `${rows.map((row, i) => `${axisLabel(i, top)}${row.join('').trimEnd()}`).join('\n')}\n${sizeAxis(first, last)}`;
+  return `${rows.map((row, i) => `${axisLabel(i, top)}${row.join('').trimEnd()}`).join('\n')}\n${sizeAxis(first, last, chartColumns)}`;
 }
 
 function axisLabel(row: number, top: number): string {
@@ -59,12 +66,12 @@ function axisLabel(row: number, top: number): string {
 }
 
 /** The axis below, with the sizes at its ends and in the middle. */
-function sizeAxis(first: number, last: number): string {
+function sizeAxis(first: number, last: number, chartColumns: number): string {
   const indent = ' '.repeat(9);
   const left = formatBytes(first);
   const right = formatBytes(last);
   const middle = formatBytes(2 ** Math.round(Math.log2(first * last) / 2));
-  const room = COLUMNS - left.length - middle.length - right.length;
+  const room = chartColumns - left.length - middle.length - right.length;
   const gap = ' '.repeat(Math.max(1, Math.floor(room / 2)));
-  return `${indent}└${'─'.repeat(COLUMNS)}\n${indent} ${left}${gap}${middle}${gap}${right}\n`;
+  return `${indent}└${'─'.repeat(chartColumns)}\n${indent} ${left}${gap}${middle}${gap}${right}\n`;
 }

@@ -9,6 +9,7 @@ import { setFlagsFromString } from 'node:v8';
 import { Config } from '@oclif/core';
 import { ExitStatus } from '../engine/errors.js';
 import { bundledConfig, type BundledCommands } from './bundled-config.js';
+import { shown } from './charset.js';
 import { describeError, errorJson, errorLines } from './error-report.js';
 import { helpText } from './help.js';
 import { readInvocation } from './invocation.js';
@@ -93,7 +94,7 @@ function helpOn(config: Config, subject: string | undefined): string {
   const widthColumns = Math.min(terminalColumns(process.stdout, process.env), HELP_COLUMNS_MAX);
   const description = typeof pjson['description'] === 'string' ? pjson['description'] : '';
   const source = { bin, version, description, commands };
-  return helpText(source, subject, { widthColumns, bold: (text) => style.bold(text) });
+  return shown(helpText(source, subject, { widthColumns, bold: (text) => style.bold(text) }));
 }
 
 /** Takes the streams' error events from oclif, which would rethrow anything but EPIPE as a crash. */

@@ -4,6 +4,7 @@
  * and works inside loops that never yield.
  */
 import { assert } from '../engine/errors.js';
+import { shown, SHOWS_UTF8 } from './charset.js';
 import type makeSpinner from 'ora';
 import type { Ora } from 'ora';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './units.js';
@@ -17,29 +18,42 @@ export interface ProgressOptions {
   readonly label: string;
   /** Total amount, in `unit`; left out when unknown. */
   readonly total?: number;
-  readonly unit: 'bytes' | 'count';
+  /** `share`: the total is 1, and only the percentage is shown. */
+  readonly unit: 'bytes' | 'count' | 'share';
   /** Plural of the counted things: `requests`. */
   readonly noun?: string;
 }
 
+export interface ProgressMore {
+  /** Said behind the numbers. */
+  readonly note?: string;
+  /** Total amount from now on, in the unit of the options. */
+  readonly total?: number;
+}
+
 export interface Progress {
   /** @param done amount done so far, in the unit of the options. */
-  update(done: number, note?: string): void;
+  update(done: number, more?: ProgressMore): void;
   /** Clears the line. Must be called in every case. */
   stop(): void;
 }
 
-/** The line itself, pure: `checking segments  12/31  38.7%  4 segments/s  5.00 s left`. */
+/**
+ * The line itself, pure: `checking segments  12 of 31  38.7%  4 segments/s  5.00 s left`. A total is an estimate in places:
+ * the share ends at 100%.
+ */
 export function progressText(options: ProgressOptions, done: number, elapsedNs: number, note = ''): string {
+  const { label, unit, noun } = options;
+  const total = unit === 'share' ? 1 : options.total;
   const amount = (value: number): string =>
-    options.unit === 'bytes' ? formatBytes(value) : formatCount(Math.round(value));
-  const parts = [options.label];
-  parts.push(options.total === undefined ? amount(done) : `${amount(done)} of ${amount(options.total)}`);
-  if (options.total !== undefined) parts.push(formatPercent(done, options.total));
+    unit === 'bytes' ? formatBytes(Math.round(value)) : formatCount(Math.round(value));
+  const parts = [label];
+  if (unit !== 'share') parts.push(total === undefined ? amount(done) : `${amount(done)} of ${amount(total)}`);
+  if (total !== undefined) parts.push(formatPercent(Math.min(done, total), total));
   if (elapsedNs >= RATE_AFTER_NS && done > 0) {
     const perSecond = done / (elapsedNs / 1e9);
-    parts.push(`${amount(perSecond)}${options.noun === undefined ? '' : ` ${options.noun}`}/s`);
-    const left = (options.total ?? done) - done;
+    if (unit !== 'share') parts.push(`${amount(perSecond)}${noun === undefined ? '' : ` ${noun}`}/s`);
+    const left = (total ?? done) - done;
     if (left > 0) parts.push(`${formatDuration((left / perSecond) * 1e9)} left`);
   }
   if (note !== '') parts.push(note);
@@ -62,7 +76,7 @@ class TerminalProgress implements Progress {
 
   constructor(
     stream: NodeJS.WritableStream,
-    private readonly options: ProgressOptions,
+    private options: ProgressOptions,
     private readonly nowNs: () => number,
     colour: boolean,
   ) {
@@ -74,15 +88,17 @@ class TerminalProgress implements Progress {
       hideCursor: false,
       discardStdin: false,
       isEnabled: true,
+      ...(SHOWS_UTF8 ? {} : { spinner: 'line' as const }),
       color: colour ? 'cyan' : false,
     });
   }
 
-  update(done: number, note?: string): void {
+  update(done: number, { note, total }: ProgressMore = {}): void {
+    if (total !== undefined) this.options = { ...this.options, total };
     const now = this.nowNs();
     if (now - this.drawnNs < DRAW_INTERVAL_NS) return;
     this.drawnNs = now;
-    this.spinner.text = progressText(this.options, done, now - this.startedNs, note);
+    this.spinner.text = shown(progressText(this.options, done, now - this.startedNs, note));
     this.spinner.render();
   }
 

@@ -1,5 +1,6 @@
 /** Questions on a terminal: asked on standard error, answered by a line on standard input. */
 import { createInterface } from 'node:readline/promises';
+import { shown } from './charset.js';
 
 export type Choice = 'yes' | 'no' | 'all' | 'quit';
 
@@ -17,7 +18,7 @@ export async function askChoice(
   const ended = new Promise<undefined>((resolve) => lines.once('close', () => resolve(undefined)));
   try {
     for (let tries = 0; tries < TRIES_MAX; tries++) {
-      const answer = await Promise.race([lines.question(`${question} (yes, no, all, quit) `), ended]);
+      const answer = await Promise.race([lines.question(shown(`${question} (yes, no, all, quit) `)), ended]);
       if (answer === undefined) return 'quit';
       const word = answer.trim().toLowerCase();
       const choice = word === '' ? 'no' : CHOICES[word.charAt(0)];

@@ -48,8 +48,8 @@ function requestRow(axis: ScaleAxis, step: StepResult) {
   };
 }
 
-function linearCells({ seconds, nsPerKey }: LinearCost): Quantity[] {
-  return [text(formatDuration(seconds * 1e9)), text(nsPerKey.toFixed(0))];
+function linearCells({ elapsedNs, nsPerKey }: LinearCost): Quantity[] {
+  return [text(formatDuration(elapsedNs)), text(nsPerKey.toFixed(0))];
 }
 
 const NAMES: Record<Verdict['measure'], string> = {

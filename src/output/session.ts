@@ -3,6 +3,7 @@
  * of its own because the process has only one of each.
  */
 import { ExitStatus } from '../engine/errors.js';
+import { shown } from './charset.js';
 import { Interrupts } from './interrupt.js';
 import { StreamOutput } from './terminal.js';
 
@@ -25,7 +26,7 @@ class Session {
   }
 
   writeError(text: string): void {
-    process.stderr.write(text);
+    process.stderr.write(shown(text));
   }
 }
 

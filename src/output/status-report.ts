@@ -3,6 +3,7 @@ import type { Position } from '../engine/media/codecs.js';
 import { positionText } from '../engine/media/position-text.js';
 import { percentileNs, snapshotCount, snapshotSince } from '../nbd/histogram.js';
 import type { AttachStatus, CacheState, LatencyKind } from '../nbd/status.js';
+import { shown } from './charset.js';
 import { renderReport } from './report.js';
 
 type Sections = Parameters<typeof renderReport>[0];
@@ -104,7 +105,7 @@ export function compactStatusText(
   );
   return lines
     .slice(0, rows)
-    .map((line) => cutTo(line, columns))
+    .map((line) => cutTo(shown(line), columns))
     .join('\n');
 }
 
@@ -123,7 +124,9 @@ export function fitsOn(text: string, { columns, rows }: TerminalSize): boolean {
 const COMPACT_CACHE_ROWS = ['hit ratio', 'segments in use', 'dirty', 'written back', 'stalled requests'];
 
 function cutTo(line: string, columns: number): string {
-  return line.length <= columns ? line : `${line.slice(0, columns - 1)}…`;
+  if (line.length <= columns) return line;
+  const ellipsis = shown('…');
+  return `${line.slice(0, columns - ellipsis.length)}${ellipsis}`;
 }
 
 /** Adds the interval between two samples. */
@@ -140,8 +143,8 @@ export function remember(history: History, status: AttachStatus, earlier: Attach
 function headRows(status: AttachStatus): Row[] {
   const { cache, server } = status;
   const rows: Row[] = [
-    { name: 'cache', values: [text(status.cachePath), ...(cache ? [text(`${cache.mode}, ${cache.durability}`)] : [])] },
-    { name: 'backing', values: [text(status.backingPath), bytes(status.sizeBytes)] },
+    { name: 'cache', values: [text(status.path), ...(cache ? [text(`${cache.mode}, ${cache.durability}`)] : [])] },
+    { name: 'backing', values: [text(status.backing), bytes(status.sizeBytes)] },
     ...(status.device === null ? [] : [{ name: 'device', values: [text(status.device)] }]),
     { name: 'served at', values: [text(status.uri), ...(status.readOnly ? [text('read-only')] : [])] },
     { name: 'attached for', values: [{ kind: 'duration-ns', value: status.uptimeMs * 1e6 }] },

@@ -5,6 +5,7 @@
  */
 import CliTable from 'cli-table3';
 import { PcacheError } from '../engine/errors.js';
+import { shown } from './charset.js';
 import type { Output } from './terminal.js';
 
 export type Cell = string | number | boolean | null;
@@ -61,10 +62,10 @@ export function renderTable(
   const table = new CliTable({
     chars: NO_BORDER,
     style: { 'head': [], 'border': [], 'padding-left': 0, 'padding-right': 0 },
-    ...(head === undefined ? {} : { head: [...head] }),
+    ...(head === undefined ? {} : { head: head.map(shown) }),
     colAligns: columnAligns(head, rows, align),
   });
-  for (const row of rows) table.push([...row]);
+  for (const row of rows) table.push(row.map((cell) => shown(String(cell))));
   return `${trimLines(table.toString())}\n`;
 }
 
@@ -161,11 +162,10 @@ export class RowWriter<Row> {
   private aligned(cells: readonly string[]): string {
     let line = '';
     for (let index = 0; index < cells.length; index++) {
+      const cell = shown(cells[index]);
       const { align = 'left', width, key, title } = this.columns[index];
       const columnWidth = Math.max(width ?? 0, (title ?? key).length);
-      line +=
-        (index === 0 ? '' : GAP) +
-        (align === 'right' ? cells[index].padStart(columnWidth) : cells[index].padEnd(columnWidth));
+      line += (index === 0 ? '' : GAP) + (align === 'right' ? cell.padStart(columnWidth) : cell.padEnd(columnWidth));
     }
     return `${line.trimEnd()}\n`;
   }

@@ -33,9 +33,18 @@ interface Page {
   readonly sections: readonly Section[];
 }
 
-/** The page of a replay, or of many sizes. */
-export function reportPage(result: ReplayResult | CurveResult): string {
-  return render('curve' in result ? pageOfCurve(result) : pageOfReplay(result));
+/** How a report came to be. */
+export interface ReportOrigin {
+  /** Version of the program. */
+  readonly version: string;
+  /** The command as it can be typed again. */
+  readonly commandLine: string;
+  readonly madeAt: Date;
+}
+
+/** The page of a replay, or of many sizes. @param origin stands at its end where it is known */
+export function reportPage(result: ReplayResult | CurveResult, origin?: ReportOrigin): string {
+  return render('curve' in result ? pageOfCurve(result) : pageOfReplay(result), origin);
 }
 
 function pageOfReplay(result: ReplayResult): Page {
@@ -92,7 +101,7 @@ function warningsOf({ interrupted, verify, writeback, requests }: ReplayResult):
 
 // ---- the page -------------------------------------------------------------------------------------------
 
-function render({ trace, subtitle, warnings, tiles, sections }: Page): string {
+function render({ trace, subtitle, warnings, tiles, sections }: Page, origin: ReportOrigin | undefined): string {
   const { styles, script } = pageAssets();
   const hash = createHash('sha256').update(script).digest('base64');
   const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'`;
@@ -122,10 +131,8 @@ function render({ trace, subtitle, warnings, tiles, sections }: Page): string {
           ${sections.map(section)}
         </main>
         <footer>
-          <p>
-            Made by pcache. Everything in this page is in this file. Charts by uPlot (MIT licence, see the source of
-            this page).
-          </p>
+          <p>Made by pcache${origin && madeBy(origin)}</p>
+          <p>Everything in this page is in this file. Charts by uPlot (MIT licence, see the source of this page).</p>
           <noscript><p>The charts need JavaScript; the tables below each have the same numbers.</p></noscript>
         </footer>
         <script type="application/json" id="charts">
@@ -134,6 +141,16 @@ function render({ trace, subtitle, warnings, tiles, sections }: Page): string {
         ${new Html(`<script>${script}</script>`)}
       </body>
     </html> `.text;
+}
+
+function madeBy({ version, commandLine, madeAt }: ReportOrigin): Html {
+  return html` ${version} on <time datetime="${madeAt.toISOString()}">${dateText(madeAt)}</time> with
+    <code>${commandLine}</code>`;
+}
+
+/** `2026-05-04 13:37 UTC` */
+function dateText(date: Date): string {
+  return `${date.toISOString().slice(0, 16).replace('T', ' ')} UTC`;
 }
 
 function themeSwitch(): Html {

@@ -215,7 +215,7 @@ describe('status and tune', () => {
     await client.flush();
     const { stdout } = await pcache('status', '--socket', socket, '--json');
     const status = JSON.parse(stdout) as StatusJson;
-    expect(status).toMatchObject({ sizeBytes: BACKING_BYTES, readOnly: false, cachePath: cache });
+    expect(status).toMatchObject({ sizeBytes: BACKING_BYTES, readOnly: false, path: cache });
     expect(status.server).toMatchObject({ connections: 1, readRequests: 2, readBytes: 8192, writeBytes: 8192 });
     expect(status.cache!.engine).toMatchObject({ reads: 2, readHits: 1, writes: 1, flushes: 1 });
     for (const { count, p50Ns, p999Ns, maxNs } of Object.values(status.latency)) {

@@ -25,6 +25,7 @@ describe('replay --report', { timeout: 60_000 }, () => {
     const page = readFileSync(join(folder, 'a.html'), 'utf8');
     expect(page).toMatch(/^<!doctype html>/);
     expect(page).toMatch(/<\/html>\s*$/);
+    expect(page).toContain(`<code>pcache replay ${TRACE} --report a.html</code>`);
     expect(readdirSync(folder)).toEqual(['a.html']);
   });
 

@@ -138,7 +138,7 @@ describe('a sparse cache', () => {
 });
 
 describe('verdicts', () => {
-  const linear = (nsPerKey: number) => ({ seconds: 1, nsPerKey });
+  const linear = (nsPerKey: number) => ({ elapsedNs: 1e9, nsPerKey });
   const request = (engineNs: number, limitNs: number) => ({ engineNs, limitNs, ratio: { median: 1, min: 1, max: 1 } });
   const step = (keys: number, cost: number, more: Partial<StepResult> = {}): StepResult => ({
     cacheBytes: GIB,

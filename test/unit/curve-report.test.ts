@@ -81,7 +81,7 @@ function result(more: Partial<CurveResult> = {}): CurveResult {
   };
 }
 
-const shown = (more: Partial<CurveResult> = {}) => renderCurve(result(more), (title) => title);
+const shown = (more: Partial<CurveResult> = {}) => renderCurve(result(more), (title) => title, 80);
 /** Cells of the line that begins with `start`. */
 const cells = (text: string, start: string) =>
   text
@@ -205,24 +205,27 @@ describe('what a curve says beside its numbers', () => {
 
 describe('the chart', () => {
   it('puts each size in its column and each share in its row', () => {
-    const chart = drawChart([
-      {
-        mark: '·',
-        joined: true,
-        points: [
-          { sizeBytes: 1024, ratio: 0 },
-          { sizeBytes: 2 ** 20, ratio: 0.2 },
-        ],
-      },
-      {
-        mark: '●',
-        joined: false,
-        points: [
-          { sizeBytes: 32 * 1024, ratio: 0.1 },
-          { sizeBytes: 512 * 1024, ratio: 0.1 },
-        ],
-      },
-    ]);
+    const chart = drawChart(
+      [
+        {
+          mark: '·',
+          joined: true,
+          points: [
+            { sizeBytes: 1024, ratio: 0 },
+            { sizeBytes: 2 ** 20, ratio: 0.2 },
+          ],
+        },
+        {
+          mark: '●',
+          joined: false,
+          points: [
+            { sizeBytes: 32 * 1024, ratio: 0.1 },
+            { sizeBytes: 512 * 1024, ratio: 0.1 },
+          ],
+        },
+      ],
+      80,
+    );
     const lines = chart.split('\n');
     expect(lines).toHaveLength(12);
     expect(lines[0]).toBe(`     20% ┤${' '.repeat(60)}····`);
@@ -232,9 +235,9 @@ describe('the chart', () => {
   });
 
   it('draws nothing where nothing hits, and one size alone', () => {
-    expect(drawChart([])).toBe('');
-    expect(drawChart([{ mark: '●', joined: false, points: [{ sizeBytes: 4096, ratio: 0 }] }])).toBe('');
-    expect(drawChart([{ mark: '●', joined: false, points: [{ sizeBytes: 4096, ratio: 0.003 }] }])).toContain('●');
+    expect(drawChart([], 80)).toBe('');
+    expect(drawChart([{ mark: '●', joined: false, points: [{ sizeBytes: 4096, ratio: 0 }] }], 80)).toBe('');
+    expect(drawChart([{ mark: '●', joined: false, points: [{ sizeBytes: 4096, ratio: 0.003 }] }], 80)).toContain('●');
   });
 });
 
@@ -279,7 +282,7 @@ describe('what a curve says to somebody who chooses a size', () => {
   });
 
   it('is shown with the summary', () => {
-    const shown = renderCurve(result({ answers: sizingAnswers(points, lru, workingSet) }), (title) => title);
+    const shown = renderCurve(result({ answers: sizingAnswers(points, lru, workingSet) }), (title) => title, 80);
     expect(shown).toContain('1 GiB, the smallest within 2 points: 56.0% of bytes read hit (best 57.0%)');
     expect(shown).toContain('writes back 700 B, 70.0% of the writes');
     expect(shown).toContain('25.0% of bytes read; no size of cache hits them');

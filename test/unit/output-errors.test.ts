@@ -146,6 +146,12 @@ it('progress tells the rate and the time left once they mean something', () => {
   expect(progressText({ label: 'reading', unit: 'bytes' }, 2 ** 21, 1e9, 'pgbench')).toBe(
     'reading  2 MiB  2 MiB/s  pgbench',
   );
+  expect(progressText({ label: 'measuring', unit: 'share' }, 0.25, 1e9)).toBe('measuring  25.0%  3.00 s left');
+});
+
+it('progress beyond an estimated total ends at 100%', () => {
+  const options = { label: 'checking', unit: 'bytes', total: 2 ** 20 } as const;
+  expect(progressText(options, 2 ** 21, 1e9)).toBe('checking  2 MiB of 1 MiB  100.0%  2 MiB/s');
 });
 
 it('colour is for terminals, and NO_COLOR turns it off', () => {

@@ -28,6 +28,13 @@ const CHARTS = [
   ...['addresses-reads', 'addresses-writes'],
 ];
 
+const ORIGIN = {
+  version: '1.2.3',
+  commandLine: "pcache replay 'a <b>.trace' --loop 4",
+  madeAt: new Date('2026-05-04T13:37:59Z'),
+};
+const pageOf = (shown: ReplayResult | CurveResult) => reportPage(shown, ORIGIN);
+
 let folder: string;
 /** A recorded workload, four times over, so that there are hits and collections. */
 let result: ReplayResult;
@@ -64,8 +71,14 @@ const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => to
 const numberOf = (text: string) => Number(text.replaceAll(',', ''));
 
 describe('the page of a replay', () => {
+  it('says which program made it, when, and how', () => {
+    const footer = /<footer>(.*?)<\/footer>/s.exec(pageOf(result))![1].replaceAll(/\s+/g, ' ');
+    expect(footer).toContain('Made by pcache 1.2.3 on <time datetime="2026-05-04T13:37:59.000Z">2026-05-04 13:37 UTC');
+    expect(footer).toContain('<code>pcache replay &#39;a &lt;b&gt;.trace&#39; --loop 4</code>');
+  });
+
   it('has every chart, and each has its data as a table', () => {
-    const page = reportPage(result);
+    const page = pageOf(result);
     const charts = chartsIn(page);
     expect(charts.map(({ id }) => id)).toEqual(CHARTS);
     for (const chart of charts) {
@@ -82,7 +95,7 @@ describe('the page of a replay', () => {
   });
 
   it('loses none of the numbers on the way to charts and tables', () => {
-    const page = reportPage(result);
+    const page = pageOf(result);
     const { requests, gc, latencyHistogram, timeline } = result;
     const freed = tableIn(page, 'gc').map((row) => numberOf(row[1]));
     expect(gc.segmentsFreed).toBeGreaterThan(5);
@@ -105,7 +118,7 @@ describe('the page of a replay', () => {
   });
 
   it('tells the states of a segment one after the other, up to the end', () => {
-    const page = reportPage(result);
+    const page = pageOf(result);
     const rows = tableIn(page, 'segments');
     expect(rows[0][1]).toBe('log all the time');
     expect(rows.some(([, runs]) => /^free until [^,]+, dirty until|^free until [^,]+, clean until/.test(runs))).toBe(
@@ -115,7 +128,7 @@ describe('the page of a replay', () => {
   });
 
   it('has the headline numbers', () => {
-    const page = reportPage(result);
+    const page = pageOf(result);
     const { requests, segments } = result;
     const tiles = [...page.matchAll(/<dt>(.*?)<\/dt>.*?<div class="value">(.*?)<\/div>/gs)];
     const tile = Object.fromEntries(tiles.map(([, name, value]) => [name, value]));
@@ -127,7 +140,7 @@ describe('the page of a replay', () => {
   });
 
   it('asks for nothing outside, and lets only its own script run', () => {
-    const page = reportPage(result);
+    const page = pageOf(result);
     const styles = /<style>(.*?)<\/style>/s.exec(page)![1];
     expect(styles).not.toMatch(/url\(|@import/);
     expect(page.replace(/<script>.*?<\/script>/s, '')).not.toMatch(/\s(src|href)=/);
@@ -139,7 +152,7 @@ describe('the page of a replay', () => {
 
   it('escapes what comes from outside', () => {
     const name = `</script><img src=x onerror=alert(1)>'"&amp;`;
-    const page = reportPage({
+    const page = pageOf({
       ...result,
       trace: { ...result.trace, name, format: name },
       devices: { ...result.devices, cache: name, backing: name },
@@ -154,7 +167,7 @@ describe('the page of a replay', () => {
   it('says so where there is nothing: no reads, no latencies, an interrupt', () => {
     const { timeline, requests } = result;
     const none = timeline.counts.reads.map(() => 0);
-    const page = reportPage({
+    const page = pageOf({
       ...result,
       interrupted: true,
       latency: null,
@@ -200,7 +213,7 @@ describe('the page of many sizes', () => {
   });
 
   it('has the curve beside that of LRU, with a table', () => {
-    const page = reportPage(curve([2 ** 29, 2 ** 30]));
+    const page = pageOf(curve([2 ** 29, 2 ** 30]));
     expect(chartsIn(page).map(({ id }) => id)).toEqual(['size-curve', 'size-writes', 'size-dirty']);
     expect(tableIn(page, 'size-curve')).toEqual([
       ['1 MiB', '–', '60.0 %'],
@@ -223,7 +236,7 @@ describe('the page of many sizes', () => {
     };
     const point = { cacheBytes: 2 ** 20, missedReferences: 1 };
     const shares = { reads: { byRequests: null, byBytes: share(0.3) }, all: { byRequests: null, byBytes: null } };
-    const page = reportPage({
+    const page = pageOf({
       ...curve([2 ** 29]),
       policies: [
         { policy: 's3-fifo', blockBytes: 4096, uniqueBlocks: 1, references: 1, points: [{ ...point, ...shares }] },
@@ -240,8 +253,8 @@ describe('the page of many sizes', () => {
   });
 
   it('does with one size, and with none', () => {
-    expect(chartsIn(reportPage(curve([2 ** 29])))).toHaveLength(3);
-    expect(chartsIn(reportPage({ ...curve([]), interrupted: true, lru: null }))).toHaveLength(0);
+    expect(chartsIn(pageOf(curve([2 ** 29])))).toHaveLength(3);
+    expect(chartsIn(pageOf({ ...curve([]), interrupted: true, lru: null }))).toHaveLength(0);
   });
 });
 
@@ -250,9 +263,9 @@ describe('the file of a report', () => {
 
   it('is written as a whole, and may be overwritten by another report', () => {
     const path = file('new.html');
-    new ReportFile(path).save(reportPage(result));
+    new ReportFile(path).save(pageOf(result));
     const again = new ReportFile(path);
-    again.save(`${reportPage(result)}<!-- second -->`);
+    again.save(`${pageOf(result)}<!-- second -->`);
     expect(readFileSync(path, 'utf8')).toContain('<!-- second -->');
     expect(readdirSync(folder)).toEqual(['new.html']);
   });
@@ -274,10 +287,10 @@ describe('the file of a report', () => {
   it('keeps a symbolic link, and leaves nothing behind when it fails', () => {
     const inner = file('inner');
     mkdirSync(inner);
-    new ReportFile(join(inner, 'a.html')).save(reportPage(result));
+    new ReportFile(join(inner, 'a.html')).save(pageOf(result));
     const link = file('link.html');
     symlinkSync(join(inner, 'a.html'), link);
-    new ReportFile(link).save(`${reportPage(result)}<!-- through the link -->`);
+    new ReportFile(link).save(`${pageOf(result)}<!-- through the link -->`);
     expect(readFileSync(join(inner, 'a.html'), 'utf8')).toContain('<!-- through the link -->');
     const gone = new ReportFile(join(inner, 'b.html'));
     rmSync(inner, { recursive: true });

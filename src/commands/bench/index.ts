@@ -106,7 +106,6 @@ Without arguments the cache is temporary and there is no backing device. With CA
       stopped = true;
     });
     let progress = this.progress({ label: 'filling the cache', unit: 'count', noun: 'blocks' });
-    let measuring = false;
     try {
       const result = await benchRequests({
         devices,
@@ -118,14 +117,13 @@ Without arguments the cache is temporary and there is no backing device. With CA
         seconds: flags.seconds,
         spanBytes: devices.spanBytes,
         cpuNs: this.cpuNs,
-        onFill: (blocks) => progress.update(blocks),
-        onRound: (seconds) => {
-          if (!measuring) {
-            measuring = true;
+        onFill: (blocks, total) => progress.update(blocks, { total }),
+        onRound: (share) => {
+          if (share === 0) {
             progress.stop();
-            progress = this.progress({ label: 'measuring', unit: 'count', noun: 's', total: flags.seconds });
+            progress = this.progress({ label: 'measuring', unit: 'share' });
           }
-          progress.update(Math.floor(seconds));
+          progress.update(share);
         },
         isStopped: () => stopped,
       });

@@ -57,7 +57,7 @@ read the result.`;
         quick,
         memoryBytes: memory,
         openRows: () => new DiscardedRows(),
-        onProgress: (step, doing) => progress.update(step, doing),
+        onProgress: (step, doing) => progress.update(step, { note: doing }),
         breathe,
         isStopped: () => this.interrupted,
       });

@@ -23,7 +23,7 @@ export interface RepairJob extends Pick<RepairOptions, 'data' | 'relinkDoubtful'
   readonly onNote: (note: string) => void;
   readonly onChecked: NonNullable<RepairOptions['onChecked']>;
   readonly onFixed: NonNullable<RepairOptions['onFixed']>;
-  readonly onProgress: NonNullable<RepairOptions['onProgress']>;
+  readonly onProgress: RepairOptions['onProgress'];
 }
 
 export interface RepairOutcome {
