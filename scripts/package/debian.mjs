@@ -1,7 +1,7 @@
 /**
  * Makes the Debian packages `release/pcache_VERSION_ARCH.deb` for amd64 and arm64 from what `npm pack` is made of.
- * Usage: npm run deb [-- FOLDER]. Needs dpkg-deb and gzip. DEBFULLNAME and DEBEMAIL name the maintainer, as for
- * Debian's own tools; SOURCE_DATE_EPOCH, or else the last commit, gives the date.
+ * Usage: npm run deb [-- FOLDER]. Needs dpkg-deb and gzip. `maintainer.mjs` says who answers for them; SOURCE_DATE_EPOCH, or
+ * else the last commit, gives the date.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -22,6 +22,7 @@ import {
 import { tmpdir } from 'node:os';
 import { basename, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { maintainer } from './maintainer.mjs';
 import { packageJson } from './manifest.mjs';
 import { root } from './root.mjs';
 
@@ -45,9 +46,9 @@ function builtAt() {
   return new Date(1000 * Number(SOURCE_DATE_EPOCH ?? run('git', ['log', '-1', '--format=%ct'])));
 }
 
-function maintainer() {
-  const { DEBFULLNAME = 'pcache maintainers', DEBEMAIL = 'pcache@example.org' } = process.env;
-  return `${DEBFULLNAME} <${DEBEMAIL}>`;
+function maintainerField() {
+  const { name, email } = maintainer();
+  return `${name} <${email}>`;
 }
 
 function filesBelow(folder) {
@@ -64,7 +65,7 @@ function writeGzip(path, text) {
 /** The changelog in Debian's form; what changed is in CHANGELOG.md. */
 function changelog(version, date) {
   const day = date.toUTCString().replace('GMT', '+0000');
-  return `pcache (${version}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- ${maintainer()}  ${day}\n`;
+  return `pcache (${version}) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- ${maintainerField()}  ${day}\n`;
 }
 
 function copyright(version) {
@@ -94,7 +95,7 @@ function control({ version }, architecture, sizeKib) {
   return `Package: pcache
 Version: ${version}
 Architecture: ${architecture}
-Maintainer: ${maintainer()}
+Maintainer: ${maintainerField()}
 Installed-Size: ${sizeKib}
 Depends: nodejs (>= 20.19), libc6 (>= 2.28), libgcc-s1
 Suggests: dmsetup, blktrace, libnbd-bin
@@ -125,6 +126,9 @@ function stageProgram(stage, { version }, nodeArch) {
   copyFileSync(join(root, 'prebuilds', helper), join(stage, LIB, 'prebuilds', helper));
   mkdirSync(join(stage, 'usr/bin'), { recursive: true });
   symlinkSync('../lib/pcache/bundle/pcache.cjs', join(stage, 'usr/bin/pcache'));
+  const units = join(stage, 'usr/lib/systemd/system');
+  mkdirSync(units, { recursive: true });
+  copyFileSync(join(root, 'systemd', 'pcache@.service'), join(units, 'pcache@.service'));
 }
 
 function stageDocuments(stage, { version }, date) {
