@@ -15,13 +15,20 @@ export const ControlOp = {
   startUserRecovery: 0x10,
   endUserRecovery: 0x11,
   getFeatures: 0x13,
+  /** Linux 6.9 and later. */
+  deleteDeviceAsync: 0x14,
 } as const;
 export type ControlOp = (typeof ControlOp)[keyof typeof ControlOp];
 
 /** Direction, size and type that the numbers have from Linux 6.4 on: _IOWR('u', number, 32 bytes), and _IOR. */
 const WRITE_READ = 0xc0207500;
 const READ = 0x80207500;
-const READING: readonly ControlOp[] = [ControlOp.getDeviceInfo, ControlOp.getParameters, ControlOp.getFeatures];
+const READING: readonly ControlOp[] = [
+  ControlOp.getDeviceInfo,
+  ControlOp.getParameters,
+  ControlOp.getFeatures,
+  ControlOp.deleteDeviceAsync,
+];
 
 /** Number of a control command as the driver takes it. @param isEncoded false for drivers before Linux 6.4 */
 export function controlNumber(op: ControlOp, isEncoded: boolean): number {

@@ -82,11 +82,20 @@ export class UblkDriver {
     }
   }
 
-  /** Removes a device. One that is gone already is none that fails. */
+  /** Removes a device, and waits until its last user has closed it. One that is gone already is none that fails. */
   async delete(id: number): Promise<void> {
     await this.control(ControlOp.deleteDevice, id).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENODEV') throw error;
     });
+  }
+
+  /** Removes a device that may be used: its users get I/O errors, and are not waited for where the driver can do that. */
+  async deleteUsed(id: number): Promise<void> {
+    try {
+      await this.control(ControlOp.deleteDeviceAsync, id);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENODEV') await this.delete(id);
+    }
   }
 
   /** Devices of pcache. */

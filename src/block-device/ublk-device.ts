@@ -45,6 +45,8 @@ export class UblkDevice {
   private sayEnded!: () => void;
   private readonly queue: UblkQueue;
   private isRunning = false;
+  /** It was ended without waiting for its users. */
+  private isLeftToUsers = false;
   private isClosed = false;
 
   private constructor(
@@ -192,7 +194,7 @@ export class UblkDevice {
             'or remove it with --force, which gives its users I/O errors',
         );
       }
-      await driver.delete(info.id);
+      await (force ? driver.deleteUsed(info.id) : driver.delete(info.id));
       return true;
     });
   }
@@ -240,6 +242,7 @@ export class UblkDevice {
   /** Removes the device; what is in the page cache is written first when it was claimed. */
   async end(claim: Claim | undefined): Promise<void> {
     if (!this.isRunning) return;
+    this.isLeftToUsers = claim === undefined;
     // Programs that closed the device without fsync have left writes in the page cache. They may fail if it is gone.
     await claim?.sync().catch(() => {});
     if (!this.isRunning) return;
@@ -257,7 +260,8 @@ export class UblkDevice {
     this.queue.close();
     if (this.fd !== undefined) closeSync(this.fd);
     if (this.isRecovery && !this.isRunning && !(await this.isDead())) return;
-    const deleted = this.driver.delete(this.info.id).catch(() => {});
+    const { driver, info } = this;
+    const deleted = (this.isLeftToUsers ? driver.deleteUsed(info.id) : driver.delete(info.id)).catch(() => {});
     await Promise.race([deleted, sleep(END_MAX_MS, undefined, { ref: false })]);
   }
 

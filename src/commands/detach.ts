@@ -10,7 +10,7 @@ export default class Detach extends PcacheCommand {
 cache unless the server was started with --drain; run "pcache drain" first to write it back.
 
 A /dev/ublkbN stays when its server dies. It is removed, too, unless somebody uses it; with --force it is removed all the
-same, and its users get I/O errors. Nothing that was written to it is lost: it is in the cache.`;
+same, and its users get I/O errors. No write that was answered is lost: it is in the cache.`;
 
   static override examples = [
     { description: 'End it.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock' },

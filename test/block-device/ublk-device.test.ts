@@ -69,11 +69,6 @@ describeWithKernel('a cache as /dev/ublkb0', (kernel) => {
         ${COPY_NODE}
         ${SERVE}
         mkdir -p /tmp/m
-        # A start that is cut off leaves a device number, which the next start removes.
-        ${PCACHE} attach /dev/pmem0 /dev/vda --device auto >/tmp/x/cut.log 2>&1 & pid=$!
-        while [ ! -e /dev/ublkc0 ]; do sleep 0.01; done
-        kill -9 $pid
-        wait $pid || true
         serve first --device auto
         queue=/sys/block/ublkb0/queue
         echo "device: $(cd $queue && echo $(cat ../size ../ro logical_block_size physical_block_size write_cache))"
@@ -109,12 +104,20 @@ describeWithKernel('a cache as /dev/ublkb0', (kernel) => {
         echo 3 >/proc/sys/vm/drop_caches
         (cd /tmp/m && sha256sum --quiet -c /tmp/sums) && echo "recovered: equal"
 
-        ${PCACHE} detach /dev/ublkb0 2>/tmp/x/detach.log && exit 1
         kill $pid
         for n in $(seq 600); do grep -q mounted /tmp/x/second.log && break; sleep 0.1; done
         (cd /tmp/m && sha256sum --quiet -c /tmp/sums) && echo "waiting: equal"
         umount /tmp/m
         wait $pid; echo "status: $?"
+        echo "left: $(cd /dev && echo ublk*)"
+
+        serve third --device auto --read-only
+        echo "read-only: $(cat /sys/block/ublkb0/ro)"
+        mount -o ro,noload /dev/ublkb0 /tmp/m
+        kill -9 $pid
+        wait $pid || true
+        ${PCACHE} detach /dev/ublkb0 --force
+        umount /tmp/m
         echo "left: $(cd /dev && echo ublk*)"
 
         attach false >/dev/null
@@ -128,14 +131,12 @@ describeWithKernel('a cache as /dev/ublkb0', (kernel) => {
     expect(printed(result, 'held')).toEqual(['yes']);
     expect(printed(result, 'recovered')).toEqual(['equal']);
     expect(printed(result, 'waiting')).toEqual(['equal']);
-    expect(result.files.get('detach.log')!.toString()).toBe(
-      'pcache: /dev/ublkb0: mounted on /tmp/m; end that use first (unmount it, close it)\n',
-    );
     expect(result.files.get('second.log')!.toString()).toContain(
       '/dev/ublkb0: mounted on /tmp/m; the cache stays attached until that use ends',
     );
     expect(printed(result, 'status')).toContain('0');
-    expect(printed(result, 'left')).toEqual(['ublk-control']);
+    expect(printed(result, 'read-only')).toEqual(['1']);
+    expect(printed(result, 'left')).toEqual(['ublk-control', 'ublk-control']);
     expect(printed(result, 'e2fsck')).toEqual(['0']);
     expect(printed(result, 'kernel')).toEqual(['equal']);
     const attached = JSON.parse(result.files.get('second')!.toString()) as AttachResult;

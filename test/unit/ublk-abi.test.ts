@@ -52,6 +52,7 @@ describe('the buffers of ublk control commands', () => {
     expect(controlNumber(ControlOp.addDevice, false)).toBe(4);
     expect(controlNumber(ControlOp.addDevice, true)).toBe(0xc0207504);
     expect(controlNumber(ControlOp.getParameters, true)).toBe(0x80207509);
+    expect(controlNumber(ControlOp.deleteDeviceAsync, true)).toBe(0x80207514);
   });
 });
 
@@ -155,7 +156,8 @@ describeWithClient('the interfaces of ublk and io_uring', 'g++', () => {
     expect(theirs.info.length).toBe(2 * DEVICE_INFO_BYTES);
     expect(hex(encodeParameters(PARAMETERS))).toBe(theirs.parameters);
     expect(theirs.parameters.length).toBe(2 * PARAMETERS_BYTES);
-    const { getFeatures: _, ...ops } = ControlOp; // newer than some headers
+    // These two are newer than some headers.
+    const { getFeatures: _, deleteDeviceAsync: __, ...ops } = ControlOp;
     const ours = [
       ...Object.values(ops),
       ...[RequestOp.read, RequestOp.write, RequestOp.flush, Attribute.readOnly, DeviceState.live],
