@@ -1,0 +1,215 @@
+/**
+ * Parses requests where they were received and puts them into batches for the store. It knows one request at a time:
+ * the header, and of a write how much of the payload is still to come.
+ */
+import { Op, RequestFlag } from '../engine/index.js';
+import type { Answers } from './answers.js';
+import { whyRefused, type Exported, type Refusal } from './checks.js';
+import type { Batch, Ops } from './ops.js';
+import { Command, CommandFlag, NbdError, REQUEST_BYTES, REQUEST_MAGIC, SKIPPED_PAYLOAD_MAX_BYTES } from './protocol.js';
+import { WINDOW_BYTES, type ReceiveWindows } from './receive-windows.js';
+import type { Replies } from './replies.js';
+import type { ServerStats } from './stats.js';
+
+/** A read of at most so many bytes is answered in one piece. */
+export const READ_WHOLE_BYTES = 2 * 1024 * 1024;
+
+/** What a call of `next` came to: something was taken, or what it lacks, or why no further request can be taken. */
+export type Parsed = 'taken' | 'needs bytes' | 'needs room' | 'goodbye' | 'violation';
+
+export interface RequestParserContext {
+  readonly exported: Exported;
+  readonly stats: ServerStats;
+  readonly memory: Uint8Array;
+  readonly windows: ReceiveWindows;
+  readonly ops: Ops;
+  readonly replies: Replies;
+  readonly answers: Answers;
+  readonly nowMs: () => number;
+  /** Whether the next request has to wait for one before it. */
+  readonly isHeldUp: () => boolean;
+  /** @returns a batch with room for a request; undefined when too many are under way */
+  readonly openBatch: () => Batch | undefined;
+  /** Called with a request that is done in several steps. */
+  readonly beginLong: (op: number, command: number, isFua: boolean, offsetBytes: number, lengthBytes: number) => void;
+  /** Called with a request for `base:allocation`. */
+  readonly beginAllocation: (op: number, isOneExtent: boolean, offsetBytes: number, lengthBytes: number) => void;
+}
+
+export class RequestParser {
+  /** How the client has broken the protocol; set when `next` returns `violation`. */
+  violation = '';
+
+  private readonly view: DataView;
+  /** The header that was taken last. */
+  private flags = 0;
+  private command = 0;
+  private offsetBytes = 0;
+  private lengthBytes = 0;
+  /** Of a write whose payload is being received: its op, the bytes still to come, and why it is refused. */
+  private writeOp = -1;
+  private writeLeftBytes = 0;
+  private writeRefusal: Refusal | undefined;
+
+  constructor(private readonly context: RequestParserContext) {
+    const { buffer, byteOffset, byteLength } = context.memory;
+    this.view = new DataView(buffer, byteOffset, byteLength);
+  }
+
+  /** How many bytes have to follow one another in a window for `next` to take something. */
+  get neededBytes(): number {
+    if (this.writeLeftBytes === 0) return REQUEST_BYTES;
+    return this.writeRefusal ? 1 : Math.min(this.writeLeftBytes, WINDOW_BYTES);
+  }
+
+  /** Takes the next request, or more of a payload. Has done nothing unless it returns `taken`. */
+  next(): Parsed {
+    if (this.writeLeftBytes > 0) return this.takePayload();
+    const { view } = this;
+    const { windows } = this.context;
+    const at = windows.start;
+    if (windows.end - at < REQUEST_BYTES) return 'needs bytes';
+    if (this.context.isHeldUp()) return 'needs room';
+    if (view.getUint32(at) !== REQUEST_MAGIC) return this.violate('a request does not begin with its magic');
+    this.flags = view.getUint16(at + 4);
+    this.command = view.getUint16(at + 6);
+    this.offsetBytes = view.getUint32(at + 16) * 2 ** 32 + view.getUint32(at + 20);
+    this.lengthBytes = view.getUint32(at + 24);
+    if (this.command === Command.disconnect) return 'goodbye';
+    if (this.command === Command.write && this.lengthBytes > SKIPPED_PAYLOAD_MAX_BYTES)
+      return this.violate(`a write of ${this.lengthBytes} bytes`);
+    if (!this.begin(at)) return 'needs room';
+    windows.start = at + REQUEST_BYTES;
+    return 'taken';
+  }
+
+  /** The rest of a payload will not come: its request is not answered. */
+  dropWrite(): void {
+    if (this.writeLeftBytes === 0) return;
+    const { ops } = this.context;
+    this.writeLeftBytes = 0;
+    ops.isSilent[this.writeOp] = 1;
+    if (--ops.parts[this.writeOp] === 0) ops.release(this.writeOp);
+  }
+
+  private violate(what: string): 'violation' {
+    this.violation = what;
+    return 'violation';
+  }
+
+  private get isFua(): boolean {
+    return (this.flags & CommandFlag.fua) !== 0;
+  }
+
+  /** @returns false when there is no room for the request; then nothing has happened */
+  private begin(at: number): boolean {
+    const { command, lengthBytes } = this;
+    const { exported, stats, ops, replies, answers } = this.context;
+    const refusal = whyRefused(exported, command, this.flags, this.offsetBytes, lengthBytes) ?? this.whyWhole();
+    const isLong =
+      command === Command.read ? lengthBytes > READ_WHOLE_BYTES : command !== Command.write && lengthBytes > 0;
+    const writes = command === Command.write || command === Command.writeZeroes;
+    if (writes && answers.held.isOverdrawn) return false;
+    const batch = this.context.openBatch();
+    if (batch === undefined) return false;
+    let region = -1;
+    if (command === Command.read && !refusal && !isLong) {
+      region = replies.ring.take(replies.readHeaderBytes + lengthBytes);
+      if (region < 0) return false;
+    }
+    const op = ops.take(this.view.getUint32(at + 8), this.view.getUint32(at + 12), command, this.context.nowMs());
+    if (op < 0) {
+      if (region >= 0) replies.ring.release(region);
+      return false;
+    }
+    if (writes && !refusal) ops.writeBytes[op] = lengthBytes;
+    stats.requests++;
+    if (this.isFua) stats.fuaRequests++;
+    if (command === Command.write) this.beginWrite(op, refusal);
+    else if (refusal) this.refuse(op, refusal);
+    else if (command === Command.blockStatus) this.beginAllocation(op);
+    else if (isLong) this.beginLong(op);
+    else if (command === Command.read) this.addRead(batch, op, region);
+    else this.addFlush(batch, op);
+    return true;
+  }
+
+  private whyWhole(): Refusal | undefined {
+    if (this.command !== Command.read || (this.flags & CommandFlag.dontFragment) === 0) return undefined;
+    if (this.lengthBytes <= READ_WHOLE_BYTES) return undefined;
+    return { error: NbdError.overflow, text: `at most ${READ_WHOLE_BYTES} bytes are sent in one piece` };
+  }
+
+  private refuse(op: number, { error, text }: Refusal): void {
+    this.context.ops.refuse(op, error, text);
+    this.context.answers.finish(op);
+  }
+
+  private addRead(batch: Batch, op: number, region: number): void {
+    const { stats, ops, replies } = this.context;
+    stats.readRequests++;
+    stats.readBytes += this.lengthBytes;
+    ops.parts[op] = 1;
+    const dataAt = replies.ring.startOf(region) + replies.readHeaderBytes;
+    const i = batch.group.add(Op.read, this.offsetBytes, this.lengthBytes, dataAt);
+    batch.op[i] = op;
+    batch.region[i] = region;
+  }
+
+  private addFlush(batch: Batch, op: number): void {
+    this.context.stats.flushRequests++;
+    this.context.ops.parts[op] = 1;
+    batch.op[batch.group.add(Op.flush, 0, 0, 0)] = op;
+  }
+
+  private beginLong(op: number): void {
+    this.context.stats.countLong(this.command, this.lengthBytes);
+    this.context.beginLong(op, this.command, this.isFua, this.offsetBytes, this.lengthBytes);
+  }
+
+  private beginAllocation(op: number): void {
+    const isOneExtent = (this.flags & CommandFlag.requestOne) !== 0;
+    this.context.beginAllocation(op, isOneExtent, this.offsetBytes, this.lengthBytes);
+  }
+
+  private beginWrite(op: number, refusal: Refusal | undefined): void {
+    const { stats, ops } = this.context;
+    stats.writeRequests++;
+    stats.writeBytes += this.lengthBytes;
+    if (this.lengthBytes === 0) {
+      this.refuse(op, refusal!);
+      return;
+    }
+    this.writeOp = op;
+    this.writeLeftBytes = this.lengthBytes;
+    this.writeRefusal = refusal;
+    ops.parts[op] = 1; // until all of it has gone to the store
+  }
+
+  private takePayload(): Parsed {
+    const { writeOp, writeRefusal } = this;
+    const { windows, ops } = this.context;
+    const left = this.writeLeftBytes;
+    const length = Math.min(windows.end - windows.start, left);
+    if (writeRefusal) {
+      windows.start += length;
+      this.writeLeftBytes -= length;
+      if (this.writeLeftBytes > 0) return 'needs bytes';
+      this.refuse(writeOp, writeRefusal);
+      return 'taken';
+    }
+    // Of a longer one each piece fills a window, which `makeRoom` lets it begin.
+    if (length < left && length < WINDOW_BYTES) return 'needs bytes';
+    const batch = this.context.openBatch();
+    if (batch === undefined) return 'needs room';
+    const offset = this.offsetBytes + this.lengthBytes - left;
+    const i = batch.group.add(Op.write, offset, length, windows.start, this.isFua ? RequestFlag.fua : 0);
+    batch.op[i] = writeOp;
+    batch.window[i] = windows.current;
+    windows.pin(windows.current);
+    windows.start += length;
+    this.writeLeftBytes -= length;
+    if (this.writeLeftBytes > 0) ops.parts[writeOp]++;
+    return 'taken';
+  }
+}
