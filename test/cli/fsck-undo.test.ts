@@ -3,12 +3,13 @@ import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { UndoWriter } from '../../src/fsck/repair/undo-file.js';
 import { damagedCopy, temporaryFolder, writableCopy } from '../support/cli-images.js';
 import { PCACHE, runCli } from '../support/cli.js';
 import { deviceOffset, ksetsOf } from '../support/damage/edit.js';
 import { unpackImage } from '../support/images.js';
 import { countOf } from '../support/long.js';
-import type { SparseImage } from '../support/sparse-image.js';
+import { SparseImage } from '../support/sparse-image.js';
 
 const folder = temporaryFolder('fsck-undo');
 
@@ -71,6 +72,22 @@ describe('fsck -y that is killed', () => {
       expect(killed).toBeGreaterThan(0);
     },
   );
+});
+
+describe('fsck -y after a repair that was cut off', () => {
+  it.each([true, false])('says that data may be lost where that one lost some, and not else (%s)', async (losing) => {
+    const own = mkdtempSync(join(folder, 'losing-'));
+    const path = await damagedCopy(own, 'dirty-crc', () => undefined);
+    const { backingPath } = await unpackImage('dirty-crc');
+    const undo = new UndoWriter(`${path}.undo`);
+    undo.record(SparseImage.fromFile(path), [], losing);
+    undo.close();
+    const said = [losing ? 4 : 0, losing ? 'perhaps lost: data whose ranges are not known' : 'clean'];
+    const { status, stdout, stderr } = await runCli(['fsck', path, backingPath, '-y']);
+    expect([status, stdout], stderr).toEqual([said[0], expect.stringContaining(`${said[1]}`)]);
+    expect(stderr).toContain('its repair was cut off');
+    expect((await runCli(['fsck', path, backingPath, '-y', '--accept-loss'])).status).toBe(0);
+  });
 });
 
 describe('fsck -y whose undo file finds no room', () => {

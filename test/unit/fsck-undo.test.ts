@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { PcacheError } from '../../src/engine/errors.js';
 import { KERNEL_GEOMETRY, MIB } from '../../src/engine/media/geometry.js';
+import { nothingLost } from '../../src/fsck/repair/losses.js';
 import { chooseUndoPath } from '../../src/fsck/repair/repair-device.js';
 import { repairCache } from '../../src/fsck/repair/repair.js';
 import { UndoFile, undoStateOf, UndoWriter } from '../../src/fsck/repair/undo-file.js';
@@ -91,7 +92,7 @@ describe('taking a repair back', () => {
       count(...args);
     };
     const first = new UndoWriter(newPath());
-    await repair(whole, first);
+    expect(nothingLost((await repair(whole, first)).losses)).toBe(false);
     first.close();
     expect(writes).toBeGreaterThan(5);
     for (let cut = 0; cut < writes; cut++) {
@@ -109,7 +110,7 @@ describe('taking a repair back', () => {
       await expect(repair(device, undo)).rejects.toThrow('cut off as asked');
       undo.close();
       device.write = write;
-      expect(undoStateOf(path)).toBe('unfinished');
+      expect(undoStateOf(path)).toMatch(/^unfinished/);
       const halfway = device.clone();
       expect(UndoFile.read(path).apply(device).finished).toBe(false);
       expect(device.differences(before)).toEqual([]);
@@ -119,7 +120,10 @@ describe('taking a repair back', () => {
       expect(again.path).toBe(`${path}.2`);
       expect(again.notes[0]).toContain('its repair was cut off');
       const second = new UndoWriter(again.path);
-      expect((await repair(halfway, second)).after.clean).toBe(true);
+      const { after, losses } = await repair(halfway, second);
+      expect(after.clean).toBe(true);
+      // What the first one would have listed is told of in one way or the other.
+      expect([again.losing.length > 0, !nothingLost(losses)], `cut before store ${cut}`).toContain(true);
       const { isUsed } = second;
       second.close();
       if (isUsed) UndoFile.read(again.path).apply(halfway);
@@ -173,7 +177,7 @@ it('takes changes back in the reverse of their order, where one place was change
   const undo = new UndoWriter(path);
   for (const value of [1, 2, 3]) {
     const bytes = new Uint8Array(100).fill(value);
-    undo.record(device, [{ offsetBytes: 8192 + value, bytes }]);
+    undo.record(device, [{ offsetBytes: 8192 + value, bytes }], false);
     device.write(8192 + value, bytes);
   }
   undo.finish();

@@ -285,7 +285,7 @@ export function restoreMetadata(
   const steps = lost.map(({ offsets, lengthBytes }) =>
     offsets.map((offsetBytes): Change => ({ offsetBytes, bytes: bytesAt(backup.source, offsetBytes, lengthBytes) })),
   );
-  if (steps.length > 0) undo.record(device, steps.flat());
+  if (steps.length > 0) undo.record(device, steps.flat(), false);
   for (const step of steps) {
     for (const { offsetBytes, bytes } of step) device.write(offsetBytes, bytes, 0, bytes.length);
     device.persist();

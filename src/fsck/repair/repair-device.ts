@@ -7,10 +7,13 @@ import { bestCrc32c } from '../../engine/device/native.js';
 import { openPmem } from '../../engine/device/open.js';
 import { PcacheError } from '../../engine/errors.js';
 import { KERNEL_GEOMETRY } from '../../engine/media/geometry.js';
+import type { LossSummary } from './losses.js';
 import { readMetadataBackup, restoreMetadata, type Restored } from './metadata-backup.js';
 import { repairCache, type RepairOptions, type RepairResult } from './repair.js';
+import type { Loss } from './types.js';
 import { UndoFile, undoExists, undoStateOf, UndoWriter, type Undone } from './undo-file.js';
 
+const BOTH_BACK = 'To undo both, apply the new undo file first';
 /** Undo files that may lie beside one another. */
 const UNDO_FILES_MAX = 1000;
 
@@ -61,7 +64,8 @@ export async function repairDevice(job: RepairJob): Promise<RepairOutcome> {
           onFixed,
           onProgress,
         });
-        return { result, undoPath: undo.isUsed ? undo.path : undefined };
+        const losses = withLossesOf(chosen.losing, result.losses);
+        return { result: { ...result, losses }, undoPath: undo.isUsed ? undo.path : undefined };
       } catch (error) {
         throw undo.isUsed ? withUndo(error, undo.path, cachePath) : error;
       } finally {
@@ -73,6 +77,16 @@ export async function repairDevice(job: RepairJob): Promise<RepairOutcome> {
   } finally {
     device.close();
   }
+}
+
+/** The losses of a repair, and that there may be more where an earlier one was cut off before it listed its own. */
+function withLossesOf(undoPaths: readonly string[], losses: LossSummary): LossSummary {
+  if (undoPaths.length === 0) return losses;
+  const unlisted = undoPaths.map((path): Loss => {
+    const reason = 'this repair was cut off before it listed what it lost; undo it and repair again for the list';
+    return { kind: 'perhaps-lost', where: path, reason, ranges: [], mayBeMore: true };
+  });
+  return { ...losses, possible: [...losses.possible, ...unlisted], complete: false };
 }
 
 /** The error that ended a repair after its first change, with the way back. */
@@ -87,6 +101,8 @@ export interface ChosenUndo {
   readonly path: string;
   /** For people: what was met where an undo file was to go. */
   readonly notes: readonly string[];
+  /** Undo files of repairs that were cut off and may have lost what no report lists. */
+  readonly losing: readonly string[];
 }
 
 /**
@@ -98,19 +114,22 @@ export interface ChosenUndo {
 export function chooseUndoPath(cachePath: string, given: string | undefined): ChosenUndo {
   const stem = given ?? `${statSync(cachePath).isFile() ? cachePath : basename(cachePath)}.undo`;
   const notes: string[] = [];
+  const losing: string[] = [];
   for (let number = 1; number <= UNDO_FILES_MAX; number++) {
     const path = number === 1 ? stem : `${stem}.${number}`;
     switch (undoStateOf(path)) {
       case 'none':
-        return { path, notes };
+        return { path, notes, losing };
       case 'incomplete':
         unlinkSync(path);
         notes.push(`${path}: replaced; its repair was cut off before it changed anything`);
-        return { path, notes };
+        return { path, notes, losing };
+      case 'unfinished-losing':
+        losing.push(path);
+        notes.push(`${path}: kept; its repair was cut off, and may have lost data. ${BOTH_BACK}`);
+        break;
       case 'unfinished':
-        notes.push(
-          `${path}: kept; its repair was cut off, and losses that it listed are not listed again. To take both back, apply the new undo file first`,
-        );
+        notes.push(`${path}: kept; its repair was cut off. ${BOTH_BACK}`);
         break;
       case 'finished':
         break;

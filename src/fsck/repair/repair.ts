@@ -17,7 +17,7 @@ import { planCacheInfo, planLostCacheInfo, planSuperblock } from './header-fixes
 import { planKeys } from './key-fixes.js';
 import { planBeyond, planLogLost } from './lost-log-fixes.js';
 import { planLogEnd } from './log-fixes.js';
-import { summarizeLosses, type LossSummary } from './losses.js';
+import { saysAnything, summarizeLosses, type LossSummary } from './losses.js';
 import { planSegments } from './segment-fixes.js';
 import { planDirtyTail, planKeyTail, planTailCopies } from './tail-fixes.js';
 import type { Change, Fix, Planner, PlanView, RepairDevice } from './types.js';
@@ -162,7 +162,10 @@ class Repair {
   private make(fixes: readonly Fix[]): void {
     const { device, onFixed } = this.options;
     if (fixes.length === 0) return;
-    this.record(fixes.flatMap((fix) => fix.steps.flat()));
+    this.record(
+      fixes.flatMap((fix) => fix.steps.flat()),
+      fixes.some((fix) => fix.losses.some(saysAnything)),
+    );
     for (const fix of fixes) {
       for (const step of fix.steps) {
         for (const { offsetBytes, bytes } of step) device.write(offsetBytes, bytes, 0, bytes.length);
@@ -173,10 +176,10 @@ class Repair {
     }
   }
   /** A repair whose changes cannot all be recorded is not made in part: what was changed is undone. */
-  private record(changes: readonly Change[]): void {
+  private record(changes: readonly Change[], losing: boolean): void {
     const { device, undo } = this.options;
     try {
-      undo.record(new TolerantReader(device), changes);
+      undo.record(new TolerantReader(device), changes, losing);
     } catch (error) {
       undo.rollBack(device);
       if (!(error instanceof PcacheError)) throw error;

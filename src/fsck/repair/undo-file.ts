@@ -4,7 +4,7 @@
  * be taken back, byte for byte, from wherever a repair was cut off.
  *
  * Layout, little-endian: a header of 128 bytes (magic, version, device size, identity, how many records count, how
- * many bytes they take, whether the repair came to its end, CRC), then records: offset on the device (u64), length
+ * many bytes they take, whether the repair came to its end, whether it may lose data, CRC), then records: offset on the device (u64), length
  * (u32), CRC of offset, length and bytes (u32), the bytes. CRCs are raw CRC-32C with the format's seed.
  *
  * The identity is a SHA-256 over the metadata as it was before the repair. Taking back must lead to it again: if it
@@ -29,7 +29,16 @@ const MAGIC = Buffer.from('PCACHE-UNDO\n\0\0\0\0', 'latin1');
 const VERSION = 1;
 const HEADER_BYTES = 128;
 const RECORD_HEADER_BYTES = 16;
-const AT = { version: 16, deviceBytes: 24, records: 32, bytes: 40, finished: 48, identity: 64, crc: 124 } as const;
+const AT = {
+  version: 16,
+  deviceBytes: 24,
+  records: 32,
+  bytes: 40,
+  finished: 48,
+  losing: 52,
+  identity: 64,
+  crc: 124,
+} as const;
 const IDENTITY_BYTES = 32;
 /** Of so many segments the metadata are part of the identity. */
 const IDENTITY_SEGMENTS = 256;
@@ -41,6 +50,8 @@ interface Header {
   /** Of all records that count. */
   bytes: number;
   finished: boolean;
+  /** Data is or may be lost by what was recorded, and the user was to be told. */
+  losing: boolean;
 }
 
 function encodeHeader(header: Header): Buffer {
@@ -51,6 +62,7 @@ function encodeHeader(header: Header): Buffer {
   bytes.writeBigUInt64LE(BigInt(header.records), AT.records);
   bytes.writeBigUInt64LE(BigInt(header.bytes), AT.bytes);
   bytes.writeUInt32LE(header.finished ? 1 : 0, AT.finished);
+  bytes.writeUInt32LE(header.losing ? 1 : 0, AT.losing);
   bytes.set(header.identity, AT.identity);
   bytes.writeUInt32LE(crc32cRaw(CRC_SEED, bytes, 0, AT.crc), AT.crc);
   return bytes;
@@ -73,8 +85,11 @@ function identityOf(source: ByteSource): Uint8Array {
 
 /** Where a repair keeps what it changes. */
 export interface UndoLog {
-  /** Makes the present bytes of everything that `changes` change durable. */
-  record(device: ByteSource, changes: readonly Change[]): void;
+  /**
+   * Makes the present bytes of everything that `changes` change durable.
+   * @param losing whether they lose data, or may
+   */
+  record(device: ByteSource, changes: readonly Change[], losing: boolean): void;
   finish(): void;
   /** Undoes every recorded change on the device, the newest first, and forgets them. */
   rollBack(device: RepairDevice): void;
@@ -94,7 +109,7 @@ export class UndoWriter implements UndoLog {
   }
 
   /** @throws PcacheError USAGE when the file is there already, NO_SPACE, IO */
-  record(device: ByteSource, changes: readonly Change[]): void {
+  record(device: ByteSource, changes: readonly Change[], losing: boolean): void {
     const header = this.header ?? this.create(device);
     const start = HEADER_BYTES + header.bytes;
     const parts: Buffer[] = [];
@@ -105,6 +120,7 @@ export class UndoWriter implements UndoLog {
       fsyncSync(this.fd!);
       header.records += changes.length;
       header.bytes += block.length;
+      header.losing ||= losing;
       this.writeHeader();
     });
   }
@@ -142,6 +158,7 @@ export class UndoWriter implements UndoLog {
       records: 0,
       bytes: 0,
       finished: false,
+      losing: false,
     };
     try {
       this.guard('creating the undo file', () => {
@@ -308,6 +325,7 @@ function decodeHeader(path: string, bytes: Buffer): Header {
     records: Number(bytes.readBigUInt64LE(AT.records)),
     bytes: Number(bytes.readBigUInt64LE(AT.bytes)),
     finished: bytes.readUInt32LE(AT.finished) === 1,
+    losing: bytes.readUInt32LE(AT.losing) === 1,
     identity: bytes.subarray(AT.identity, AT.identity + IDENTITY_BYTES),
   };
 }
@@ -333,9 +351,10 @@ function readRecords(path: string, fd: number, header: Header): Change[] {
 
 /**
  * What lies where an undo file would go. `incomplete`: its repair was cut off before the header was written, and so
- * before anything was changed. `unfinished`: its repair was cut off later. `other`: not an undo file, or a damaged one.
+ * before anything was changed. `unfinished`: its repair was cut off later; `unfinished-losing`: and may have lost data
+ * that no report lists. `other`: not an undo file, or a damaged one.
  */
-export type UndoState = 'none' | 'incomplete' | 'unfinished' | 'finished' | 'other';
+export type UndoState = 'none' | 'incomplete' | 'unfinished' | 'unfinished-losing' | 'finished' | 'other';
 
 export function undoStateOf(path: string): UndoState {
   let fd: number;
@@ -351,7 +370,9 @@ export function undoStateOf(path: string): UndoState {
       const begun = Math.min(size, MAGIC.length);
       return bytes.subarray(0, begun).equals(MAGIC.subarray(0, begun)) ? 'incomplete' : 'other';
     }
-    return decodeHeader(path, bytes).finished ? 'finished' : 'unfinished';
+    const { finished, losing } = decodeHeader(path, bytes);
+    if (finished) return 'finished';
+    return losing ? 'unfinished-losing' : 'unfinished';
   } catch (error) {
     assert(error instanceof PcacheError, 'reading an undo file threw something else');
     return 'other';
