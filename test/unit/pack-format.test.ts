@@ -24,6 +24,7 @@ import { BASE_NAMES, loadBases, shapeOf, type Base } from '../support/damage/bas
 import { DAMAGERS, type BaseName, type Damager } from '../support/damage/damagers.js';
 import { geometryOf } from '../support/sim-device.js';
 import { SmallCache } from '../support/small-cache.js';
+import { itLong } from '../support/long.js';
 import { SparseImage } from '../support/sparse-image.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pcache-pack-unit-'));
@@ -105,7 +106,7 @@ describe('a check of a pack finds what a check of the cache finds', () => {
     expect(found).toHaveProperty('findings', []);
   });
 
-  it('also after it was unpacked, but for payload', { timeout: 300_000 }, () => {
+  itLong('also after it was unpacked, but for payload', { timeout: 300_000 }, () => {
     const target = join(folder, 'unpacked');
     // LOG_LOST goes by payload, which an unpacked image does not have.
     const isOfLog = ({ code }: Damager): boolean =>
