@@ -267,6 +267,6 @@ function blankLogEnd(pmem: Pmem, loaded: LoadedCache): void {
   const hasKey = bytes.length === ksetBytes(1) && kset.keyProblem(0, geometry, loaded.segments.count, Infinity) === '';
   if (header.every((byte) => byte === 0) && !hasKey) return;
   pmem.zero(at, header.length);
-  if (hasKey) pmem.zero(at + KSET_HEADER_BYTES + KeyField.length, 8);
+  if (hasKey) pmem.zero(at + KSET_HEADER_BYTES + KeyField.length, KeyField.segment - KeyField.length); // and its flags
   pmem.persist();
 }

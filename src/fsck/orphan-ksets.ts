@@ -8,9 +8,7 @@
  *   last kset. All its keys are of their segments' present generations, for nothing of it was collected yet,
  *   and none claims payload that a key of the log claims.
  */
-import { PcacheError } from '../engine/errors.js';
 import type { Position } from '../engine/media/codecs.js';
-import { CRC_SEED } from '../engine/media/crc32c.js';
 import type { Geometry } from '../engine/media/geometry.js';
 import {
   KeyFields,
@@ -23,6 +21,7 @@ import {
 import type { CheckedChain } from './chain.js';
 import type { CheckContext } from './context.js';
 import { LastClaim, PayloadMap } from './payload-map.js';
+import { payloadMatch } from './payload-match.js';
 import { beginsWritten } from './unnamed-payload.js';
 import { walkFrom } from './walk-from.js';
 
@@ -333,18 +332,10 @@ export function isBehindClaims(payload: PayloadMap, kset: KsetView, index: numbe
   return endOfClaims > 0 && kset.keySegmentOffsetBytes(index) >= endOfClaims;
 }
 
-/** May the payload that lies where a key says be the key's own? Only where there are CRCs can they say no. */
+/** Whether the payload at a key's place may be the key's own. A CRC can tell that it is not. */
 function mayHaveWritten(context: CheckContext, chain: CheckedChain, kset: KsetView, index: number): boolean {
-  if (context.dataCrc === false) return true;
-  const crc = kset.keyDataCrc(index);
-  if (crc === 0 && context.dataCrc === undefined) return true;
-  const at = chain.dataOffsetBytes[kset.keySegment(index)] + kset.keySegmentOffsetBytes(index);
-  try {
-    return context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === crc;
-  } catch (error) {
-    if (error instanceof PcacheError && error.code === 'IO') return true; // unreadable: nothing says no
-    throw error;
-  }
+  if (context.dataCrc === false || (context.dataCrc === undefined && kset.keyDataCrc(index) === 0)) return true;
+  return payloadMatch(context, chain, kset, index) !== false;
 }
 
 interface Run {

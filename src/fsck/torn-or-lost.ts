@@ -3,9 +3,7 @@
  * log follow its end. Nothing on media says where the log ends. See `orphan-ksets.ts` for how ksets are told from
  * leftovers.
  */
-import { PcacheError } from '../engine/errors.js';
 import type { Position } from '../engine/media/codecs.js';
-import { CRC_SEED } from '../engine/media/crc32c.js';
 import {
   KEY_BYTES,
   KEY_FLAG_CLEAN,
@@ -22,6 +20,7 @@ import type { CheckContext } from './context.js';
 import { positionText } from '../engine/media/position-text.js';
 import type { LogFacts } from './log-check.js';
 import { isBehindClaims, OrphanKsets, zeroBytesAt, type BrokenSearch, type LostRun } from './orphan-ksets.js';
+import { payloadMatch } from './payload-match.js';
 
 /**
  * Nobody writes that many zeroes into the log, even where an old kset is left behind the 24 at its end: they are what
@@ -41,6 +40,7 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
   const where = `kset ${positionText(end)}`;
   const brokenKsets = new BrokenKsets(context, chain, facts);
   const run = findLostRun(context, chain, facts, brokenKsets);
+  const keys = run === undefined && proper ? bodyKeys(context, chain, facts) : 0;
   if (run !== undefined) {
     // Only a LAST kset leads to the beginning of a segment, and a new cache begins with blank ones.
     const elsewhere = run.first.segment !== end.segment;
@@ -53,8 +53,8 @@ export function checkLogEnd(context: CheckContext, chain: CheckedChain, facts: L
     );
   } else if (!proper) {
     context.findings.add('LOG_END_TORN', where, reasonText(facts));
-  } else if (bodyKeys(context, chain, facts) > 0) {
-    const detail = `there is no header, but ${bodyKeys(context, chain, facts)} keys of a kset that is newer than the log`;
+  } else if (keys > 0) {
+    const detail = `there is no header, but ${keys} keys of a kset that is newer than the log`;
     context.findings.add('LOG_END_TORN', where, detail);
   } else {
     const [broken] = brokenKsets.isComplete ? brokenKsets.positions : findBrokenKsets(context, chain, facts);
@@ -128,14 +128,18 @@ export function keysWithoutHeader(
   }
   // A new cache begins with a blank header, over whatever an earlier one left there.
   const isFirst =
-    last > 0 && end.offsetBytes > 0 && chain.generation[end.segment] === 0 && !isFollowed(context, chain, facts);
+    last > 0 &&
+    end.offsetBytes > 0 &&
+    chain.generation[end.segment] === 0 &&
+    nextBehindEnd(context, chain, facts) === undefined;
   return isFirst ? { keys: last, isNewer: true } : { keys: inRow, isNewer };
 }
 
-/** Is there a good kset behind the end of the log, in its segment? */
-function isFollowed(context: CheckContext, chain: CheckedChain, facts: LogFacts): boolean {
+/** @returns the next good kset behind the end of the log, in its segment */
+function nextBehindEnd(context: CheckContext, chain: CheckedChain, facts: LogFacts): Position | undefined {
   const { segment, offsetBytes } = facts.end;
-  return new OrphanKsets(context, chain, facts).nextKset(segment, offsetBytes + 8) !== undefined;
+  const next = new OrphanKsets(context, chain, facts).nextKset(segment, offsetBytes + 8);
+  return next === undefined ? undefined : { segment, offsetBytes: next };
 }
 
 /** Is there a key that could be of the log: valid, of a present generation, for payload that nothing else is in? */
@@ -155,11 +159,10 @@ function isUnclaimedKey(
 
 /** Where more is blank than a crash leaves blank, damage did it. */
 function isWiped(context: CheckContext, chain: CheckedChain, facts: LogFacts): boolean {
-  const { segment, offsetBytes } = facts.end;
   const zeroes = zeroBytesAt(context, chain, facts.end, ZEROES_OF_DAMAGE);
   if (zeroes < ZEROES_OF_DAMAGE_WITH_CRCS || zeroes === ZEROES_OF_DAMAGE) return zeroes === ZEROES_OF_DAMAGE;
-  const next = new OrphanKsets(context, chain, facts).nextKset(segment, offsetBytes + 8);
-  return next !== undefined && beginsWithPayloadCrc(context, chain, { segment, offsetBytes: next });
+  const next = nextBehindEnd(context, chain, facts);
+  return next !== undefined && beginsWithPayloadCrc(context, chain, next);
 }
 
 /** Does the first key of a good kset match its payload? Then a cache with data_crc wrote it. */
@@ -168,13 +171,7 @@ function beginsWithPayloadCrc(context: CheckContext, chain: CheckedChain, first:
   context.source.read(chain.dataOffsetBytes[first.segment] + first.offsetBytes, bytes, 0, bytes.length);
   const kset = new KsetView().attach(bytes, 0);
   if (kset.isLast || kset.keyProblem(0, context.geometry, chain.length, Infinity) !== '') return false;
-  const at = chain.dataOffsetBytes[kset.keySegment(0)] + kset.keySegmentOffsetBytes(0);
-  try {
-    return context.source.crc32c(at, kset.keyLengthBytes(0), CRC_SEED) === kset.keyDataCrc(0);
-  } catch (error) {
-    if (error instanceof PcacheError && error.code === 'IO') return false;
-    throw error;
-  }
+  return payloadMatch(context, chain, kset, 0) === true;
 }
 
 /**

@@ -17,7 +17,7 @@ const SEARCH_BYTES = MIB;
 const KSET_ALIGNMENT_BYTES = 8;
 
 /**
- * Finds what begins like a kset, and erases it, keys and all. A later cache on the device starts with generation 0 again,
+ * Finds what begins like a kset, and erases it with its keys. A later cache on the device starts with generation 0 again,
  * so a kset of an earlier one with keys of generation 0, or its keys alone, would look like a lost part of its log.
  */
 export class KsetEraser {

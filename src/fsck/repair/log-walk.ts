@@ -1,11 +1,10 @@
 /** Walks over the log for repairs. Every walk is bounded as `LogWalker` is, and stops where the log loops. */
 import type { Position } from '../../engine/media/codecs.js';
-import { CRC_SEED } from '../../engine/media/crc32c.js';
 import { KEY_BYTES, KSET_HEADER_BYTES, type KsetView } from '../../engine/media/kset.js';
 import type { LogWalker } from '../../engine/media/log-walker.js';
-import { PcacheError } from '../../engine/errors.js';
 import type { ByteRange } from './ranges.js';
 import type { PlanView } from './types.js';
+import { payloadMatch } from '../payload-match.js';
 import { walkFrom } from '../walk-from.js';
 
 /** Told of each kset, LAST ksets included, with its position. @returns false to stop */
@@ -56,14 +55,7 @@ export function checksPayload(view: PlanView): boolean {
 
 /** Does the payload of a key that is not `bad` match its CRC? False where the medium cannot read it. */
 export function payloadMatches(view: PlanView, kset: KsetView, index: number): boolean {
-  const { context, chain } = view;
-  const at = chain.dataOffsetBytes[kset.keySegment(index)] + kset.keySegmentOffsetBytes(index);
-  try {
-    return context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === kset.keyDataCrc(index);
-  } catch (error) {
-    if (error instanceof PcacheError && error.code === 'IO') return false;
-    throw error;
-  }
+  return payloadMatch(view.context, view.chain, kset, index) === true;
 }
 
 /** The 40 bytes of a key. */
