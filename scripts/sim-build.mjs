@@ -1,6 +1,6 @@
 /**
- * Makes the simulation runnable without a test runner: its TypeScript, types stripped, in a folder of its
- * own. `from` may be any copy of this tree.
+ * Makes TypeScript of this tree (the simulation, the trace fuzzer) runnable without a test runner: types stripped, in a
+ * folder of its own. `from` may be any copy of this tree.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -19,8 +19,16 @@ function sources(folder) {
 
 /** @returns the folder that holds what was made of `test/support`. */
 export function buildSimulation(from, to) {
+  return join(buildSources(from, to, FOLDERS), 'test', 'support');
+}
+
+/**
+ * @param folders of `from`: all that what is run imports
+ * @returns `to`, which holds what was made of them
+ */
+export function buildSources(from, to, folders) {
   rmSync(to, { recursive: true, force: true });
-  for (const path of FOLDERS.flatMap((folder) => sources(join(from, folder)))) {
+  for (const path of folders.flatMap((folder) => sources(join(from, folder)))) {
     const output = join(to, path.slice(from.length + 1).replace(/\.ts$/, '.js'));
     const { outputText } = ts.transpileModule(readFileSync(path, 'utf8'), {
       fileName: path,
@@ -30,6 +38,6 @@ export function buildSimulation(from, to) {
     writeFileSync(output, outputText);
   }
   writeFileSync(join(to, 'package.json'), '{ "type": "module" }\n');
-  symlinkSync(join(from, 'native'), join(to, 'native'));
-  return join(to, 'test', 'support');
+  for (const name of ['native', 'fixtures', 'node_modules']) symlinkSync(join(from, name), join(to, name));
+  return to;
 }

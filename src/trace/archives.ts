@@ -6,6 +6,7 @@ import { TextDecoder } from 'node:util';
 import { crc32, createInflateRaw } from 'node:zlib';
 import { PcacheError } from '../engine/errors.js';
 import type { Pieces } from './bytes.js';
+import { shownText } from './field-reader.js';
 import { CutShort } from './pushed-source.js';
 import type { Decoder } from './pushed-source.js';
 
@@ -24,7 +25,7 @@ const ZIP_DESCRIPTOR_BYTES_MIN = 8;
 function severalFiles(name: string, kind: string, files: readonly string[], unpack: string): PcacheError {
   return new PcacheError(
     'BAD_TRACE',
-    `${name}: a ${kind} of several files (${files.join(', ')}, …); unpack it with ${unpack} and give one of them`,
+    `${name}: a ${kind} of several files (${files.map((file) => shownText(file)).join(', ')}, …); unpack it with ${unpack} and give one of them`,
   );
 }
 

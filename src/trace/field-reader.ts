@@ -134,7 +134,7 @@ export class FieldReader {
 const SHOWN_CHARACTERS = 40;
 
 /** A part of a trace for a message: cut when it is long, and of printable characters. */
-export function shownText(text: string): string {
-  const printable = text.slice(0, SHOWN_CHARACTERS).replace(/[^\x20-\x7e\u00a0-\uffff]/g, '?');
-  return text.length > SHOWN_CHARACTERS ? `${printable}…` : printable;
+export function shownText(text: string, charactersMax = SHOWN_CHARACTERS): string {
+  const printable = text.slice(0, charactersMax).replace(/[^\x20-\x7e\u00a0-\uffff]/g, '?');
+  return text.length > charactersMax ? `${printable}…` : printable;
 }

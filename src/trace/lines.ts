@@ -115,7 +115,10 @@ export class LineInput extends TraceInput {
     this.start = end;
     this.#cursor.set(this.buffer, start, end);
     const found = this.#format.take(this.#cursor, this.sink, this.window);
-    if (found === NOT_A_RECORD || found === END_OF_TRACE) return undefined;
+    if (found === END_OF_TRACE) return undefined;
+    if (found === NOT_A_RECORD) {
+      return `${this.name}: line ${this.#lines + 1}, the last, is not a request and does not end in a newline; it may have been cut`;
+    }
     if (found === undefined) {
       counts.records++;
       return `${this.name}: line ${this.#lines + 1}, the last, does not end in a newline; it is used, but may have been cut`;

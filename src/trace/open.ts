@@ -42,7 +42,8 @@ interface OpenContext extends InputContext {
 export async function openInput(source: ByteSource, context: OpenContext, options: TraceOptions): Promise<TraceInput> {
   const unpacked = await openUnpacked(source);
   try {
-    const buffer = new Uint8Array(BUFFER_BYTES);
+    // Not cleared: what lies beyond the filled bytes is never looked at.
+    const buffer = new Uint8Array(Buffer.allocUnsafeSlow(BUFFER_BYTES).buffer);
     let filledBytes = await fillAtLeast(unpacked, buffer, 0, RECORD_HEADER_BYTES);
     if (filledBytes > 0 && recordKindOf(buffer.subarray(0, filledBytes)) === undefined) {
       filledBytes = await fillAtLeast(unpacked, buffer, filledBytes, HEAD_BYTES);

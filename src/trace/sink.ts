@@ -5,6 +5,7 @@
  */
 import { PcacheError } from '../engine/errors.js';
 import { counted } from './counted.js';
+import { shownText } from './field-reader.js';
 import { DeviceTable } from './trace-devices.js';
 import { TraceFlag, TraceOp, zeroCounts } from './types.js';
 import type { MalformedRecord, TraceAction, TraceCounts, TraceOptions, TraceTally } from './types.js';
@@ -23,6 +24,8 @@ const MALFORMED_LIMIT = 100;
 const MALFORMED_NAMED = 5;
 /** So many devices an error lists. */
 const DEVICES_LISTED = 8;
+/** Characters of a device's name in an error; names of files are long, and must be recognised to be chosen. */
+const DEVICE_CHARACTERS_MAX = 100;
 
 export class RequestSink {
   readonly counts: TraceCounts = zeroCounts();
@@ -244,7 +247,10 @@ function listDevices(counts: ReadonlyMap<string, number>): string {
   if (all.length > DEVICES_LISTED) all.sort(([, a], [, b]) => b - a);
   const list = all
     .slice(0, DEVICES_LISTED)
-    .map(([name, count]) => `${name === '' ? 'one without a name' : name} (${counted(count, 'request')})`);
+    .map(
+      ([name, count]) =>
+        `${name === '' ? 'one without a name' : shownText(name, DEVICE_CHARACTERS_MAX)} (${counted(count, 'request')})`,
+    );
   if (all.length > DEVICES_LISTED) list.push(`${all.length - DEVICES_LISTED} more`);
   return list.join(', ');
 }

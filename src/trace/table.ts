@@ -23,7 +23,10 @@ const NAMES_SHOWN_MAX = 10;
 
 function namesText(names: readonly string[]): string {
   const more = names.length - NAMES_SHOWN_MAX;
-  const shown = names.slice(0, NAMES_SHOWN_MAX).map(shownText).join(', ');
+  const shown = names
+    .slice(0, NAMES_SHOWN_MAX)
+    .map((name) => shownText(name))
+    .join(', ');
   return more > 0 ? `${shown} and ${more} more` : shown;
 }
 
