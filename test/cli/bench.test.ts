@@ -35,7 +35,7 @@ describe('bench', { timeout: 60_000 }, () => {
     ['read', '64k', '1', []],
     ['write', '512', '32', []],
     ['zipf', '4k', '8', []],
-  ])('%s of %s at depth %s', async (pattern, bs, depth, more) => {
+  ])('measures %s of %s at depth %s beside the limit of the device', async (pattern, bs, depth, more) => {
     const result = await benchJson<RequestBenchResult>(
       '--pattern',
       pattern,
@@ -67,7 +67,7 @@ describe('bench', { timeout: 60_000 }, () => {
     ['randwrite', '2', ['--fua', '8']],
     ['mixed', '3', ['--data-crc', '--depth', '1']],
     ['read', '2', ['--bs', '64k']],
-  ])('%s of %s jobs', async (pattern, jobs, more) => {
+  ])('measures %s of %s jobs at once', async (pattern, jobs, more) => {
     const run = await bench('--pattern', pattern, '--jobs', jobs, ...SMALL, ...more, '--json');
     expect(run.status).toBe(0);
     if (Number(jobs) > availableParallelism()) expect(run.stderr).toMatch(/^pcache: --jobs \d exceeds .*\n$/);
@@ -84,7 +84,7 @@ describe('bench', { timeout: 60_000 }, () => {
     expect(readdirSync(folder)).toEqual([]);
   });
 
-  it('of several jobs on the user’s devices leaves a cache like any other', async () => {
+  it('run with several jobs on the user’s devices leaves a cache like any other', async () => {
     const { cache, backing } = await makeDevices(folder);
     const run = await bench(cache, backing, '--jobs', '2', '--seconds', '1', '--json');
     expect(JSON.parse(run.stdout)).toMatchObject({ cache, jobs: 2 });
@@ -117,7 +117,7 @@ describe('bench', { timeout: 60_000 }, () => {
     rmSync(backing);
   });
 
-  it('of recovery, fsck, write-back and CRC', async () => {
+  it('measures recovery, fsck, write-back and CRC', async () => {
     const few = ['--cache-size', '512MiB', '--keys', '20000', '--rounds', '2'];
     const recovery = await benchJson<RecoveryBenchResult>('recovery', ...few);
     expect(recovery).toMatchObject({ keys: 20_000, rounds: 2, index: { entries: 20_000 } });

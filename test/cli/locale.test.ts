@@ -60,7 +60,7 @@ describe('in the locale C', { timeout: 120_000 }, () => {
     expect(chart.some((line) => /^ {9}\+-{64}$/.test(line))).toBe(true);
   });
 
-  it('status of an attached cache, live too', async () => {
+  it('status of an attached cache prints ASCII only, with --watch too', async () => {
     const [cache, back] = [join(folder, 'cache'), join(folder, 'back')];
     await runCli(['format', cache, '--size', '512MiB']);
     execFileSync('truncate', ['-s', '16M', back]);

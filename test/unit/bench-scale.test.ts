@@ -168,7 +168,7 @@ describe('verdicts', () => {
     expect(kindOf(step(1e5, 300), step(1e6, 900, { memoryLoadNs: 90 }))).toBe('grows');
   });
 
-  it('or the limit rises as well', () => {
+  it('one that rises is a matter of cache misses where the limit rises as well', () => {
     const slower = { write: request(500, 380) };
     expect(kindOf(step(1e5, 300), step(1e6, 500, slower))).toBe('cache-misses');
   });
@@ -181,7 +181,7 @@ describe('verdicts', () => {
     expect(kindOf(step(1e5, 300), step(1e6, 360), step(1e7, 430))).toBe('grows');
   });
 
-  it('of all keys only along their axis, and from 100,000 on', () => {
+  it('are given for what reads all keys only along their axis, and from 100,000 on', () => {
     const measures = (axis: 'keys' | 'cache', ...keys: number[]) =>
       judgeAxis(
         axis,

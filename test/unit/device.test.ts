@@ -138,7 +138,7 @@ describe('opening a device', () => {
       ['a missing file', () => join(directory, 'missing'), 'NOT_FOUND', 'no such file'],
       ['a directory', () => directory, 'NOT_A_DEVICE', 'is a directory'],
       ['a character device', () => '/dev/null', 'NOT_A_DEVICE', 'character device'],
-    ])('%s', (_what, where, code, words) => {
+    ])('refuses %s, naming it', (_what, where, code, words) => {
       const error = errorOf(() => open(where()));
       expect(error.code).toBe(code);
       expect(error.message).toContain(`${where()}: `);

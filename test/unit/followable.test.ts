@@ -22,13 +22,13 @@ function refusalOf(image: Overlay, { base, backingBytes }: Damager): string | un
   }
 }
 
-const TITLES = DAMAGERS.map((one) => [`${one.code} ${one.variant ?? ''} on ${one.base}`, one] as const);
+const TITLES = DAMAGERS.map((one) => [[one.code, one.variant, 'on', one.base].filter(Boolean).join(' '), one] as const);
 /** A medium that fails is no image. */
 const CASES = TITLES.filter(([, { code }]) => !/_UNREADABLE$/.test(code));
 /** Of all cases one in so many. */
 const STEP = 3;
 
-it.each(CASES.filter((_, n) => n % STEP === 0))('%s', async (_title, damager) => {
+it.each(CASES.filter((_, n) => n % STEP === 0))('%s: a repair that a refused write-back advises ends the refusal', async (_title, damager) => {
   const own = bases.get(damager.base)!.device.clone();
   const image = (damager.damage(own) ?? own) as Overlay;
   const refusal = refusalOf(image, damager);

@@ -299,7 +299,7 @@ describe('random damage', () => {
   });
 });
 
-it('accounts for what it examined', () => {
+it('a check counts everything that it examined', () => {
   const result = checkCache(dirty, { geometry: KERNEL_GEOMETRY, backingBytes: 64 * MIB, data: true });
   const { examined } = result;
   expect(examined).toMatchObject({

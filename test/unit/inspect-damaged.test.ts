@@ -182,7 +182,7 @@ describe('of a damaged cache', () => {
       'DIRTY_TAIL_LOST',
       'neither copy of dirty_tail has a good CRC; run',
     ],
-  ])('%s: no content, and the problems', (_what, damage, code, message) => {
+  ])('%s the summary has no content, and names the problems', (_what, damage, code, message) => {
     const image = damage(made.clone());
     const summary = summarise(inspected(image));
     expect(summary).toMatchObject({ content: null, status: null });

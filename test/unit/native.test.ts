@@ -179,7 +179,7 @@ describe.each(usable(CRCS, best.crc))('CRC-32C by %s', (method) => {
     expect(addon.crcRange(handle, 100, bytes.length, 5)).toBe(whole);
   });
 
-  test.each([1, 2, 5, 64])('of many ranges by %i threads', (threads) => {
+  test.each([1, 2, 5, 64])('is right for many ranges by %i threads', (threads) => {
     const bytes = pattern(60_000);
     addon.write(handle, 0, bytes, 0, bytes.length);
     const count = 1000;

@@ -90,7 +90,7 @@ describe('parseRange', () => {
     ['0-64K', 0, 65536],
     ['1M+4K', 2 ** 20, 2 ** 20 + 4096],
     [' 512 - 1k ', 512, 1024],
-  ])('%s', (text, startBytes, endBytes) => {
+  ])('reads %j', (text, startBytes, endBytes) => {
     expect(parseRange(text)).toEqual({ startBytes, endBytes });
   });
 

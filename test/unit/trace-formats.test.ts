@@ -457,7 +457,7 @@ describeWithClient('an iolog of the real fio', 'fio', (fio) => {
 });
 
 describeWithClient('files of the real zstd', 'zstd', (zstd) => {
-  it.each(['-1', '-19', '--long=27'])('%s', async (level) => {
+  it.each(['-1', '-19', '--long=27'])('are read like the plain file when packed with %s', async (level) => {
     const plain = file('plain', ALIBABA.repeat(30_000));
     const packed = join(directory, `packed${level}`);
     execFileSync(zstd, ['-q', '-f', level, plain, '-o', packed]);

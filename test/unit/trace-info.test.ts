@@ -121,7 +121,7 @@ describe('a small trace', () => {
     expect(got.operations.read).toMatchObject({ sequential: 95, inStreams: 95 });
   });
 
-  it('of several streams: sequential in each', async () => {
+  it('of several streams is sequential in each', async () => {
     const streams = (count: number) =>
       infoOf(
         Array.from(
