@@ -9,6 +9,7 @@ import type { RequestBenchResult } from '../../src/bench/requests.js';
 import type { WritebackBenchResult } from '../../src/bench/writeback-bench.js';
 import { makeDevices } from '../nbd/attached.js';
 import { runCli } from '../support/cli.js';
+import { casesOf } from '../support/long.js';
 
 let folder: string;
 beforeAll(() => {
@@ -28,46 +29,51 @@ async function benchJson<T>(...args: string[]): Promise<T> {
 const SMALL = ['--cache-size', '512MiB', '--seconds', '1'];
 
 describe('bench', { timeout: 60_000 }, () => {
-  it.each([
-    ['randwrite', '4k', '32', []],
+  const MIXES: readonly [string, string, string, string[]][] = [
     ['randwrite', '4k', '1', ['--data-crc', '--fua', '4']],
     ['randread', '4k', '32', []],
+    ['randwrite', '4k', '32', []],
     ['read', '64k', '1', []],
     ['write', '512', '32', []],
     ['zipf', '4k', '8', []],
-  ])('measures %s of %s at depth %s beside the limit of the device', async (pattern, bs, depth, more) => {
-    const result = await benchJson<RequestBenchResult>(
-      '--pattern',
-      pattern,
-      '--bs',
-      bs,
-      '--depth',
-      depth,
-      ...SMALL,
-      ...more,
-    );
-    expect(result).toMatchObject({ pattern, depth: Number(depth), durability: 'volatile' });
-    expect(result.rounds).toBeGreaterThanOrEqual(5);
-    expect(result.requests).toBeGreaterThan(1000);
-    const { median, min, max } = result.ratio;
-    expect(min).toBeGreaterThan(0);
-    expect(median).toBeGreaterThanOrEqual(min);
-    expect(max).toBeGreaterThanOrEqual(median);
-    expect(result.quietest.rounds).toBe(Math.ceil(result.rounds / 5));
-    expect(result.quietest.ratio.min).toBeGreaterThanOrEqual(min);
-    expect(result.quietest.ratio.max).toBeLessThanOrEqual(max);
-    expect(result.quietest.slowdown.min).toBe(1);
-    expect(result.quietest.slowdownOfAll.max).toBeGreaterThanOrEqual(result.quietest.slowdown.max);
-    expect(result.engine.latency.p99Ns).toBeGreaterThanOrEqual(result.engine.latency.p50Ns);
-    expect(result.index.keys).toBeGreaterThan(1000);
-    expect(readdirSync(folder)).toEqual([]);
-  });
+  ];
+  it.each(casesOf(MIXES, 2))(
+    'measures %s of %s at depth %s beside the limit of the device',
+    async (pattern, bs, depth, more) => {
+      const result = await benchJson<RequestBenchResult>(
+        '--pattern',
+        pattern,
+        '--bs',
+        bs,
+        '--depth',
+        depth,
+        ...SMALL,
+        ...more,
+      );
+      expect(result).toMatchObject({ pattern, depth: Number(depth), durability: 'volatile' });
+      expect(result.rounds).toBeGreaterThanOrEqual(5);
+      expect(result.requests).toBeGreaterThan(1000);
+      const { median, min, max } = result.ratio;
+      expect(min).toBeGreaterThan(0);
+      expect(median).toBeGreaterThanOrEqual(min);
+      expect(max).toBeGreaterThanOrEqual(median);
+      expect(result.quietest.rounds).toBe(Math.ceil(result.rounds / 5));
+      expect(result.quietest.ratio.min).toBeGreaterThanOrEqual(min);
+      expect(result.quietest.ratio.max).toBeLessThanOrEqual(max);
+      expect(result.quietest.slowdown.min).toBe(1);
+      expect(result.quietest.slowdownOfAll.max).toBeGreaterThanOrEqual(result.quietest.slowdown.max);
+      expect(result.engine.latency.p99Ns).toBeGreaterThanOrEqual(result.engine.latency.p50Ns);
+      expect(result.index.keys).toBeGreaterThan(1000);
+      expect(readdirSync(folder)).toEqual([]);
+    },
+  );
 
-  it.each([
+  const MIXES_OF_JOBS: readonly [string, string, string[]][] = [
     ['randwrite', '2', ['--fua', '8']],
     ['mixed', '3', ['--data-crc', '--depth', '1']],
     ['read', '2', ['--bs', '64k']],
-  ])('measures %s of %s jobs at once', async (pattern, jobs, more) => {
+  ];
+  it.each(casesOf(MIXES_OF_JOBS, 1))('measures %s of %s jobs at once', async (pattern, jobs, more) => {
     const run = await bench('--pattern', pattern, '--jobs', jobs, ...SMALL, ...more, '--json');
     expect(run.status).toBe(0);
     if (Number(jobs) > availableParallelism()) expect(run.stderr).toMatch(/^pcache: --jobs \d exceeds .*\n$/);

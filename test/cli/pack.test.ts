@@ -21,6 +21,7 @@ import { runCli, type CliResult } from '../support/cli.js';
 import { damagedCopy, hashOf, temporaryFolder } from '../support/cli-images.js';
 import { deviceOffset, flip, ksetsOf } from '../support/damage/edit.js';
 import { describeImages, unpackImage, type UnpackedImage } from '../support/images.js';
+import { itLong } from '../support/long.js';
 
 const folder = temporaryFolder('pack');
 const packed = join(folder, 'cache.pack');
@@ -44,8 +45,13 @@ beforeAll(async () => {
   image = await unpackImage('dirty-crc');
 });
 
+/** Images whose packs take longest: left to `npm run test:all`. */
+const SLOW_IMAGES = ['crash', 'gc-wrap'];
+
 describeImages('a pack', (one) => {
-  it('is read by fsck, info and dump-keys as the cache is', async () => {
+  const itOfImage = SLOW_IMAGES.includes(one.name) ? itLong : it;
+
+  itOfImage('is read by fsck, info and dump-keys as the cache is', { timeout: 300_000 }, async () => {
     const { cachePath, backingPath } = await unpackImage(one);
     expect(await run('pack', cachePath, packed, '--force')).toMatchObject({ status: 0, stderr: '' });
     expect(statSync(packed).size).toBeLessThan(4 << 20);
@@ -65,7 +71,7 @@ describeImages('a pack', (one) => {
     expect(await info(packed)).toEqual({ ...(await info(cachePath)), durability: null });
   });
 
-  it('with --data becomes the same image again', { timeout: 300_000 }, async () => {
+  itOfImage('with --data becomes the same image again', { timeout: 300_000 }, async () => {
     const { cachePath, backingPath } = await unpackImage(one);
     const target = join(folder, 'again.pmem');
     const pack = await dataPackOf(cachePath);

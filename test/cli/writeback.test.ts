@@ -7,6 +7,7 @@ import { runCli, type CliResult } from '../support/cli.js';
 import { damagedCopy, hashOf, temporaryFolder } from '../support/cli-images.js';
 import { deviceOffset, flip, ksetAt, ksetsOf } from '../support/damage/edit.js';
 import { describeImages, fixtureImage, unpackImage, type KernelImage } from '../support/images.js';
+import { casesOf } from '../support/long.js';
 import { openDeviceFile } from '../../src/engine/device/device-file.js';
 import type { KsetView } from '../../src/engine/media/kset.js';
 import type { WritebackJson } from '../../src/output/writeback-report.js';
@@ -241,7 +242,7 @@ async function signalled(cache: string, backing: string, signal: NodeJS.Signals,
 }
 
 describe('a run that is stopped', () => {
-  it.each([0, 3, 10, 30])('by SIGKILL, %i ms after its first write, can be made again', async (delayMs) => {
+  it.each(casesOf([3, 0, 10, 30], 1))('by SIGKILL, %i ms after its first write, can be made again', async (delayMs) => {
     const { cache, backing } = await copies('crash');
     await signalled(cache, backing, 'SIGKILL', delayMs);
     expect((await run(cache, backing)).status).toBe(0);

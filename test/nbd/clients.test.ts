@@ -8,6 +8,7 @@ import { Random } from '../../src/engine/sim/random.js';
 import { runCli } from '../support/cli.js';
 import { hashOf } from '../support/cli-images.js';
 import { describeWithClient } from '../support/clients.js';
+import { casesOf } from '../support/long.js';
 import { fixtureImage, unpackImage } from '../support/images.js';
 import { makeImageFolder } from '../support/kernel.js';
 import { attach, BACKING_BYTES, client, makeDevices, type Attached } from './attached.js';
@@ -92,7 +93,7 @@ describeWithClient('base:allocation', 'nbdinfo', (nbdinfo) => {
   });
 });
 
-describe.each([['--data-crc'], ['--no-data-crc']])('a cache with %s', (flag) => {
+describe.each(casesOf([['--data-crc'], ['--no-data-crc']], 1))('a cache with %s', (flag) => {
   const flags = flag === '--data-crc' ? [flag] : [];
 
   describeWithClient('qemu-io', 'qemu-io', (qemuIo) => {
@@ -145,10 +146,11 @@ describe.each([['--data-crc'], ['--no-data-crc']])('a cache with %s', (flag) => 
   });
 
   describeWithClient('fio', 'fio', (fio) => {
-    it.each([
-      ['small blocks', '--bsrange=512-8k'],
+    const SIZES = [
       ['all sizes', '--bsrange=512-2M'],
-    ])(
+      ['small blocks', '--bsrange=512-8k'],
+    ];
+    it.each(casesOf(SIZES, 1))(
       'verifies a random mix with flushes, four connections of depth 64: %s',
       { timeout: 120_000 },
       async (_, sizes) => {

@@ -10,6 +10,7 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { Random } from '../../src/engine/sim/random.js';
 import { runCli } from '../support/cli.js';
 import { makeImageFolder } from '../support/kernel.js';
+import { casesOf } from '../support/long.js';
 import { attach, killAll, makeDevices } from './attached.js';
 import { NbdClient } from './client.js';
 
@@ -136,10 +137,11 @@ async function compare(socket: string, ledger: Ledger): Promise<void> {
 
 describe('a server that is killed', () => {
   // With data_crc payload goes to the backing device kset by kset, without it several ksets at a time.
-  it.each([
+  const CRCS: readonly [string, string[]][] = [
     ['with data_crc', ['--data-crc']],
     ['without data_crc', []],
-  ])(
+  ];
+  it.each(casesOf(CRCS, 1))(
     `${KILLS} times keeps what was flushed, %s (seed ${SEED})`,
     { timeout: 60_000 + KILLS * 20_000 },
     async (_, flags) => {

@@ -29,3 +29,11 @@ export function itLong(name: string, options: { timeout: number }, body: () => v
 export function countOf({ share, all }: { readonly share: number; readonly all: number }): number {
   return RUNS_LONG_TESTS ? all : share;
 }
+
+/**
+ * Cases of a table of which `npm test` runs the first ones only.
+ * @returns all of `cases` in `npm run test:all`, otherwise the first `share` of them.
+ */
+export function casesOf<T>(cases: readonly T[], share: number): readonly T[] {
+  return cases.slice(0, countOf({ share, all: cases.length }));
+}

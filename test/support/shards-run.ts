@@ -91,11 +91,12 @@ export class ShardsRun {
     return JSON.parse(stdout) as ShardsReport;
   }
 
-  /** Runs it until every job has had a flush, and for a while, and kills it. */
-  async kill(afterMs: number): Promise<void> {
+  /** Runs it until every job has had a flush and so many sectors have to outlive a crash, and for a while, and kills it. */
+  async kill({ durableSectors, afterMs }: { durableSectors: number; afterMs: number }): Promise<void> {
     const { child, output } = this.start();
     const ended = new Promise<unknown>((resolve) => child.once('exit', (code, signal) => resolve(signal ?? code)));
-    while (child.exitCode === null && !this.hasFlushed) await sleep(20);
+    const isFarEnough = () => this.hasFlushed && this.durableIds.filter((id) => id > 0).length >= durableSectors;
+    while (child.exitCode === null && !isFarEnough()) await sleep(20);
     await sleep(afterMs);
     child.kill('SIGKILL');
     const [end, [, stderr]] = await Promise.all([ended, output]);

@@ -28,16 +28,19 @@ const CASES = TITLES.filter(([, { code }]) => !/_UNREADABLE$/.test(code));
 /** Of all cases one in so many. */
 const STEP = 3;
 
-it.each(CASES.filter((_, n) => n % STEP === 0))('%s: a repair that a refused write-back advises ends the refusal', async (_title, damager) => {
-  const own = bases.get(damager.base)!.device.clone();
-  const image = (damager.damage(own) ?? own) as Overlay;
-  const refusal = refusalOf(image, damager);
-  const advice = /; run "pcache fsck --repair( --drop-corrupt)? \S+" first$/.exec(refusal ?? '');
-  if (advice === null) {
-    expect(refusal ?? '').not.toMatch(/; run "pcache fsck/);
-    return;
-  }
-  const policy = { dropCorrupt: advice[1] !== undefined, acceptLoss: false };
-  await repairOverlay(image, shapeOf(damager.base, damager.backingBytes), new UndoInMemory(), policy);
-  expect(refusalOf(image, damager)).toBeUndefined();
-});
+it.each(CASES.filter((_, n) => n % STEP === 0))(
+  '%s: a repair that a refused write-back advises ends the refusal',
+  async (_title, damager) => {
+    const own = bases.get(damager.base)!.device.clone();
+    const image = (damager.damage(own) ?? own) as Overlay;
+    const refusal = refusalOf(image, damager);
+    const advice = /; run "pcache fsck --repair( --drop-corrupt)? \S+" first$/.exec(refusal ?? '');
+    if (advice === null) {
+      expect(refusal ?? '').not.toMatch(/; run "pcache fsck/);
+      return;
+    }
+    const policy = { dropCorrupt: advice[1] !== undefined, acceptLoss: false };
+    await repairOverlay(image, shapeOf(damager.base, damager.backingBytes), new UndoInMemory(), policy);
+    expect(refusalOf(image, damager)).toBeUndefined();
+  },
+);

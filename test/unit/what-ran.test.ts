@@ -1,6 +1,6 @@
 /** The last lines of a test run, and the helpers that leave long tests out of `npm test`. */
 import { describe, expect, it } from 'vitest';
-import { countOf, LONG_TEST_REASON, RUNS_LONG_TESTS } from '../support/long.js';
+import { casesOf, countOf, LONG_TEST_REASON, RUNS_LONG_TESTS } from '../support/long.js';
 import { whatRan } from '../support/what-ran.js';
 
 describe('the last lines of a test run', () => {
@@ -32,4 +32,8 @@ describe('the last lines of a test run', () => {
 it('countOf gives the share in npm test and everything in npm run test:all', () => {
   expect(RUNS_LONG_TESTS).toBe(process.env['PCACHE_TEST_ALL'] === '1');
   expect(countOf({ share: 3, all: 40 })).toBe(RUNS_LONG_TESTS ? 40 : 3);
+});
+
+it('casesOf gives the first cases in npm test and all of them in npm run test:all', () => {
+  expect(casesOf(['a', 'b', 'c'], 2)).toEqual(RUNS_LONG_TESTS ? ['a', 'b', 'c'] : ['a', 'b']);
 });
