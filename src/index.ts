@@ -46,6 +46,7 @@ export type {
 } from './trace/types.js';
 export type { TraceReader } from './trace/reader.js';
 export type { LatencyHistogram, LatencySummary } from './replay/latency.js';
+export type { LatencyColumns, LatencyKind, LatencyTimeline } from './replay/latency-history.js';
 export { replayReport } from './replay/replay-report.js';
 export type { Quantity, ReportRow, ReportSection } from './report-model/report-section.js';
 export type { LatencyModelResult, ReplayResult } from './replay/replay-result.js';

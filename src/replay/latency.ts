@@ -3,6 +3,8 @@
  * coarse one of equal steps on a logarithmic scale, for pictures.
  */
 import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
+import { Op } from '../engine/index.js';
+import type { LatencyKind } from './latency-history.js';
 
 export interface LatencySummary {
   readonly count: number;
@@ -22,6 +24,12 @@ const BINS = 11 * BINS_PER_DECADE + 1;
 /** Lower end of bin `n` of what `LatencyRecorder.bins` gives, ns. */
 export function latencyBinNs(bin: number): number {
   return 10 ** (bin / BINS_PER_DECADE);
+}
+
+/** Which latencies a request belongs to. @param missBytes of a read: what the cache did not hold */
+export function latencyKind(op: number, missBytes: number): LatencyKind {
+  if (op === Op.read) return missBytes === 0 ? 'readHit' : 'readMiss';
+  return op === Op.write ? 'write' : 'flush';
 }
 
 export class LatencyRecorder {

@@ -114,6 +114,14 @@ export interface ReplayResult {
     readonly overTime: readonly TimelineSample[];
   };
   readonly index: { readonly entries: number; readonly memoryBytes: number };
+  /** What the backing device was asked for, until the cache was closed. */
+  readonly backingRequests: {
+    readonly reads: number;
+    readonly readBytes: number;
+    readonly writes: number;
+    readonly writeBytes: number;
+    readonly flushes: number;
+  };
   /** The status line at the end. */
   readonly status: string;
   /** What is still to be written back; null when the cache failed. */
@@ -213,6 +221,13 @@ export function describeResult(parts: ReplayParts): ReplayResult {
       overTime: run.segmentsUsed.finish({ requests: run.requests, value: status.segmentsUsed }),
     },
     index: { entries: status.indexEntries, memoryBytes: status.indexMemoryBytes },
+    backingRequests: {
+      reads: stats.backingReads,
+      readBytes: stats.backingReadBytes,
+      writes: stats.writebackWrites + stats.directWrites,
+      writeBytes: stats.writebackBytes + stats.directWriteBytes,
+      flushes: stats.backingFlushes,
+    },
     status: status.line,
     dirtyLeft: parts.closed ? { keys: parts.closed.dirtyKeys, bytes: parts.closed.dirtyBytes } : null,
     verify: parts.verify,

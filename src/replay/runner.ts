@@ -7,7 +7,7 @@ import type { CacheDriver, PcacheError } from '../engine/index.js';
 import { Op, RequestFlag, RequestState } from '../engine/index.js';
 import type { Pmem } from '../engine/device/pmem.js';
 import { TraceFlag, TraceOp, type TraceBatch } from '../trace/index.js';
-import { LatencyRecorder } from './latency.js';
+import { latencyKind, LatencyRecorder } from './latency.js';
 import { Slot } from './slot.js';
 import { TimelineRecorder, type ReplayTimeline } from './timeline-recorder.js';
 import { RunTotals } from './totals.js';
@@ -188,14 +188,16 @@ export class Runner {
     this.free.push(slot);
     if (group.state[0] === RequestState.failed) {
       this.failure ??= group.errors[0];
-    } else if (slot.op === Op.read) {
-      (group.missBytes[0] === 0 ? this.latency.readHit : this.latency.readMiss).recordMs(tookMs);
+      this.wake?.();
+      return;
+    }
+    const kind = latencyKind(slot.op, group.missBytes[0]);
+    this.latency[kind].recordMs(tookMs);
+    this.recorder.ended((slot.submittedMs - this.startedMs) * 1e6, kind, tookMs);
+    if (slot.op === Op.read) {
       verifier?.readEnded(slot.offsetBytes, slot.lengthBytes, slot.words, slot.versions);
     } else if (slot.op === Op.write) {
-      this.latency.write.recordMs(tookMs);
       verifier?.writeEnded(slot.offsetBytes, slot.lengthBytes, slot.versions);
-    } else {
-      this.latency.flush.recordMs(tookMs);
     }
     this.wake?.();
   }

@@ -16,6 +16,7 @@ import {
   type SegmentSurvey,
 } from '../engine/index.js';
 import { AddressHeat, type AddressHeatMap } from './address-heat.js';
+import { LatencyHistory, type LatencyKind, type LatencyTimeline } from './latency-history.js';
 import { SegmentHistory, type SegmentMap } from './segment-history.js';
 
 /** An even number. */
@@ -60,6 +61,8 @@ export interface ReplayTimeline {
   readonly counts: Readonly<Record<Counted, readonly number[]>>;
   /** At the end of each bin; null where nobody looked. */
   readonly levels: Readonly<Record<Level, readonly (number | null)[]>>;
+  /** By the time at which requests arrived; null where latencies are not known. */
+  readonly latency: LatencyTimeline | null;
   /** The most dirty bytes that a look met; overwritten versions included. */
   readonly dirtyPeakBytes: number;
   readonly segmentMap: SegmentMap;
@@ -76,6 +79,7 @@ export class TimelineRecorder {
   private readonly survey: SegmentSurvey;
   private readonly segments: SegmentHistory;
   private readonly addresses = new AddressHeat();
+  private readonly latency = new LatencyHistory(BINS);
   private readonly useCounts = new Float64Array(4);
   private binNs = FIRST_BIN_NS;
   private bin = 0;
@@ -108,6 +112,14 @@ export class TimelineRecorder {
   /** Time goes on without requests; to be told now and then, or background work counts for a time too early. */
   passes(nowNs: number): void {
     if (nowNs >= this.binEndNs) this.advance(nowNs);
+  }
+
+  /**
+   * Takes note of the latency of a request.
+   * @param arrivedNs since the replay began; not later than the last time of `submits` or `passes`
+   */
+  ended(arrivedNs: number, kind: LatencyKind, tookMs: number): void {
+    this.latency.record(Math.min(this.bin, Math.floor(arrivedNs / this.binNs)), kind, tookMs);
   }
 
   private advance(nowNs: number): void {
@@ -166,6 +178,7 @@ export class TimelineRecorder {
       column.fill(NaN, BINS / 2);
     }
     this.segments.mergePairs();
+    this.latency.mergePairs();
     this.bin >>>= 1;
     this.binNs *= 2;
   }
@@ -187,6 +200,7 @@ export class TimelineRecorder {
       endNs: nowNs,
       counts: plain(this.counts, (number) => number),
       levels: plain(this.levels, (number) => (Number.isNaN(number) ? null : number)),
+      latency: this.latency.finish(bins),
       dirtyPeakBytes: this.dirtyPeakBytes,
       segmentMap: this.segments.finish(bins),
       addresses: this.addresses.finish(),

@@ -28,7 +28,7 @@ export interface LineChart {
     readonly scale: 'linear' | 'log10' | 'log2';
     readonly values: readonly number[];
   };
-  readonly y: { readonly label: string; readonly unit: Unit; readonly max?: number };
+  readonly y: { readonly label: string; readonly unit: Unit; readonly max?: number; readonly scale?: 'log10' };
   /** `steps`: each value holds until the next x, and the last x only ends the last step. */
   readonly style: 'steps' | 'points' | 'plain';
   readonly series: readonly LineSeries[];

@@ -1,10 +1,10 @@
-/** The charts of a replay, from its result: what happened over time, latencies, and the maps. */
+/** The charts of a replay, from its result: what happened over time, and the maps. */
 import { formatBytes } from '../output/units.js';
-import type { LatencyHistogram } from '../replay/latency.js';
 import type { ReplayResult } from '../replay/replay-result.js';
 import { SEGMENT_LETTERS } from '../replay/segment-history.js';
 import type { ReplayTimeline } from '../replay/timeline-recorder.js';
-import type { Chart, LineChart, LineSeries, MapChart } from './chart.js';
+import type { LineChart, LineSeries, MapChart } from './chart.js';
+import { clockOf, TRACE_TIME } from './clock.js';
 
 type Counts = ReplayTimeline['counts'];
 
@@ -30,11 +30,6 @@ function binsOf({ binNs, endNs, counts }: ReplayTimeline): Bins {
   };
 }
 
-/** Charts over time are over that of the replay, or of the trace where that is the clock. */
-function timeOf(result: ReplayResult): string {
-  return result.lockstep || result.simulated ? 'time of the trace' : 'time of the replay';
-}
-
 /** Everything that happened over time, in the order of the page. */
 export function timeCharts(result: ReplayResult): LineChart[] {
   const bins = binsOf(result.timeline);
@@ -42,7 +37,7 @@ export function timeCharts(result: ReplayResult): LineChart[] {
   const seconds = edgesNs.slice(1).map((end, n) => (end - edgesNs[n]) / 1e9);
   const rate = (...names: (keyof Counts)[]) =>
     closed(seconds.map((length, n) => names.reduce((sum, name) => sum + sums(name)[n], 0) / length));
-  const x = { label: timeOf(result), unit: 'time', scale: 'linear', values: edgesNs } as const;
+  const x = { label: clockOf(result), unit: 'time', scale: 'linear', values: edgesNs } as const;
   const steps = { kind: 'lines', style: 'steps', x } as const;
   return [
     {
@@ -117,39 +112,13 @@ function dirtyChart(result: ReplayResult): LineChart {
     note: `What the cache holds at the end of each step of time that is not on the backing device yet, overwritten versions included. The most at any moment was ${formatBytes(result.timeline.dirtyPeakBytes)}.`,
     style: 'plain',
     x: {
-      label: timeOf(result),
+      label: clockOf(result),
       unit: 'time',
       scale: 'linear',
       values: levels.dirtyBytes.map((_, n) => Math.min((n + 1) * binNs, endNs)),
     },
     y: { label: 'dirty data', unit: 'bytes' },
     series: [line('dirty', 'orange', 'solid', levels.dirtyBytes)],
-  };
-}
-
-export function latencyChart(result: ReplayResult): LineChart {
-  const none: LatencyHistogram<'readHit' | 'readMiss' | 'write' | 'flush'> = {
-    edgesNs: [],
-    counts: { readHit: [], readMiss: [], write: [], flush: [] },
-  };
-  const { edgesNs, counts } = result.latencyHistogram ?? none;
-  const series = [
-    line('read hit', 'green', 'solid', closed(counts.readHit)),
-    line('read miss', 'blue', 'solid', closed(counts.readMiss)),
-    line('write', 'orange', 'solid', closed(counts.write)),
-    line('flush', 'grey', 'dotted', closed(counts.flush)),
-  ].filter(({ values }) => values.some((value) => value !== null && value > 0));
-  return {
-    kind: 'lines',
-    id: 'latency',
-    title: 'Latency histogram',
-    note: 'How many requests took how long. Each step is a third wider than the one before.',
-    wide: true,
-    empty: 'Latencies are not known: the replay kept the time of the trace, and had no model of the devices.',
-    style: 'steps',
-    x: { label: 'latency', unit: 'time', scale: 'log10', values: edgesNs },
-    y: { label: 'requests', unit: 'count' },
-    series,
   };
 }
 
@@ -189,18 +158,13 @@ export function addressCharts({ timeline }: ReplayResult): MapChart[] {
     kind: 'map',
     id: `addresses-${noun}`,
     title: noun === 'reads' ? 'Where it reads' : 'Where it writes',
-    note: `Number of ${noun} that begin in each range of the device, over the time of the trace.`,
+    note: `Number of ${noun} that begin in each range of the device, over ${TRACE_TIME}.`,
     x: { unit: 'time', step: columnNs, end: columns * columnNs },
     y: { unit: 'bytes', step: rowBytes, label: 'address' },
     counts: counts[noun],
     noun,
     top,
   }));
-}
-
-/** All charts of a replay. */
-export function chartsOf(result: ReplayResult): Chart[] {
-  return [...timeCharts(result), latencyChart(result), segmentChart(result), ...addressCharts(result)];
 }
 
 function line(

@@ -1,13 +1,9 @@
-/** The sections that the terminal shows of a replay, as tables of the page. */
+/** Sections of a report, as the terminal shows them, as tables of the page. */
 import { showQuantity } from '../output/report.js';
-import { replayReport } from '../replay/replay-report.js';
 import type { ReportSection } from '../report-model/report-section.js';
-import type { ReplayResult } from '../replay/replay-result.js';
 import { html, type Html } from './html.js';
 
-/** Those whose title is wanted. */
-export function figures(result: ReplayResult, isWanted: (title: string) => boolean): Html {
-  const sections = replayReport(result).filter(({ title }) => isWanted(title));
+export function figures(sections: readonly ReportSection[]): Html {
   return html`${sections.map(
     (section) =>
       html`<section class="card wide" aria-label="${section.title}">

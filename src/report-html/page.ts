@@ -5,12 +5,16 @@
 import { createHash } from 'node:crypto';
 import type { CurveResult } from '../curve/result.js';
 import { formatBytes, formatCount, formatDuration } from '../output/units.js';
+import { replayReport } from '../replay/replay-report.js';
 import type { ReplayResult } from '../replay/replay-result.js';
 import { pageAssets } from './assets.js';
 import { hasData, type Chart } from './chart.js';
-import { addressCharts, latencyChart, segmentChart, SEGMENT_STATES, timeCharts } from './charts.js';
+import { addressCharts, segmentChart, SEGMENT_STATES, timeCharts } from './charts.js';
+import { clockNote } from './clock.js';
 import { figures } from './figures.js';
 import { Html, html, jsonForScript } from './html.js';
+import { latencyChart, latencyTimeCharts } from './latency-charts.js';
+import { savingsNote, savingsSection } from './savings.js';
 import { sizeCharts } from './size-charts.js';
 import { tableOf } from './tables.js';
 import { curveTiles, replayTiles, type Tile } from './tiles.js';
@@ -20,6 +24,8 @@ export const GENERATOR_TAG = '<meta name="generator" content="pcache replay --re
 
 interface Section {
   readonly title: string;
+  /** Stands between the title and the charts. */
+  readonly note?: string;
   readonly charts: readonly Chart[];
   /** Stands below the charts. */
   readonly after?: Html;
@@ -51,20 +57,31 @@ function pageOfReplay(result: ReplayResult): Page {
   const { devices, trace, timeline } = result;
   const [hitRatio, throughput, requests, writeback, gc, dirty] = timeCharts(result);
   const how = result.simulated ? 'simulated, ' : '';
+  const sections = replayReport(result);
   return {
     trace,
     subtitle: `Recorded over ${formatDuration(trace.durationNs)}, ${how}through a cache of ${formatBytes(devices.cacheBytes)}: ${devices.mode}, data_crc ${devices.dataCrc ? 'on' : 'off'}, gc_percent ${devices.gcPercent}`,
     warnings: warningsOf(result),
     tiles: replayTiles(result),
     sections: [
-      { title: 'Over time', charts: [hitRatio, throughput, requests, dirty, writeback, gc] },
-      { title: 'Latency', charts: [latencyChart(result)], after: figures(result, isLatency) },
+      {
+        title: 'Savings against no cache',
+        note: savingsNote(result),
+        charts: [],
+        after: figures([savingsSection(result)]),
+      },
+      { title: 'Over time', note: clockNote(result), charts: [hitRatio, throughput, requests, dirty, writeback, gc] },
+      {
+        title: 'Latency',
+        charts: [...latencyTimeCharts(result), latencyChart(result)],
+        after: figures(sections.filter(isLatency)),
+      },
       { title: 'Cache', charts: [segmentChart(result)] },
       { title: 'Workload', charts: addressCharts(result) },
       {
         title: 'All figures',
         charts: [],
-        after: html`${figures(result, (title) => !isLatency(title))}
+        after: html`${figures(sections.filter((section) => !isLatency(section)))}
           <p class="note">The charts over time have steps of ${formatDuration(timeline.binNs)}.</p>`,
       },
     ],
@@ -82,7 +99,7 @@ function pageOfCurve(result: CurveResult): Page {
   };
 }
 
-const isLatency = (title: string) => title.toLowerCase().includes('latency');
+const isLatency = ({ title }: { readonly title: string }) => title.toLowerCase().includes('latency');
 
 function warningsOf({ interrupted, verify, writeback, requests }: ReplayResult): string[] {
   const warnings: string[] = [];
@@ -182,8 +199,9 @@ function tile({ name, value, more }: Tile): Html {
   </div> `;
 }
 
-function section({ title, charts, after }: Section): Html {
+function section({ title, note, charts, after }: Section): Html {
   return html`<h2 class="section">${title}</h2>
+    ${note === undefined ? undefined : html`<p class="note">${note}</p>`}
     <div class="cards">${charts.map(card)}${after}</div> `;
 }
 

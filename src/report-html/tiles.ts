@@ -61,9 +61,8 @@ function throughputTile(result: ReplayResult): Tile {
   };
 }
 
-function amplificationTile({ requests, writeback, devices }: ReplayResult): Tile {
-  const past = devices.mode === 'writethrough' ? requests.writeBytes : requests.directWriteBytes;
-  const bytes = writeback.bytes + past;
+function amplificationTile({ requests, backingRequests }: ReplayResult): Tile {
+  const bytes = backingRequests.writeBytes;
   return {
     name: 'Write-back amplification',
     value: requests.writeBytes === 0 ? NONE : `${(bytes / requests.writeBytes).toFixed(2)} ×`,

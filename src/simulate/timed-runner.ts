@@ -8,7 +8,7 @@ import { assert, CacheDriver, Op, RequestFlag, RequestGroup, RequestState } from
 import type { Cache, CloseReport, PcacheError } from '../engine/index.js';
 import type { Arena, Pmem } from '../engine/device/pmem.js';
 import { MIB } from '../engine/media/geometry.js';
-import { latencyHistogram, LatencyRecorder } from '../replay/latency.js';
+import { latencyHistogram, latencyKind, LatencyRecorder } from '../replay/latency.js';
 import type { ReplayParts } from '../replay/replay-result.js';
 import { TimelineRecorder } from '../replay/timeline-recorder.js';
 import { RunTotals } from '../replay/totals.js';
@@ -196,8 +196,9 @@ export class TimedRunner {
     }
     const missBytes = group.missBytes[0];
     const tookMs = clock.nowMs() - slot.atMs + pmemNs(model, op, lengthBytes, missBytes) / NS_PER_MS;
-    if (op === Op.read) (missBytes === 0 ? this.latency.readHit : this.latency.readMiss).recordMs(tookMs);
-    else (op === Op.write ? this.latency.write : this.latency.flush).recordMs(tookMs);
+    const kind = latencyKind(op, missBytes);
+    this.latency[kind].recordMs(tookMs);
+    this.recorder.ended(slot.atMs * NS_PER_MS, kind, tookMs);
   }
 
   // ---- time -------------------------------------------------------------------------------------------

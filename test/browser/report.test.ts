@@ -13,7 +13,7 @@ import { describeWithClient } from '../support/clients.js';
 
 const TRACE = fileURLToPath(new URL('../../fixtures/traces/pgbench.blktrace', import.meta.url));
 const PROBE = fileURLToPath(new URL('probe.js', import.meta.url));
-const CHARTS_OF_A_REPLAY = 10;
+const CHARTS_OF_A_REPLAY = 12;
 const CHARTS_OF_A_CURVE = 4;
 
 vi.setConfig({ testTimeout: 90_000 });
@@ -85,6 +85,7 @@ describeWithClient('the report in Chromium', 'chromium', (executablePath) => {
     const [page, troubles] = await open(files.replay);
     for (const [id, wanted] of [
       ['throughput', /^[\d.]+ m?s – [\d.]+ m?s\nreads: .*B\/s\nwrites: .*B\/s$/],
+      ['latency-mean', /^[\d.]+ m?s – [\d.]+ m?s\nread hit: .*\n.*\nwrite: /],
       ['latency', /^[\d.,]+ [nµm]?s – [\d.,]+ [nµm]?s\n.*write: [\d,]+/s],
       ['segments', /^.* – .*\nsegment \d+\n(free|log|clean|dirty|collected)$/],
       ['addresses-writes', /^.* – .*\naddress .* – .*\n[\d,]+ writes$/],

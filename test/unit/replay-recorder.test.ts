@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Op, RequestGroup, type SegmentSurvey } from '../../src/engine/index.js';
 import { AddressHeat } from '../../src/replay/address-heat.js';
 import { LatencyRecorder, latencyHistogram } from '../../src/replay/latency.js';
+import { LatencyHistory } from '../../src/replay/latency-history.js';
 import { SegmentHistory } from '../../src/replay/segment-history.js';
 import { TimelineRecorder, type ReplayTimeline } from '../../src/replay/timeline-recorder.js';
 import { SmallCache } from '../support/small-cache.js';
@@ -120,6 +121,37 @@ describe('a timeline', () => {
     const [timeline] = record(60, () => 1 * MS, 300);
     expect(timeline.segmentMap.segmentsPerRow).toBe(3);
     expect(timeline.segmentMap.rows).toHaveLength(100);
+  });
+});
+
+describe('latencies over time', () => {
+  it('keep every request, their mean and the 99th percentile while bins merge', () => {
+    const history = new LatencyHistory(4);
+    for (let n = 0; n < 400; n++) history.record(n >> 7, 'write', n % 100 === 99 ? 50 : 1);
+    history.record(2, 'readMiss', 2);
+    history.mergePairs();
+    const { write, readMiss, flush } = history.finish(2)!;
+    expect(write.requests).toEqual([256, 144]);
+    expect(write.meanNs).toEqual([Math.round((254 * 1e6 + 2 * 50e6) / 256), Math.round((142 * 1e6 + 2 * 50e6) / 144)]);
+    expect(Math.abs(write.p99Ns[0]! - 1e6)).toBeLessThan(0.04e6);
+    expect(Math.abs(write.p99Ns[1]! - 50e6)).toBeLessThan(2e6);
+    expect(readMiss).toMatchObject({ requests: [0, 1], meanNs: [null, 2e6] });
+    expect(flush).toEqual({ requests: [0, 0], meanNs: [null, null], p99Ns: [null, null] });
+  });
+
+  it('go by the time of arrival, and are null where none is known', () => {
+    const small = new SmallCache({ segments: 24 });
+    const recorder = new TimelineRecorder(small.cache);
+    recorder.passes(1 * MS);
+    recorder.ended(0.25 * MS, 'flush', 0.75);
+    recorder.passes(100 * MS);
+    recorder.ended(99 * MS, 'flush', 1);
+    const { latency, binNs } = recorder.finish(100 * MS);
+    const { requests } = latency!.flush;
+    expect(requests[Math.floor((0.25 * MS) / binNs)]).toBe(1);
+    expect(requests[Math.floor((99 * MS) / binNs)]).toBe(1);
+    expect(sum(requests)).toBe(2);
+    expect(new TimelineRecorder(small.cache).finish(MS).latency).toBeNull();
   });
 });
 

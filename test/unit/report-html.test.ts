@@ -17,14 +17,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CurveResult } from '../../src/curve/result.js';
 import type { ReplayResult } from '../../src/replay/replay-result.js';
 import type { Chart } from '../../src/report-html/chart.js';
+import { formatBytes, formatDuration } from '../../src/output/units.js';
 import { html, jsonForScript } from '../../src/report-html/html.js';
 import { reportPage } from '../../src/report-html/page.js';
 import { ReportFile } from '../../src/report-html/report-file.js';
 import { makeModel, runSimulation } from '../../src/simulate/index.js';
 
 const TRACE = fileURLToPath(new URL('../../fixtures/traces/pgbench.blktrace', import.meta.url));
+const LATENCY_CHARTS = ['latency-mean', 'latency-p99', 'latency'];
 const CHARTS = [
-  ...['hit-ratio', 'throughput', 'requests', 'dirty', 'writeback', 'gc', 'latency', 'segments'],
+  ...['hit-ratio', 'throughput', 'requests', 'dirty', 'writeback', 'gc', ...LATENCY_CHARTS, 'segments'],
   ...['addresses-reads', 'addresses-writes'],
 ];
 
@@ -65,6 +67,15 @@ function tableIn(page: string, id: string): string[][] {
   return [...body.matchAll(/<tr>(.*?)<\/tr>/gs)].map(([, row]) =>
     [...row.matchAll(/<t[hd][^>]*>(.*?)<\/t[hd]>/gs)].map(([, cell]) => cell.trim()),
   );
+}
+
+/** Of each row of the savings: without cache, with cache, spared. */
+function savingsIn(page: string): Record<string, string[]> {
+  const body = /Requests of the backing device<\/h2>.*?<tbody>(.*?)<\/tbody>/s.exec(page)![1];
+  const rows = [...body.matchAll(/<tr>(.*?)<\/tr>/gs)].map(([, row]) =>
+    [...row.matchAll(/<t[hd][^>]*>(.*?)<\/t[hd]>/gs)].map(([, cell]) => cell.trim()),
+  );
+  return Object.fromEntries(rows.map(([name, ...cells]) => [name, cells.slice(0, 3)]));
 }
 
 const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
@@ -115,6 +126,51 @@ describe('the page of a replay', () => {
     const written = throughput.series[1].values.slice(0, -1);
     const bytes = written.map((rate, n) => (rate! * (edges[n + 1] - edges[n])) / 1e9);
     expect(sum(bytes)).toBeCloseTo(requests.writeBytes, -1);
+  });
+
+  it('shows over time the latencies that make up the totals', () => {
+    const page = pageOf(result);
+    const { requests, readHit, readMiss, write, flush } = { ...result, ...result.latency! };
+    const latency = result.timeline.latency!;
+    for (const [kind, summary] of Object.entries({ readHit, readMiss, write, flush })) {
+      const { requests: counts, meanNs } = latency[kind as keyof typeof latency];
+      expect(sum(counts)).toBe(summary.count);
+      const mean = sum(counts.map((count, n) => count * (meanNs[n] ?? 0))) / summary.count;
+      expect(Math.abs(mean - summary.meanNs)).toBeLessThan(0.01 * summary.meanNs);
+    }
+    expect(requests.total).toBeGreaterThan(0);
+    const means = tableIn(page, 'latency-mean');
+    expect(means).toHaveLength(latency.write.requests.length);
+    expect(means[0][3]).toBe(formatDuration(latency.write.meanNs[0]!));
+    expect(tableIn(page, 'latency-p99')[0][3]).toBe(formatDuration(latency.write.p99Ns[0]!));
+  });
+
+  it('tells what the cache spared the backing device', () => {
+    const { requests: r, backingRequests: b, latencyWithoutCache: alone } = result;
+    expect(b.writeBytes).toBe(result.writeback.bytes);
+    expect(b.reads).toBeGreaterThan(0);
+    const rows = savingsIn(pageOf(result));
+    expect(rows['reads']).toEqual([r.reads, b.reads, r.reads - b.reads].map((n) => n.toLocaleString('en-US')));
+    const [without, withCache] = [r.readBytes + r.writeBytes, b.readBytes + b.writeBytes].map((n) => formatBytes(n));
+    expect(rows['all bytes'].slice(0, 2)).toEqual([without, withCache]);
+    const requests = sum(Object.values(alone!).map(({ count }) => count));
+    const meanNs = sum(Object.values(alone!).map(({ count, meanNs: mean }) => count * mean)) / requests;
+    expect(rows['mean latency of a request, estimated'][0]).toBe(formatDuration(meanNs));
+    const unknown = pageOf({ ...result, latencyWithoutCache: null, model: null });
+    expect(savingsIn(unknown)).not.toHaveProperty('mean latency of a request, estimated');
+    expect(unknown).toContain('The time spared is not known');
+  });
+
+  it('names the clock of its charts: of the trace, of the model, or of this machine', () => {
+    const clockIn = (page: string) => /Over time<\/h2>\s*<p class="note">([^:]+):/.exec(page)![1];
+    expect(clockIn(pageOf(result))).toBe('Simulated time');
+    expect(clockIn(pageOf({ ...result, lockstep: true }))).toBe('Trace time');
+    const measured = pageOf({ ...result, simulated: false, maxLagNs: null });
+    expect(clockIn(measured)).toBe('Replay time');
+    expect(measured).toContain('at full speed');
+    for (const chart of chartsIn(measured)) {
+      if (chart.kind === 'lines' && chart.id !== 'latency') expect(chart.x.label).toBe('replay time');
+    }
   });
 
   it('tells the states of a segment one after the other, up to the end', () => {
@@ -173,9 +229,14 @@ describe('the page of a replay', () => {
       latency: null,
       latencyHistogram: null,
       requests: { ...requests, reads: 0, readHits: 0, readBytes: 0, readHitBytes: 0, hitRatioByRequests: null },
-      timeline: { ...timeline, counts: { ...timeline.counts, reads: none, readHits: none, readBytes: none } },
+      timeline: {
+        ...{ ...timeline, latency: null },
+        counts: { ...timeline.counts, reads: none, readHits: none, readBytes: none },
+      },
     });
-    expect(chartsIn(page).map(({ id }) => id)).toEqual(CHARTS.filter((id) => id !== 'hit-ratio' && id !== 'latency'));
+    expect(chartsIn(page).map(({ id }) => id)).toEqual(
+      CHARTS.filter((id) => id !== 'hit-ratio' && !LATENCY_CHARTS.includes(id)),
+    );
     expect(page).toContain('none of it happened');
     expect(page).toContain('had no model of the devices');
     expect(page).toContain('The replay was interrupted');

@@ -12,7 +12,7 @@
  * @property {'lines'} kind
  * @property {string} id
  * @property {{ label: string, unit: string, scale: 'linear' | 'log10' | 'log2', values: number[] }} x
- * @property {{ label: string, unit: string, max?: number }} y
+ * @property {{ label: string, unit: string, max?: number, scale?: 'log10' }} y
  * @property {'steps' | 'points' | 'plain'} style of steps each value holds until the next x
  * @property {LineSeries[]} series
  */
@@ -29,8 +29,8 @@ function drawLines(place, chart) {
     height: innerWidth < 480 ? 200 : 230,
     // The label of the last mark on the x axis is centred on the edge.
     padding: [12, 36, 0, 0],
-    scales: { x: xScaleOf(x, style), y: { range: (_, __, max) => [0, y.max ?? niceTop(max)] } },
-    axes: [xAxisOf(x), axisOf(y.unit, 'y')],
+    scales: { x: xScaleOf(x, style), y: yScaleOf(y) },
+    axes: [xAxisOf(x), axisOf(y.unit, 'y', y.scale ? { filter: powersOfTen } : {})],
     cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { size: 7 } },
     series: [
       {},
@@ -94,6 +94,24 @@ function indexAt(plot, left, style, xs) {
 /** A round number that nothing is above. @param {number | null} max */
 function niceTop(max) {
   return max === null || !(max > 0) ? 1 : max * 1.08;
+}
+
+/** From 0, or on a logarithmic scale from one power of ten to another. @param {LineChart['y']} y @returns {uPlot.Scale} */
+function yScaleOf({ max: most, scale }) {
+  if (!scale) return { range: (_, __, max) => [0, most ?? niceTop(max)] };
+  return {
+    distr: 3,
+    log: 10,
+    range: (_, min, max) => {
+      const bottom = Math.floor(Math.log10(Math.max(min ?? 1, 1)));
+      return [10 ** bottom, 10 ** Math.max(bottom + 1, Math.ceil(Math.log10(Math.max(max ?? 1, 1))))];
+    },
+  };
+}
+
+/** Leaves the marks between the powers of ten without a label. @param {uPlot} _ @param {number[]} splits */
+function powersOfTen(_, splits) {
+  return splits.map((value) => (Number.isInteger(Math.log10(value)) ? value : null));
 }
 
 /** Time begins at 0; points keep off the edges. @param {LineChart['x']} x @param {string} style @returns {uPlot.Scale} */
