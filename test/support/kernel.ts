@@ -19,7 +19,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stripVTControlCharacters } from 'node:util';
 import { describe, it } from 'vitest';
@@ -30,6 +30,8 @@ const NEEDED_FILES = ['vm.sh', 'bzImage'];
 const NEEDED_PROGRAMS = ['qemu-system-x86_64', 'gcc', 'flock', 'dmsetup'];
 const GUEST_SOURCES = fileURLToPath(new URL('../kernel/guest/', import.meta.url));
 const PRELUDE = join(GUEST_SOURCES, 'prelude.sh');
+/** Holds a program called as QEMU is, for machines with persistent memory of the old kind. */
+const LEGACY_PMEM = fileURLToPath(new URL('legacy-pmem/', import.meta.url));
 const REPLAY_SOURCE = join(GUEST_SOURCES, 'replay.c');
 const LOCK_PATH = join(tmpdir(), 'pcache-test-kernel.lock');
 
@@ -123,6 +125,11 @@ export interface GuestJob {
   readonly script: string;
   /** Further files for the exchange folder. `replay` is always there. */
   readonly files?: Readonly<Record<string, Uint8Array>>;
+  /**
+   * File of 2 GiB that is the machine's memory. Two ranges of it, of 608 MiB each, are persistent memory of the old kind,
+   * /dev/pmem0 and /dev/pmem1; `cache` is /dev/pmem2 then.
+   */
+  readonly memory?: string;
   /** The script ends in a crash (`echo b >/proc/sysrq-trigger`). */
   readonly crashes?: boolean;
   readonly seconds?: number;
@@ -159,6 +166,16 @@ export async function runGuest(job: GuestJob): Promise<GuestResult> {
   }
 }
 
+function environmentOf({ memory }: GuestJob): NodeJS.ProcessEnv {
+  if (memory === undefined) return process.env;
+  return {
+    ...process.env,
+    PATH: `${LEGACY_PMEM}${delimiter}${process.env['PATH'] ?? ''}`,
+    PCACHE_QEMU: findClient('qemu-system-x86_64'),
+    PCACHE_GUEST_MEMORY: memory,
+  };
+}
+
 async function boot(
   job: GuestJob,
   exchange: string,
@@ -175,7 +192,8 @@ async function boot(
     String(seconds),
   ];
   // A group of its own, so that nothing of it is left when this process ends early.
-  const child = spawn('flock', command, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const env = environmentOf(job);
+  const child = spawn('flock', command, { stdio: ['ignore', 'pipe', 'pipe'], detached: true, env });
   const kill = () => {
     if (child.pid !== undefined && child.exitCode === null && child.signalCode === null)
       process.kill(-child.pid, 'SIGKILL');

@@ -14,6 +14,7 @@ export const TEST_SECONDS: Readonly<Record<string, number>> = {
   'kernel/kernel-notes.test.ts': 171,
   'kernel/predictions.test.ts': 164,
   'cli/pack.test.ts': 160,
+  'kernel/dax.test.ts': 150,
   'kernel/writeback.test.ts': 139,
   'nbd/clients.test.ts': 120,
   'cli/bench.test.ts': 107,
