@@ -5,17 +5,28 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import type { PmemReader } from '../../src/engine/device/pmem.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
+import { openPmem } from '../../src/engine/device/open.js';
 import { TolerantReader } from '../../src/engine/device/tolerant-reader.js';
 import { PcacheError } from '../../src/engine/errors.js';
 import { LogicalReader } from '../../src/engine/inspect/logical-reader.js';
 import { loadCacheOrThrow, readMetadataOf } from '../../src/engine/log/recovery.js';
 import type { ByteRange } from '../../src/engine/media/byte-range.js';
-import { CACHE_INFO_COPIES, segmentDataOffsetBytes, segmentInfoCopies } from '../../src/engine/media/geometry.js';
+import {
+  CACHE_INFO_COPIES,
+  generationCopies,
+  segmentDataOffsetBytes,
+  segmentInfoCopies,
+} from '../../src/engine/media/geometry.js';
 import { ksetBytes } from '../../src/engine/media/kset.js';
 import { checkCache } from '../../src/fsck/check.js';
+import { nothingLost } from '../../src/fsck/repair/losses.js';
+import { repairCache, type RepairResult } from '../../src/fsck/repair/repair.js';
+import type { RepairDevice } from '../../src/fsck/repair/types.js';
 import { packSteps } from '../../src/pack/pack.js';
 import { unpackSteps } from '../../src/pack/unpack.js';
 import { withBadBlocks, withBadPlaces } from '../support/bad-places.js';
+import { UndoInMemory } from '../support/damage/oracle.js';
+import { Overlay } from '../support/damage/overlay.js';
 import { geometryOf } from '../support/sim-device.js';
 import { SMALL, SmallCache } from '../support/small-cache.js';
 
@@ -97,6 +108,71 @@ describe('metadata of which one copy cannot be read', () => {
   });
 });
 
+/** A device with bad blocks that take no store either; `writeOver` heals them, as it does on a mapping. */
+function withBadMappedBlocks(image: Overlay, ...bytes: number[]): RepairDevice & { readonly over: number[] } {
+  const starts = new Set(bytes.map((byte) => byte - (byte % 4096)));
+  const reader = withBadPlaces(image, (offset, length) =>
+    [...starts].some((start) => start < offset + length && offset < start + 4096),
+  );
+  const over: number[] = [];
+  return {
+    ...reader,
+    over,
+    write: (offset, source, at, length) => {
+      reader.read(offset, new Uint8Array(length), 0, length);
+      image.write(offset, source.subarray(at, at + length));
+    },
+    writeOver: (offset, source) => {
+      over.push(offset);
+      for (let at = offset - (offset % 4096); at < offset + source.length; at += 4096) {
+        if (starts.delete(at)) image.write(at, new Uint8Array(4096).fill(0xff));
+      }
+      image.write(offset, source);
+    },
+    persist: () => undefined,
+  };
+}
+
+describe('metadata that can be neither read nor stored to', () => {
+  const usedBlocks = (): { small: SmallCache; image: Overlay } => {
+    const small = new SmallCache({ dataCrc: true });
+    for (let n = 0; n < 4; n++) small.writeFua(100 * n, 8, 1 + n);
+    return { small, image: new Overlay(small.pmem) };
+  };
+  const repair = ({ backing }: SmallCache, device: RepairDevice, undo: UndoInMemory): Promise<RepairResult> => {
+    const options = { geometry, backingBytes: backing.sizeBytes, data: true, relinkDoubtful: false };
+    return repairCache({ ...options, device, undo, ask: () => 'yes' });
+  };
+
+  it('is written over by a repair, whole block by whole block, and can be undone', async () => {
+    const { small, image } = usedBlocks();
+    const bad = [CACHE_INFO_COPIES[1], segmentInfoCopies(geometry, 3)[0], generationCopies(geometry, 0)[0]];
+    const device = withBadMappedBlocks(image, ...bad);
+    const undo = new UndoInMemory();
+    const { before, after, losses } = await repair(small, device, undo);
+    expect(before.findings.map(({ code }) => code)).toContain('METADATA_UNREADABLE');
+    expect(after.findings).toEqual([]);
+    expect(nothingLost(losses)).toBe(true);
+    const blocks = device.over.map((at) => at - (at % 4096));
+    expect(new Set(blocks)).toEqual(new Set(bad));
+    undo.apply(image);
+    for (const at of bad) {
+      const bytes = new Uint8Array(16);
+      image.read(at, bytes, 0, bytes.length);
+      expect(bytes).toEqual(new Uint8Array(16).fill(0xff));
+    }
+  });
+
+  it('does not keep a lost cache_info from being rebuilt where payload cannot be read either', async () => {
+    const { small, image } = usedBlocks();
+    for (const at of CACHE_INFO_COPIES) image.write(at, new Uint8Array(24));
+    const device = withBadMappedBlocks(image, payloadAt(small, 0));
+    const { made } = await repair(small, device, new UndoInMemory());
+    const rebuilt = made.find(({ codes }) => codes.includes('CACHE_INFO_LOST'));
+    expect(rebuilt?.assumed).toMatch(/data_crc on, since [1-3] of [1-3] payloads match/);
+  });
+});
+
 describe('a log that cannot be read in a place', () => {
   it('is checked behind that place too: what follows belongs to it', () => {
     const { small, log } = usedCache();
@@ -152,5 +228,23 @@ describe('a pack with the data of a device that cannot be read in places', () =>
     const unpacked = readFileSync(image);
     const whole = Buffer.from(small.pmem.bytes);
     expect(unpacked.equals(whole.fill(0xff, start, start + 4096))).toBe(true);
+  });
+});
+
+describe('writing over what a mapping cannot store to', () => {
+  it('keeps what lies around the range in its blocks, at the end of the device too', () => {
+    const path = join(folder, 'device');
+    const before = Uint8Array.from({ length: 20_480 + 512 }, (_, n) => n % 253);
+    writeFileSync(path, before);
+    const device = openPmem(path);
+    for (const at of [8192, 12_000, 20_480 + 500]) {
+      device.writeOver!(at, new Uint8Array(12).fill(7));
+      before.fill(7, at, at + 12);
+      const mapped = new Uint8Array(before.length);
+      device.read(0, mapped, 0, mapped.length);
+      expect(mapped).toEqual(before);
+    }
+    device.close();
+    expect(new Uint8Array(readFileSync(path))).toEqual(before);
   });
 });

@@ -10,7 +10,7 @@
  */
 import type { Core } from '../core.js';
 import type { PmemRanges, PmemRangesWriter } from '../device/backing.js';
-import { couldRead } from '../device/tolerant-reader.js';
+import { couldAccess } from '../device/tolerant-reader.js';
 import { PcacheError } from '../errors.js';
 import type { ByteRange } from '../media/byte-range.js';
 import { KsetOverlay, OVERLAY_CAPACITY } from './kset-overlay.js';
@@ -128,7 +128,7 @@ export class KsetWriter {
     const { pmem } = this.core;
     const bad: ByteRange[] = [];
     const { count, bytes } = this.gather((pmemAt, offsetBytes, lengthBytes) => {
-      const isReadable = couldRead(() => pmem.crc32c(pmemAt, lengthBytes, CRC_SEED));
+      const isReadable = couldAccess(() => pmem.crc32c(pmemAt, lengthBytes, CRC_SEED));
       if (!isReadable) bad.push({ offsetBytes, lengthBytes });
       return isReadable;
     });
@@ -222,7 +222,7 @@ export class KsetWriter {
       if (overlay.clean[at] || from !== start + filled) break;
       const length = Math.min(overlay.endBytes[at] - from, room - filled);
       const pmemAt = overlay.pmemOffsetBytes[at] + this.extentDone;
-      const isRead = couldRead(() => core.pmem.read(pmemAt, staging.bytes, stagingFrom + filled, length));
+      const isRead = couldAccess(() => core.pmem.read(pmemAt, staging.bytes, stagingFrom + filled, length));
       if (!isRead || (core.dataCrc && !this.isIntact(overlay.key[at]))) {
         this.noteBad(overlay.key[at]);
         this.nextExtent();
@@ -247,7 +247,7 @@ export class KsetWriter {
     const kset = this.kset!;
     const at = core.segments.dataOffsetBytes[kset.keySegment(key)] + kset.keySegmentOffsetBytes(key);
     let crc = 0;
-    const isRead = couldRead(() => (crc = core.pmem.crc32c(at, kset.keyLengthBytes(key), CRC_SEED)));
+    const isRead = couldAccess(() => (crc = core.pmem.crc32c(at, kset.keyLengthBytes(key), CRC_SEED)));
     return isRead && crc === kset.keyDataCrc(key);
   }
 

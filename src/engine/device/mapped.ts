@@ -4,8 +4,9 @@
  *
  * The file stays open, and locked, until `close()`.
  */
-import { closeSync, fdatasync, fstatSync, statfsSync } from 'node:fs';
+import { closeSync, fdatasync, fdatasyncSync, fstatSync, statfsSync, writeSync } from 'node:fs';
 import { assert, fromSystemError, internalError, PcacheError } from '../errors.js';
+import { KIB } from '../media/geometry.js';
 import type { PmemRanges } from './backing.js';
 import { reopen } from './device-file.js';
 import { asSystemError, type NativeAddon, type NativeError } from './native.js';
@@ -20,6 +21,10 @@ import {
   type Pmem,
   type PmemReader,
 } from './pmem.js';
+import { TolerantReader } from './tolerant-reader.js';
+
+/** Linux writes over what it cannot read in blocks of this size. */
+const BLOCK_BYTES = 4 * KIB;
 
 export interface MapOptions {
   readonly path: string;
@@ -249,6 +254,28 @@ export class MappedPmem extends MappedReader implements Pmem {
       this.addon.write(this.handle, offsetBytes, source, sourceOffset, lengthBytes);
     } catch (error) {
       throw this.explain(error, 'writing', offsetBytes, lengthBytes);
+    }
+  }
+
+  writeOver(offsetBytes: number, source: Uint8Array): void {
+    if (this.durability === 'device-dax') {
+      throw new PcacheError(
+        'UNSUPPORTED',
+        `${this.path}: bytes ${offsetBytes} to ${offsetBytes + source.length} cannot be read, and a DAX character device ` +
+          'can only be mapped; clear its errors with "ndctl clear-errors", then repeat',
+      );
+    }
+    const end = Math.min(Math.ceil((offsetBytes + source.length) / BLOCK_BYTES) * BLOCK_BYTES, this.sizeBytes);
+    const start = offsetBytes - (offsetBytes % BLOCK_BYTES);
+    const blocks = new Uint8Array(end - start);
+    new TolerantReader(this).read(start, blocks, 0, blocks.length);
+    blocks.set(source, offsetBytes - start);
+    try {
+      for (let done = 0; done < blocks.length;)
+        done += writeSync(this.fd, blocks, done, blocks.length - done, start + done);
+      fdatasyncSync(this.fd);
+    } catch (error) {
+      throw fromSystemError(error, this.path, `writing bytes ${start} to ${end}, which cannot be read`);
     }
   }
 

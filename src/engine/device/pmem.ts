@@ -54,6 +54,13 @@ export interface Pmem extends PmemReader {
   readonly durability: Durability;
   /** Persisting copy (non-temporal stores, edges flushed) of `source[sourceOffset, +lengthBytes)`. */
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number): void;
+  /**
+   * Writes over a range that the medium cannot read, which a store cannot: whole blocks of 4 KiB go through the file or
+   * block device, durable at return. Bytes around the range in its first and last block are kept, sector by sector,
+   * where they can be read, and become UNREADABLE_BYTE where not. Absent where a store cannot fail.
+   * @throws PcacheError IO when the medium takes no write either; UNSUPPORTED on a DAX character device
+   */
+  writeOver?(offsetBytes: number, source: Uint8Array): void;
   /** Persisting store of zeroes. */
   zero(offsetBytes: number, lengthBytes: number): void;
   /**

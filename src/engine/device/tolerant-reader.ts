@@ -14,10 +14,10 @@ const BLOCK_BYTES = 4 * KIB;
 /** A device that is worse than this is not listed in full. */
 const SECTORS_NOTED_MAX = 1 << 20;
 
-/** Calls `read`. @returns false when the medium fails. @throws whatever else it throws */
-export function couldRead(read: () => void): boolean {
+/** Calls `access`, a read or a write. @returns false when the medium fails. @throws whatever else it throws */
+export function couldAccess(access: () => void): boolean {
   try {
-    read();
+    access();
     return true;
   } catch (error) {
     if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
@@ -37,7 +37,7 @@ export function readInParts(
   fail: (offsetBytes: number, lengthBytes: number) => void,
 ): void {
   const end = offsetBytes + lengthBytes;
-  if (couldRead(() => read(offsetBytes, lengthBytes))) return;
+  if (couldAccess(() => read(offsetBytes, lengthBytes))) return;
   const unitBytes = lengthBytes > BLOCK_BYTES ? BLOCK_BYTES : SECTOR_BYTES;
   const first = offsetBytes - (offsetBytes % unitBytes);
   if (lengthBytes <= SECTOR_BYTES && first + unitBytes >= end) {

@@ -18,7 +18,6 @@ import {
   type MetaHeader,
   type SegmentInfo,
 } from '../../engine/media/codecs.js';
-import { CRC_SEED } from '../../engine/media/crc32c.js';
 import { readDual, seqAfter } from '../../engine/media/dual.js';
 import { segmentInfoCopies, SUPERBLOCK_OFFSET_BYTES } from '../../engine/media/geometry.js';
 import {
@@ -28,8 +27,9 @@ import {
   STRAY_CACHE_INFO_OFFSET_BYTES,
 } from '../../engine/media/linux-6-18.js';
 import type { FindingCode } from '../catalogue.js';
-import { findLostRun } from '../torn-or-lost.js';
 import { judgeDual } from '../check-copies.js';
+import { payloadMatch } from '../payload-match.js';
+import { findLostRun } from '../torn-or-lost.js';
 import { rewriteLostCopy, rewriteBoth } from './rewrite-copies.js';
 import { keyRange, walkLog, type KsetVisitor } from './log-walk.js';
 import { mergeRanges, type ByteRange } from './ranges.js';
@@ -227,12 +227,13 @@ function payloadCrcEvidence(view: PlanView): CrcEvidence {
       if (kset.keyProblem(index, context.geometry, chain.length, context.backingBytes) !== '') continue;
       const segment = kset.keySegment(index);
       if (kset.keyGeneration(index) < chain.generation[segment]) continue;
-      const at = chain.dataOffsetBytes[segment] + kset.keySegmentOffsetBytes(index);
+      const matches = payloadMatch(context, chain, kset, index);
+      // Payload that cannot be read says nothing.
+      if (matches === undefined) continue;
       found.tried++;
-      const crc = kset.keyDataCrc(index);
-      if (context.source.crc32c(at, kset.keyLengthBytes(index), CRC_SEED) === crc) found.matching++;
+      if (matches) found.matching++;
       // Without data_crc the field is zero.
-      else if (crc !== 0) found.doubtful.push(keyRange(kset, index));
+      else if (kset.keyDataCrc(index) !== 0) found.doubtful.push(keyRange(kset, index));
     }
     return found.tried < SAMPLE_KEYS;
   };

@@ -21,6 +21,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { TolerantReader } from '../../engine/device/tolerant-reader.js';
 import { fromSystemError, PcacheError } from '../../engine/errors.js';
 import {
   CACHE_INFO_BYTES,
@@ -51,6 +52,7 @@ import {
 } from '../../engine/media/geometry.js';
 import type { Change, RepairDevice } from './types.js';
 import { syncFolder, type UndoLog } from './undo-file.js';
+import { writeChange } from './write-change.js';
 
 const MAGIC = Buffer.from('PCACHE-METADATA\n', 'latin1');
 const VERSION = 1;
@@ -281,13 +283,14 @@ export function restoreMetadata(
       `${backup.path}: is for a device of ${backup.deviceBytes} bytes, and ${device.path} has ${device.sizeBytes}; nothing was changed`,
     );
   }
-  const lost = partsOf(geometry, backup.segmentCount).filter((part) => !part.isGood(device));
+  const readable = new TolerantReader(device);
+  const lost = partsOf(geometry, backup.segmentCount).filter((part) => !part.isGood(readable));
   const steps = lost.map(({ offsets, lengthBytes }) =>
     offsets.map((offsetBytes): Change => ({ offsetBytes, bytes: bytesAt(backup.source, offsetBytes, lengthBytes) })),
   );
-  if (steps.length > 0) undo.record(device, steps.flat(), false);
+  if (steps.length > 0) undo.record(readable, steps.flat(), false);
   for (const step of steps) {
-    for (const { offsetBytes, bytes } of step) device.write(offsetBytes, bytes, 0, bytes.length);
+    for (const change of step) writeChange(device, change);
     device.persist();
   }
   undo.finish();

@@ -21,6 +21,7 @@ import { saysAnything, summarizeLosses, type LossSummary } from './losses.js';
 import { planSegments } from './segment-fixes.js';
 import { planDirtyTail, planKeyTail, planTailCopies } from './tail-fixes.js';
 import type { Change, Fix, Planner, PlanView, RepairDevice } from './types.js';
+import { writeChange } from './write-change.js';
 import type { UndoLog } from './undo-file.js';
 
 /** Each round makes at least one repair; a log with more breaks than this is beyond repair. */
@@ -168,13 +169,14 @@ class Repair {
     );
     for (const fix of fixes) {
       for (const step of fix.steps) {
-        for (const { offsetBytes, bytes } of step) device.write(offsetBytes, bytes, 0, bytes.length);
+        for (const change of step) writeChange(device, change);
         device.persist();
       }
       this.made.push(fix);
       onFixed?.(fix);
     }
   }
+
   /** A repair whose changes cannot all be recorded is not made in part: what was changed is undone. */
   private record(changes: readonly Change[], losing: boolean): void {
     const { device, undo } = this.options;

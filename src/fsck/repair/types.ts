@@ -5,7 +5,10 @@ import type { Examination } from '../check.js';
 import type { ByteRange } from './ranges.js';
 
 /** The part of a cache device that a repair needs. */
-export type RepairDevice = Pick<Pmem, 'path' | 'sizeBytes' | 'read' | 'crc32c' | 'write' | 'persist' | 'close'>;
+export type RepairDevice = Pick<
+  Pmem,
+  'path' | 'sizeBytes' | 'read' | 'crc32c' | 'write' | 'writeOver' | 'persist' | 'close'
+>;
 
 export interface Change {
   readonly offsetBytes: number;

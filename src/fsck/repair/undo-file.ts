@@ -24,6 +24,7 @@ import {
   SEGMENTS_OFFSET_BYTES,
 } from '../../engine/media/geometry.js';
 import type { Change, RepairDevice } from './types.js';
+import { writeChange } from './write-change.js';
 
 const MAGIC = Buffer.from('PCACHE-UNDO\n\0\0\0\0', 'latin1');
 const VERSION = 1;
@@ -270,9 +271,7 @@ export class UndoFile {
     if (Buffer.compare(identityOf(this.takenBack(device)), header.identity) !== 0) {
       throw badUndo(path, `is for another device than ${device.path}, or that was used since the repair`);
     }
-    for (const { offsetBytes, bytes } of [...this.changes].reverse()) {
-      device.write(offsetBytes, bytes, 0, bytes.length);
-    }
+    for (const change of [...this.changes].reverse()) writeChange(device, change);
     device.persist();
     return { records: header.records, bytes: header.bytes, finished: header.finished };
   }
