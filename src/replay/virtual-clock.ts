@@ -16,7 +16,9 @@ export class VirtualClock implements Clock {
    * rounded to just before what the cache waits for.
    */
   reach(deadlineMs: number): void {
-    this.atMs = deadlineMs > this.atMs ? deadlineMs : this.atMs + ROUNDING_MS;
+    // The second term moves the clock on where times are so large that the first is lost in the sum.
+    const stepMs = Math.max(ROUNDING_MS, this.atMs * 2 * Number.EPSILON);
+    this.atMs = deadlineMs > this.atMs ? deadlineMs : this.atMs + stepMs;
   }
 
   /** Moves on to `ms`; a time that has passed already leaves it where it is. */

@@ -19,6 +19,12 @@ export const REQUEUE = 255;
 /** No kernel makes larger requests: their length in bytes is of 32 bits. Discards of some traces are larger. */
 const REQUEST_BYTES_MAX = 2 ** 32;
 
+/**
+ * A request lies at most so far from where the file's times start: a thousand years. Filetimes beside times of 1970 are
+ * within it; a time with too many digits is not, and a double would no longer tell its milliseconds apart.
+ */
+const TIME_NS_MAX = 1000 * 365.25 * 86_400 * 1e9;
+
 const MALFORMED_LIMIT = 100;
 /** Of malformed records so many are named; of the rest, their number. */
 const MALFORMED_NAMED = 5;
@@ -79,7 +85,7 @@ export class RequestSink {
     const counts = this.counts;
     let start = offsetBytes;
     let length = lengthBytes;
-    if (!Number.isFinite(timeNs)) return 'its time is out of range';
+    if (!(Math.abs(timeNs) <= TIME_NS_MAX)) return 'its time is out of range';
     if (op !== TraceOp.flush) {
       if (length === 0) {
         counts.skippedZeroLength++;

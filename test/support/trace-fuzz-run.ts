@@ -4,7 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { Random } from '../../src/engine/sim/random.js';
-import { simulate } from '../../src/simulate/index.js';
+import { makeModel, simulate } from '../../src/simulate/index.js';
 import { complaint, makeInput, makeSamples, read, type Input, type Outcome } from './trace-fuzz.js';
 import { simulatedTrace } from './trace-fuzz-simulate.js';
 
@@ -15,6 +15,7 @@ const HANG_MS = 60_000;
 const RSS_BYTES_MAX = 2 ** 31;
 const RSS_LOOKED_AT_EVERY = 1024;
 const CACHE_BYTES = 512 * 2 ** 20;
+const MODEL = makeModel('hdd', {}, {});
 /** Longer inputs are not printed. */
 const SHOWN_BYTES_MAX = 600;
 
@@ -23,10 +24,12 @@ export interface FuzzRange {
   /** Numbers of the first input, and of the one behind the last. */
   readonly from: number;
   readonly to: number;
-  /** One input in so many is simulated as well, if requests can be read from it. */
+  /** One input in so many is simulated as well, if requests can be read from it; every other one with a model. */
   readonly simulatedEvery: number;
   /** Receives what is wrong with an input, with the input itself. */
   readonly onFailure: (message: string) => void;
+  /** Called before each input. */
+  readonly onInput?: (n: number) => void;
   /** Called after each input; true ends the run. */
   readonly isOver?: (done: number) => boolean;
 }
@@ -47,7 +50,7 @@ export interface FuzzTally {
 }
 
 export async function fuzzTraces(range: FuzzRange): Promise<FuzzTally> {
-  const { seed, from, to, onFailure, isOver } = range;
+  const { seed, from, to, onFailure, onInput, isOver } = range;
   const samples = makeSamples();
   const whole = new Map<string, Outcome>();
   for (const sample of samples) {
@@ -56,6 +59,7 @@ export async function fuzzTraces(range: FuzzRange): Promise<FuzzTally> {
   const counts = { done: 0, read: 0, refused: 0, malformed: 0, truncated: 0, readTwice: 0, simulated: 0, failed: 0 };
   const tally: FuzzTally = { ...counts, slowestMs: 0, formats: new Set() };
   for (let n = from; n < to; n++) {
+    onInput?.(n);
     const random = new Random(seed * 1_000_003 + n);
     const input = makeInput(random, samples);
     const startedMs = performance.now();
@@ -73,7 +77,8 @@ export async function fuzzTraces(range: FuzzRange): Promise<FuzzTally> {
       tally.failed++;
       onFailure(told(input, n, seed, wrong));
     }
-    if (isOver?.(++tally.done) === true) break;
+    tally.done++;
+    if (isOver?.(tally.done) === true) break;
   }
   return tally;
 }
@@ -108,7 +113,8 @@ async function tryInput(
   if (n % simulatedEvery !== 0) return undefined;
   tally.simulated++;
   const trace = simulatedTrace(outcome.lines);
-  const result = await simulate({ trace, cacheBytes: CACHE_BYTES });
+  const model = n % (2 * simulatedEvery) === 0 ? MODEL : undefined;
+  const result = await simulate({ trace, cacheBytes: CACHE_BYTES, model });
   return result.requests.total === trace.requests
     ? undefined
     : `${result.requests.total} of ${trace.requests} are simulated`;

@@ -1,6 +1,9 @@
 /** Inputs that the fuzzer of the trace readers found, each with what must come of it now. */
 import { expect, it } from 'vitest';
+import { VirtualClock } from '../../src/replay/virtual-clock.js';
+import { simulate } from '../../src/simulate/index.js';
 import { read } from '../support/trace-fuzz.js';
+import { simulatedTrace } from '../support/trace-fuzz-simulate.js';
 
 const PIECE_BYTES = 65_536;
 
@@ -34,4 +37,24 @@ it.each([
   expect(error).toBeUndefined();
   expect(lines).toHaveLength(1);
   expect(warnings).toEqual([expect.stringMatching(/: line \d, the last, .* does not end in a newline; .* cut$/)]);
+});
+
+it('a time with too many digits is malformed, so that a simulation of the rest ends', async () => {
+  const text =
+    '131000000003061629,lab,1,Read,40960000,32768,-413\n131000000016382155,lab,1,Write,20480512,20480,-413\n' +
+    '131000000036300036382245,lab,1,Write,20480512,4096,-413\n';
+  const { lines, counts, warnings } = await read(Buffer.from(text), {}, PIECE_BYTES);
+  expect(counts).toMatchObject({ selected: 2, malformed: 1 });
+  expect(warnings).toEqual(['standard input: line 3: its time is out of range; passed over']);
+  const result = await simulate({ trace: simulatedTrace(lines), cacheBytes: 512 * 2 ** 20 });
+  expect(result.requests.total).toBe(2);
+});
+
+it('a virtual clock moves on past a deadline that has come, however late it is', () => {
+  const clock = new VirtualClock();
+  for (const ms of [1, 1e12, 1e19]) {
+    clock.moveTo(ms);
+    clock.reach(ms);
+    expect(clock.nowMs()).toBeGreaterThan(ms);
+  }
 });

@@ -27,6 +27,7 @@ it(
     });
     const { formats, ...counts } = tally;
     console.log(`${INPUTS} inputs of seed ${SEED}: ${JSON.stringify(counts)}, ${formats.size} kinds read`);
+    expect(tally.done).toBe(INPUTS);
     expect(tally.read).toBeGreaterThan(INPUTS / 5);
     expect(tally.refused).toBeGreaterThan(INPUTS / 20);
     expect(tally.simulated).toBeGreaterThan(INPUTS / SIMULATED_EVERY / 5);
