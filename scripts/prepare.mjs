@@ -8,7 +8,14 @@ import { copyHeaders } from './package/headers.mjs';
 import { buildBundle, buildSources, orExplain, root } from './setup.mjs';
 
 orExplain(() => {
-  if (!existsSync(join(root, 'node_modules', 'typescript'))) {
+  const isCompilerThere = existsSync(join(root, 'node_modules', 'typescript'));
+  // npm then links its temporary clone instead of making a package of it, and installs nothing that the clone needs.
+  if (!isCompilerThere && process.env.npm_config_global === 'true') {
+    throw new Error(
+      'npm cannot install a git URL globally; run npm pack URL, then npm install --global ./pcache-*.tgz',
+    );
+  }
+  if (!isCompilerThere) {
     throw new Error('pcache cannot be compiled without its development packages; run npm ci without --omit=dev');
   }
   buildSources();

@@ -15,7 +15,9 @@ import { renderReport } from '../output/report.js';
 import { diffResults, type ReplayDiff } from '../replay/diff.js';
 import { replay, type ReplayObserver, type ReplayOptions, type TraceChoice } from '../replay/replay.js';
 import { replayReport } from '../replay/replay-report.js';
-import { reportPage } from '../report-html/page.js';
+import { loadResults } from '../replay/saved-result.js';
+import { comparisonPage } from '../report-html/comparison.js';
+import { reportPage, type ReportOrigin } from '../report-html/page.js';
 import { ReportFile } from '../report-html/report-file.js';
 import type { ReplayResult } from '../replay/replay-result.js';
 import { BACKING_PRESET_NAMES, modelOf, runSimulation, type BackingPreset } from '../simulate/index.js';
@@ -35,7 +37,7 @@ const NOT_WITH_SIZES = ['cache', 'backing', 'cache-size', 'backing-size', 'verif
 const NOT_WITH_DIFF = [
   ...NOT_WITH_SIZES,
   ...['data-crc', 'mode', 'gc-percent', 'speed', 'loop', 'lockstep', 'simulate', 'sizes', 'curve', 'lru', 'policy'],
-  ...['format', 'action', 'device', 'max-malformed', 'limit', 'report', 'model'],
+  ...['format', 'action', 'device', 'max-malformed', 'limit', 'model'],
 ];
 
 export default class Replay extends PcacheCommand {
@@ -52,7 +54,7 @@ devices are used: the cache must be formatted, and the backing device is overwri
 Discards are counted and skipped, because dm-pcache has no discard.`;
 
   // The usage line that oclif generates lists every flag, which is unreadable here.
-  static override usage = ['<%= command.id %> TRACE [FLAGS]', '<%= command.id %> A.json B.json --diff'];
+  static override usage = ['<%= command.id %> TRACE [FLAGS]', '<%= command.id %> A.json B.json... --diff'];
 
   static override examples = [
     {
@@ -80,8 +82,8 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
       command: '<%= config.bin %> <%= command.id %> pgbench.blktrace --curve --policy fifo,s3-fifo,sieve',
     },
     {
-      description: 'Compare two results.',
-      command: '<%= config.bin %> <%= command.id %> small.json large.json --diff',
+      description: 'Compare results, on the terminal and as a page of charts.',
+      command: '<%= config.bin %> <%= command.id %> small.json large.json --diff --report both.html',
     },
     {
       description: 'Replay requests while blktrace records them.',
@@ -97,7 +99,12 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
       ignoreStdin: true,
       description: 'trace to replay, or - for standard input',
     }),
-    other: Args.string({ name: 'OTHER', ignoreStdin: true, description: 'with --diff: the second of two results' }),
+    other: Args.string({
+      name: 'OTHER',
+      ignoreStdin: true,
+      multiple: true,
+      description: 'with --diff: results to compare with the first, up to seven',
+    }),
   };
 
   static override flags = {
@@ -182,7 +189,7 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
       description: 'overwrite a backing device that holds a filesystem or other recognised data',
     }),
     'diff': Flags.boolean({
-      description: 'compare two results saved with --json',
+      description: 'compare results saved with --json',
       default: false,
       exclusive: NOT_WITH_DIFF,
     }),
@@ -190,8 +197,11 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
 
   async run(): Promise<ReplayResult | CurveResult | ReplayDiff> {
     const { args, flags } = await this.parse(Replay);
-    if (flags.diff || args.other !== undefined) return this.compare(args.trace, args.other, flags.diff);
+    const others = args.other ?? [];
+    if (others.length > 0 && !flags.diff)
+      throw new PcacheError('USAGE', `unexpected argument ${others[0]}; a second argument needs --diff`);
     const report = flags.report === undefined ? undefined : new ReportFile(flags.report);
+    if (flags.diff) return this.compare([args.trace, ...others], report);
     const table = columnsChoice(flags);
     const choice: TraceChoice = {
       trace: args.trace,
@@ -217,7 +227,7 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
       const sizes = { ...choice, ...cache, sizesBytes, lru, policies, model, speed };
       const result = await this.work((observer) => curve(sizes, observer));
       this.print(renderCurve(result, (title) => this.style.bold(title), this.columns));
-      this.saveReport(report, result);
+      this.saveReport(report, (origin) => reportPage(result, origin));
       return result;
     }
     const result = await this.work((observer) => {
@@ -238,7 +248,7 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
       return replay(options, observer);
     });
     this.print(renderReport(replayReport(result), (title) => this.style.bold(title)));
-    this.saveReport(report, result);
+    this.saveReport(report, (origin) => reportPage(result, origin));
     if (result.verify && result.verify.mismatchCount > 0) {
       this.note(
         `${args.trace}: ${result.verify.mismatchCount} ${result.verify.mismatchCount === 1 ? 'mismatch' : 'mismatches'} found`,
@@ -248,19 +258,18 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
     return result;
   }
 
-  private saveReport(file: ReportFile | undefined, result: ReplayResult | CurveResult): void {
+  private saveReport(file: ReportFile | undefined, page: (origin: ReportOrigin) => string): void {
     if (!file) return;
-    const origin = { version: this.config.version, commandLine: this.commandLine, madeAt: new Date() };
-    file.save(reportPage(result, origin));
+    file.save(page({ version: this.config.version, commandLine: this.commandLine, madeAt: new Date() }));
     this.print(`\nReport written to ${file.path}.\n`);
   }
 
-  private compare(a: string, b: string | undefined, asked: boolean): ReplayDiff {
-    if (!asked) throw new PcacheError('USAGE', `unexpected argument ${b}; a second argument needs --diff`);
-    if (b === undefined) throw new PcacheError('USAGE', '--diff compares two results; give A.json and B.json');
-    const diff = diffResults(a, b);
+  private compare(paths: readonly string[], report: ReportFile | undefined): ReplayDiff {
+    const results = loadResults(paths);
+    const diff = diffResults(results);
     for (const note of diff.notes) this.note(note);
     this.print(renderDiff(diff, (title) => this.style.bold(title)));
+    this.saveReport(report, (origin) => comparisonPage(diff, results, origin));
     return diff;
   }
 

@@ -1,22 +1,18 @@
-/**
- * Two saved results of `pcache replay --json` side by side: the differences of their setups, and every counter with
- * both values. Files are input: a value that one of them lacks, because another version wrote it, is null.
- */
-import { readFileSync } from 'node:fs';
-import { fromSystemError, PcacheError } from '../engine/errors.js';
+/** Saved results of `pcache replay --json` side by side: differences of their setups, and every counter with all values. */
+import type { SavedResult } from './saved-result.js';
 
 export type DiffUnit = 'count' | 'bytes' | 'ns' | 'ratio' | 'per-second' | 'bytes-per-second';
 
+/** A quantity in all results; the columns have an element for each result, in the order of the files. */
 export interface DiffRow {
   readonly name: string;
   readonly unit: DiffUnit;
   /** Null if the result lacks it. */
-  readonly a: number | null;
-  readonly b: number | null;
-  /** `b` minus `a`. */
-  readonly difference: number | null;
-  /** The difference in percent of `a`; null when `a` is 0, and for ratios. */
-  readonly percent: number | null;
+  readonly values: readonly (number | null)[];
+  /** The value minus that of the first result; null if one of the two is. */
+  readonly differences: readonly (number | null)[];
+  /** The difference in percent of the first value; null when that is 0, and for ratios. */
+  readonly percents: readonly (number | null)[];
 }
 
 export interface DiffSection {
@@ -27,24 +23,18 @@ export interface DiffSection {
 export interface SetupRow {
   readonly name: string;
   readonly unit: 'bytes' | 'ns' | 'count' | null;
-  readonly a: string | number | boolean | null;
-  readonly b: string | number | boolean | null;
+  /** An element for each result. */
+  readonly values: readonly (string | number | boolean | null)[];
 }
 
 export interface ReplayDiff {
-  readonly a: string;
-  readonly b: string;
-  /** Settings and devices that differ between the two runs. */
+  /** The files that were compared. */
+  readonly results: readonly string[];
+  /** Settings and devices that are not the same in all runs. */
   readonly setup: readonly SetupRow[];
   readonly sections: readonly DiffSection[];
   /** Caveats, one line each. */
   readonly notes: readonly string[];
-}
-
-/** A result read from a file. */
-interface SavedResult {
-  readonly path: string;
-  readonly content: object;
 }
 
 /** Path of a quantity in a result, such as `requests.reads`, or a function of several. */
@@ -66,6 +56,11 @@ const SETUP: readonly (readonly [name: string, unit: SetupRow['unit'], path: str
   ['cache', null, 'devices.cache'],
   ['backing', null, 'devices.backing'],
   ['backing size', 'bytes', 'devices.backingBytes'],
+  ['modelled backing device, read', 'ns', 'model.backing.readNs'],
+  ['modelled backing device, write', 'ns', 'model.backing.writeNs'],
+  ['modelled backing device, flush', 'ns', 'model.backing.flushNs'],
+  ['modelled backing device, seek', 'ns', 'model.backing.seekNs'],
+  ['modelled backing device, depth', 'count', 'model.backing.depth'],
   ['simulated', null, 'simulated'],
   ['lockstep', null, 'lockstep'],
   ['interrupted', null, 'interrupted'],
@@ -133,6 +128,11 @@ const SECTIONS: readonly (readonly [title: string, quantities: readonly Quantity
       ['write-back writes', 'count', 'writeback.writes'],
       ['write-back flushes', 'count', 'writeback.flushes'],
       ['write-back failures', 'count', 'writeback.failures'],
+      ['backing device, reads', 'count', 'backingRequests.reads'],
+      ['backing device, bytes read', 'bytes', 'backingRequests.readBytes'],
+      ['backing device, writes', 'count', 'backingRequests.writes'],
+      ['backing device, bytes written', 'bytes', 'backingRequests.writeBytes'],
+      ['backing device, flushes', 'count', 'backingRequests.flushes'],
       ['GC ksets', 'count', 'gc.ksets'],
       ['GC keys', 'count', 'gc.keys'],
       ['segments freed', 'count', 'gc.segmentsFreed'],
@@ -170,99 +170,48 @@ const SECTIONS: readonly (readonly [title: string, quantities: readonly Quantity
   ],
 ];
 
-/**
- * Compares the results in two files.
- * @throws PcacheError BAD_RESULT for a file that is not a result, NOT_FOUND, NO_ACCESS or IO
- */
-export function diffResults(pathA: string, pathB: string): ReplayDiff {
-  const [a, b] = [loadResult(pathA), loadResult(pathB)];
+/** Compares results, at least one; differences are against the first. */
+export function diffResults(results: readonly SavedResult[]): ReplayDiff {
   const sections = SECTIONS.map(([title, quantities]) => ({
     title,
-    rows: quantities.map((quantity) => compare(quantity, a, b)).filter(says),
+    rows: quantities.map((quantity) => compare(quantity, results)).filter(says),
   }));
+  const setup = SETUP.map(([name, unit, path]) => ({ name, unit, values: results.map((one) => one.plainAt(path)) }));
   return {
-    a: pathA,
-    b: pathB,
-    setup: SETUP.map(([name, unit, path]) => ({ name, unit, a: plainAt(a, path), b: plainAt(b, path) })).filter(
-      (row) => row.a !== row.b,
-    ),
+    results: results.map(({ path }) => path),
+    setup: setup.filter(({ values }) => values.some((value) => value !== values[0])),
     sections: sections.filter(({ rows }) => rows.length > 0),
-    notes: notesOn(a, b),
+    notes: notesOn(results),
   };
 }
 
-/** False for a counter that is zero in both runs. */
-function says({ unit, a, b }: DiffRow): boolean {
-  return unit === 'ratio' ? a !== null || b !== null : (a ?? 0) !== 0 || (b ?? 0) !== 0;
+/** False for a counter that is zero in all runs. */
+function says({ unit, values }: DiffRow): boolean {
+  return values.some((value) => (unit === 'ratio' ? value !== null : (value ?? 0) !== 0));
 }
 
-function compare([name, unit, source]: Quantity, a: SavedResult, b: SavedResult): DiffRow {
-  const valueOf = (result: SavedResult): number | null =>
-    typeof source === 'string' ? numberAt(result, source) : source((path) => numberAt(result, path));
-  const [x, y] = [valueOf(a), valueOf(b)];
-  const difference = x === null || y === null ? null : y - x;
-  const percent = difference === null || x === null || x === 0 || unit === 'ratio' ? null : (100 * difference) / x;
-  return { name, unit, a: x, b: y, difference, percent };
-}
-
-function notesOn(a: SavedResult, b: SavedResult): string[] {
-  const notes: string[] = [];
-  for (const result of [a, b]) {
-    if (valueAt(result, 'interrupted') === true) notes.push(`${result.path} comes from an interrupted run`);
-  }
-  const sameTrace = ['trace.counts.selected', 'trace.endBytes', 'trace.durationNs', 'requests.total'].every(
-    (path) => valueAt(a, path) === valueAt(b, path),
+function compare([name, unit, source]: Quantity, results: readonly SavedResult[]): DiffRow {
+  const values = results.map((result) =>
+    typeof source === 'string' ? result.numberAt(source) : source((path) => result.numberAt(path)),
   );
-  if (!sameTrace) notes.push('the two runs did not replay the same requests');
-  const [simulatedA, simulatedB] = [a, b].map((result) => valueAt(result, 'simulated') === true);
-  if (simulatedA !== simulatedB) notes.push('one run was simulated: their times are not comparable');
+  const [first] = values;
+  const differences = values.map((value) => (first === null || value === null ? null : value - first));
+  const percents = differences.map((difference) =>
+    difference === null || first === null || first === 0 || unit === 'ratio' ? null : (100 * difference) / first,
+  );
+  return { name, unit, values, differences, percents };
+}
+
+const SAME_TRACE = ['trace.counts.selected', 'trace.endBytes', 'trace.durationNs', 'requests.total'];
+
+function notesOn(results: readonly SavedResult[]): string[] {
+  const notes = results
+    .filter((result) => result.valueAt('interrupted') === true)
+    .map(({ path }) => `${path} comes from an interrupted run`);
+  const [first] = results;
+  if (results.some((result) => SAME_TRACE.some((path) => result.valueAt(path) !== first.valueAt(path))))
+    notes.push('the runs did not replay the same requests');
+  const isSimulated = results.map((result) => result.valueAt('simulated') === true);
+  if (new Set(isSimulated).size > 1) notes.push('not all runs were simulated: their times are not comparable');
   return notes;
-}
-
-function loadResult(path: string): SavedResult {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    throw fromSystemError(error, path, 'reading the result');
-  }
-  const wrong = (what: string): PcacheError =>
-    new PcacheError('BAD_RESULT', `${path}: ${what}; save a result with "pcache replay TRACE --json > FILE"`);
-  let content: unknown;
-  try {
-    content = JSON.parse(text);
-  } catch {
-    throw wrong('not a JSON document');
-  }
-  if (typeof content !== 'object' || content === null) throw wrong('not a result of "pcache replay"');
-  const result = { path, content };
-  const message = valueAt(result, 'error.message');
-  if (typeof message === 'string') throw wrong(`result of a failed run (${message})`);
-  if (Array.isArray(valueAt(result, 'curve')))
-    throw wrong('result of --sizes or --curve; only results for one size can be compared');
-  const known = ['requests.total', 'devices.cacheBytes', 'writeback.bytes'].every(
-    (at) => numberAt(result, at) !== null,
-  );
-  if (!known) throw wrong('not a result of "pcache replay"');
-  return result;
-}
-
-/** The value at `path`, or undefined. */
-function valueAt({ content }: SavedResult, path: string): unknown {
-  let value: unknown = content;
-  for (const name of path.split('.')) {
-    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined;
-    value = (value as Record<string, unknown>)[name];
-  }
-  return value;
-}
-
-function numberAt(result: SavedResult, path: string): number | null {
-  const value = valueAt(result, path);
-  return typeof value === 'number' ? value : null;
-}
-
-function plainAt(result: SavedResult, path: string): string | number | boolean | null {
-  const value = valueAt(result, path);
-  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean' ? value : null;
 }

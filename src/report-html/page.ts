@@ -31,8 +31,10 @@ interface Section {
   readonly after?: Html;
 }
 
-interface Page {
-  readonly trace: ReplayResult['trace'];
+/** What is shown; the charts and figures are in sections. */
+export interface Page {
+  /** The heading. */
+  readonly name: string;
   readonly subtitle: string;
   readonly warnings: readonly string[];
   readonly tiles: readonly Tile[];
@@ -50,7 +52,7 @@ export interface ReportOrigin {
 
 /** The page of a replay, or of many sizes. @param origin stands at its end where it is known */
 export function reportPage(result: ReplayResult | CurveResult, origin?: ReportOrigin): string {
-  return render('curve' in result ? pageOfCurve(result) : pageOfReplay(result), origin);
+  return renderPage('curve' in result ? pageOfCurve(result) : pageOfReplay(result), origin);
 }
 
 function pageOfReplay(result: ReplayResult): Page {
@@ -59,7 +61,7 @@ function pageOfReplay(result: ReplayResult): Page {
   const how = result.simulated ? 'simulated, ' : '';
   const sections = replayReport(result);
   return {
-    trace,
+    name: trace.name,
     subtitle: `Recorded over ${formatDuration(trace.durationNs)}, ${how}through a cache of ${formatBytes(devices.cacheBytes)}: ${devices.mode}, data_crc ${devices.dataCrc ? 'on' : 'off'}, gc_percent ${devices.gcPercent}`,
     warnings: warningsOf(result),
     tiles: replayTiles(result),
@@ -91,7 +93,7 @@ function pageOfReplay(result: ReplayResult): Page {
 function pageOfCurve(result: CurveResult): Page {
   const { trace, cache } = result;
   return {
-    trace,
+    name: trace.name,
     subtitle: `Recorded over ${formatDuration(trace.durationNs)}, simulated with ${formatCount(result.curve.length)} cache sizes: ${cache.mode}, data_crc ${cache.dataCrc ? 'on' : 'off'}, gc_percent ${cache.gcPercent}`,
     warnings: result.interrupted ? ['It was interrupted: the sizes that were not done by then are missing.'] : [],
     tiles: curveTiles(result),
@@ -118,7 +120,7 @@ function warningsOf({ interrupted, verify, writeback, requests }: ReplayResult):
 
 // ---- the page -------------------------------------------------------------------------------------------
 
-function render({ trace, subtitle, warnings, tiles, sections }: Page, origin: ReportOrigin | undefined): string {
+export function renderPage({ name, subtitle, warnings, tiles, sections }: Page, origin?: ReportOrigin): string {
   const { styles, script } = pageAssets();
   const hash = createHash('sha256').update(script).digest('base64');
   const policy = `default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'`;
@@ -130,14 +132,14 @@ function render({ trace, subtitle, warnings, tiles, sections }: Page, origin: Re
         ${new Html(GENERATOR_TAG)}
         <meta http-equiv="Content-Security-Policy" content="${policy}" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
-        <title>${trace.name} – pcache replay</title>
+        <title>${name} – pcache replay</title>
         ${new Html(`<style>${styles}</style>`)}
       </head>
       <body>
         <header>
           <div class="title">
             <p class="note">pcache replay</p>
-            <h1>${trace.name}</h1>
+            <h1>${name}</h1>
             <p class="muted">${subtitle}</p>
           </div>
           ${themeSwitch()}

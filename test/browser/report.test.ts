@@ -15,22 +15,29 @@ const TRACE = fileURLToPath(new URL('../../fixtures/traces/pgbench.blktrace', im
 const PROBE = fileURLToPath(new URL('probe.js', import.meta.url));
 const CHARTS_OF_A_REPLAY = 12;
 const CHARTS_OF_A_CURVE = 4;
+const CHARTS_OF_A_COMPARISON = 6;
 
 vi.setConfig({ testTimeout: 90_000 });
+
+const CHARTS = { replay: CHARTS_OF_A_REPLAY, curve: CHARTS_OF_A_CURVE, comparison: CHARTS_OF_A_COMPARISON };
 
 type Theme = 'light' | 'dark';
 
 describeWithClient('the report in Chromium', 'chromium', (executablePath) => {
   let folder: string;
   let browser: Browser;
-  let files: { readonly replay: string; readonly curve: string };
+  let files: { readonly replay: string; readonly curve: string; readonly comparison: string };
 
   beforeAll(async () => {
     folder = mkdtempSync(join(tmpdir(), 'pcache-report-test-'));
-    files = { replay: join(folder, 'replay.html'), curve: join(folder, 'curve.html') };
+    const at = (name: string) => join(folder, name);
+    files = { replay: at('replay.html'), curve: at('curve.html'), comparison: at('comparison.html') };
     const replay = ['--cache-size', '512MiB', '--loop', '3', '--gc-percent', '30', '--report', files.replay];
-    for (const args of [replay, ['--sizes', '512MiB,1GiB', '--report', files.curve]]) {
-      const run = await runCli(['replay', TRACE, ...args]);
+    const saved = at('saved.json');
+    await runCli(['replay', TRACE, ...replay, '--json'], { stdoutTo: saved });
+    const comparison = [saved, saved, '--diff', '--report', files.comparison];
+    for (const args of [comparison, [TRACE, '--sizes', '512MiB,1GiB', '--report', files.curve]]) {
+      const run = await runCli(['replay', ...args]);
       expect(run.stderr).toBe('');
       expect(run.status).toBe(0);
     }
@@ -67,11 +74,13 @@ describeWithClient('the report in Chromium', 'chromium', (executablePath) => {
     ['replay', 'dark', 360],
     ['curve', 'light', 1280],
     ['curve', 'dark', 360],
+    ['comparison', 'light', 1280],
+    ['comparison', 'dark', 360],
   ] as const)('%s, %s, %i pixels wide: draws everything, asks for nothing, fits', async (name, theme, width) => {
     const [page, troubles] = await open(files[name], theme, width);
     expect(troubles).toEqual([]);
     const charts = await probe<{ isMap: boolean; colours: number }[]>(page, 'colours()');
-    expect(charts).toHaveLength(name === 'replay' ? CHARTS_OF_A_REPLAY : CHARTS_OF_A_CURVE);
+    expect(charts).toHaveLength(CHARTS[name]);
     for (const { isMap, colours } of charts) expect(colours).toBeGreaterThan(isMap ? 2 : 4);
     expect(await probe(page, 'width()')).toBeLessThanOrEqual(width);
     expect(await probe(page, 'columns()')).toBe(width < 800 ? 1 : 2);

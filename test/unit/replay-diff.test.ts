@@ -1,10 +1,12 @@
-/** Two saved results side by side: what is compared, what is said to differ, and what is no result. */
+/** Saved results side by side: what is compared, what is said to differ, and what is no result. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { renderDiff } from '../../src/output/diff-report.js';
 import { diffResults, type DiffRow, type ReplayDiff } from '../../src/replay/diff.js';
+import { loadResults } from '../../src/replay/saved-result.js';
+import { comparisonPage } from '../../src/report-html/comparison.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pcache-diff-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -66,7 +68,8 @@ function saved(content: unknown): string {
   return path;
 }
 
-const compare = (a: unknown, b: unknown): ReplayDiff => diffResults(saved(a), saved(b));
+const load = (...contents: unknown[]) => loadResults(contents.map((content) => saved(content)));
+const compare = (...contents: unknown[]): ReplayDiff => diffResults(load(...contents));
 const rowOf = (diff: ReplayDiff, name: string): DiffRow | undefined =>
   diff.sections.flatMap(({ rows }) => rows).find((row) => row.name === name);
 const rendered = (diff: ReplayDiff): string => renderDiff(diff, (title) => title);
@@ -76,7 +79,7 @@ it('two equal results have no difference', () => {
   expect(diff).toMatchObject({ setup: [], notes: [] });
   const rows = diff.sections.flatMap(({ rows }) => rows);
   expect(rows.length).toBeGreaterThan(20);
-  for (const { difference } of rows) expect(difference).toBe(0);
+  for (const { differences } of rows) expect(differences).toEqual([0, 0]);
   expect(rendered(diff)).toContain('Setup\n  the same\n');
 });
 
@@ -89,18 +92,24 @@ it('counters, ratios and percentiles are compared, with difference and percent',
   expect(rowOf(diff, 'read hits')).toEqual({
     name: 'read hits',
     unit: 'count',
-    a: 5,
-    b: 8,
-    difference: 3,
-    percent: 60,
+    values: [5, 8],
+    differences: [0, 3],
+    percents: [0, 60],
   });
-  expect(rowOf(diff, 'hit ratio')).toMatchObject({ a: 0.5, b: 0.8, percent: null });
-  expect(rowOf(diff, 'written back')).toMatchObject({ a: 40_960, b: 20_480, difference: -20_480, percent: -50 });
-  expect(rowOf(diff, 'written back / bytes written')).toMatchObject({ a: 0.5, b: 0.25, difference: -0.25 });
-  expect(rowOf(diff, 'write p99')).toMatchObject({ a: 2000, b: 3000, difference: 1000, percent: 50 });
+  expect(rowOf(diff, 'hit ratio')).toMatchObject({ values: [0.5, 0.8], percents: [null, null] });
+  expect(rowOf(diff, 'written back')).toMatchObject({
+    values: [40_960, 20_480],
+    differences: [0, -20_480],
+    percents: [0, -50],
+  });
+  expect(rowOf(diff, 'written back / bytes written')).toMatchObject({
+    values: [0.5, 0.25],
+    differences: [0, -0.25],
+  });
+  expect(rowOf(diff, 'write p99')).toMatchObject({ values: [2000, 3000], differences: [0, 1000], percents: [0, 50] });
   // What one result does not have is no zero, nor are percentiles of nothing.
-  expect(rowOf(diff, 'write p50')).toMatchObject({ a: 900, b: null, difference: null, percent: null });
-  expect(rowOf(diff, 'stalled requests')).toMatchObject({ a: null, b: 3, difference: null });
+  expect(rowOf(diff, 'write p50')).toMatchObject({ values: [900, null], differences: [0, null], percents: [0, null] });
+  expect(rowOf(diff, 'stalled requests')).toMatchObject({ values: [null, 3], differences: [null, null] });
   expect(rowOf(diff, 'read miss p50')).toBeUndefined();
   const text = rendered(diff);
   expect(text).toMatch(/\n  read hits +5 +8 +\+3 +\+60\.0%\n/);
@@ -127,11 +136,11 @@ it('what the runs were made with is compared too', () => {
   b.trace['name'] = 'b.blktrace';
   const diff = compare(result(), b);
   expect(diff.setup).toEqual([
-    { name: 'trace', unit: null, a: 'a.blktrace', b: 'b.blktrace' },
-    { name: 'cache size', unit: 'bytes', a: 2 ** 29, b: 2 ** 30 },
-    { name: 'segments', unit: 'count', a: 31, b: 63 },
-    { name: 'data_crc', unit: null, a: false, b: true },
-    { name: 'gc_percent', unit: 'count', a: 70, b: 10 },
+    { name: 'trace', unit: null, values: ['a.blktrace', 'b.blktrace'] },
+    { name: 'cache size', unit: 'bytes', values: [2 ** 29, 2 ** 30] },
+    { name: 'segments', unit: 'count', values: [31, 63] },
+    { name: 'data_crc', unit: null, values: [false, true] },
+    { name: 'gc_percent', unit: 'count', values: [70, 10] },
   ]);
   expect(diff.notes).toEqual([]);
   expect(rendered(diff)).toMatch(/\n  cache size +512 MiB +1 GiB\n(?:.*\n)*  data_crc +no +yes\n/);
@@ -142,13 +151,125 @@ it('says when two results are hardly comparable', () => {
   other.trace['endBytes'] = 8192;
   const diff = compare(result(), other);
   expect(diff.notes).toEqual([
-    `${diff.b} comes from an interrupted run`,
-    'the two runs did not replay the same requests',
-    'one run was simulated: their times are not comparable',
+    `${diff.results[1]} comes from an interrupted run`,
+    'the runs did not replay the same requests',
+    'not all runs were simulated: their times are not comparable',
   ]);
   const shorter = result();
   shorter.requests['total'] = 10;
-  expect(compare(result(), shorter).notes).toEqual(['the two runs did not replay the same requests']);
+  expect(compare(result(), shorter).notes).toEqual(['the runs did not replay the same requests']);
+});
+
+it('models of the backing device are compared too', () => {
+  const modelled = (seekNs: number) => ({ ...result(), model: { backing: { readNs: 100, seekNs, depth: 1 } } });
+  expect(compare(modelled(12e6), modelled(0)).setup).toEqual([
+    { name: 'modelled backing device, seek', unit: 'ns', values: [12e6, 0] },
+  ]);
+});
+
+it('more than two results are compared with the first, up to eight', () => {
+  const sized = (cacheBytes: number, readHits: number): Result => {
+    const one = result();
+    Object.assign(one.devices, { cacheBytes });
+    Object.assign(one.requests, { readHits, hitRatioByRequests: readHits / 10 });
+    return one;
+  };
+  const diff = compare(sized(2 ** 29, 5), sized(2 ** 30, 6), sized(2 ** 31, 0));
+  expect(diff.setup).toEqual([{ name: 'cache size', unit: 'bytes', values: [2 ** 29, 2 ** 30, 2 ** 31] }]);
+  expect(rowOf(diff, 'read hits')).toMatchObject({
+    values: [5, 6, 0],
+    differences: [0, 1, -5],
+    percents: [0, 20, -100],
+  });
+  const text = rendered(diff);
+  expect(text).toMatch(/\n  cache size +512 MiB +1 GiB +2 GiB\n/);
+  expect(text).toMatch(/\n +A +B +B \/ A +C +C \/ A\n/);
+  expect(text).toMatch(/\n  read hits +5 +6 +\+20\.0% +0 +-100%\n/);
+  expect(text).toMatch(/\n  hit ratio +50\.00% +60\.00% +\+10\.00 points +0\.00% +-50\.00 points\n/);
+  expect(() => compare(...Array.from({ length: 9 }, result))).toThrow(
+    '--diff compares at most 8 results; 9 were given',
+  );
+});
+
+describe('the page that compares results', () => {
+  /** Two bins of half a second, or four of a quarter. */
+  function timed(binNs: number, bins: number, more: object = {}): Result {
+    const column = (value: number) => Array.from({ length: bins }, () => value);
+    const latency = { requests: column(2), meanNs: column(1000 * bins), p99Ns: column(2000) };
+    const none = { requests: column(0), meanNs: column(0), p99Ns: column(0) };
+    return {
+      ...result(),
+      timeline: {
+        ...{ binNs, endNs: 1e9 },
+        counts: { reads: column(4), readBytes: column(4096), readMissBytes: column(1024), writeBytes: column(8192) },
+        levels: { dirtyBytes: Array.from({ length: bins }, (_, n) => n) },
+        latency: { readHit: latency, readMiss: none, write: latency, flush: none },
+      },
+      ...more,
+    };
+  }
+  interface Shown {
+    readonly id: string;
+    readonly x: { readonly label: string; readonly values: number[] };
+    readonly series: { readonly label: string; readonly values: number[] }[];
+  }
+  function shown(...contents: unknown[]): [page: string, charts: Shown[]] {
+    const results = load(...contents);
+    const page = comparisonPage(diffResults(results), results);
+    const json = /<script type="application\/json" id="charts">(.*?)<\/script>/s.exec(page)![1];
+    return [page, JSON.parse(json) as Shown[]];
+  }
+
+  it('lays their timelines over one another, in the coarser bins', () => {
+    const [page, charts] = shown(timed(5e8, 2), timed(2.5e8, 4));
+    const of = (id: string) => charts.find((chart) => chart.id === id)!;
+    expect(of('hit-ratio').series.map(({ label, values }) => [label, values])).toEqual([
+      ['A', [75, 75, 75]],
+      ['B', [75, 75, 75]],
+    ]);
+    expect(of('throughput').x).toMatchObject({ label: 'replay time', values: [0, 5e8, 1e9] });
+    expect(of('throughput').series.map(({ values }) => values[0])).toEqual([2 * 12_288, 4 * 12_288]);
+    expect(of('dirty').series.map(({ values }) => values)).toEqual([
+      [0, 1, 1],
+      [1, 3, 3],
+    ]);
+    expect(of('latency-reads').series.map(({ values }) => values[1])).toEqual([2000, 4000]);
+    expect(page).toContain('Comparison of 2 replays');
+    expect(page).toMatch(/<th scope="row">read hits<\/th>\s*<td>5<\/td>\s*<td>5<\/td>\s*<td>=<\/td>/);
+  });
+
+  it('draws nothing over time where clocks differ or a timeline is missing, and says so', () => {
+    const [page, charts] = shown(timed(5e8, 2), timed(5e8, 2, { simulated: true, lockstep: true }));
+    expect(charts).toEqual([]);
+    expect(page).toContain('Not drawn, because the clocks differ: A has replay time, B has trace time.');
+    for (const timeline of [
+      undefined,
+      null,
+      7,
+      { binNs: 1, endNs: 1 },
+      { binNs: 0, endNs: 1, counts: { reads: [1] } },
+    ]) {
+      const [without, none] = shown(timed(5e8, 2), { ...result(), timeline });
+      expect(none).toEqual([]);
+      expect(without).toContain('Not drawn, because B has no timeline');
+    }
+  });
+
+  it('escapes what a file holds, and takes columns of anything but numbers for missing', () => {
+    const name = '</script><img src=x onerror=alert(1)>';
+    const odd = timed(5e8, 2);
+    odd.trace['name'] = name;
+    odd.devices['mode'] = name;
+    (odd['timeline'] as { counts: object }).counts = {
+      reads: [1, 1],
+      readBytes: [name, {}],
+      readMissBytes: 'x',
+    };
+    const [page, charts] = shown(odd, timed(5e8, 2));
+    expect(page).not.toContain('<img');
+    expect(charts.find(({ id }) => id === 'hit-ratio')!.series.map(({ label }) => label)).toEqual(['B']);
+    expect(page.replace(/<script>.*?<\/script>/s, '')).not.toMatch(/NaN|undefined|Infinity/);
+  });
 });
 
 describe('what is no result', () => {
@@ -170,7 +291,7 @@ describe('what is no result', () => {
     for (const pair of [[wrong, saved(result())] as const, [saved(result()), wrong] as const]) {
       let message = '';
       try {
-        diffResults(...pair);
+        loadResults(pair);
       } catch (error) {
         expect(error).toMatchObject({ code: 'BAD_RESULT', exitStatus: 8 });
         message = (error as Error).message;
@@ -180,7 +301,7 @@ describe('what is no result', () => {
   });
 
   it('a missing file is named', () => {
-    expect(() => diffResults(join(folder, 'missing'), saved(result()))).toThrow(
+    expect(() => loadResults([join(folder, 'missing'), saved(result())])).toThrow(
       `${join(folder, 'missing')}: no such file`,
     );
   });
