@@ -6,7 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, 
 import { dirname, join } from 'node:path';
 import ts from 'typescript';
 
-const FOLDERS = ['src/layout', 'src/engine', 'src/fsck', 'test/support'];
+const FOLDERS = ['src/layout', 'src/engine', 'src/fsck', 'src/rescue', 'test/support'];
 
 function sources(folder) {
   if (!existsSync(folder)) return [];

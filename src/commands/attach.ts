@@ -1,8 +1,13 @@
 /** `pcache attach`: runs a cache and serves it over NBD. */
 import { Args, Flags } from '@oclif/core';
+import type { BackingDevice } from '../engine/device/backing.js';
 import { sameDevice } from '../engine/device/lock.js';
+import { bestCrc32c } from '../engine/device/native.js';
+import type { PmemReader } from '../engine/device/pmem.js';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
+import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
+import { requireOwnBacking } from '../rescue/backing-guard.js';
 import { attach, type AttachResult } from '../nbd/attach.js';
 import { CLIENTS_MAX, HANDSHAKE_MAX_MS } from '../nbd/server.js';
 import {
@@ -18,6 +23,7 @@ import { durabilityName } from '../output/durability-text.js';
 import { acceptLossFlag, backupMetadataFlag, GatedCommand } from '../output/gated-command.js';
 import { isInBackground, reportStarted, startInBackground } from '../output/background.js';
 import { prose } from '../output/prose.js';
+import { breathe } from '../output/terminal.js';
 import { formatBytes } from '../output/units.js';
 
 const LOOPBACK = '127.0.0.1';
@@ -40,6 +46,10 @@ const SERVING_FLAGS = [
   'backup-metadata',
   ...['background', 'log-file'],
 ];
+
+/** Not asked where losses are accepted: data whose newest key is lost differs on the right device, too. */
+const guardBacking = (cache: PmemReader, backing: BackingDevice): Promise<void> =>
+  requireOwnBacking({ cache, backing }, { geometry: KERNEL_GEOMETRY, crc: bestCrc32c(), breathe });
 
 /** What `attach --background` says once the cache is served. */
 export interface BackgroundAttach {
@@ -68,6 +78,9 @@ wait, until --recover serves it again; requests that had no answer are repeated,
 
 Neither device is changed before every address and file name could be taken. Flush and FUA are honoured, and several
 connections of one client are coherent.
+
+BACKING is compared with what CACHE has written back to it or read from it, in up to 128 places. Where they differ it is
+another device, or was written to without the cache, and is refused (exit status 4) unless --force-backing is given.
 
 A cache in which "pcache fsck" finds that dirty data may be lost or old is refused (exit status 4) unless --accept-loss
 is given, with --read-only too.
@@ -188,6 +201,10 @@ which lists what is given up.`;
       dependsOn: ['kernel'],
     }),
     'accept-loss': acceptLossFlag,
+    'force-backing': Flags.boolean({
+      description: 'go on with BACKING although it does not hold what the cache says it does',
+      default: false,
+    }),
     'backup-metadata': backupMetadataFlag(),
     'control': Flags.string({
       description: 'control socket for "pcache status", tune, drain and detach (default: SOCKET.control)',
@@ -233,6 +250,7 @@ which lists what is given up.`;
         dataCrc: flags['data-crc'],
         run: flags.run ?? false,
         force: flags.force ?? false,
+        forceBacking: flags['force-backing'],
       });
     }
     const backup = flags['backup-metadata'];
@@ -285,6 +303,7 @@ which lists what is given up.`;
             if (backup !== undefined) this.saveMetadata(cache, backup);
             progress = recovering();
           },
+          guard: flags['force-backing'] || flags['accept-loss'] ? undefined : guardBacking,
         },
         {
           serving: ({ uri, sizeBytes, durability, metricsUrl, devicePath }) => {
@@ -357,17 +376,31 @@ which lists what is given up.`;
     if (json !== undefined) super.logJson(json);
   }
 
-  private attachWithKernel(
+  private async attachWithKernel(
     cachePath: string,
     backingPath: string,
     name: string,
-    { dataCrc, run, force }: { dataCrc: boolean | undefined; run: boolean; force: boolean },
-  ): KernelAttach & { readonly ran: boolean } {
+    {
+      dataCrc,
+      run,
+      force,
+      forceBacking,
+    }: { dataCrc: boolean | undefined; run: boolean; force: boolean; forceBacking: boolean },
+  ): Promise<KernelAttach & { readonly ran: boolean }> {
     const progress = this.checkProgress(cachePath);
     let plan: KernelAttach;
     try {
       const { onProgress } = progress;
-      plan = planKernelAttach({ name, cachePath, backingPath, dataCrc, native: this.nativeEnabled, onProgress });
+      plan = await planKernelAttach({
+        name,
+        cachePath,
+        backingPath,
+        dataCrc,
+        forceBacking,
+        native: this.nativeEnabled,
+        breathe,
+        onProgress,
+      });
     } finally {
       progress.stop();
     }

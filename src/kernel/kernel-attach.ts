@@ -13,6 +13,7 @@ import { ExitStatus, fromSystemError, PcacheError } from '../engine/errors.js';
 import { readMetadataOf } from '../engine/index.js';
 import { openForInspection, type InspectedDevices } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY, SECTOR_BYTES } from '../engine/media/geometry.js';
+import { requireOwnBacking } from '../rescue/backing-guard.js';
 import { examine, type CheckProgress } from '../fsck/check.js';
 import { kernelEffect, KERNELS, type KernelEffect, type KernelVersion } from '../fsck/consequences.js';
 import type { Finding } from '../fsck/findings.js';
@@ -24,6 +25,10 @@ export interface KernelAttachOptions {
   /** Refuse a cache whose data_crc is otherwise. */
   readonly dataCrc: boolean | undefined;
   readonly native: boolean;
+  /** Plan it although the backing device does not hold what the cache says it does. */
+  readonly forceBacking: boolean;
+  /** Lets signals be heard. */
+  readonly breathe: () => Promise<void>;
   readonly onProgress: CheckProgress | undefined;
 }
 
@@ -46,10 +51,10 @@ const RESERVED_NAMES: readonly string[] = ['.', '..', 'control'];
 
 /**
  * Checks both devices, payload included, and makes the commands. Nothing is changed.
- * @throws PcacheError for devices that the kernel cannot use at all
+ * @throws PcacheError for devices that the kernel cannot use at all, and for a foreign backing device
  */
-export function planKernelAttach(options: KernelAttachOptions): KernelAttach {
-  const { name, cachePath, backingPath, native } = options;
+export async function planKernelAttach(options: KernelAttachOptions): Promise<KernelAttach> {
+  const { name, cachePath, backingPath, native, forceBacking, breathe } = options;
   requireName(name);
   tableArgument(cachePath);
   tableArgument(backingPath);
@@ -57,7 +62,12 @@ export function planKernelAttach(options: KernelAttachOptions): KernelAttach {
   try {
     requireDax(cachePath);
     requireBlock(backingPath, 'attach a loop device to it with losetup');
-    return planFor(options, devices, kernelOf(release()));
+    const plan = planFor(options, devices, kernelOf(release()));
+    if (!forceBacking && plan.refusals.length === 0) {
+      const guarded = { cache: devices.pmem, backing: devices.backing! };
+      await requireOwnBacking(guarded, { geometry: KERNEL_GEOMETRY, crc: bestCrc32c(), breathe });
+    }
+    return plan;
   } finally {
     devices.close();
   }
@@ -115,7 +125,7 @@ function refusalsAmong(findings: readonly Finding[], kernel: KernelVersion): Fin
 
 /** As `planKernelAttach`, for devices that are open, whatever they are, and a kernel. */
 export function planFor(
-  options: Omit<KernelAttachOptions, 'native'>,
+  options: Omit<KernelAttachOptions, 'native' | 'forceBacking' | 'breathe'>,
   { pmem, backing }: InspectedDevices,
   kernel: KernelVersion,
 ): KernelAttach {
@@ -140,7 +150,10 @@ export function planFor(
 }
 
 /** Before the check, which may take long. */
-function refuseOtherCrc({ cachePath, dataCrc }: Omit<KernelAttachOptions, 'native'>, pmem: PmemReader): void {
+function refuseOtherCrc(
+  { cachePath, dataCrc }: Pick<KernelAttachOptions, 'cachePath' | 'dataCrc'>,
+  pmem: PmemReader,
+): void {
   const { flags, problems } = readMetadataOf(pmem, KERNEL_GEOMETRY);
   if (dataCrc === undefined || problems.length > 0 || flags.dataCrc === dataCrc) return;
   throw new PcacheError(

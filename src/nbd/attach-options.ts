@@ -1,5 +1,6 @@
 /** What `attach` is asked for, and what contradicts itself in it. */
 import { resolve } from 'node:path';
+import type { BackingDevice } from '../engine/device/backing.js';
 import { sameDevice } from '../engine/device/lock.js';
 import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
@@ -46,6 +47,8 @@ export interface AttachOptions {
   readonly native: boolean;
   /** Called before anything is read by what the log says, or written; throws to refuse the cache. */
   readonly admit: (cache: PmemReader, backingBytes: number) => void;
+  /** Called before anything is written; throws when the backing device is not that of the cache. Not asked if undefined. */
+  readonly guard: ((cache: PmemReader, backing: BackingDevice) => Promise<void>) | undefined;
 }
 
 /** @throws PcacheError USAGE */

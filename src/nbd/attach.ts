@@ -74,6 +74,8 @@ export interface AttachResult {
 
 /** How long a hurried end waits for the backing device. */
 const HURRY_MAX_MS = 5_000;
+/** How long a backing device may take to be compared with the cache. */
+export const GUARD_MAX_MS = 10_000;
 /** How often a running cache is checked for a failed device. */
 const FAILURE_CHECK_MS = 500;
 /** How often the service manager gets a new line of status. */
@@ -117,6 +119,8 @@ class Session {
   private isDriverClosed = false;
   /** The backing device did not answer: its memory is still in use. */
   private isAbandoned = false;
+  /** The backing device is read to be compared with the cache. */
+  private isGuarding = false;
   /** Why write-back fails, as the observer has been told. */
   private toldReason: string | undefined;
   private readonly stopped: Promise<void>;
@@ -143,6 +147,7 @@ class Session {
   async run(): Promise<AttachResult> {
     const { options, observer } = this;
     this.devices = openServedDevices(options);
+    await this.guardBacking(this.devices);
     const taken = await this.take();
     this.notifier.status('opening the cache');
     const served = (this.served = this.devices.openStore());
@@ -188,6 +193,22 @@ class Session {
       drainError,
       command,
     };
+  }
+
+  /** Refuses a foreign backing device. One that does not answer is not compared: hits can be served without it. */
+  private async guardBacking({ cache, backing }: ServedDevices): Promise<void> {
+    const guarding = this.options.guard?.(cache, backing);
+    if (guarding === undefined) return;
+    let timer: NodeJS.Timeout | undefined;
+    const timeout = new Promise<'timeout'>((resolve) => (timer = setTimeout(resolve, GUARD_MAX_MS, 'timeout')));
+    const stopped = this.stopped.then(() => 'stopped' as const);
+    this.isGuarding = true;
+    const guarded = guarding.finally(() => (this.isGuarding = false));
+    const end = await Promise.race([guarded, timeout, stopped]).finally(() => clearTimeout(timer));
+    if (end === undefined) return;
+    guarded.catch(() => undefined);
+    if (end === 'stopped') throw new PcacheError('INTERRUPTED', `${backing.path}: not attached; nothing was changed`);
+    this.observer.tell(`${backing.path}: no answer for ${GUARD_MAX_MS / 1000} s; not compared with the cache`);
   }
 
   /** Takes every name and address. Nothing is served yet: clients that connect wait. */
@@ -437,7 +458,7 @@ class Session {
     this.server?.destroy();
     // After a failure: what was acknowledged goes to the log all the same, if it can.
     if (!this.isDriverClosed) await this.served?.driver?.close().catch(() => {});
-    if (this.isAbandoned) this.observer.abandons();
+    if (this.isAbandoned || this.isGuarding) this.observer.abandons();
     else this.devices?.close();
   }
 }

@@ -3,6 +3,7 @@
  * (it repairs copies of metadata and sets gc_percent), so everything else that can fail comes before it.
  */
 import { performance } from 'node:perf_hooks';
+import type { BackingDevice } from '../engine/device/backing.js';
 import { openBacking } from '../engine/device/backing-file.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import { openPmem } from '../engine/device/open.js';
@@ -23,6 +24,7 @@ export interface Served {
 
 export interface ServedDevices {
   readonly cache: PmemReader;
+  readonly backing: BackingDevice;
   /** @throws PcacheError for a cache that cannot be run */
   openStore(): Served;
   close(): void;
@@ -45,6 +47,7 @@ function openReadOnly({ cachePath, backingPath, dataCrc, native, admit }: Attach
   const devices = openForInspection({ cachePath, backingPath, native });
   return {
     cache: devices.pmem,
+    backing: devices.backing!,
     openStore: () => {
       const loaded = loadForInspection(devices);
       refuseOtherCrc(cachePath, loaded.metadata.flags.dataCrc, dataCrc);
@@ -82,6 +85,7 @@ function openReadWrite(options: AttachOptions): ServedDevices {
   }
   return {
     cache: pmem,
+    backing,
     openStore: () => {
       const clock = { nowMs: () => performance.now() };
       const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads });

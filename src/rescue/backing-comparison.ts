@@ -38,6 +38,8 @@ export interface ComparisonOptions {
   readonly backing: BackingDevice;
   /** Extents that both devices hold; called twice. */
   readonly extents: () => Generator<Readonly<DirtyExtent>>;
+  /** At most so many extents are compared; SAMPLES_MAX if not given. */
+  readonly samplesMax?: number;
   /** Which of these, by where they begin on the cache device, belong to a key with bad payload: they prove nothing. */
   readonly badPayloads: (deviceOffsetBytes: readonly number[]) => ReadonlySet<number>;
 }
@@ -49,7 +51,7 @@ export async function compareBacking(options: ComparisonOptions): Promise<Backin
   const differing: Sample[] = [];
   let samples = 0;
   let bytes = 0;
-  for (const sample of chooseSamples(options.extents)) {
+  for (const sample of chooseSamples(options.extents, options.samplesMax ?? SAMPLES_MAX)) {
     const { offsetBytes, lengthBytes, deviceOffsetBytes } = sample;
     if (!canRead(options.cache, deviceOffsetBytes, ours, lengthBytes)) continue;
     await readBacking(options.backing, offsetBytes, theirs, lengthBytes);
@@ -62,10 +64,10 @@ export async function compareBacking(options: ComparisonOptions): Promise<Backin
 }
 
 /** Every nth extent, so that they spread over the device and are few enough. */
-function chooseSamples(extents: ComparisonOptions['extents']): Sample[] {
+function chooseSamples(extents: ComparisonOptions['extents'], samplesMax: number): Sample[] {
   let count = 0;
   for (const all = extents(); all.next().done !== true; count++);
-  const step = Math.max(1, Math.ceil(count / SAMPLES_MAX));
+  const step = Math.max(1, Math.ceil(count / samplesMax));
   const samples: Sample[] = [];
   let n = 0;
   for (const { offsetBytes, lengthBytes, deviceOffsetBytes } of extents()) {

@@ -10,12 +10,13 @@ import type { BackingDevice } from '../engine/device/backing.js';
 import type { Pmem, PmemReader } from '../engine/device/pmem.js';
 import { DualWriter } from '../engine/copies/dual-writer.js';
 import { PcacheError } from '../engine/errors.js';
-import { CACHE_MODES, encodePosition, type Position } from '../engine/media/codecs.js';
+import { encodePosition, type Position } from '../engine/media/codecs.js';
 import type { Crc32c } from '../engine/media/crc32c.js';
 import type { Geometry } from '../engine/media/geometry.js';
 import { readMetadataOf } from '../engine/log/recovery.js';
 import type { Finding } from '../fsck/findings.js';
-import { compareBacking, refuseForeignBacking, type BackingComparison } from './backing-comparison.js';
+import type { BackingComparison } from './backing-comparison.js';
+import { compareMapped, refuseForeign } from './backing-guard.js';
 import { BackingWriter } from './backing-writer.js';
 import { DirtyMap, Fate } from './dirty-map.js';
 import { FailedRanges, type FailedRange } from './failed-ranges.js';
@@ -162,17 +163,8 @@ class OfflineWriteback {
   /** Before anything is written. @throws PcacheError BAD_MEDIA for a foreign backing device, unless it is forced */
   private async compare(): Promise<BackingComparison> {
     const { map, metadata, options, devices } = this;
-    const { cache, backing } = devices;
-    const comparison = await compareBacking({
-      cache,
-      backing,
-      extents: () => map.extentsOnBacking(),
-      badPayloads: (offsets) => (metadata.flags.dataCrc ? map.badPayloads(offsets) : new Set()),
-    });
-    if (!options.forceBacking) {
-      const writesFirst = metadata.flags.modeNumber !== CACHE_MODES.indexOf('writeback');
-      refuseForeignBacking(comparison, { cachePath: cache.path, backingPath: backing.path, writesFirst });
-    }
+    const comparison = await compareMapped(map, metadata, devices);
+    if (!options.forceBacking) refuseForeign(comparison, metadata, devices);
     return comparison;
   }
 

@@ -2,11 +2,13 @@
  * Judges what a crash would leave: the device must load without a problem, and every sector, read as the
  * engine would read it (index first, backing device else), must hold a version that the model allows.
  */
-import { loadCache, type LoadedCache } from '../../src/engine/log/recovery.js';
+import { loadCache, readMetadataOf, type LoadedCache } from '../../src/engine/log/recovery.js';
+import { CACHE_MODES } from '../../src/engine/media/codecs.js';
 import type { PmemReader } from '../../src/engine/device/pmem.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS, type Geometry } from '../../src/engine/media/geometry.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
+import { DirtyMap } from '../../src/rescue/dirty-map.js';
 import { SimFailure, type Model } from './model.js';
 import type { Corruption } from './sim-corruption.js';
 import { describeContents, glanceAtStamp, readStamp } from './stamps.js';
@@ -65,7 +67,35 @@ export class Verifier {
       this.demand(sector, backing.durableTag(sector), 'the backing device');
     }
     backing.eachVolatile(this.skip, this.visit);
+    if (thorough && !corruption.isAny) this.checkGuarded(device, words, backing);
     return loaded;
+  }
+
+  /**
+   * What the guard against a foreign backing device compares is the same on both devices, whatever the crash: else it
+   * would refuse the right one. Modes that write to the backing device first have requests that it alone has.
+   */
+  private checkGuarded(device: PmemReader, words: Int32Array, backing: SimBacking): void {
+    const metadata = readMetadataOf(device, this.geometry);
+    if (metadata.flags.modeNumber !== CACHE_MODES.indexOf('writeback')) return;
+    const map = new DirtyMap(device, metadata, this.model.sectors * SECTOR_BYTES, this.crc);
+    for (const steps = map.load(); steps.next().done !== true;);
+    const ids = new Map<number, number>();
+    for (const { offsetBytes, lengthBytes, deviceOffsetBytes } of map.extentsOnBacking()) {
+      for (let at = 0; at < lengthBytes; at += SECTOR_BYTES) {
+        const sector = (offsetBytes + at) / SECTOR_BYTES;
+        ids.set(sector, readStamp(words, (deviceOffsetBytes + at) >>> 2, sector));
+      }
+    }
+    const demandSame = (sector: number, tag: number): void => {
+      const id = ids.get(sector);
+      if (id === undefined || id === tag) return;
+      throw new SimFailure(
+        `written back or clean in the log, and not on the backing device: sector ${sector}, ${id}, ${tag}`,
+      );
+    };
+    for (const sector of ids.keys()) demandSame(sector, backing.durableTag(sector));
+    backing.eachVolatile((sector) => !ids.has(sector), demandSame);
   }
 
   /** Which version each written sector holds: what `loaded` says, or else the backing device, which is at rest. */

@@ -1,0 +1,80 @@
+/**
+ * The guard against a foreign backing device: what both devices hold must read the same, or the cache is not opened
+ * over it. Asked before anything is written, by every command that opens a cache together with its backing device.
+ */
+import type { BackingDevice } from '../engine/device/backing.js';
+import type { PmemReader } from '../engine/device/pmem.js';
+import { PcacheError } from '../engine/errors.js';
+import { readMetadataOf } from '../engine/log/recovery.js';
+import { CACHE_MODES } from '../engine/media/codecs.js';
+import type { Crc32c } from '../engine/media/crc32c.js';
+import type { Geometry } from '../engine/media/geometry.js';
+import type { CacheMetadata } from '../engine/media/metadata.js';
+import { compareBacking, refuseForeignBacking, type BackingComparison } from './backing-comparison.js';
+import { DirtyMap } from './dirty-map.js';
+
+/** Samples of a guard that people wait for: about a second on a disk. */
+const GUARD_SAMPLES_MAX = 128;
+
+export interface GuardedDevices {
+  readonly cache: PmemReader;
+  readonly backing: BackingDevice;
+}
+
+export interface BackingGuardOptions {
+  readonly geometry: Geometry;
+  readonly crc: Crc32c;
+  /** Lets signals be heard. */
+  readonly breathe: () => Promise<void>;
+}
+
+/** Compares what a map of the log says that both devices hold. @throws as `compareBacking` does */
+export function compareMapped(
+  map: DirtyMap,
+  metadata: CacheMetadata,
+  devices: GuardedDevices,
+  samplesMax?: number,
+): Promise<BackingComparison> {
+  return compareBacking({
+    ...devices,
+    extents: () => map.extentsOnBacking(),
+    badPayloads: (offsets) => (metadata.flags.dataCrc ? map.badPayloads(offsets) : new Set()),
+    ...(samplesMax === undefined ? {} : { samplesMax }),
+  });
+}
+
+/** @throws PcacheError BAD_MEDIA, with the status of problems left, when too many samples differ */
+export function refuseForeign(
+  comparison: BackingComparison,
+  metadata: CacheMetadata,
+  { cache, backing }: GuardedDevices,
+): void {
+  const writesFirst = metadata.flags.modeNumber !== CACHE_MODES.indexOf('writeback');
+  refuseForeignBacking(comparison, { cachePath: cache.path, backingPath: backing.path, writesFirst });
+}
+
+/**
+ * Reads the log, and up to 128 samples of 4 KiB from each device. Changes nothing. A cache whose metadata or log is
+ * damaged is let pass: it is for its opener to refuse.
+ * @throws PcacheError BAD_MEDIA, with the status of problems left, for a foreign device; IO when it cannot be read
+ */
+export async function requireOwnBacking(devices: GuardedDevices, options: BackingGuardOptions): Promise<void> {
+  const { cache, backing } = devices;
+  const metadata = readMetadataOf(cache, options.geometry);
+  if (metadata.problems.length > 0) return;
+  const map = new DirtyMap(cache, metadata, backing.sizeBytes, options.crc);
+  if (!(await isLoaded(map, options.breathe))) return;
+  refuseForeign(await compareMapped(map, metadata, devices, GUARD_SAMPLES_MAX), metadata, devices);
+}
+
+/** @returns false for a log that is damaged */
+async function isLoaded(map: DirtyMap, breathe: () => Promise<void>): Promise<boolean> {
+  try {
+    const steps = map.load();
+    while (steps.next().done !== true) await breathe();
+    return true;
+  } catch (error) {
+    if (error instanceof PcacheError && error.code === 'BAD_MEDIA') return false;
+    throw error;
+  }
+}
