@@ -24,6 +24,7 @@ import { checkLog, type LogFacts } from './log-check.js';
 import { checkDirtyTail, chooseLogStart } from './log-tails.js';
 import { checkLogEnd } from './torn-or-lost.js';
 import { checkLogLost, reportUnreachable } from './lost-log.js';
+import { PAYLOAD_MAP_BYTES } from './payload-map.js';
 import { reportUnreadable } from './unreadable.js';
 
 /** More threads than this wait for memory. */
@@ -47,6 +48,8 @@ export interface CheckOptions {
   readonly crc?: Crc32c;
   /** Threads to take CRCs of payload by, where the device allows it; `checkThreads()` if not given. */
   readonly threads?: number;
+  /** Memory for the map of what keys claim, bytes (64 MiB); what does not fit takes a further walk of the log. */
+  readonly payloadMapBytes?: number;
   /** Called every so often. The estimate of the total costs a walk of the log. */
   readonly onProgress?: CheckProgress | undefined;
 }
@@ -100,6 +103,7 @@ export function examine(reader: PmemReader, options: CheckOptions): Examination 
     generationUpdatesMax: 1,
     dataCrc: undefined,
     crc: options.crc ?? crc32cRaw,
+    payloadMapBytes: options.payloadMapBytes ?? PAYLOAD_MAP_BYTES,
   };
   const header = checkHeader(context, reader.path);
   context.dataCrc = header.flags?.dataCrc;

@@ -18,6 +18,8 @@ export interface CheckContext {
   generationUpdatesMax: number;
   /** Whether cache_info says that keys carry the CRC of their payload; undefined when it is lost. */
   dataCrc: boolean | undefined;
+  /** Memory for the map of what keys claim, bytes. */
+  readonly payloadMapBytes: number;
   /** CRC-32C for ksets in memory. */
   readonly crc: Crc32c;
 }

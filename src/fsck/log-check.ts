@@ -13,7 +13,7 @@ import { checkKey } from './keys.js';
 import { StaleKeys } from './stale-keys.js';
 import { findOverlaps, MAX_OVERLAPS, type PayloadRange } from './overlaps.js';
 import { PayloadCheck } from './payload-check.js';
-import { LastClaim, PayloadMap, WINDOW_SEGMENTS } from './payload-map.js';
+import { LastClaim, PayloadMap } from './payload-map.js';
 import { walkFrom } from './walk-from.js';
 
 /** The part of a segment that the log takes. */
@@ -34,7 +34,7 @@ export interface LogFacts {
   readonly passedDirtyTail: boolean;
   /** Keys whose payload lies in segments that the chain does not come to: the device was cut. */
   readonly keysBeyond: number;
-  /** What the current keys claim, in the first window of segments. */
+  /** What the current keys claim. */
   readonly payload: PayloadMap;
 }
 
@@ -57,7 +57,7 @@ class LogCheck {
   private readonly extents = new Map<number, LogExtent>();
   private readonly payload: PayloadMap;
   private readonly payloadCheck: PayloadCheck | undefined;
-  private readonly overlaps: PayloadRange[] = [];
+  private overlaps: PayloadRange[] = [];
   private readonly lastClaim = new LastClaim();
   /** The key that is looked at. */
   private readonly key = new KeyFields();
@@ -76,7 +76,7 @@ class LogCheck {
     private readonly options: LogCheckOptions,
   ) {
     this.walker = walkFrom(context, chain, options.start);
-    this.payload = new PayloadMap(context.geometry, 0);
+    this.payload = new PayloadMap(context.geometry, context.payloadMapBytes);
     this.payloadCheck = options.checkPayload ? new PayloadCheck(context, chain) : undefined;
     this.references = new Uint32Array(chain.length);
     this.staleKeys = new StaleKeys(context, chain);
@@ -110,7 +110,7 @@ class LogCheck {
     }
     this.payloadCheck?.finish();
     this.checkDoubleUse();
-    this.claimFurtherWindows();
+    this.claimDeferred();
     findOverlaps(this.context, this.chain, options.start, options.segmentCount, this.overlaps);
     if (this.context.examined.staleKeys > 0 && this.isDirtyHere) {
       this.staleKeys.report(this.references, this.extents);
@@ -191,9 +191,16 @@ class LogCheck {
   private claim(map: PayloadMap, key: KeyFields): void {
     if (this.lastClaim.isRepeatedBy(key)) return;
     const { segment, segmentOffset, length } = key;
-    if (map.claim(segment, segmentOffset, length) && this.overlaps.length < MAX_OVERLAPS) {
+    const overlaps = map.claim(segment, segmentOffset, length);
+    if (!map.covers(segment)) this.dropOverlaps(segment);
+    else if (overlaps && this.overlaps.length < MAX_OVERLAPS) {
       this.overlaps.push({ segment, offsetBytes: segmentOffset, lengthBytes: length });
     }
+  }
+
+  /** Forgets what was found of a segment that was deferred: all of it will be found again. */
+  private dropOverlaps(segment: number): void {
+    this.overlaps = this.overlaps.filter((range) => range.segment !== segment);
   }
 
   /** The ends of a log that make the kernel refuse the device. */
@@ -222,11 +229,11 @@ class LogCheck {
     }
   }
 
-  /** Goes through the log again for every further window of segments; only on caches beyond 256 GiB. */
-  private claimFurtherWindows(): void {
+  /** Walks the log again for the segments that the map had no memory for, until there was some for each. */
+  private claimDeferred(): void {
     const { context, chain, options } = this;
-    for (let first = WINDOW_SEGMENTS; first < chain.length; first += WINDOW_SEGMENTS) {
-      const map = new PayloadMap(context.geometry, first);
+    for (let deferred = this.payload.deferred; deferred.size > 0;) {
+      const map = new PayloadMap(context.geometry, context.payloadMapBytes, deferred);
       const walker = walkFrom(context, chain, options.start);
       for (let left = this.ksetCount; left > 0 && walker.next(); left--) {
         const { kset } = walker;
@@ -238,6 +245,7 @@ class LogCheck {
         }
       }
       options.onProgress();
+      deferred = map.deferred;
     }
   }
 }

@@ -29,7 +29,7 @@ export function checkLogLost(context: CheckContext, chain: CheckedChain, facts: 
 
 /** Reports payload of a cache that says nowhere where its log begins, and has no kset where a new log would begin. */
 export function reportUnreachable(context: CheckContext, chain: CheckedChain): void {
-  const nothing = { extents: new Map(), payload: new PayloadMap(context.geometry, 0) };
+  const nothing = { extents: new Map(), payload: new PayloadMap(context.geometry) };
   const written = findUnnamedPayload(context, chain, nothing);
   if (written.segments.length === 0) return;
   const detail = `both tails are lost, no kset begins at 0:0, and ${unnamedText(written)} that can be reached`;

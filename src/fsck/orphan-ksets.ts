@@ -358,7 +358,7 @@ class RunClaims {
   private readonly key = new KeyFields();
 
   constructor(geometry: Geometry) {
-    this.map = new PayloadMap(geometry, 0);
+    this.map = new PayloadMap(geometry);
   }
 
   isTaken(kset: KsetView, index: number): boolean {

@@ -148,6 +148,8 @@ export class LogPmem implements Pmem {
     const length = Math.min(lengthBytes, areaEnd(offsetBytes) - offsetBytes);
     if (offsetBytes < SEGMENTS_OFFSET_BYTES) {
       copyBytes(this.head, offsetBytes, target, targetOffset, length);
+    } else if (this.segmentOfData(offsetBytes, length) >= 0) {
+      this.read(offsetBytes, target, targetOffset, length); // a look at the log that reaches beyond its segment
     } else {
       target.fill(0, targetOffset, targetOffset + length);
       this.eachRecord(offsetBytes, length, (record, from, bytes) =>

@@ -98,7 +98,7 @@ async function tryInput(
   if (n % AGAIN_EVERY === 0) {
     tally.readTwice++;
     const again = await read(input.bytes, input.options, random.between(1, 40));
-    if (!isDeepStrictEqual(again, outcome)) {
+    if (!isDeepStrictEqual(again, outcome) && !(input.sample.isCostly && isDamaged(again) && isDamaged(outcome))) {
       return `in pieces it is read otherwise: ${JSON.stringify(again)} and not ${JSON.stringify(outcome)}`;
     }
   }
@@ -118,6 +118,11 @@ async function tryInput(
   return result.requests.total === trace.requests
     ? undefined
     : `${result.requests.total} of ${trace.requests} are simulated`;
+}
+
+/** Where packings lie one in the other, it depends on the pieces which of them is seen to be damaged first. */
+function isDamaged({ error }: Outcome): boolean {
+  return error?.startsWith('BAD_TRACE ') === true && error.includes(' damaged ');
 }
 
 function told({ sample, how, bytes }: Input, n: number, seed: number, what: string): string {

@@ -15,7 +15,7 @@ export class DoubleClaims {
   constructor(private readonly view: PlanView) {
     const { context, log } = view;
     if (log === undefined || !hasFinding(view, 'PAYLOAD_OVERLAP')) return;
-    const map = new PayloadMap(context.geometry, 0);
+    const map = new PayloadMap(context.geometry);
     const last = new LastClaim();
     const key = new KeyFields();
     walkLog(view, log.start, (kset) => {

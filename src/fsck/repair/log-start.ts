@@ -25,7 +25,7 @@ interface Row {
 
 export function findLogStart(view: PlanView): Position {
   const { chain, context } = view;
-  const finder = new OrphanKsets(context, chain, { extents: new Map(), payload: new PayloadMap(context.geometry, 0) });
+  const finder = new OrphanKsets(context, chain, { extents: new Map(), payload: new PayloadMap(context.geometry) });
   const rowsWhere = (startsWhole: boolean): Row[] => {
     const rows: Row[] = [];
     for (let segment = 0; segment < chain.length; segment++) {
@@ -52,7 +52,7 @@ export function findLogStart(view: PlanView): Position {
 function withWhatLedThere(view: PlanView, finder: OrphanKsets, row: Row): Position {
   const segments = new Set(row.segments);
   const { chain, context } = view;
-  const payload = new PayloadMap(context.geometry, 0);
+  const payload = new PayloadMap(context.geometry);
   walkLog(view, row.start, (kset) => {
     for (let index = 0; index < kset.keyCount; index++) {
       const segment = kset.keySegment(index);

@@ -207,7 +207,7 @@ const NOTHING_UNNAMED: UnnamedPayload = { segments: [], full: [], bytes: 0, hole
 /** Payload that no key names of the log that begins at `start`, nor what a break in it leads on to. */
 function unnamedBeside(view: PlanView, start: Position): UnnamedPayload {
   const { chain, context } = view;
-  const payload = new PayloadMap(context.geometry, 0);
+  const payload = new PayloadMap(context.geometry);
   const extents = new Map<number, LogExtent>();
   const add = (from: Position): Position => {
     extents.set(from.segment, NO_EXTENT);
@@ -240,7 +240,7 @@ function lossElsewhere(view: PlanView, found: Position): Loss[] {
   walkLog(view, found, (kset) => {
     if (kset.isLast) segments.set(kset.nextSegment, true);
   });
-  const payload = new PayloadMap(context.geometry, 0);
+  const payload = new PayloadMap(context.geometry);
   const finder = new OrphanKsets(context, chain, { extents: segments, payload });
   const ranges: ByteRange[] = [];
   for (let segment = 0; segment < chain.length; segment++) {
