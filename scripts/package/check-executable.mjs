@@ -1,32 +1,21 @@
 /**
  * Makes the single executable and runs it in a bare root folder: glibc, sh and env of busybox, /dev/null
- * and /proc, nothing else. There it works on a kernel-made cache. Usage: npm run sea:check, as root.
- * Debian: apt install gcc busybox-static libnbd-bin
+ * and /proc, nothing else. There it works on a kernel-made cache. With PCACHE_TEST_KERNEL it also works in the initramfs of
+ * that kernel. Usage: npm run sea:check, as root. Debian: apt install gcc busybox-static libnbd-bin [qemu-system-x86]
  */
 import { spawn } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeBareRoot } from './bare-root.mjs';
 import { check, expectThat, kernelSum, layImages, run, sha256 } from './checks.mjs';
+import { checkInMachine } from './executable-vm.mjs';
 import { makeExecutable } from './executable.mjs';
 import { root } from './root.mjs';
 
-const LIBRARIES = ['libc.so.6', 'libm.so.6', 'libdl.so.2', 'libpthread.so.0'];
-const LOADER = '/lib64/ld-linux-x86-64.so.2';
 const IMAGE = 'dirty-crc';
 const ENVIRONMENT = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
 const SOCKET_WAIT_MS = 10_000;
-
-function makeBareRoot(folder, executable) {
-  const libraries = join('lib', 'x86_64-linux-gnu');
-  for (const name of ['bin', 'lib64', libraries, 'proc', 'sys', 'tmp', 'dev'])
-    mkdirSync(join(folder, name), { recursive: true });
-  run('mknod', [join(folder, 'dev', 'null'), 'c', '1', '3']);
-  for (const name of ['sh', 'env']) copyFileSync('/usr/bin/busybox', join(folder, 'bin', name));
-  copyFileSync(LOADER, join(folder, LOADER));
-  for (const name of LIBRARIES) copyFileSync(join('/', libraries, name), join(folder, libraries, name));
-  copyFileSync(executable, join(folder, 'bin', 'pcache'));
-}
 
 async function checkAttach(folder, devices) {
   const socket = join(folder, 'pc.sock');
@@ -94,5 +83,9 @@ await check('sea:check', { rootFor: 'chroot' }, async (folder) => {
   } finally {
     run('umount', [join(bare, 'proc')]);
   }
-  return `${basename(executable)}: ${version} works with glibc alone`;
+  const works = `${basename(executable)}: ${version} works with glibc alone`;
+  const [kernel] = (process.env.PCACHE_TEST_KERNEL ?? '').split(':');
+  if (kernel === '') return `${works}; PCACHE_TEST_KERNEL names no kernel to try it with`;
+  const seconds = await checkInMachine({ kernel, folder, executable, image: IMAGE });
+  return `${works}, and in the initramfs of ${basename(kernel)} (${seconds.toFixed(0)} s)`;
 });
