@@ -4,12 +4,10 @@
  * and read through the kernel's NBD client; the server is killed and the backing device wiped; the next server recovers
  * the cache and goes on; the machine is reset, and the cache must hold all that was synced.
  *
- * What a reset shows: that pages of the block device are synced, and that the filesystem knows the blocks of a file
- * (MAP_SYNC). An emulated machine has no processor caches, so a cache line that is not written back, or a missing fence,
- * shows in the simulation only (`test/crash`).
+ * An emulated machine has no processor caches, so a cache line that is not written back, or a missing fence, shows in the
+ * simulation only (`test/crash`).
  *
- * Each kernel gets two of the four; with `PCACHE_KERNEL_DAX=all` it gets all, and fio and fsck as well. (`cat` refuses a
- * cache in which a check finds that data may be lost.)
+ * It takes minutes and runs with `PCACHE_KERNEL_DAX=all` only.
  */
 import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -100,8 +98,8 @@ const fio = (n: number, how: string): string =>
   `fio --name=life --filename=/dev/nbd${n} --direct=1 --ioengine=psync --rw=randwrite --bs=4k --offset=32M --size=4M \
     --end_fsync=1 --verify=crc32c --verify_fatal=1 ${how} >/tmp/x/fio${n} || { cat /tmp/x/fio${n}; false; }`;
 
-const serveBoth = (pair: Pair): string =>
-  `${each((n) => `begin ${n} ${WAYS[pair[n]].cache(n)}`)}${each((n) => `serving ${n}`)}`;
+const serveBoth = (pair: Pair, flag = ''): string =>
+  `${each((n) => `begin ${n} ${WAYS[pair[n]].cache(n)} ${flag}`)}${each((n) => `serving ${n}`)}`;
 
 /** Until the reset. */
 const firstLife = (pair: Pair): string => `
@@ -110,12 +108,12 @@ const firstLife = (pair: Pair): string => `
   ${serveBoth(pair)}
   ${each((n) => `echo "${pair[n]} serving: $(grep -o '(.*)' /tmp/x/log${n})"`)}
   ${both((n) => `${write(n, 'data', DATA_AT_MIB, 256)}; ${compare(readNbd(n), 0)} /tmp/x/data`)}
-  ${ALL ? each((n) => fio(n, '')) : ''}
+  ${each((n) => fio(n, ''))}
   kill -9 \${pid[0]} \${pid[1]}
   ${each((n) => `gone ${n}; dd if=/dev/zero of=/dev/mapper/backing${n} bs=1M count=${BACKING_BYTES / MIB} oflag=direct status=none`)}
-  ${serveBoth(pair)}
+  ${serveBoth(pair, '--force-backing')}
   ${both((n) => `${compare(readNbd(n), 0)} /tmp/x/data && echo "${pair[n]} recovered: yes"`)}
-  ${ALL ? each((n) => fio(n, '--verify_only')) : ''}
+  ${each((n) => fio(n, '--verify_only'))}
   ${both((n) => write(n, 'after', AFTER_AT_MIB, 64))}
   echo "reset: now"
   echo b >/proc/sysrq-trigger
@@ -124,7 +122,7 @@ const firstLife = (pair: Pair): string => `
 /** After the reset, and with backing devices of zeroes. */
 const secondLife = (pair: Pair): string => `
   ${each((n) => WAYS[pair[n]].open(n))}
-  ${ALL ? both((n) => `pcache fsck ${WAYS[pair[n]].cache(n)} /dev/mapper/backing${n}`) : ''}
+  ${both((n) => `pcache fsck ${WAYS[pair[n]].cache(n)} /dev/mapper/backing${n}`)}
   ${both((n) => `pcache info ${WAYS[pair[n]].cache(n)} | sed -n 's/durability: */${pair[n]} info: /p'`)}
   ${both(
     (n) =>
@@ -136,8 +134,11 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describeWithClient('a cache on real DAX', 'ndctl', () => {
   describeWithKernel('in a machine', (kernel) => {
-    const pairs = ALL ? PAIRS : [PAIRS[kernel.version.startsWith('7.3') ? 1 : 0]];
-    it.each(pairs)(
+    if (!ALL) {
+      it.skip('keeps what was synced, on each kind of DAX (skipped: needs PCACHE_KERNEL_DAX=all)', () => undefined);
+      return;
+    }
+    it.each(PAIRS)(
       'as %s and as %s keeps what was synced when its server is killed and when the machine is reset',
       { timeout: 2 * KERNEL_TEST_TIMEOUT_MS },
       async (...pair) => {

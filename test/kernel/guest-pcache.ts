@@ -45,7 +45,8 @@ export function sparseFile(path: string, sizeBytes: number): string {
  * Bash functions for a guest whose disk `diskWithPrograms` made. The backing device of cache N is /dev/mapper/backingN.
  *
  * - pcache ARGUMENTS: runs pcache.
- * - begin N CACHE: starts to serve a cache as /dev/nbdN, its process is ${pid[N]}; serving N: waits until it is served.
+ * - begin N CACHE [FLAG…]: starts to serve a cache as /dev/nbdN, its process is ${pid[N]}; serving N: waits until it is
+ *   served.
  * - gone N: waits until /dev/nbdN is free, after its server was killed.
  */
 export const pcacheFunctions = (backingBytes: number): string => `
@@ -57,7 +58,8 @@ export const pcacheFunctions = (backingBytes: number): string => `
   PROGRAM="env LD_LIBRARY_PATH=/run/p NODE_OPTIONS=--no-warnings /run/p/node /run/p/bundle/pcache.cjs"
   pcache() { $PROGRAM "$@"; }
   begin() {
-    $PROGRAM attach "$2" /dev/mapper/backing$1 --device /dev/nbd$1 >/tmp/x/result$1 2>/tmp/x/log$1 & pid[$1]=$!
+    local n=$1; shift
+    $PROGRAM attach "$1" /dev/mapper/backing$n --device /dev/nbd$n "\${@:2}" >/tmp/x/result$n 2>/tmp/x/log$n & pid[$n]=$!
   }
   serving() {
     for n in $(seq 2400); do

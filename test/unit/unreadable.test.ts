@@ -191,6 +191,13 @@ describe('a log that cannot be read in a place', () => {
 });
 
 describe('payload that cannot be read', () => {
+  it('does not keep a cache with data_crc from being loaded', () => {
+    const { small } = usedCache(true);
+    const reader = withBadBlocks(small.pmem, payloadAt(small, 12));
+    const options = { geometry, backingBytes: small.backing.sizeBytes, checkPayload: true };
+    expect(loadCacheOrThrow(reader, options).keyCount).toBe(4);
+  });
+
   it('reads as zeroes, sector by sector, where the caller takes the holes', () => {
     const { small } = usedCache();
     const bad = payloadAt(small, 12);

@@ -5,7 +5,7 @@
 import { PcacheError } from '../errors.js';
 import { indexAid } from '../device/native.js';
 import type { PmemReader } from '../device/pmem.js';
-import { TolerantReader } from '../device/tolerant-reader.js';
+import { couldAccess, TolerantReader } from '../device/tolerant-reader.js';
 import type { Position } from '../media/codecs.js';
 import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
 import { SECTOR_BYTES, SECTOR_SHIFT, SEGMENTS_OFFSET_BYTES, SUBTREE_BYTES, type Geometry } from '../media/geometry.js';
@@ -220,8 +220,8 @@ class Replay {
       segments.get(segment);
       // The kernel refuses a stale key with a bad CRC too. Nothing reads its payload any more, so it is accepted here.
       if (checkCrc && !stale) {
-        const crc = this.pmem.crc32c(segments.dataOffsetBytes[segment] + segmentOffset, length, CRC_SEED);
-        if (crc !== kset.keyDataCrc(i)) {
+        const at = segments.dataOffsetBytes[segment] + segmentOffset;
+        if (!this.isAsWritten(at, length, kset.keyDataCrc(i))) {
           return {
             code: 'PAYLOAD_CRC_CURRENT',
             detail: `the payload of bytes ${offset}–${offset + length - 1} (segment ${positionText({ segment, offsetBytes: segmentOffset })}) does not match its CRC`,
@@ -250,5 +250,14 @@ class Replay {
     if (!writtenBack) this.dirtyKsetCount++;
     this.keyCount += count;
     return undefined;
+  }
+
+  /** Payload that the medium cannot read is not known to be wrong: a request for it fails, and all else is served. */
+  private isAsWritten(offsetBytes: number, lengthBytes: number, expected: number): boolean {
+    let crc = expected;
+    couldAccess(() => {
+      crc = this.pmem.crc32c(offsetBytes, lengthBytes, CRC_SEED);
+    });
+    return crc === expected;
   }
 }
