@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { PmemReader } from '../../src/engine/device/pmem.js';
+import { repairBrokenCopies } from '../../src/engine/copies/repair-copies.js';
+import type { Pmem, PmemReader } from '../../src/engine/device/pmem.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { openPmem } from '../../src/engine/device/open.js';
 import { TolerantReader } from '../../src/engine/device/tolerant-reader.js';
@@ -18,6 +19,7 @@ import {
   segmentInfoCopies,
 } from '../../src/engine/media/geometry.js';
 import { ksetBytes } from '../../src/engine/media/kset.js';
+import { CopyState } from '../../src/engine/media/metadata.js';
 import { checkCache } from '../../src/fsck/check.js';
 import { nothingLost } from '../../src/fsck/repair/losses.js';
 import { repairCache, type RepairResult } from '../../src/fsck/repair/repair.js';
@@ -161,6 +163,17 @@ describe('metadata that can be neither read nor stored to', () => {
       image.read(at, bytes, 0, bytes.length);
       expect(bytes).toEqual(new Uint8Array(16).fill(0xff));
     }
+  });
+
+  it('is written over when the cache is opened for writing', () => {
+    const { image } = usedBlocks();
+    const bad = [CACHE_INFO_COPIES[1], segmentInfoCopies(geometry, 3)[0]];
+    const device = withBadMappedBlocks(image, ...bad);
+    expect(repairBrokenCopies(device as unknown as Pmem, readMetadataOf(device, geometry))).toBe(2);
+    expect(new Set(device.over)).toEqual(new Set(bad));
+    const { cacheInfo, chain } = readMetadataOf(device, geometry);
+    expect(cacheInfo.copies.map(({ crcOk }) => crcOk)).toEqual([true, true]);
+    expect(chain.infoState[3] & (CopyState.valid0 | CopyState.valid1)).toBe(CopyState.valid0 | CopyState.valid1);
   });
 
   it('does not keep a lost cache_info from being rebuilt where payload cannot be read either', async () => {

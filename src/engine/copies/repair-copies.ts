@@ -8,6 +8,7 @@
  * end the chain.
  */
 import type { Pmem } from '../device/pmem.js';
+import { storeOrWriteOver } from '../device/write-over.js';
 import {
   CACHE_INFO_BYTES,
   GENERATION_BYTES,
@@ -35,7 +36,7 @@ export function repairBrokenCopies(pmem: Pmem, metadata: CacheMetadata): number 
     const view = new DataView(bytes.buffer);
     view.setUint8(SEQ_OFFSET, view.getUint8(SEQ_OFFSET) + 1);
     view.setUint32(0, structCrc(bytes, 0, lengthBytes), true);
-    pmem.write(offsets[from === 0 ? 1 : 0], bytes, 0, lengthBytes);
+    storeOrWriteOver(pmem, offsets[from === 0 ? 1 : 0], bytes);
     repaired++;
   };
   const repairDual = (dual: Dual<unknown>, lengthBytes: number) => {

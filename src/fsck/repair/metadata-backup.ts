@@ -21,6 +21,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { storeOrWriteOver } from '../../engine/device/write-over.js';
 import { TolerantReader } from '../../engine/device/tolerant-reader.js';
 import { fromSystemError, PcacheError } from '../../engine/errors.js';
 import {
@@ -52,7 +53,6 @@ import {
 } from '../../engine/media/geometry.js';
 import type { Change, RepairDevice } from './types.js';
 import { syncFolder, type UndoLog } from './undo-file.js';
-import { writeChange } from './write-change.js';
 
 const MAGIC = Buffer.from('PCACHE-METADATA\n', 'latin1');
 const VERSION = 1;
@@ -290,7 +290,7 @@ export function restoreMetadata(
   );
   if (steps.length > 0) undo.record(readable, steps.flat(), false);
   for (const step of steps) {
-    for (const change of step) writeChange(device, change);
+    for (const change of step) storeOrWriteOver(device, change.offsetBytes, change.bytes);
     device.persist();
   }
   undo.finish();

@@ -8,6 +8,7 @@
  * are durable in the undo file; a change is durable before the next one that relies on it. Bounded: no repair is
  * made twice, and there are only so many rounds.
  */
+import { storeOrWriteOver } from '../../engine/device/write-over.js';
 import { TolerantReader } from '../../engine/device/tolerant-reader.js';
 import { PcacheError } from '../../engine/errors.js';
 import type { CheckOptions, CheckResult, Examination } from '../check.js';
@@ -21,7 +22,6 @@ import { saysAnything, summarizeLosses, type LossSummary } from './losses.js';
 import { planSegments } from './segment-fixes.js';
 import { planDirtyTail, planKeyTail, planTailCopies } from './tail-fixes.js';
 import type { Change, Fix, Planner, PlanView, RepairDevice } from './types.js';
-import { writeChange } from './write-change.js';
 import type { UndoLog } from './undo-file.js';
 
 /** Each round makes at least one repair; a log with more breaks than this is beyond repair. */
@@ -169,7 +169,7 @@ class Repair {
     );
     for (const fix of fixes) {
       for (const step of fix.steps) {
-        for (const change of step) writeChange(device, change);
+        for (const change of step) storeOrWriteOver(device, change.offsetBytes, change.bytes);
         device.persist();
       }
       this.made.push(fix);

@@ -13,6 +13,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { storeOrWriteOver } from '../../engine/device/write-over.js';
 import { assert, fromSystemError, PcacheError } from '../../engine/errors.js';
 import { CRC_SEED, crc32cRaw } from '../../engine/media/crc32c.js';
 import type { ByteSource } from '../../engine/media/dual.js';
@@ -24,7 +25,6 @@ import {
   SEGMENTS_OFFSET_BYTES,
 } from '../../engine/media/geometry.js';
 import type { Change, RepairDevice } from './types.js';
-import { writeChange } from './write-change.js';
 
 const MAGIC = Buffer.from('PCACHE-UNDO\n\0\0\0\0', 'latin1');
 const VERSION = 1;
@@ -271,7 +271,7 @@ export class UndoFile {
     if (Buffer.compare(identityOf(this.takenBack(device)), header.identity) !== 0) {
       throw badUndo(path, `is for another device than ${device.path}, or that was used since the repair`);
     }
-    for (const change of [...this.changes].reverse()) writeChange(device, change);
+    for (const change of [...this.changes].reverse()) storeOrWriteOver(device, change.offsetBytes, change.bytes);
     device.persist();
     return { records: header.records, bytes: header.bytes, finished: header.finished };
   }
