@@ -33,7 +33,7 @@ describeWithClient('the report in Chromium', 'chromium', (executablePath) => {
     const at = (name: string) => join(folder, name);
     files = { replay: at('replay.html'), curve: at('curve.html'), comparison: at('comparison.html') };
     const replay = ['--cache-size', '512MiB', '--loop', '3', '--gc-percent', '30', '--report', files.replay];
-    const saved = at('saved.json');
+    const saved = at('result_of_a_replay_whose_name_is_longer_than_a_phone_is_wide.json');
     await runCli(['replay', TRACE, ...replay, '--json'], { stdoutTo: saved });
     const comparison = [saved, saved, '--diff', '--report', files.comparison];
     for (const args of [comparison, [TRACE, '--sizes', '512MiB,1GiB', '--report', files.curve]]) {
