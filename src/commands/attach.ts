@@ -47,7 +47,7 @@ const SERVING_FLAGS = [
   ...['background', 'log-file'],
 ];
 
-/** Not asked where losses are accepted: data whose newest key is lost differs on the right device, too. */
+/** Not used with --accept-loss: data whose newest key is lost differs on the right device, too. */
 const guardBacking = (cache: PmemReader, backing: BackingDevice): Promise<void> =>
   requireOwnBacking({ cache, backing }, { geometry: KERNEL_GEOMETRY, crc: bestCrc32c(), breathe });
 

@@ -47,7 +47,7 @@ export interface AttachOptions {
   readonly native: boolean;
   /** Called before anything is read by what the log says, or written; throws to refuse the cache. */
   readonly admit: (cache: PmemReader, backingBytes: number) => void;
-  /** Called before anything is written; throws when the backing device is not that of the cache. Not asked if undefined. */
+  /** Called before anything is written; throws for a foreign backing device. Undefined: not compared. */
   readonly guard: ((cache: PmemReader, backing: BackingDevice) => Promise<void>) | undefined;
 }
 

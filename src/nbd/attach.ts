@@ -74,7 +74,7 @@ export interface AttachResult {
 
 /** How long a hurried end waits for the backing device. */
 const HURRY_MAX_MS = 5_000;
-/** How long a backing device may take to be compared with the cache. */
+/** Maximum time for comparing the backing device with the cache. */
 export const GUARD_MAX_MS = 10_000;
 /** How often a running cache is checked for a failed device. */
 const FAILURE_CHECK_MS = 500;

@@ -8,6 +8,7 @@
  */
 import type { BackingDevice } from '../engine/device/backing.js';
 import type { PmemReader } from '../engine/device/pmem.js';
+import { couldAccess } from '../engine/device/tolerant-reader.js';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { KIB } from '../engine/media/geometry.js';
 import type { DirtyExtent } from './dirty-map.js';
@@ -38,7 +39,7 @@ export interface ComparisonOptions {
   readonly backing: BackingDevice;
   /** Extents that both devices hold; called twice. */
   readonly extents: () => Generator<Readonly<DirtyExtent>>;
-  /** At most so many extents are compared; SAMPLES_MAX if not given. */
+  /** Maximum number of extents that are compared; SAMPLES_MAX if not given. */
   readonly samplesMax?: number;
   /** Which of these, by where they begin on the cache device, belong to a key with bad payload: they prove nothing. */
   readonly badPayloads: (deviceOffsetBytes: readonly number[]) => ReadonlySet<number>;
@@ -53,7 +54,7 @@ export async function compareBacking(options: ComparisonOptions): Promise<Backin
   let bytes = 0;
   for (const sample of chooseSamples(options.extents, options.samplesMax ?? SAMPLES_MAX)) {
     const { offsetBytes, lengthBytes, deviceOffsetBytes } = sample;
-    if (!canRead(options.cache, deviceOffsetBytes, ours, lengthBytes)) continue;
+    if (!couldAccess(() => options.cache.read(deviceOffsetBytes, ours, 0, lengthBytes))) continue;
     await readBacking(options.backing, offsetBytes, theirs, lengthBytes);
     samples++;
     bytes += lengthBytes;
@@ -75,16 +76,6 @@ function chooseSamples(extents: ComparisonOptions['extents'], samplesMax: number
     samples.push({ offsetBytes, lengthBytes: Math.min(lengthBytes, SAMPLE_BYTES), deviceOffsetBytes });
   }
   return samples;
-}
-
-function canRead(cache: PmemReader, offsetBytes: number, target: Uint8Array, lengthBytes: number): boolean {
-  try {
-    cache.read(offsetBytes, target, 0, lengthBytes);
-    return true;
-  } catch (error) {
-    if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
-    return false;
-  }
 }
 
 function readBacking(backing: BackingDevice, offsetBytes: number, target: Uint8Array, length: number): Promise<void> {

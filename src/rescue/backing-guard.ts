@@ -1,6 +1,6 @@
 /**
- * The guard against a foreign backing device: what both devices hold must read the same, or the cache is not opened
- * over it. Asked before anything is written, by every command that opens a cache together with its backing device.
+ * The guard against a foreign backing device: data that both devices hold must read the same, or the cache is not
+ * opened. `attach`, `attach --kernel` and `writeback` run it before they write anything.
  */
 import type { BackingDevice } from '../engine/device/backing.js';
 import type { PmemReader } from '../engine/device/pmem.js';
@@ -13,7 +13,7 @@ import type { CacheMetadata } from '../engine/media/metadata.js';
 import { compareBacking, refuseForeignBacking, type BackingComparison } from './backing-comparison.js';
 import { DirtyMap } from './dirty-map.js';
 
-/** Samples of a guard that people wait for: about a second on a disk. */
+/** Maximum number of samples before an attach: about a second on a disk. */
 const GUARD_SAMPLES_MAX = 128;
 
 export interface GuardedDevices {
@@ -28,7 +28,7 @@ export interface BackingGuardOptions {
   readonly breathe: () => Promise<void>;
 }
 
-/** Compares what a map of the log says that both devices hold. @throws as `compareBacking` does */
+/** Compares the extents that both devices hold according to a map of the log. @throws as `compareBacking` does */
 export function compareMapped(
   map: DirtyMap,
   metadata: CacheMetadata,
@@ -55,7 +55,7 @@ export function refuseForeign(
 
 /**
  * Reads the log, and up to 128 samples of 4 KiB from each device. Changes nothing. A cache whose metadata or log is
- * damaged is let pass: it is for its opener to refuse.
+ * damaged passes: its opener refuses it.
  * @throws PcacheError BAD_MEDIA, with the status of problems left, for a foreign device; IO when it cannot be read
  */
 export async function requireOwnBacking(devices: GuardedDevices, options: BackingGuardOptions): Promise<void> {
