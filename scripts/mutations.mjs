@@ -172,8 +172,8 @@ export const MUTATIONS = [
   {
     name: 'FLUSH acknowledged with ksets open',
     file: 'src/engine/request/requests.ts',
-    find: '    stats.flushes++;\n    core.log.markAllDue();',
-    put: '    stats.flushes++;',
+    find: '      stats.flushes++;\n      core.log.markAllDue();',
+    put: '      stats.flushes++;',
   },
   {
     name: 'FLUSH and FUA acknowledged though the log has no room',
@@ -196,7 +196,7 @@ export const MUTATIONS = [
   {
     name: 'a write that found no room acknowledged',
     file: 'src/engine/request/requests.ts',
-    find: 'if (op === WRITE && group.doneBytes[i] < group.lengthBytes[i]) return false;',
+    find: 'if (op !== FLUSH && group.doneBytes[i] < group.lengthBytes[i]) return false;',
     put: '',
   },
   {
@@ -460,7 +460,7 @@ export const MUTATIONS = [
   {
     name: 'PREFLUSH does not flush the backing device',
     file: 'src/engine/request/requests.ts',
-    find: '      if (!through) return true;\n',
+    find: '      if (!this.isThrough && !this.hasUnsettledWrites) return true;\n',
     put: '      return true;\n',
   },
   {
@@ -471,13 +471,13 @@ export const MUTATIONS = [
   },
   {
     name: 'writearound writes past what the cache holds',
-    file: 'src/engine/request/write-path.ts',
+    file: 'src/engine/request/next-part.ts',
     find: '    } else if (!index.isEmpty) {',
     put: '    } else if (index.isEmpty && index.start < 0) {',
   },
   {
     name: 'placeholders left under a write past the cache',
-    file: 'src/engine/request/write-path.ts',
+    file: 'src/engine/request/next-part.ts',
     find: '    } else {\n      index.remove();\n    }',
     put: '    } else {\n      index.advance();\n    }',
   },
@@ -486,6 +486,54 @@ export const MUTATIONS = [
     file: 'src/engine/request/write-path.ts',
     find: 'if (direct.isUnderWay(at, at + bytes)) {',
     put: 'if (bytes < 0) {',
+  },
+  {
+    name: 'a write goes into the cache while a hole of its range is being made',
+    file: 'src/engine/request/write-path.ts',
+    find: 'this.inTheWay !== undefined && this.inTheWay.pending > 0',
+    put: 'this.inTheWay !== undefined && this.inTheWay.pending < 0',
+  },
+  {
+    name: 'overlapping holes made at the same time',
+    file: 'src/engine/request/zeroing.ts',
+    find: 'if (direct!.isUnderWay(at, at + bytes)) return false;',
+    put: '',
+  },
+  {
+    name: 'zeroes go into the cache while a write of their range is under way past it',
+    file: 'src/engine/request/zeroing.ts',
+    find: 'if (direct?.isUnderWay(at, at + part * SECTOR_BYTES) === true) return false;',
+    put: '',
+  },
+  {
+    name: 'corrupt payload fails a FLUSH in writeback mode',
+    file: 'src/engine/request/requests.ts',
+    find: 'else if (this.isThrough || durability.failures > 0)',
+    put: 'else',
+  },
+  {
+    name: 'holes made under what the cache holds',
+    file: 'src/engine/request/zeroing.ts',
+    find: 'const part = punches ? nextPart(core, subtree, first, sectors) : sectors;',
+    put: 'const part = punches ? -sectors : sectors;',
+  },
+  {
+    name: 'FLUSH acknowledged with holes that may be lost',
+    file: 'src/engine/request/requests.ts',
+    find: '    return isFlush && this.hasUnsettledWrites;',
+    put: '    return isFlush && false;',
+  },
+  {
+    name: 'FUA zeroes acknowledged with holes that may be lost',
+    file: 'src/engine/request/requests.ts',
+    find: 'if (this.isThrough || group.missBytes[i] > 0) return true;',
+    put: 'if (this.isThrough) return true;',
+  },
+  {
+    name: 'ranges that may be lost merged to none',
+    file: 'src/engine/request/direct-writes.ts',
+    find: '    kept.push(all);\n',
+    put: '',
   },
   {
     name: 'a miss filled with what the backing device may still lose',

@@ -243,6 +243,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("redirect", redirect);
   add("allocate", allocate);
   add("extents", extents);
+  add("canPunch", can_punch);
+  add("zeroRange", zero_range);
   add("ublkControl", ublk_control);
   add("ublkServe", ublk_serve);
   add("features", features);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
 
@@ -72,6 +73,67 @@ class Extents : public Napi::AsyncWorker {
   int error_ = 0;
 };
 
+// Zeroes in memory for `Zeroes`: the most that one write takes.
+constexpr size_t kZeroBytes = size_t{1} << 20;
+
+// Its fd stays open until the callback: the caller sees to that.
+class Zeroes : public Napi::AsyncWorker {
+ public:
+  Zeroes(Napi::Function done, int fd, off_t offset, off_t length, bool keeps_space)
+      : Napi::AsyncWorker(done), fd_(fd), offset_(offset), length_(length), keeps_space_(keeps_space) {}
+
+ protected:
+  void Execute() override {
+    struct stat status;
+    if (fstat(fd_, &status) != 0) {
+      error_ = errno;
+      return;
+    }
+    const off_t end = offset_ + length_;
+    // A block device's fallocate does not wait for buffered writes, which read the rest of their page first: a write
+    // beside the range, in the same page, could bring the old data back.
+    const off_t page = S_ISBLK(status.st_mode) ? sysconf(_SC_PAGESIZE) : 1;
+    const off_t first = std::min((offset_ + page - 1) / page * page, end);
+    const off_t last = std::max(end / page * page, first);
+    write_zeroes(offset_, first);
+    if (error_ == 0) zero_pages(first, last);
+    if (error_ == 0) write_zeroes(last, end);
+  }
+
+  void OnOK() override {
+    const Napi::HandleScope scope(Env());
+    Callback().Call({Napi::Number::New(Env(), error_)});
+  }
+
+ private:
+  void zero_pages(off_t offset, off_t end) {
+    const int mode = keeps_space_ ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
+    while (offset < end && fallocate(fd_, mode | FALLOC_FL_KEEP_SIZE, offset, end - offset) != 0) {
+      if (errno == EINTR) continue;
+      if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL || errno == ENOTTY) write_zeroes(offset, end);
+      else error_ = errno;
+      return;
+    }
+  }
+
+  void write_zeroes(off_t offset, off_t end) {
+    const std::vector<char> zeroes(std::min(kZeroBytes, static_cast<size_t>(end - offset)));
+    while (offset < end) {
+      const auto bytes = std::min(zeroes.size(), static_cast<size_t>(end - offset));
+      const ssize_t written = pwrite(fd_, zeroes.data(), bytes, offset);
+      if (written > 0) offset += written;
+      else if (written == 0) error_ = ENOSPC;
+      else if (errno != EINTR) error_ = errno;
+      if (error_ != 0) return;
+    }
+  }
+
+  const int fd_;
+  const off_t offset_, length_;
+  const bool keeps_space_;
+  int error_ = 0;
+};
+
 double number_argument(const Napi::CallbackInfo& info, size_t index) {
   const double value = info[index].As<Napi::Number>().DoubleValue();
   if (!(value >= 0 && value < kSafe)) throw coded_error(info.Env(), "OUT_OF_RANGE", "a number is out of range");
@@ -86,6 +148,26 @@ void allocate(const Napi::CallbackInfo& info) {
   while (fallocate(fd, 0, 0, size) != 0) {
     if (errno != EINTR) throw errno_error(info.Env(), "fallocate", errno);
   }
+}
+
+Napi::Value can_punch(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  constexpr off_t kBytes = 4096;
+  struct stat status;
+  if (fstat(fd, &status) != 0) return Napi::Boolean::New(info.Env(), false);
+  int failed;
+  do failed = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, status.st_size, kBytes);
+  while (failed != 0 && errno == EINTR);
+  return Napi::Boolean::New(info.Env(), failed == 0);
+}
+
+void zero_range(const Napi::CallbackInfo& info) {
+  const int fd = info[0].As<Napi::Number>().Int32Value();
+  const auto offset = static_cast<off_t>(number_argument(info, 1));
+  const auto length = static_cast<off_t>(number_argument(info, 2));
+  const bool keeps_space = info[3].As<Napi::Boolean>().Value();
+  auto* const worker = new Zeroes(info[4].As<Napi::Function>(), fd, offset, length, keeps_space);
+  worker->Queue();  // deletes itself when it is done
 }
 
 void extents(const Napi::CallbackInfo& info) {

@@ -1,4 +1,4 @@
-// The space of files: reserving it, and finding the holes.
+// The space of files: reserving it, finding the holes, and making holes.
 #pragma once
 
 #include <napi.h>
@@ -12,5 +12,12 @@ void allocate(const Napi::CallbackInfo& info);
 // holes of a range off the main thread (SEEK_DATA, SEEK_HOLE), each up to `endBytes`; as many as the columns hold. A
 // file that cannot tell is all data.
 void extents(const Napi::CallbackInfo& info);
+// canPunch(fd): whether the filesystem of a regular file can make holes. Tries it behind the end of the file, which
+// changes nothing.
+Napi::Value can_punch(const Napi::CallbackInfo& info);
+// zeroRange(fd, offsetBytes, lengthBytes, keepsSpace, done(errno)): makes a range read as zeroes off the main thread, as a
+// hole, or with its space kept. Writes zeroes where the filesystem or device can do neither, and in incomplete pages of a
+// block device.
+void zero_range(const Napi::CallbackInfo& info);
 
 }  // namespace pcache

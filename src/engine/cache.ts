@@ -96,9 +96,13 @@ export class Cache {
   get isClean(): boolean {
     return !this.core.log.hasOpenKeys && this.core.logIsClean;
   }
-  /** Data that was written past the cache (writearound) may still be lost in a crash. */
+  /** Data that was written or zeroed past the cache may still be lost in a crash. */
   get hasUnsettledWrites(): boolean {
     return this.requests.hasUnsettledWrites;
+  }
+  /** Number of ranges that are kept for that. */
+  get unsettledRanges(): number {
+    return this.requests.unsettledRanges;
   }
   /** The mode says how the cache handles writes, and reads that miss. */
   get mode(): CacheMode {

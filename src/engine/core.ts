@@ -56,6 +56,12 @@ export interface CacheOptions {
    * BAD_MEDIA. Costs 12 bytes of memory a key, and the CRC of whole payloads at each read.
    */
   readonly verifyReads?: boolean;
+  /**
+   * TRIM and WRITE_ZEROES make holes in the backing device, if it can, where the cache holds nothing. False if not given:
+   * then TRIM does nothing and zeroes are written into the cache. With it the backing device is flushed once at open,
+   * and reads fill the cache only after that.
+   */
+  readonly punches?: boolean;
   /** Given when several threads share the cache; made by `shards/`. */
   readonly sharing?: Sharing;
 }
@@ -78,6 +84,8 @@ export class Core {
   readonly crc: Crc32c;
   readonly dataCrc: boolean;
   readonly mode: CacheMode;
+  /** Holes are made in the backing device. */
+  readonly punches: boolean;
   /** CRCs of all payload, when reads are verified. */
   readonly payloadCrcs: PayloadCrcs | undefined;
   readonly stats = new EngineStats();
@@ -100,6 +108,7 @@ export class Core {
     this.flags = metadata.flags;
     this.dataCrc = metadata.flags.dataCrc;
     this.mode = CACHE_MODES[metadata.flags.modeNumber];
+    this.punches = options.punches === true && options.backing.zero !== undefined;
     this.payloadCrcs = payloadCrcs;
     const logArgs: ConstructorParameters<typeof LogWriter> = [
       pmem,

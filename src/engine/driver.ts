@@ -172,6 +172,7 @@ export class CacheDriver<D extends Driven = Cache> {
       await this.drain().catch(() => {}); // what stays dirty is reported below
     }
     cache.holdWriteback = true;
+    await this.settleDirectWrites();
     await this.until(() => !cache.isBackingBusy, noFailure);
     this.closed = true;
     clearImmediate(this.immediate);
@@ -180,6 +181,19 @@ export class CacheDriver<D extends Driven = Cache> {
     if (cache.hasOpenKeys) throw logStuckError(cache);
     const { keys, bytes } = cache.dirtyInLog();
     return { dirtyKeys: keys, dirtyBytes: bytes };
+  }
+
+  /** What was written or zeroed past the cache is durable at return, unless the backing device fails. */
+  private async settleDirectWrites(): Promise<void> {
+    const { cache } = this;
+    await this.until(
+      () => {
+        if (!cache.hurryWriteback) this.kick();
+        cache.hurryWriteback = true;
+        return !cache.hasUnsettledWrites || cache.failure !== undefined || cache.writebackError !== undefined;
+      },
+      () => undefined,
+    );
   }
 }
 

@@ -10,6 +10,11 @@ export class EngineStats {
   writeBytes = 0;
   fuaWrites = 0;
   flushes = 0;
+  /** TRIM and WRITE_ZEROES. */
+  trims = 0;
+  trimBytes = 0;
+  zeroes = 0;
+  zeroBytes = 0;
   failedRequests = 0;
   /** Requests that had to wait for a free segment. */
   deferredRequests = 0;
@@ -23,6 +28,9 @@ export class EngineStats {
   /** Writes, or parts of writes, that went past the cache (writearound). */
   directWrites = 0;
   directWriteBytes = 0;
+  /** Ranges that were zeroed on the backing device, for TRIM and WRITE_ZEROES of what the cache does not hold. */
+  backingZeroes = 0;
+  backingZeroBytes = 0;
   /** Reads of cached data that failed its CRC (verifyReads). */
   readPayloadErrors = 0;
   /** Stale index entries dropped. */

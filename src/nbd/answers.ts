@@ -66,6 +66,7 @@ export class Answers {
       ops.refuse(op, errorNumber(cause), cause?.message ?? '');
       this.context.onFailure(ops.command[op], cause?.message ?? '');
     }
+    if (group.op[i] === Op.zero) ops.writeBytes[op] -= group.missBytes[i]; // those took no room in the cache
     if (group.op[i] === Op.read) this.readEnded(batch, i, failed);
     else if (group.op[i] === Op.write && batch.window[i] !== NO_WINDOW) windows.unpin(batch.window[i]);
     onPartEnded(op);

@@ -71,13 +71,13 @@ export class EarlySync {
 
 function needsDurability({ op, flags, count }: RequestGroup): boolean {
   for (let i = 0; i < count; i++) {
-    if (op[i] === Op.flush || (op[i] === Op.write && (flags[i] & RequestFlag.fua) !== 0)) return true;
+    if (op[i] === Op.flush || (op[i] !== Op.read && (flags[i] & RequestFlag.fua) !== 0)) return true;
   }
   return false;
 }
 
 function writtenBytes({ op, lengthBytes, count }: RequestGroup): number {
   let bytes = 0;
-  for (let i = 0; i < count; i++) if (op[i] === Op.write) bytes += lengthBytes[i];
+  for (let i = 0; i < count; i++) if (op[i] === Op.write || op[i] === Op.zero) bytes += lengthBytes[i];
   return bytes;
 }

@@ -1,17 +1,21 @@
 /**
- * A request that is too long for one piece: a long read, WRITE_ZEROES, CACHE. It is done piece by piece, few at
+ * A request that is too long for one piece: a long read, TRIM, WRITE_ZEROES, CACHE. It is done piece by piece, few at
  * a time, so that neither memory nor the other clients suffer; its connection parses nothing else meanwhile.
+ *
+ * The pieces of a TRIM or WRITE_ZEROES with FUA are made durable together, by a flush at the end.
  *
  * The data of a simple reply follow its header in order and without anything in between: such a read waits
  * until it is alone, and its pieces go one by one.
  */
 import { Op, RequestFlag } from '../engine/index.js';
-import { ZEROES_BYTES, ZEROES_OFFSET_BYTES } from './memory.js';
 import { NO_WINDOW, type Batch, type BatchPool, type Ops } from './ops.js';
-import { Command } from './protocol.js';
+import { Command, CommandFlag } from './protocol.js';
 import type { ReplyRing } from './reply-ring.js';
 
 const PIECE_BYTES = 1024 * 1024;
+/** Zeroes may have to be written into the cache; a TRIM writes nothing there. */
+const ZEROES_PIECE_BYTES = 8 * 1024 * 1024;
+const TRIM_PIECE_BYTES = 128 * 1024 * 1024;
 const PIECES_UNDER_WAY = 4;
 /** Bytes before the event loop gets its turn. */
 const BYTES_PER_TURN = 4 * 1024 * 1024;
@@ -33,21 +37,29 @@ export class LongRequest {
   private underWay = 0;
   private isFirst = true;
   private isWaitingForTurn = false;
+  /** All pieces have to be flushed when they have ended. */
+  private needsFlush: boolean;
 
+  /** @param flags those of the client's request */
   constructor(
     private readonly context: LongContext,
     private readonly op: number,
     private readonly command: number,
-    private readonly isFua: boolean,
+    private readonly flags: number,
     private offsetBytes: number,
     private leftBytes: number,
   ) {
     context.ops.parts[op] = 1; // until all of it has gone to the store
+    this.needsFlush = this.hasNoPayload && (flags & CommandFlag.fua) !== 0;
+  }
+
+  private get hasNoPayload(): boolean {
+    return this.command === Command.trim || this.command === Command.writeZeroes;
   }
 
   /** All of it has ended. */
   get isOver(): boolean {
-    return this.leftBytes === 0 && this.underWay === 0;
+    return this.leftBytes === 0 && this.underWay === 0 && !this.needsFlush;
   }
 
   private get isSimpleRead(): boolean {
@@ -56,8 +68,9 @@ export class LongRequest {
 
   /** No further piece is begun: nobody waits for it any more, or it has failed. */
   giveUp(): void {
-    if (this.leftBytes === 0) return;
+    if (this.leftBytes === 0 && !this.needsFlush) return;
     this.leftBytes = 0;
+    this.needsFlush = false;
     if (--this.context.ops.parts[this.op] === 0) this.context.end(this.op);
   }
 
@@ -87,37 +100,64 @@ export class LongRequest {
         budgetBytes -= bytes;
       }
     }
+    if (this.needsFlush && this.leftBytes === 0 && this.underWay === 0) {
+      if (ops.error[this.op] !== 0) this.giveUp();
+      else this.flush();
+    }
     return this.isOver;
   }
 
   /** Begins the next piece. @returns its bytes; 0 when there is no room for it now. */
   private piece(): number {
-    const { ops, ring, batches, submit, readHeaderBytes, isStructured } = this.context;
-    const { op, command, offsetBytes } = this;
-    const isZeroes = command === Command.writeZeroes;
-    const length = Math.min(this.leftBytes, isZeroes ? ZEROES_BYTES : PIECE_BYTES);
+    const { ring, batches, readHeaderBytes, isStructured } = this.context;
+    const { command, offsetBytes } = this;
+    if (this.hasNoPayload) return this.pieceWithoutPayload();
+    const length = Math.min(this.leftBytes, PIECE_BYTES);
     const header = command === Command.read && (isStructured || this.isFirst) ? readHeaderBytes : 0;
-    const region = isZeroes ? -1 : ring.take(header + length);
-    if (!isZeroes && region < 0) return 0;
+    const region = ring.take(header + length);
+    if (region < 0) return 0;
     const batch = batches.take();
     if (batch === undefined) {
-      if (region >= 0) ring.release(region);
+      ring.release(region);
       return 0;
     }
-    const { group } = batch;
-    const i = isZeroes
-      ? group.add(Op.write, offsetBytes, length, ZEROES_OFFSET_BYTES, this.isFua ? RequestFlag.fua : 0)
-      : group.add(Op.read, offsetBytes, length, ring.startOf(region) + header);
-    batch.op[i] = op;
-    batch.region[i] = Math.max(region, 0);
-    batch.window[i] = NO_WINDOW;
+    const i = batch.group.add(Op.read, offsetBytes, length, ring.startOf(region) + header);
+    batch.region[i] = region;
     this.isFirst = false;
-    this.underWay++;
-    this.offsetBytes += length;
-    this.leftBytes -= length;
-    if (this.leftBytes > 0) ops.parts[op]++;
-    submit(batch);
+    this.begin(batch, i, length);
     return length;
+  }
+
+  /** As `piece`, for TRIM and WRITE_ZEROES. */
+  private pieceWithoutPayload(): number {
+    const { command, flags, offsetBytes, leftBytes } = this;
+    const isTrim = command === Command.trim;
+    const length = Math.min(leftBytes, isTrim ? TRIM_PIECE_BYTES : ZEROES_PIECE_BYTES);
+    const batch = this.context.batches.take();
+    if (batch === undefined) return 0;
+    const keepsSpace = (flags & CommandFlag.noHole) !== 0 ? RequestFlag.keepsSpace : 0;
+    this.begin(batch, batch.group.add(isTrim ? Op.trim : Op.zero, offsetBytes, length, 0, keepsSpace), length);
+    return length;
+  }
+
+  private flush(): void {
+    const batch = this.context.batches.take();
+    if (batch === undefined) return;
+    this.needsFlush = false;
+    this.begin(batch, batch.group.add(Op.flush, 0, 0, 0), 0);
+  }
+
+  /** Submits request `i` of a batch, which is the next part. */
+  private begin(batch: Batch, i: number, lengthBytes: number): void {
+    const { ops, submit } = this.context;
+    const { op } = this;
+    batch.op[i] = op;
+    batch.window[i] = NO_WINDOW;
+    this.underWay++;
+    this.offsetBytes += lengthBytes;
+    this.leftBytes -= lengthBytes;
+    if (this.leftBytes > 0 || this.needsFlush) ops.parts[op]++;
+    submit(batch);
   }
 
   private waitForTurn(): void {

@@ -1,6 +1,6 @@
 /**
- * The memory of a connection: receive windows, reply ring and some zeroes, in one piece that the engine copies
- * from and to. Made when a client has been let in, kept for the next one when it leaves.
+ * The memory of a connection: receive windows and reply ring, in one piece that the engine copies from and to. Made when
+ * a client has been let in, kept for the next one when it leaves.
  */
 import type { Arena } from '../engine/device/pmem.js';
 import { WINDOWS_BYTES } from './receive-windows.js';
@@ -10,10 +10,7 @@ import type { Store } from './store.js';
 const KEPT = 4;
 
 export const RING_OFFSET_BYTES = WINDOWS_BYTES;
-export const ZEROES_OFFSET_BYTES = RING_OFFSET_BYTES + REPLY_RING_BYTES;
-/** Never written to. */
-export const ZEROES_BYTES = 256 * 1024;
-const ARENA_BYTES = ZEROES_OFFSET_BYTES + ZEROES_BYTES;
+const ARENA_BYTES = RING_OFFSET_BYTES + REPLY_RING_BYTES;
 
 export class ArenaPool {
   private readonly kept: Arena[] = [];

@@ -80,9 +80,9 @@ function putMagic(bytes: Buffer, at: number, [high, low]: readonly [number, numb
 /** What the export offers, as a client is told after negotiation. */
 export function transmissionFlags(isReadOnly: boolean, isStructured: boolean): number {
   let flags: number = TransmissionFlag.hasFlags | TransmissionFlag.sendFlush | TransmissionFlag.canMultiConn;
-  const { sendFua, sendWriteZeroes, sendFastZero, sendCache } = TransmissionFlag;
+  const { sendFua, sendTrim, sendWriteZeroes, sendFastZero, sendCache } = TransmissionFlag;
   if (isReadOnly) flags |= TransmissionFlag.readOnly;
-  else flags |= sendFua | sendWriteZeroes | sendFastZero | sendCache;
+  else flags |= sendFua | sendTrim | sendWriteZeroes | sendFastZero | sendCache;
   if (isStructured) flags |= TransmissionFlag.sendDontFragment;
   return flags;
 }

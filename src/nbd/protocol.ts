@@ -46,6 +46,7 @@ export const TransmissionFlag = {
   readOnly: 1 << 1,
   sendFlush: 1 << 2,
   sendFua: 1 << 3,
+  sendTrim: 1 << 5,
   sendWriteZeroes: 1 << 6,
   sendDontFragment: 1 << 7,
   canMultiConn: 1 << 8,

@@ -31,7 +31,7 @@ export interface RequestParserContext {
   /** @returns a batch with room for a request; undefined when too many are under way */
   readonly openBatch: () => Batch | undefined;
   /** Called with a request that is done in several steps. */
-  readonly beginLong: (op: number, command: number, isFua: boolean, offsetBytes: number, lengthBytes: number) => void;
+  readonly beginLong: (op: number, command: number, flags: number, offsetBytes: number, lengthBytes: number) => void;
   /** Called with a request for `base:allocation`. */
   readonly beginAllocation: (op: number, isOneExtent: boolean, offsetBytes: number, lengthBytes: number) => void;
 }
@@ -164,7 +164,7 @@ export class RequestParser {
 
   private beginLong(op: number): void {
     this.context.stats.countLong(this.command, this.lengthBytes);
-    this.context.beginLong(op, this.command, this.isFua, this.offsetBytes, this.lengthBytes);
+    this.context.beginLong(op, this.command, this.flags, this.offsetBytes, this.lengthBytes);
   }
 
   private beginAllocation(op: number): void {

@@ -88,7 +88,8 @@ function openReadWrite(options: AttachOptions): ServedDevices {
     backing,
     openStore: () => {
       const clock = { nowMs: () => performance.now() };
-      const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads });
+      backing.findPunch();
+      const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads, punches: true });
       if (gcPercent !== undefined) cache.setGcPercent(gcPercent);
       const driver = new CacheDriver(cache, clock, () => backing.giveWay());
       return { store: new CacheStore(driver, pmem, backing), driver, durability: pmem.durability };

@@ -21,6 +21,8 @@ export class ServerStats {
   writeBytes = 0;
   flushRequests = 0;
   fuaRequests = 0;
+  trimRequests = 0;
+  trimBytes = 0;
   zeroRequests = 0;
   zeroBytes = 0;
   cacheRequests = 0;
@@ -38,6 +40,9 @@ export class ServerStats {
     if (command === Command.writeZeroes) {
       this.zeroRequests++;
       this.zeroBytes += lengthBytes;
+    } else if (command === Command.trim) {
+      this.trimRequests++;
+      this.trimBytes += lengthBytes;
     } else if (command === Command.cache) {
       this.cacheRequests++;
       this.cacheBytes += lengthBytes;

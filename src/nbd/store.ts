@@ -35,6 +35,8 @@ export interface Store {
     extentsMax: number,
     done: (error: PcacheError | null, allocation: Allocation) => void,
   ): void;
+  /** Whether zeroing the range takes less time than writing it. Absent where it never does. */
+  zeroesFast?(offsetBytes: number, lengthBytes: number): boolean;
   registerArena(memory: Uint8Array): Arena;
   unregisterArena(arena: Arena): void;
 }
@@ -94,6 +96,11 @@ export class CacheStore implements Store {
   allocation(...question: Parameters<Required<Store>['allocation']>): void {
     findAllocation(this.driver.cache, this.backing, ...question);
   }
+  /** A hole of the backing device is fast; whatever the cache holds is written over. */
+  zeroesFast(offsetBytes: number, lengthBytes: number): boolean {
+    const { cache } = this.driver;
+    return this.backing.canPunch === true && cache.cachedRanges(offsetBytes, lengthBytes, 1).bounds.length === 0;
+  }
   registerArena(memory: Uint8Array): Arena {
     return this.pmem.registerArena(memory);
   }
@@ -138,7 +145,9 @@ export class ReadOnlyStore implements Store {
       if (!this.isTaking) group.onRequestDone?.(group, i);
     };
     try {
-      if (group.op[i] === Op.write) throw new PcacheError('NO_ACCESS', 'the cache is served read-only');
+      if (group.op[i] !== Op.read && group.op[i] !== Op.flush) {
+        throw new PcacheError('NO_ACCESS', 'the cache is served read-only');
+      }
       if (group.op[i] === Op.read) {
         const { memory } = group.arena;
         const [offset, at, length] = [group.offsetBytes[i], group.arenaOffsetBytes[i], group.lengthBytes[i]];

@@ -86,7 +86,12 @@ export class Transmission implements Receiver {
       },
     });
     this.parser = new RequestParser({
-      exported: { sizeBytes, isReadOnly, hasAllocation: options.hasAllocation === true },
+      exported: {
+        sizeBytes,
+        isReadOnly,
+        hasAllocation: options.hasAllocation === true,
+        zeroesFast: (offsetBytes, lengthBytes) => store.zeroesFast?.(offsetBytes, lengthBytes) === true,
+      },
       stats,
       memory,
       windows: this.windows,
@@ -237,7 +242,7 @@ export class Transmission implements Receiver {
 
   // ---- to the store and back ----------------------------------------------------------------------------
 
-  private beginLong(op: number, command: number, isFua: boolean, offsetBytes: number, lengthBytes: number): void {
+  private beginLong(op: number, command: number, flags: number, offsetBytes: number, lengthBytes: number): void {
     const context = {
       ops: this.ops,
       ring: this.replies.ring,
@@ -252,7 +257,7 @@ export class Transmission implements Receiver {
       readHeaderBytes: this.replies.readHeaderBytes,
       isStructured: this.replies.isStructured,
     };
-    this.long = new LongRequest(context, op, command, isFua, offsetBytes, lengthBytes);
+    this.long = new LongRequest(context, op, command, flags, offsetBytes, lengthBytes);
   }
 
   private beginAllocation(op: number, isOneExtent: boolean, offsetBytes: number, lengthBytes: number): void {

@@ -173,6 +173,7 @@ function requestSection(status: AttachStatus, earlier: AttachStatus | undefined,
     rows: [
       row('reads', since('readRequests'), since('readBytes')),
       row('writes', since('writeRequests'), since('writeBytes')),
+      row('trims', since('trimRequests'), since('trimBytes')),
       row('zeroes', since('zeroRequests'), since('zeroBytes')),
       row('flushes', since('flushRequests'), undefined),
       row('failed', since('failedRequests'), undefined),

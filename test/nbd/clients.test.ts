@@ -1,6 +1,6 @@
 /** Real NBD clients against `pcache attach`: what they write reads back, through each other and from the devices. */
 import { execFile } from 'node:child_process';
-import { closeSync, existsSync, openSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
@@ -11,6 +11,7 @@ import { describeWithClient } from '../support/clients.js';
 import { casesOf } from '../support/long.js';
 import { fixtureImage, unpackImage } from '../support/images.js';
 import { makeImageFolder } from '../support/kernel.js';
+import { Command, CommandFlag, NbdError } from '../../src/nbd/protocol.js';
 import { attach, BACKING_BYTES, client, makeDevices, type Attached } from './attached.js';
 import { NbdClient } from './client.js';
 
@@ -90,6 +91,44 @@ describeWithClient('base:allocation', 'nbdinfo', (nbdinfo) => {
     await runCli(['writeback', cache, backing]);
     for (const copy of copies) expect(await hashOf(copy)).toBe(await hashOf(backing));
     for (const copy of copies) rmSync(copy);
+  });
+});
+
+describeWithClient('TRIM and WRITE_ZEROES', 'qemu-io', (qemuIo) => {
+  it('give the space of the backing file back where the cache holds nothing', { timeout: 60_000 }, async () => {
+    const MIB = 1024 * 1024;
+    const { cache, backing } = await makeDevices(folder);
+    writeFileSync(backing, Buffer.alloc(32 * MIB, 0x5a));
+    truncateSync(backing, BACKING_BYTES);
+    attached = await attach(folder, [cache, backing]);
+    const { socket, uri } = attached;
+    const allocatedMib = () => (statSync(backing).blocks * 512) / MIB;
+    const run = (...commands: string[]) =>
+      promisify(execFile)(qemuIo, ['-f', 'raw', ...commands.flatMap((command) => ['-c', command]), uri]);
+
+    await run('write -P 7 10M 4096', 'discard 8M 8M', 'write -z -u 0 8M', 'flush');
+    expect(allocatedMib()).toBeCloseTo(16, 0);
+    await run('write -z 20M 4M'); // without -u: NO_HOLE
+    expect(allocatedMib()).toBeCloseTo(16, 0);
+    const client = await NbdClient.connect(socket);
+    await client.request(Command.writeZeroes, 26 * MIB, MIB, CommandFlag.fastZero | CommandFlag.fua);
+    expect(allocatedMib()).toBeCloseTo(15, 0);
+    const overCached = client.request(Command.writeZeroes, 10 * MIB, MIB, CommandFlag.fastZero);
+    await expect(overCached).rejects.toMatchObject({ error: NbdError.notSupported });
+    client.close();
+
+    await run('write -z 10M 8192');
+    const { stdout } = await run(
+      'read -P 0 0 16M',
+      'read -P 0 20M 4M',
+      'read -P 90 16M 4M',
+      'read -P 90 24M 2M',
+      'read -P 0 26M 1M',
+    );
+    expect(stdout).not.toContain('failed');
+
+    expect((await attached.result()).failedRequests).toBe(1);
+    expect((await runCli(['fsck', cache, backing])).status).toBe(0);
   });
 });
 
@@ -181,7 +220,7 @@ describeWithClient('nbdinfo', 'nbdinfo', (nbdinfo) => {
         'can_flush': true,
         'can_fua': true,
         'can_multi_conn': true,
-        'can_trim': false,
+        'can_trim': true,
         'can_zero': true,
         'can_fast_zero': true,
         'can_cache': true,

@@ -7,9 +7,12 @@
  * anything that is not superseded by a durable write. So a floor per sector says it all: the latest
  * submission among its acknowledged (or durable) writes, and a version is legal if it ended at or after it.
  *
+ * Zeroes do not say which request wrote them: they are legal if any request for zeroes makes them so. TRIM is one that may
+ * have had its effect or not.
+ *
  * A crash starts a new life: each sector then holds one certain version, its base.
  */
-import { NOT_A_STAMP } from './stamps.js';
+import { NOT_A_STAMP, ZEROES } from './stamps.js';
 
 const UNDER_WAY = Infinity;
 
@@ -45,6 +48,8 @@ export class Model {
   private readonly durableFloor: Float64Array;
   private readonly base: Int32Array;
   private readonly isWritten: Uint8Array;
+  /** Ids of the requests for zeroes, by sector. */
+  private readonly zeroIds = new Map<number, number[]>();
 
   constructor(readonly sectors: number) {
     this.ackFloor = new Float64Array(sectors);
@@ -67,6 +72,17 @@ export class Model {
       if (this.isWritten[s]) continue;
       this.isWritten[s] = 1;
       this.written.push(s);
+    }
+    return id;
+  }
+
+  /** A request for zeroes is submitted. @returns its id */
+  submitZeroes(sector: number, sectors: number): number {
+    const id = this.submitWrite(sector, sectors);
+    for (let s = sector; s < sector + sectors; s++) {
+      const ids = this.zeroIds.get(s);
+      if (ids) ids.push(id);
+      else this.zeroIds.set(s, [id]);
     }
     return id;
   }
@@ -188,7 +204,9 @@ export class Model {
   }
 
   private isLegal(sector: number, id: number, floor: number): boolean {
-    if (id === this.base[sector]) return floor === 0;
+    if (id === this.base[sector] && floor === 0) return true;
+    if (id === ZEROES) return this.zeroIds.get(sector)?.some((zeroId) => this.isLegal(sector, zeroId, floor)) ?? false;
+    if (id === this.base[sector]) return false;
     if (id <= 0 || id >= this.submitted.length) return false;
     if (this.submitted[id] <= this.lifeStart || this.ended[id] < floor) return false;
     const from = this.firstSector[id];
@@ -200,7 +218,9 @@ export class Model {
     const what =
       id === NOT_A_STAMP
         ? 'no version at all'
-        : `version ${id} (submitted ${this.submitted[id]}, ended ${this.ended[id]})`;
+        : id === ZEROES
+          ? `zeroes (requests ${(this.zeroIds.get(sector) ?? []).join(', ') || 'none'})`
+          : `version ${id} (submitted ${this.submitted[id]}, ended ${this.ended[id]})`;
     return (
       `sector ${sector} holds ${what}; acknowledged floor ${this.ackFloor[sector]}, ` +
       `durable floor ${this.durableFloor[sector]}, base ${this.base[sector]}, life since ${this.lifeStart}, now ${this.tick}`

@@ -15,6 +15,8 @@ export interface SimConfig extends DeviceShape {
   readonly mode: CacheMode;
   /** Payload CRCs are checked at reads; needs data_crc. */
   readonly verifyReads: boolean;
+  /** There are requests without payload, and the backing device can make holes. */
+  readonly punches: boolean;
 }
 
 export type SimRequest =
@@ -25,7 +27,16 @@ export type SimRequest =
       readonly fua?: true;
       readonly preflush?: true;
     }
+  | ({ readonly op: 'zero' } & WithoutPayload)
+  | ({ readonly op: 'trim' } & WithoutPayload)
   | { readonly op: 'flush' };
+
+interface WithoutPayload {
+  readonly sector: number;
+  readonly sectors: number;
+  readonly fua?: true;
+  readonly keepsSpace?: true;
+}
 
 /** `id` seeds what chance decides inside the operation; it stays when operations around it are dropped. */
 export type SimOp = { readonly id: number } &
@@ -83,7 +94,29 @@ export function makePlan(seed: number): SimPlan {
   const count = random.between(60, 260);
   const ops: SimOp[] = [];
   for (let id = 1; id <= count; id++) ops.push(makeOp(id, config, temper, random));
-  return { config, ops };
+  return config.punches ? withZeroes({ config, ops }) : { config, ops };
+}
+
+/** The plan with some of its writes as requests without payload, some of them longer. */
+function withZeroes({ config, ops }: SimPlan): SimPlan {
+  const random = new Random(config.seed ^ 0x02e20e5);
+  const share = random.pick([0.1, 0.3, 0.6]);
+  const replace = (request: SimRequest): SimRequest => {
+    if (request.op !== 'write' || !random.chance(share)) return request;
+    const { sector, fua } = request;
+    const longer = random.chance(0.2) ? random.below(300) : 0;
+    const sectors = Math.min(request.sectors + longer, config.sectors - sector);
+    const keepsSpace = random.chance(0.2) ? ({ keepsSpace: true } as const) : {};
+    return { op: random.chance(0.3) ? 'trim' : 'zero', sector, sectors, ...(fua ? { fua } : {}), ...keepsSpace };
+  };
+  return {
+    config,
+    ops: ops.map((op) =>
+      op.kind === 'submit'
+        ? { ...op, requests: op.requests.map(replace), ...(op.next ? { next: op.next.map(replace) } : {}) }
+        : op,
+    ),
+  };
 }
 
 function makeConfig(seed: number, random: Random): SimConfig {
@@ -107,7 +140,7 @@ function makeConfig(seed: number, random: Random): SimConfig {
     slots: random.between(1, 3),
     sectors: subtrees * SUBTREE_SECTORS - random.pick([0, 0, 1, 777]),
   } as const;
-  return { ...shape, verifyReads: shape.dataCrc && modes.chance(0.5) };
+  return { ...shape, verifyReads: shape.dataCrc && modes.chance(0.5), punches: modes.chance(0.3) };
 }
 
 function makeTemper(config: SimConfig, random: Random): Temper {
@@ -246,12 +279,23 @@ export function withFault(plan: SimPlan): SimPlan {
   return { config: plan.config, ops: [...plan.ops.slice(0, at), fault, ...plan.ops.slice(at)] };
 }
 
-/** The plan on a cache with data_crc whose reads are verified, and in which dirty payload goes bad a few times. */
+/**
+ * The plan on a cache with data_crc whose reads are verified, and in which dirty payload goes bad a few times. Zeroes are
+ * written: they do not say which request they are of.
+ */
 export function withCorruption(plan: SimPlan): SimPlan {
   const random = new Random(plan.config.seed ^ 0x0c0bb1e);
-  const ops = [...plan.ops];
+  const written = (request: SimRequest): SimRequest =>
+    request.op === 'zero' || request.op === 'trim'
+      ? { op: 'write', sector: request.sector, sectors: Math.min(request.sectors, 8) }
+      : request;
+  const ops = plan.ops.map((op) =>
+    op.kind === 'submit'
+      ? { ...op, requests: op.requests.map(written), ...(op.next ? { next: op.next.map(written) } : {}) }
+      : op,
+  );
   for (let n = random.between(1, 4); n > 0; n--) {
     ops.splice(random.below(ops.length), 0, { id: plan.ops.length + 2 + n, kind: 'corrupt' });
   }
-  return { config: { ...plan.config, dataCrc: true, verifyReads: true }, ops };
+  return { config: { ...plan.config, dataCrc: true, verifyReads: true, punches: false }, ops };
 }

@@ -14,7 +14,7 @@ import type { SimConfig, SimOp, SimPlan, SimRequest } from './sim-plan.js';
 import { arenaMemory, Slot } from './sim-slot.js';
 import { ThroughOracle } from './sim-through.js';
 import { SimWorld, TURNS_MAX } from './sim-world.js';
-import { describeContents, readStamp, stamp } from './stamps.js';
+import { describeContents, NOT_A_STAMP, readStamp, stamp } from './stamps.js';
 import type { InspectedCache } from './inspected-cache.js';
 
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
@@ -226,6 +226,13 @@ export class SimRun {
     }
     const { sector, sectors } = request;
     const lengthBytes = sectors * SECTOR_BYTES;
+    if (request.op === 'zero' || request.op === 'trim') {
+      const flags = (request.fua ? RequestFlag.fua : 0) | (request.keepsSpace ? RequestFlag.keepsSpace : 0);
+      const i = group.add(Op[request.op], sector * SECTOR_BYTES, lengthBytes, 0, flags);
+      slot.writeId[i] = this.model.submitZeroes(sector, sectors);
+      slot.tick[i] = this.model.tick;
+      return 0;
+    }
     if (request.op === 'read') {
       words.fill(POISON, at >>> 2, (at + lengthBytes) >>> 2);
       const i = group.add(Op.read, sector * SECTOR_BYTES, lengthBytes, at);
@@ -247,7 +254,7 @@ export class SimRun {
     slot.ended[i] = 1;
     const op = group.op[i];
     if (group.state[i] === RequestState.failed) {
-      if (op === Op.write) this.model.fail(slot.writeId[i]);
+      if (op !== Op.read && op !== Op.flush) this.model.fail(slot.writeId[i]);
       if (!this.mayFail(group, i)) throw new SimFailure(`a request failed without cause: ${group.errors[i]?.message}`);
       return;
     }
@@ -257,10 +264,11 @@ export class SimRun {
     }
     const isFua = (group.flags[i] & RequestFlag.fua) !== 0;
     const isFlush = op === Op.flush || (group.flags[i] & RequestFlag.preflush) !== 0;
-    if (op === Op.write) this.model.acknowledge(slot.writeId[i], isFua);
+    const writes = op === Op.write || op === Op.zero;
+    if (writes) this.model.acknowledge(slot.writeId[i], isFua);
+    if (op === Op.trim) this.model.fail(slot.writeId[i]); // it may have done nothing
     if (isFlush) this.model.flushed(slot.tick[i]);
-    if (op === Op.write)
-      this.through?.acknowledged(group.offsetBytes[i] / SECTOR_BYTES, group.lengthBytes[i] / SECTOR_BYTES);
+    if (writes) this.through?.acknowledged(group.offsetBytes[i] / SECTOR_BYTES, group.lengthBytes[i] / SECTOR_BYTES);
     if (isFua || isFlush) this.through?.expectPromised();
   }
 
@@ -349,7 +357,7 @@ export class SimRun {
     cache.hurryWriteback = true;
     if (this.through) this.settle(() => cache.isClean || cache.isWritebackHopeless);
     cache.holdWriteback = true;
-    this.settle(() => !cache.isBackingBusy);
+    this.settle(() => !cache.isBackingBusy && (!cache.hasUnsettledWrites || cache.isWritebackHopeless));
     if (cache.failure) return;
     if (cache.hasOpenKeys) {
       this.crash(slots);
@@ -375,16 +383,17 @@ export class SimRun {
     if (this.explores) this.explorer.explore(this.random);
   }
 
-  /** What writearound has put past the cache nobody has asked to be made durable. */
+  /** Writes and zeroes past the cache become durable only when a request asks for it. */
   private heldAtTheEnd(sector: number): number {
-    if (this.config.mode === 'writearound') return this.backing.newest(sector)?.tag ?? 0;
+    const { mode, punches } = this.config;
+    if (mode === 'writearound' || punches) return this.backing.newest(sector)?.tag ?? 0;
     return this.backing.durableTag(sector);
   }
 
   /** The newest version went bad in the cache, so that the backing device has an older one. */
   private mayLack(sector: number, found: number): boolean {
     const { corruption, model } = this.world;
-    return found >= 0 && corruption.hasCurrent(sector, (id) => model.isCurrent(sector, id));
+    return found !== NOT_A_STAMP && corruption.hasCurrent(sector, (id) => model.isCurrent(sector, id));
   }
 }
 

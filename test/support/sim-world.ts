@@ -45,7 +45,7 @@ export class SimWorld {
       initial: (sector, target, at) => stamp(wordsOf(target), at >>> 2, sector, 0),
       tagOf: (sector, bytes, at) => this.tagOf(sector, bytes, at),
       // What a cache does not hold it cannot write again.
-      keepsOnFailedFlush: mode === 'writearound',
+      keepsOnFailedFlush: mode === 'writearound' || config.punches,
     });
     this.corruption = new Corruption(geometry, this.pmem, this.backing, this.model);
     this.verifier = new Verifier(geometry, this.model, this.corruption);
@@ -71,6 +71,7 @@ export class SimWorld {
       slots,
       crc: bestCrc32c(),
       verifyReads: config.verifyReads,
+      punches: config.punches,
       checkPayload: !this.corruption.isAny,
     });
   }

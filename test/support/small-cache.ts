@@ -18,6 +18,8 @@ export interface SmallShape extends DeviceShape {
   readonly slots: number;
   readonly sectors: number;
   readonly verifyReads?: boolean;
+  /** Holes are made in the backing device. */
+  readonly punches?: boolean;
 }
 
 export const SMALL: SmallShape = {
@@ -102,9 +104,9 @@ export class SmallCache {
   /** Opens the cache on the devices as they are. */
   open(slots = this.shape.slots): InspectedCache {
     const { pmem, backing, clock } = this;
-    const { verifyReads = false } = this.shape;
+    const { verifyReads = false, punches = false } = this.shape;
     const geometry = geometryOf(this.shape);
-    this.cache = new InspectedCache({ pmem, backing, clock, geometry, slots, verifyReads, crc: bestCrc32c() });
+    this.cache = new InspectedCache({ pmem, backing, clock, geometry, slots, verifyReads, punches, crc: bestCrc32c() });
     return this.cache;
   }
 
@@ -149,6 +151,14 @@ export class SmallCache {
     }
     this.cache.submit(group);
     return group;
+  }
+
+  /** TRIM or WRITE_ZEROES. */
+  zero(sector: number, sectors: number, op: number = Op.zero, flags = 0): Request {
+    const request = new Request(this.pmem, sector, 1);
+    request.group.add(op, sector * SECTOR_BYTES, sectors * SECTOR_BYTES, 0, flags);
+    this.cache.submit(request.group);
+    return request;
   }
 
   flush(): Request {

@@ -9,6 +9,14 @@ const STEP = 0x9e3779b1 | 0;
 
 /** What a sector says that is nobody's. */
 export const NOT_A_STAMP = -1;
+/** What a sector says that holds nothing but zeroes. */
+export const ZEROES = -2;
+
+/** The two above are no ids of a write. */
+function withoutStamp(words: Int32Array, at: number): number {
+  for (let i = 0; i < WORDS; i++) if (words[at + i] !== 0) return NOT_A_STAMP;
+  return ZEROES;
+}
 
 function baseOf(sector: number, id: number): number {
   let mixed = Math.imul(id ^ (id >>> 15), 0x2c1b3c6d) ^ Math.imul(sector + 1, 0x297a2d39);
@@ -32,13 +40,13 @@ export function stamp(words: Int32Array, at: number, sector: number, id: number)
   }
 }
 
-/** The id of the write whose whole stamp for `sector` is at index `at`, or NOT_A_STAMP. */
+/** The id of the write whose whole stamp for `sector` is at index `at`; else ZEROES or NOT_A_STAMP. */
 export function readStamp(words: Int32Array, at: number, sector: number): number {
   const id = words[at];
-  if (id < 0 || words[at + 1] !== sector) return NOT_A_STAMP;
+  if (id < 0 || words[at + 1] !== sector) return withoutStamp(words, at);
   let value = baseOf(sector, id);
   for (let i = 2; i < WORDS; i++) {
-    if (words[at + i] !== value) return NOT_A_STAMP;
+    if (words[at + i] !== value) return withoutStamp(words, at);
     value = (value + STEP) | 0;
   }
   return id;
@@ -47,7 +55,7 @@ export function readStamp(words: Int32Array, at: number, sector: number): number
 /** As `readStamp`, looking at one word of each 64-byte line only. For what is looked at again and again. */
 export function glanceAtStamp(words: Int32Array, at: number, sector: number, offset: number): number {
   const id = words[at];
-  if (id < 0 || words[at + 1] !== sector) return NOT_A_STAMP;
+  if (id < 0 || words[at + 1] !== sector) return withoutStamp(words, at);
   const base = baseOf(sector, id);
   for (let i = 2 + (offset % 14); i < WORDS; i += 16) {
     if (words[at + i] !== ((base + Math.imul(i - 2, STEP)) | 0)) return NOT_A_STAMP;

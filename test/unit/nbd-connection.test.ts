@@ -1,6 +1,6 @@
 /** A connection in situations that have to be made on purpose: no room for replies, failures in the middle, its end. */
 import { describe, expect, it } from 'vitest';
-import { Op, PcacheError, RequestState, type RequestGroup } from '../../src/engine/index.js';
+import { Op, PcacheError, RequestFlag, RequestState, type RequestGroup } from '../../src/engine/index.js';
 import { Connection } from '../../src/nbd/connection.js';
 import { ArenaPool } from '../../src/nbd/memory.js';
 import { Command, CommandFlag, Option, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from '../../src/nbd/protocol.js';
@@ -258,13 +258,11 @@ describe('a connection', () => {
     expect(later.released()).toBe(1);
   });
 
-  it('writes zeroes in pieces of zeroes, with FUA when asked, and stops at the first that fails', async () => {
+  it('gives zeroes to the store in pieces, and stops at the first that fails', async () => {
     const { store, transport, connection } = await connected(true);
-    connection.take(requestBytes(Command.writeZeroes, 0, 64 * MIB, CommandFlag.fua, 9));
+    connection.take(requestBytes(Command.writeZeroes, 0, 64 * MIB, CommandFlag.fua | CommandFlag.noHole, 9));
     const [{ group }] = store.parts;
-    expect([group.op[0], group.flags[0]]).toEqual([Op.write, 1]);
-    const [at, length] = [group.arenaOffsetBytes[0], group.lengthBytes[0]];
-    expect(group.arena.memory.subarray(at, at + length).every((byte) => byte === 0)).toBe(true);
+    expect([group.op[0], group.lengthBytes[0], group.flags[0]]).toEqual([Op.zero, 8 * MIB, RequestFlag.keepsSpace]);
     store.end(0, failure);
     for (let n = 0; n < 4; n++) {
       await turn();
@@ -281,6 +279,24 @@ describe('a connection', () => {
     store.endAll();
     await turn();
     expect(simpleReplies(transport.read())).toEqual([[10, 0]]);
+  });
+
+  it.each([
+    ['TRIM', Command.trim, Op.trim],
+    ['WRITE_ZEROES', Command.writeZeroes, Op.zero],
+  ])('makes a long %s with FUA durable by one flush after its last piece', async (_, command, op) => {
+    const { store, transport, connection } = await connected(true);
+    connection.take(requestBytes(command, 0, 256 * MIB, CommandFlag.fua, 9));
+    const ops: number[] = [];
+    for (let n = 0; n < 100 && transport.sent.length === 0; n++) {
+      for (const { group } of store.parts) ops.push(group.op[0]);
+      store.endAll();
+      await turn();
+    }
+    expect(ops.pop()).toBe(Op.flush);
+    expect(ops.length).toBeGreaterThan(1);
+    expect(new Set(ops)).toEqual(new Set([op]));
+    expect(simpleReplies(transport.read())).toEqual([[9, 0]]);
   });
 
   it('answers what is under way before it ends, and a write that was cut off never', async () => {

@@ -135,7 +135,9 @@ describe('a request is refused', () => {
     ['an odd offset', Command.read, 0, 1, 512, 22],
     ['an odd length', Command.write, 0, 0, 513, 22],
     ['nothing', Command.cache, 0, 0, 0, 22],
-    ['a trim', Command.trim, 0, 0, 512, 22],
+    ['a trim', Command.trim, 0, 0, 512, undefined],
+    ['a trim beyond', Command.trim, 0, 512, 1 << 20, 22],
+    ['a trim with NO_HOLE', Command.trim, CommandFlag.noHole, 0, 512, 22],
     ['fast zeroes', Command.writeZeroes, CommandFlag.fastZero, 0, 512, 95],
     ['zeroes with NO_HOLE', Command.writeZeroes, CommandFlag.noHole, 0, 512, undefined],
     ['a write with DF', Command.write, CommandFlag.dontFragment, 0, 512, 22],
@@ -149,12 +151,19 @@ describe('a request is refused', () => {
     const readOnly = { sizeBytes: 1 << 20, isReadOnly: true };
     expect(whyRefused(readOnly, Command.write, 0, 0, 512)?.error).toBe(1);
     expect(whyRefused(readOnly, Command.writeZeroes, 0, 0, 512)?.error).toBe(1);
+    expect(whyRefused(readOnly, Command.trim, 0, 0, 512)?.error).toBe(1);
     expect(whyRefused(readOnly, Command.flush, 0, 0, 0)).toBeUndefined();
     const large = { sizeBytes: 2 ** 40, isReadOnly: false };
     expect(whyRefused(large, Command.read, 0, 0, PAYLOAD_MAX_BYTES)).toBeUndefined();
     expect(whyRefused(large, Command.read, 0, 0, PAYLOAD_MAX_BYTES + 512)?.error).toBe(22);
     expect(whyRefused(large, Command.writeZeroes, 0, 0, 2 ** 31)).toBeUndefined();
   });
+});
+
+it('fast zeroes are taken only where the store says that they are fast', () => {
+  const exported = { sizeBytes: 1 << 20, isReadOnly: false, zeroesFast: (offset: number) => offset >= 4096 };
+  expect(whyRefused(exported, Command.writeZeroes, CommandFlag.fastZero, 0, 512)?.error).toBe(95);
+  expect(whyRefused(exported, Command.writeZeroes, CommandFlag.fastZero, 4096, 512)).toBeUndefined();
 });
 
 /** Runs client bytes through a negotiation, in pieces of `size`. @returns its replies as `option:type`, and the outcome */
@@ -249,7 +258,7 @@ describe('negotiation', () => {
     const name = optionBytes(Option.exportName);
     expect(negotiate(Buffer.concat([CLIENT_FLAGS, name]), 1000).replies.length).toBe(10);
     const { replies, outcome } = negotiate(Buffer.concat([Buffer.from([0, 0, 0, 1]), name]), 1000);
-    expect([replies.length, outcome.kind, replies.readUInt16BE(8)]).toEqual([134, 'ready', 0x54d | (1 << 11)]);
+    expect([replies.length, outcome.kind, replies.readUInt16BE(8)]).toEqual([134, 'ready', 0x56d | (1 << 11)]);
     expect(negotiate(Buffer.concat([CLIENT_FLAGS, name]), 1000, { isReadOnly: true }).replies.readUInt16BE(8)).toBe(
       0x107,
     );

@@ -9,6 +9,8 @@ export interface BackingDurability {
   /** Number of the last kset that has been written to the backing device. */
   readonly written: number;
   readonly flushes: Pick<FlushTickets, 'request' | 'isServed' | 'next' | 'isDone'>;
+  /** Consecutive failures; 0 when the last attempt succeeded. */
+  readonly failures: number;
   /** Write-back cannot go on before the cache is opened again. */
   readonly stopped: boolean;
   /** Why write-back is failing, has stopped, or cannot finish; undefined when all is well. */

@@ -2,11 +2,12 @@
  * The backing device: a regular file or block device, read and written asynchronously at offsets. A short
  * transfer is continued; an end of file inside the device's size is an error, never a short success.
  */
-import { closeSync, fdatasync, read, readSync, write } from 'node:fs';
+import { closeSync, fdatasync, fstatSync, read, readSync, write } from 'node:fs';
 import { constants } from 'node:os';
 import { fromSystemError, PcacheError } from '../errors.js';
 import type { BackingDevice, BackingDone, BackingExtents, PmemRanges, PmemRangesWriter } from './backing.js';
 import { openDeviceFile, reopen, type OnBusy } from './device-file.js';
+import { deviceNumber, readText } from './holders.js';
 import { MappedPmem } from './mapped.js';
 import { nativeAddonIfAvailable, systemError } from './native.js';
 import type { Pmem } from './pmem.js';
@@ -72,6 +73,7 @@ export function openBackingAgain({ path, fd, sizeBytes, ephemeral }: SharedBacki
 export class BackingFile implements BackingDevice {
   private open = true;
   private readonly addon = nativeAddonIfAvailable();
+  private punches = false;
   /** Batches transfers through the native helper; undefined without it, and then each transfer is one call. */
   private readonly queue: TransferQueue | undefined;
 
@@ -136,6 +138,33 @@ export class BackingFile implements BackingDevice {
       else {
         const doing = doingRange('looking for holes in', offsetBytes, lengthBytes);
         done(fromSystemError(systemError(errno, 'lseek'), this.path, doing));
+      }
+    });
+  }
+
+  /** Holes can be made. False before `findPunch`. */
+  get canPunch(): boolean {
+    return this.punches;
+  }
+
+  /** Finds out whether holes can be made. Changes nothing that can be read. */
+  findPunch(): void {
+    if (this.readOnly || !this.addon) return;
+    const status = fstatSync(this.fd, { bigint: true });
+    this.punches = status.isBlockDevice() ? punchesByItself(deviceNumber(status.rdev)) : this.addon.canPunch(this.fd);
+  }
+
+  zero(offsetBytes: number, lengthBytes: number, keepsSpace: boolean, done: BackingDone): void {
+    const problem = this.readOnly ? this.readOnlyError() : this.problem('zeroing', offsetBytes, lengthBytes);
+    if (problem !== null || lengthBytes === 0) {
+      queueMicrotask(() => done(problem));
+      return;
+    }
+    this.addon!.zeroRange(this.fd, offsetBytes, lengthBytes, keepsSpace, (errno) => {
+      if (errno === 0) done(null);
+      else {
+        const doing = doingRange('zeroing', offsetBytes, lengthBytes);
+        done(fromSystemError(systemError(errno, 'fallocate'), this.path, doing));
       }
     });
   }
@@ -255,6 +284,17 @@ export class BackingFile implements BackingDevice {
       `${this.path}: ends at byte ${offsetBytes + moved} while ${doingRange(doing, offsetBytes, lengthBytes)}; it had ${this.sizeBytes} bytes when opened`,
     );
   }
+}
+
+/**
+ * Whether a block device zeroes ranges by giving up their space. One that zeroes without discarding writes all of them
+ * (a disk's WRITE SAME): a TRIM of it would take hours. @param number `major:minor`
+ */
+function punchesByItself(number: string): boolean {
+  const textOf = (device: string, limit: string) => readText(`/sys/dev/block/${number}${device}/queue/${limit}`);
+  return ['write_zeroes_max_bytes', 'discard_max_bytes'].every(
+    (limit) => Number(textOf('', limit) ?? textOf('/..', limit) ?? 0) > 0, // a partition has no queue of its own
+  );
 }
 
 /** Repeats Node's own call until everything is transferred, the file ends, or it fails. */

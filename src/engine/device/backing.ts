@@ -43,7 +43,11 @@ export interface BackingDevice {
    * data. The caller leaves `extents` untouched until `done`.
    */
   extents?(offsetBytes: number, lengthBytes: number, extents: BackingExtents, done: BackingDone): void;
-  /** Makes everything written so far durable. */
+  /** Whether `zero` makes holes. Absent or false where all zeroes would have to be written. */
+  readonly canPunch?: boolean;
+  /** Makes a range read as zeroes: as a hole where `canPunch`, or with its space kept. Absent where that is a write. */
+  zero?(offsetBytes: number, lengthBytes: number, keepsSpace: boolean, done: BackingDone): void;
+  /** Makes everything written or zeroed so far durable. */
   flush(done: BackingDone): void;
   /** Closes the device. No call may be under way. */
   close(): void;

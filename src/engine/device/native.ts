@@ -152,6 +152,19 @@ export interface NativeAddon {
     isHole: Uint8Array,
     done: (errno: number, count: number) => void,
   ): void;
+  /** Whether the filesystem of a regular file can make holes. Changes nothing. */
+  canPunch(fd: number): boolean;
+  /**
+   * Makes a range of a file read as zeroes off the main thread: as a hole, or with its space kept. Writes zeroes where
+   * neither can be done. `done` receives an errno, or 0.
+   */
+  zeroRange(
+    fd: number,
+    offsetBytes: number,
+    lengthBytes: number,
+    keepsSpace: boolean,
+    done: (errno: number) => void,
+  ): void;
   /**
    * Sends a control command to the ublk driver from a thread of its own. `done` receives a negative errno or the result,
    * and a copy of `buffer` as the driver left it.

@@ -10,13 +10,23 @@ import { internalError, PcacheError } from '../errors.js';
 import type { Arena } from '../device/pmem.js';
 import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS } from '../media/geometry.js';
 
-export const Op = { read: 0, write: 1, flush: 2 } as const;
+export const Op = {
+  read: 0,
+  write: 1,
+  flush: 2,
+  /** Gives up a range, which may be read as it was or as zeroes afterwards. No payload. */
+  trim: 3,
+  /** Writes zeroes. No payload. */
+  zero: 4,
+} as const;
 
 export const RequestFlag = {
   /** A write that is durable before it is acknowledged (REQ_FUA). */
   fua: 1,
   /** A write before which everything acknowledged earlier is made durable (REQ_PREFLUSH). */
   preflush: 2,
+  /** Of zeroes: the backing device keeps its space for the range. */
+  keepsSpace: 4,
 } as const;
 
 export const RequestState = { done: 0, pending: 1, failed: 2 } as const;
@@ -49,7 +59,7 @@ export class RequestGroup {
   readonly state: Uint8Array;
   /** Why request i failed, when its state is `failed`. */
   readonly errors: (PcacheError | undefined)[];
-  /** Bytes of a read that came from the backing device; 0 for a full hit. */
+  /** Bytes of a read that came from the backing device, 0 for a full hit; of a TRIM or zeroes, those that went there. */
   readonly missBytes: Uint32Array;
   /** Number of requests that have not ended. */
   pending = 0;
@@ -166,7 +176,7 @@ export abstract class EngineGroup extends RequestGroup {
   declare readonly hint: Int32Array;
   /** Parts of request i under way at the backing device. */
   declare readonly parts: Uint32Array;
-  /** Bytes of write i that are in the cache or past it. */
+  /** Bytes of a write, TRIM or zeroes that are in the cache or past it. */
   declare readonly doneBytes: Uint32Array;
   /** `errors`, `missBytes`, `hasKeys` and `flush` are empty from this index on: few groups need any of them. */
   declare blankFrom: number;
@@ -179,12 +189,13 @@ export abstract class EngineGroup extends RequestGroup {
   declare blank: () => void;
 }
 
-/** Whether read or write `i` is made of whole sectors and inside its arena. */
+/** Whether request `i` is made of whole sectors, and its payload inside its arena. */
 function isAligned(group: EngineGroup, i: number): boolean {
   const length = group.lengthBytes[i];
   const firstByte = group.subtree[i] * SUBTREE_BYTES + group.startSector[i] * SECTOR_BYTES;
   const isOfSectors = firstByte === group.offsetBytes[i] && length % SECTOR_BYTES === 0;
-  return isOfSectors && group.arenaOffsetBytes[i] + length <= group.arenaBytes;
+  const hasPayload = group.op[i] < Op.flush;
+  return isOfSectors && (!hasPayload || group.arenaOffsetBytes[i] + length <= group.arenaBytes);
 }
 
 /** Error of request `i` if a logical device of `deviceBytes` cannot take it; undefined if it can. */

@@ -18,9 +18,10 @@ import { Op, RequestFlag, RequestState, whyRefused, type EngineGroup, type Reque
 import { FuaWaits } from './fua-waits.js';
 import { WaitQueue } from './wait-queue.js';
 import { WritePath } from './write-path.js';
+import { Zeroing } from './zeroing.js';
 
 // Why constants are copied: see `pieces.ts`.
-const { read: READ, write: WRITE, flush: FLUSH } = Op;
+const { read: READ, write: WRITE, flush: FLUSH, trim: TRIM } = Op;
 const { fua: FUA, preflush: PREFLUSH } = RequestFlag;
 const { done: DONE, pending: PENDING, failed: FAILED } = RequestState;
 const UNKNOWN_HINT = NO_HINT;
@@ -37,11 +38,15 @@ export class Requests {
   private readonly waiting = new WaitQueue();
   /** A write of the group that is being started has to wait; the writes behind it must not overtake it. */
   private isHeldUp = false;
-  /** In the modes that write through: requests that wait for the backing device. With writearound: direct writes. */
+  private readonly zeroing: Zeroing;
+  /** Writes reach the backing device before they are acknowledged. */
+  private readonly isThrough: boolean;
+  /** Requests that wait for the backing device: in the modes that write through, and with direct writes. */
   private readonly through: FuaWaits | undefined;
+  /** With writearound, or when holes are made. */
   private readonly direct: DirectWrites | undefined;
 
-  /** @param durability needed only in the modes that write through; its `onChange` is set here */
+  /** @param durability needed in the modes that write through and when holes are made; its `onChange` is set here */
   constructor(
     private readonly core: Core,
     durability: BackingDurability | undefined,
@@ -53,16 +58,20 @@ export class Requests {
     };
     this.deviceBytes = core.backing.sizeBytes;
     if (core.payloadCrcs) this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, core.stats);
-    if (core.isThrough) {
-      assert(durability !== undefined, 'requests write through without knowing what reached the backing device');
+    this.isThrough = core.isThrough;
+    const isAround = core.mode === 'writearound';
+    if (core.isThrough || core.punches) {
+      assert(durability !== undefined, 'requests go to the backing device without knowing what reached it');
       this.through = new FuaWaits(durability, (...end) => this.partDone(...end));
-      if (core.mode === 'writearound') this.direct = new DirectWrites(core, durability, partDone);
+      if (isAround || core.punches) this.direct = new DirectWrites(core, durability, partDone);
       durability.onChange = (error) => {
-        if (error) this.through!.fail(error);
-        else this.direct?.forgetFlushed();
+        if (!error) this.direct?.forgetFlushed();
+        // In writeback mode requests wait for flushes alone: corrupt payload, which no flush minds, does not fail them.
+        else if (this.isThrough || durability.failures > 0) this.through!.fail(error);
       };
     }
-    this.writes = new WritePath(core, this.direct);
+    this.writes = new WritePath(core, isAround ? this.direct : undefined, isAround ? undefined : this.direct);
+    this.zeroing = new Zeroing(core, this.direct);
     const fills = core.mode !== 'writeonly';
     this.misses = new MissReads(
       core,
@@ -83,6 +92,9 @@ export class Requests {
   /** Some direct write is not known to be durable on the backing device. */
   get hasUnsettledWrites(): boolean {
     return this.direct?.hasUnsettled ?? false;
+  }
+  get unsettledRanges(): number {
+    return this.direct?.unsettledCount ?? 0;
   }
   /** Requests wait because there is no room. */
   get needsRoom(): boolean {
@@ -171,7 +183,7 @@ export class Requests {
 
   private startMixed(group: EngineGroup, count: number): boolean {
     this.core.copies.beginReads(group.arena);
-    let needsMore = this.through !== undefined || this.checks !== undefined;
+    let needsMore = this.isThrough || this.checks !== undefined;
     for (let i = 0; i < count;) {
       const end = this.endOfWrites(group, i, count);
       if (end === i) {
@@ -202,7 +214,7 @@ export class Requests {
    * @returns whether any request needs more than the copies that were begun
    */
   private startWrites(group: EngineGroup, from: number, to: number, fuaWrites: number): boolean {
-    const isForced = fuaWrites > 0 || this.through !== undefined;
+    const isForced = fuaWrites > 0 || this.isThrough;
     const mustWait = this.waiting.length > 0 || this.isHeldUp;
     if (!mustWait) this.isHeldUp = this.writes.begin(group, from, to, isForced) < to;
     const { stats } = this.core;
@@ -231,20 +243,38 @@ export class Requests {
       stats.readHits++;
       return false;
     }
-    if (group.op[i] === WRITE) {
-      stats.writes++;
-      stats.writeBytes += group.lengthBytes[i];
-      if ((group.flags[i] & FUA) !== 0) stats.fuaWrites++;
-      if (this.waiting.length === 0 && !this.isHeldUp) this.isHeldUp = !this.advanceWrite(group, i);
+    if (group.op[i] === FLUSH) {
+      stats.flushes++;
+      core.log.markAllDue();
       return true;
     }
-    stats.flushes++;
-    core.log.markAllDue();
+    this.countChange(group, i);
+    if (this.waiting.length === 0 && !this.isHeldUp) this.isHeldUp = !this.advanceChange(group, i);
     return true;
   }
 
-  /** Goes on with write `i` from its `doneBytes` on, as far as there is room. @returns whether it is complete */
-  private advanceWrite(group: EngineGroup, i: number): boolean {
+  private countChange(group: EngineGroup, i: number): void {
+    const { stats } = this.core;
+    const bytes = group.lengthBytes[i];
+    if (group.op[i] === WRITE) {
+      stats.writes++;
+      stats.writeBytes += bytes;
+      if ((group.flags[i] & FUA) !== 0) stats.fuaWrites++;
+    } else if (group.op[i] === TRIM) {
+      stats.trims++;
+      stats.trimBytes += bytes;
+    } else {
+      stats.zeroes++;
+      stats.zeroBytes += bytes;
+    }
+  }
+
+  /**
+   * Goes on with write, TRIM or zeroes `i` from its `doneBytes` on, as far as there is room and nothing is in the way.
+   * @returns whether it is complete
+   */
+  private advanceChange(group: EngineGroup, i: number): boolean {
+    if (group.op[i] !== WRITE) return this.zeroing.advance(group, i);
     if ((group.flags[i] & PREFLUSH) !== 0) {
       const isBegun = group.doneBytes[i] > 0 || group.lengthBytes[i] === 0;
       if (!isBegun && !this.preflush(group, i)) return false;
@@ -258,8 +288,8 @@ export class Requests {
     if (group.flush[i] === 0) {
       core.log.markAllDue();
       if (!core.commit()) return false;
-      if (!through) return true;
-      through.requestPreflush(group, i, core.log.ksetsClosed);
+      if (!this.isThrough && !this.hasUnsettledWrites) return true;
+      through!.requestPreflush(group, i, this.ksetToWaitFor);
     }
     return through!.isFlushed(group, i);
   }
@@ -279,21 +309,36 @@ export class Requests {
     }
   }
 
-  /** The cache device has all of request `i`. In the modes that write through the backing device must have it, too. */
+  /**
+   * The cache device has all of request `i`. In the modes that write through the backing device must have it, too, and
+   * what went there must be durable when a FLUSH or FUA says so.
+   */
   private served(group: EngineGroup, i: number): void {
-    const { through } = this;
-    if (through && group.op[i] !== READ && through.add(group, i, this.core.log.ksetsClosed)) return;
+    if (group.op[i] !== READ && this.concernsBacking(group, i)) {
+      if (this.through!.add(group, i, this.ksetToWaitFor)) return;
+    }
     this.partDone(group, i, undefined);
+  }
+
+  private concernsBacking(group: EngineGroup, i: number): boolean {
+    if (this.isThrough || group.missBytes[i] > 0) return true;
+    const isFlush = group.op[i] === FLUSH || (group.lengthBytes[i] === 0 && (group.flags[i] & (FUA | PREFLUSH)) !== 0);
+    return isFlush && this.hasUnsettledWrites;
+  }
+
+  /** In writeback mode no kset has to be on the backing device before a flush of it. */
+  private get ksetToWaitFor(): number {
+    return this.isThrough ? this.core.log.ksetsClosed : -Infinity;
   }
 
   /** Whether the cache device has done all that request `i` needs. @param logged all due ksets are in the log */
   private isServed(group: EngineGroup, i: number, logged: boolean): boolean {
     const op = group.op[i];
     if (op === READ) return true;
-    if (op === WRITE && group.doneBytes[i] < group.lengthBytes[i]) return false;
+    if (op !== FLUSH && group.doneBytes[i] < group.lengthBytes[i]) return false;
     // A write that is not empty did its preflush before it took room.
     const forced = group.lengthBytes[i] === 0 ? FUA | PREFLUSH : FUA;
-    const needsLog = op === FLUSH || (group.flags[i] & forced) !== 0 || this.through !== undefined;
+    const needsLog = op === FLUSH || (group.flags[i] & forced) !== 0 || this.isThrough;
     return logged || !needsLog;
   }
 
@@ -357,7 +402,7 @@ export class Requests {
       const group = this.waiting.firstGroup;
       const i = this.waiting.firstRequest;
       const before = group.doneBytes[i];
-      if (group.op[i] === WRITE) this.advanceWrite(group, i);
+      if (group.op[i] !== FLUSH) this.advanceChange(group, i);
       const logged = core.commit();
       if (!this.isServed(group, i, logged)) return worked || group.doneBytes[i] > before;
       this.waiting.shift();

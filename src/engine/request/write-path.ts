@@ -12,6 +12,7 @@ import { internalError } from '../errors.js';
 import * as device from '../device/pmem.js';
 import * as geometry from '../media/geometry.js';
 import { PIECES_MAX } from '../space/pieces.js';
+import { nextPart } from './next-part.js';
 import { RequestFlag, type EngineGroup } from './request-group.js';
 
 // Why constants are copied: see `pieces.ts`.
@@ -30,10 +31,14 @@ export class WritePath {
   private readonly most: number;
   private stop: number = Stop.none;
 
-  /** @param direct takes the parts that the cache does not hold; if not given, everything goes into the cache */
+  /**
+   * @param direct takes the parts that the cache does not hold; if not given, everything goes into the cache
+   * @param inTheWay direct writes that the cache must not be written under; needed without `direct`
+   */
   constructor(
     private readonly core: Core,
     private readonly direct: DirectWrites | undefined,
+    private readonly inTheWay: DirectWrites | undefined,
   ) {
     this.most = direct ? 1 : PIECES_MAX;
   }
@@ -48,8 +53,9 @@ export class WritePath {
     const { core } = this;
     const { pieces } = core;
     if (pieces.count !== 0) internalError('a batch of other writes is under way');
-    for (let i = from; i < to;) {
-      i = this.allocate(group, i, to);
+    const end = this.inTheWay !== undefined && this.inTheWay.pending > 0 ? this.endOfFree(group, from, to) : to;
+    for (let i = from; i < end;) {
+      i = this.allocate(group, i, end);
       const { count } = pieces;
       if (count > 0) {
         core.storePieces(group.arena, 0, 0);
@@ -58,7 +64,17 @@ export class WritePath {
       if (this.stop === Stop.mustWait) return i;
       if (this.stop === Stop.ksetFull && !core.commit()) return i;
     }
-    return to;
+    return end;
+  }
+
+  /**
+   * The first of writes [from, to) with a direct write of its range under way. Its key would let write-back write there
+   * at the same time.
+   */
+  private endOfFree({ offsetBytes, lengthBytes }: EngineGroup, from: number, to: number): number {
+    let i = from;
+    while (i < to && !this.inTheWay!.isUnderWay(offsetBytes[i], offsetBytes[i] + lengthBytes[i])) i++;
+    return i;
   }
 
   /**
@@ -84,7 +100,7 @@ export class WritePath {
         for (; first >= SUBTREE_SECTORS; first -= SUBTREE_SECTORS) subtree++;
         let sectors = least(length - done, SUBTREE_SECTORS - first);
         if (direct !== undefined && n === 0) {
-          const piece = nextPiece(this.core, subtree, first, sectors);
+          const piece = nextPart(this.core, subtree, first, sectors);
           if (piece < 0) {
             if (!this.writePast(direct, group, i, done, -piece)) break;
             done = (done - piece) | 0;
@@ -156,29 +172,4 @@ export class WritePath {
       log.markDue(pieces.slot);
     }
   }
-}
-
-/**
- * Length of the first part of a range that the cache holds as a whole or not at all: sectors, negative if it does not
- * hold them. Placeholders in a part that it does not hold are removed, because the data that their reads bring is old.
- */
-function nextPiece(core: Core, subtree: number, first: number, sectors: number): number {
-  const { index, stats } = core;
-  const end = first + sectors;
-  index.seek(subtree, first);
-  while (index.valid && index.start < end) {
-    if (index.isStale) {
-      index.remove();
-      stats.staleDropped++;
-    } else if (!index.isEmpty) {
-      const { start } = index;
-      return start > first ? first - start : Math.min(index.end, end) - first;
-    } else if (index.start < first) {
-      index.truncate(first - index.start); // a read fills from its start
-      index.advance();
-    } else {
-      index.remove();
-    }
-  }
-  return -sectors;
 }

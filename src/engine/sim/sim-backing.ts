@@ -53,6 +53,7 @@ export class SimBacking implements BackingDevice {
   reads = 0;
   writes = 0;
   flushes = 0;
+  zeroes = 0;
   /** Called when the durable contents of a sector have changed. */
   onDurable: ((sector: number) => void) | undefined;
 
@@ -79,6 +80,13 @@ export class SimBacking implements BackingDevice {
   write(offsetBytes: number, source: Uint8Array, sourceOffset: number, lengthBytes: number, done: BackingDone): void {
     this.writes++;
     this.take('write', offsetBytes, source, sourceOffset, lengthBytes, done);
+  }
+
+  canPunch = true;
+  /** A write of zeroes, for the model: a hole in a file is as volatile as data. */
+  zero(offsetBytes: number, lengthBytes: number, _keepsSpace: boolean, done: BackingDone): void {
+    this.zeroes++;
+    this.take('write', offsetBytes, new Uint8Array(lengthBytes), 0, lengthBytes, done);
   }
 
   /** Ranges that adjoin share one write, with the bytes of the cache device at the time of the call. */
