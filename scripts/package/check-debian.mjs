@@ -12,9 +12,14 @@ import { makePackages } from './debian.mjs';
 const REQUIRED = [
   '/usr/bin/pcache',
   '/usr/lib/pcache/bundle/pcache.cjs',
+  '/etc/pcache/tab',
   '/usr/lib/systemd/system/pcache@.service',
+  '/usr/lib/systemd/system-generators/pcache-generator',
+  '/usr/lib/udev/pcache-id',
+  '/usr/lib/udev/rules.d/61-pcache.rules',
   '/usr/share/man/man1/pcache.1.gz',
   '/usr/share/man/man5/pcache-format.5.gz',
+  '/usr/share/man/man5/pcache-tab.5.gz',
   '/usr/share/man/man7/pcache-findings.7.gz',
   '/usr/share/bash-completion/completions/pcache',
   '/usr/share/doc/pcache/copyright',
@@ -48,7 +53,8 @@ function checkInstallation(deb, folder) {
   pcache('bench', '--jobs', '2', '--seconds', '1', '--cache-size', '512MiB', '--span', '64MiB');
   run('systemd-analyze', ['verify', `--root=${target}`, '--man=no', '--recursive-errors=no', 'pcache@db.service']);
   run('dpkg', [`--root=${target}`, '--purge', 'pcache']);
-  expectThat(!existsSync(join(target, 'usr')), `left behind: ${installed(target).join(', ')}`);
+  const left = installed(target);
+  expectThat(left.length === 0, `left behind: ${left.join(', ')}`);
   return version;
 }
 

@@ -32,6 +32,9 @@ const REQUIRED = [
   'docs/findings.md',
   'man/pcache.1',
   'completions/pcache.bash',
+  'share/systemd/pcache@.service',
+  'share/systemd/pcache-generator',
+  'share/udev/61-pcache.rules',
 ];
 const FORBIDDEN = /^(src|test|fixtures|node_modules|native\/build|\.)/;
 const INSTALL_SECONDS_MAX = 10;

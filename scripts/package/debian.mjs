@@ -34,6 +34,17 @@ const COMPLETIONS = {
 };
 const DOC = 'usr/share/doc/pcache';
 const LIB = 'usr/lib/pcache';
+/** What systemd and udev find, by where it is in `share/`. */
+const SYSTEM_FILES = {
+  'systemd/pcache@.service': 'usr/lib/systemd/system/pcache@.service',
+  'systemd/pcache-generator': 'usr/lib/systemd/system-generators/pcache-generator',
+  'udev/61-pcache.rules': 'usr/lib/udev/rules.d/61-pcache.rules',
+  'udev/pcache-id': 'usr/lib/udev/pcache-id',
+  'tab': 'etc/pcache/tab',
+};
+/** Files that an administrator changes: kept at an upgrade, and removed with a purge only. */
+const CONFIGURATION = ['etc/pcache/tab'];
+const PROGRAMS = [`${LIB}/bundle/pcache.cjs`, SYSTEM_FILES['systemd/pcache-generator'], SYSTEM_FILES['udev/pcache-id']];
 /** What lintian says and this package leaves so, with the reason. */
 const OVERRIDES = `# The licences of the bundled packages are given as their authors give them, each as a whole.
 pcache: copyright-file-contains-full-apache-2-license
@@ -126,9 +137,10 @@ function stageProgram(stage, { version }, nodeArch) {
   copyFileSync(join(root, 'prebuilds', helper), join(stage, LIB, 'prebuilds', helper));
   mkdirSync(join(stage, 'usr/bin'), { recursive: true });
   symlinkSync('../lib/pcache/bundle/pcache.cjs', join(stage, 'usr/bin/pcache'));
-  const units = join(stage, 'usr/lib/systemd/system');
-  mkdirSync(units, { recursive: true });
-  copyFileSync(join(root, 'systemd', 'pcache@.service'), join(units, 'pcache@.service'));
+  for (const [file, target] of Object.entries(SYSTEM_FILES)) {
+    mkdirSync(dirname(join(stage, target)), { recursive: true });
+    copyFileSync(join(root, 'share', file), join(stage, target));
+  }
 }
 
 function stageDocuments(stage, { version }, date) {
@@ -152,11 +164,11 @@ function stageDocuments(stage, { version }, date) {
 
 /** Modes as Debian's policy has them, and one date for all. */
 function settle(stage, date) {
-  const program = join(stage, LIB, 'bundle', 'pcache.cjs');
+  const programs = PROGRAMS.map((path) => join(stage, path));
   for (const entry of readdirSync(stage, { recursive: true, withFileTypes: true })) {
     const path = join(entry.parentPath, entry.name);
     if (entry.isSymbolicLink()) continue;
-    chmodSync(path, entry.isDirectory() || path === program ? 0o755 : 0o644);
+    chmodSync(path, entry.isDirectory() || programs.includes(path) ? 0o755 : 0o644);
     utimesSync(path, date, date);
   }
   chmodSync(stage, 0o755);
@@ -174,7 +186,9 @@ function makePackage(architecture, nodeArch, folder) {
     const bytes = files.reduce((sum, path) => sum + statSync(path).size, 0);
     mkdirSync(join(stage, 'DEBIAN'));
     writeFileSync(join(stage, 'DEBIAN', 'control'), control(description, architecture, Math.ceil(bytes / 1024)));
-    const sums = files.map((path) => {
+    writeFileSync(join(stage, 'DEBIAN', 'conffiles'), CONFIGURATION.map((path) => `/${path}\n`).join(''));
+    const kept = files.filter((path) => !CONFIGURATION.includes(relative(stage, path)));
+    const sums = kept.map((path) => {
       const sum = createHash('md5').update(readFileSync(path)).digest('hex');
       return `${sum}  ${relative(stage, path)}\n`;
     });

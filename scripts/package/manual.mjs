@@ -24,6 +24,7 @@ const COMMANDS_MANUAL = 'User Commands';
 const PAGES_OF_DOCS = {
   'format.md': 'pcache-format(5)',
   'findings.md': 'pcache-findings(7)',
+  'tab.md': 'pcache-tab(5)',
 };
 
 const pageName = (id) => `${BIN}-${id.replaceAll(':', '-')}`;
@@ -171,6 +172,7 @@ export async function manualPages(manifest) {
       .map((command) => commandPage(command, source)),
     documentPage('pcache-format(5)', 'on-media format of dm-pcache', document('format.md'), source),
     documentPage('pcache-findings(7)', 'findings of pcache fsck', document('findings.md'), source),
+    documentPage('pcache-tab(5)', 'caches that are attached at boot', document('tab.md'), source),
   ].map(({ file, text }) => ({ file, text: `${text}\n` }));
 }
 

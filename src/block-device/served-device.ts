@@ -3,6 +3,7 @@ import { mkdirSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
+import { giveName, requireNameFree, takeNameBack } from './device-name.js';
 import { deviceSocketPath, SOCKETS_FOLDER } from './device-socket.js';
 import type { Claim } from './device-users.js';
 import { NbdDevice } from './nbd-device.js';
@@ -15,12 +16,14 @@ const CHECK_MS = 250;
 const REPORT_AFTER_MS = 1000;
 
 export interface DeviceRequest {
-  /** `auto`, `/dev/ublkbN` or `/dev/nbdN`. */
+  /** `auto`, `ublk`, `nbd`, `/dev/ublkbN` or `/dev/nbdN`. */
   readonly wanted: string;
   /** Take over a device whose server has died. */
   readonly recover: boolean;
   /** 48 bits that stand for the pair of cache and backing device. */
   readonly identity: bigint;
+  /** The device is to be /dev/pcache/NAME as well. */
+  readonly name: string | undefined;
 }
 
 /** What serves the requests of a device. */
@@ -35,22 +38,27 @@ export interface DeviceServer {
   serveQueue(queue: UblkQueue): QueueServer;
 }
 
+/** What is given for the next free device, of either driver or of one. */
+const KINDS: readonly string[] = ['auto', 'ublk', 'nbd'];
+
 /** @throws PcacheError USAGE */
 export function checkDeviceName(wanted: string, recover: boolean): void {
   const isUblk = /^\/dev\/ublkb\d{1,7}$/.test(wanted);
   if (recover && !isUblk) {
     throw new PcacheError('USAGE', `--recover takes over a device that exists; give it as --device /dev/ublkbN`);
   }
-  if (wanted === 'auto' || isUblk || /^\/dev\/nbd\d+$/.test(wanted)) return;
+  if (KINDS.includes(wanted) || isUblk || /^\/dev\/nbd\d+$/.test(wanted)) return;
   throw new PcacheError(
     'USAGE',
-    `--device ${wanted}: is not a device that can be made; give auto, /dev/ublkbN or /dev/nbdN`,
+    `--device ${wanted}: is not a device that can be made; give auto, ublk, nbd, /dev/ublkbN or /dev/nbdN`,
   );
 }
 
 async function take({ wanted, recover, identity }: DeviceRequest): Promise<NbdDevice | UblkDevice> {
   if (recover) return UblkDevice.recover(wanted, identity);
+  if (wanted === 'nbd') return NbdDevice.take('auto');
   if (wanted.startsWith('/dev/nbd')) return NbdDevice.take(wanted);
+  if (wanted === 'ublk') return UblkDevice.take('auto', identity);
   if (wanted !== 'auto' || UblkDriver.isPresent()) {
     try {
       return await UblkDevice.take(wanted, identity);
@@ -69,14 +77,27 @@ async function take({ wanted, recover, identity }: DeviceRequest): Promise<NbdDe
 }
 
 export class ServedDevice {
-  private constructor(private readonly device: NbdDevice | UblkDevice) {}
+  private isNamed = false;
+
+  private constructor(
+    private readonly device: NbdDevice | UblkDevice,
+    private readonly name: string | undefined,
+  ) {}
 
   /**
    * Reserves a device, which appears at `start`; with `auto` of the ublk driver where there is one, or else of nbd.
-   * @throws PcacheError UNSUPPORTED without a driver, BUSY when it is in use, NO_ACCESS without privileges
+   * @throws PcacheError UNSUPPORTED without a driver, BUSY when it or its name is in use, NO_ACCESS without privileges
    */
   static async take(request: DeviceRequest): Promise<ServedDevice> {
-    return new ServedDevice(await take(request));
+    const device = await take(request);
+    const { name } = request;
+    try {
+      if (name !== undefined) requireNameFree(name, device.path);
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+    return new ServedDevice(device, name);
   }
 
   get path(): string {
@@ -100,13 +121,16 @@ export class ServedDevice {
 
   /** Makes the device appear, or go on. */
   async start(server: DeviceServer): Promise<void> {
-    const { device } = this;
+    const { device, name } = this;
     if (device instanceof UblkDevice) {
       await device.start(server.sizeBytes, server.isReadOnly, (queue) => server.serveQueue(queue));
-      return;
+    } else {
+      for (const socket of device.sockets) server.accept(socket, this.path);
+      await device.start(server.sizeBytes, server.nbdFlags);
     }
-    for (const socket of device.sockets) server.accept(socket, this.path);
-    await device.start(server.sizeBytes, server.nbdFlags);
+    if (name === undefined) return;
+    giveName(this.path, name);
+    this.isNamed = true;
   }
 
   /** @throws PcacheError BUSY, with the user of the device */
@@ -127,6 +151,7 @@ export class ServedDevice {
     const ended = this.device.end(claim);
     await Promise.race([ended, hurried.then(() => this.device.end(undefined))]);
     await claim?.release();
+    if (this.isNamed) takeNameBack(this.path, this.name!);
   }
 
   private async whenUnused(hurried: Promise<void>, tell: (text: string) => void): Promise<Claim | undefined> {

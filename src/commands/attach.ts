@@ -33,6 +33,7 @@ const SERVING_FLAGS = [
   ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'exec', 'drain', 'pid-file'],
   ...[
     'device',
+    'name',
     'recover',
     'control',
     'metrics',
@@ -124,7 +125,12 @@ which lists what is given up.`;
     }),
     'device': Flags.string({
       description: 'provide a block device: the next free one, or that one (needs root, and the ublk or nbd driver)',
-      helpValue: 'auto|/dev/ublkbN|/dev/nbdN',
+      helpValue: 'auto|ublk|nbd|/dev/ublkbN|/dev/nbdN',
+    }),
+    'name': Flags.string({
+      description: 'with --device: make it /dev/pcache/NAME as well, whatever its number is',
+      helpValue: 'NAME',
+      dependsOn: ['device'],
     }),
     'recover': Flags.boolean({
       description: 'take over --device /dev/ublkbN, whose server has died; its users wait meanwhile',
@@ -286,6 +292,7 @@ which lists what is given up.`;
           exec: flags.exec,
           device: flags.device,
           recover: flags.recover ?? false,
+          name: flags.name,
           pidFile: flags['pid-file'],
           controlPath: flags.control,
           metricsPort: flags.metrics,

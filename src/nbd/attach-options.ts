@@ -4,6 +4,7 @@ import type { BackingDevice } from '../engine/device/backing.js';
 import { sameDevice } from '../engine/device/lock.js';
 import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
+import { requireServedName } from '../block-device/device-name.js';
 import { checkDeviceName } from '../block-device/served-device.js';
 import type { ServiceManager } from './service-manager.js';
 import type { TlsRequest } from './tls.js';
@@ -25,10 +26,12 @@ export interface AttachOptions {
   readonly tls: TlsRequest;
   /** Command to run while attached; attach ends when it ends. */
   readonly exec: string | undefined;
-  /** Block device of this machine to provide: `auto`, or its path. */
+  /** Block device of this machine to provide: `auto`, `ublk`, `nbd`, or its path. */
   readonly device: string | undefined;
   /** Take that device over from a server that has died. */
   readonly recover: boolean;
+  /** A name of its own for it: /dev/pcache/NAME. */
+  readonly name: string | undefined;
   readonly pidFile: string | undefined;
   /** Control socket; beside the socket when undefined, and none when there is only a port. */
   readonly controlPath: string | undefined;
@@ -62,6 +65,7 @@ export function checkAttachOptions(options: AttachOptions): void {
   }
   const { device } = options;
   if (device !== undefined) checkDeviceName(device, options.recover);
+  if (options.name !== undefined) requireServedName(options.name);
   const isPlaceKnown = exec !== undefined || options.listenFd !== undefined || device !== undefined;
   if (socketPath === undefined && port === undefined && !isPlaceKnown) {
     refuse('where to listen is missing; give --socket PATH, --port N or --device auto');

@@ -216,7 +216,8 @@ class Session {
     const { options, closers } = this;
     if (options.device !== undefined) {
       const identity = pairIdentity(options.cachePath, options.backingPath);
-      this.device = await ServedDevice.take({ wanted: options.device, recover: options.recover, identity });
+      const { device: wanted, recover, name } = options;
+      this.device = await ServedDevice.take({ wanted, recover, identity, name });
     }
     const listener = await listen(this.address());
     const { address } = listener;

@@ -10,6 +10,7 @@ import { PcacheError } from '../engine/errors.js';
 import type { CheckProgress } from '../fsck/check.js';
 import type { ServiceManager } from '../nbd/service-manager.js';
 import { shown } from './charset.js';
+import { describeError } from './error-report.js';
 import type { Task } from './help.js';
 import type { InterruptCallback, InterruptOptions } from './interrupt.js';
 import { createProgress, loadProgress, type Progress, type ProgressOptions } from './progress.js';
@@ -62,6 +63,8 @@ export abstract class PcacheCommand extends Command {
   protected readonly style: Style = makeStyle(wantsColour(theSession.output.isTerminal, process.env));
 
   private quiet = false;
+  /** The document on standard output is that of another command. */
+  private hasRunOther = false;
 
   protected override async parse<
     F extends Interfaces.OutputFlags<Interfaces.FlagInput>,
@@ -71,6 +74,31 @@ export abstract class PcacheCommand extends Command {
     const parsed = await super.parse(options, argv);
     this.quiet = (parsed.flags as { readonly quiet?: boolean }).quiet === true;
     return parsed;
+  }
+
+  /** Runs another command; what it prints, and its exit status, are those of this one. */
+  protected async runOther(id: string, args: readonly string[]): Promise<void> {
+    this.hasRunOther = true;
+    const everywhere = [...(this.jsonEnabled() ? ['--json'] : []), ...(this.quiet ? ['--quiet'] : [])];
+    await this.config.runCommand(id, [...everywhere, ...args]);
+  }
+
+  /** @returns why another command would not take these arguments; undefined when it would */
+  protected async usageProblem(
+    command: Interfaces.Input<object, object, object>,
+    argv: string[],
+  ): Promise<string | undefined> {
+    const own = this.argv;
+    try {
+      await super.parse(command, argv);
+      return undefined;
+    } catch (error) {
+      const report = describeError(error, '');
+      if (report?.code !== 'USAGE') throw error;
+      return report.message;
+    } finally {
+      this.argv = own; // which says whether JSON is wanted
+    }
   }
 
   override async init(): Promise<void> {
@@ -237,6 +265,7 @@ export abstract class PcacheCommand extends Command {
   }
 
   override logJson(json: unknown): void {
+    if (this.hasRunOther) return;
     this.output.write(`${JSON.stringify(versioned(json), null, 2)}\n`);
   }
 

@@ -31,7 +31,7 @@ describe('attach --device', () => {
     expect(await attach('--device', '/dev/sda')).toMatchObject({
       status: 16,
       stderr: expect.stringContaining(
-        'pcache: --device /dev/sda: is not a device that can be made; give auto, /dev/ublkbN or /dev/nbdN\n',
+        'pcache: --device /dev/sda: is not a device that can be made; give auto, ublk, nbd, /dev/ublkbN or /dev/nbdN\n',
       ) as string,
     });
   });

@@ -18,14 +18,16 @@ beforeAll(() => {
 });
 
 describe('the man pages', () => {
-  test('are those that package.json lists, one for each command and three more', async () => {
+  test('are those that package.json lists, one for each command and four more', async () => {
     const { man } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { man: string[] };
     expect(man).toEqual(pages.map((file) => `./man/${file}`));
     const { stdout } = await runCli(['--help']);
-    const commands = [...stdout.matchAll(/^ {2}((?:bench |trace )?[a-z][a-z-]*) {2,}[A-Z]/gm)].map(([, name]) => name);
+    const commands = [...stdout.matchAll(/^ {2}((?:bench |tab |trace )?[a-z][a-z-]*) {2,}[A-Z]/gm)].map(
+      ([, name]) => name,
+    );
     expect(commands).toContain('trace convert');
     const expected = commands.map((name) => `pcache-${name.replace(' ', '-')}.1`);
-    expect(pages).toEqual([...expected, 'pcache.1', 'pcache-format.5', 'pcache-findings.7'].sort());
+    expect(pages).toEqual([...expected, 'pcache.1', 'pcache-format.5', 'pcache-findings.7', 'pcache-tab.5'].sort());
   });
 
   test('describe every flag that the help of the command shows', async () => {

@@ -28,6 +28,7 @@ async function attachSilent({ stopsAtOnce }: { stopsAtOnce: boolean }) {
     exec: undefined,
     device: undefined,
     recover: false,
+    name: undefined,
     pidFile: undefined,
     controlPath: undefined,
     metricsPort: undefined,

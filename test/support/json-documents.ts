@@ -21,6 +21,7 @@ import type { FormatJson } from '../../src/output/format-summary.js';
 import type { PackJson, UnpackJson } from '../../src/output/pack-report.js';
 import type { StatusJson } from '../../src/output/status-report.js';
 import type { GrowJson } from '../../src/output/grow-report.js';
+import type { TabJson } from '../../src/output/tab-report.js';
 import type { WipeJson } from '../../src/output/wipe-report.js';
 import type { WritebackJson } from '../../src/output/writeback-report.js';
 import type { ReplayDiff } from '../../src/replay/diff.js';
@@ -55,6 +56,7 @@ export interface Documents {
   'replay --curve': Document<CurveResult>;
   'replay --diff': Document<ReplayDiff>;
   'status': Document<StatusJson>;
+  'tab check': Document<TabJson>;
   'trace convert': Document<ConvertJson>;
   'trace info': Document<TraceInfo>;
   'tune': Document<Tuned>;

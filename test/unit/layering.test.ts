@@ -49,6 +49,7 @@ describe('an import that goes up a layer is refused', () => {
     ['src/rescue/sample.ts', '../output/units.js'],
     ['src/pack/sample.ts', '../output/units.js'],
     ['src/kernel/sample.ts', '../output/units.js'],
+    ['src/tab/sample.ts', '../output/units.js'],
     ['src/rescue/sample.ts', '../kernel/sample.js'],
     ['src/engine/inspect/sample.ts', '../../pack/sample.js'],
     ['src/trace/sample.ts', '../replay/sample.js'],

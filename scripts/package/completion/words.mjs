@@ -23,6 +23,7 @@ const OF_ARGUMENT = {
   other: FILES,
   range: FREE,
   setting: { kind: 'words', words: ['gc_percent='] },
+  name: FREE,
 };
 
 /** `max|realtime|Nx` names words among placeholders. */
