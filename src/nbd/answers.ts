@@ -87,10 +87,10 @@ export class Answers {
     const header = group.arenaOffsetBytes[i] - replies.ring.startOf(region);
     if (!failed) {
       const { offsetBytes, lengthBytes } = group;
-      replies.data(region, header, lengthBytes[i], offsetBytes[i], isLast, ops.cookieHigh[op], ops.cookieLow[op]);
+      replies.data(region, header, lengthBytes[i], offsetBytes[i], isLast, op);
     } else if (header > 0) {
       const text = replies.textOf(ops.text[op]);
-      replies.error(region, ops.error[op], text, isLast, ops.cookieHigh[op], ops.cookieLow[op]);
+      replies.error(region, ops.error[op], text, isLast, op);
     } else {
       replies.ring.release(region);
       onUnanswerable();
@@ -128,10 +128,10 @@ export class Answers {
       ops.release(op);
       return true;
     }
-    const [high, low, allocation] = [ops.cookieHigh[op], ops.cookieLow[op], this.allocations.get(op)];
+    const allocation = this.allocations.get(op);
     const isSent = allocation
-      ? replies.allocation(allocation, high, low)
-      : replies.acknowledge(ops.error[op], ops.text[op], high, low);
+      ? replies.allocation(allocation, op)
+      : replies.acknowledge(ops.error[op], ops.text[op], op);
     if (!isSent) return false;
     if (allocation) this.allocations.delete(op);
     this.answered(op);

@@ -34,6 +34,7 @@ export interface ConnectionOptions {
 /** What was negotiated. */
 interface Agreed {
   readonly isStructured: boolean;
+  readonly isExtended: boolean;
   readonly hasAllocation: boolean;
 }
 
@@ -49,7 +50,7 @@ export class Connection implements Receiver {
     private readonly options: ConnectionOptions,
   ) {
     if (options.isNegotiated === true) {
-      this.admit({ isStructured: false, hasAllocation: false }, Buffer.alloc(0));
+      this.admit({ isStructured: false, isExtended: false, hasAllocation: false }, Buffer.alloc(0));
       return;
     }
     this.negotiate(options.needsTls ? 'required' : 'none', undefined);
@@ -116,7 +117,7 @@ export class Connection implements Receiver {
     }
   }
 
-  private admit({ isStructured, hasAllocation }: Agreed, rest: Uint8Array): boolean {
+  private admit({ isStructured, isExtended, hasAllocation }: Agreed, rest: Uint8Array): boolean {
     const { store, arenas, stats, pacer, nowMs, tell } = this.options;
     this.arena = arenas.take();
     this.negotiation = undefined;
@@ -128,6 +129,7 @@ export class Connection implements Receiver {
       pacer,
       nowMs,
       isStructured,
+      isExtended,
       hasAllocation,
       onProtocolError: (what) => {
         stats.protocolErrors++;

@@ -30,6 +30,8 @@ const BUFFER_BYTES = OPTION_HEADER_BYTES + OPTION_DATA_MAX_BYTES;
 const SKIPPED_DATA_MAX_BYTES = 1024 * 1024;
 const OPTIONS_MAX = 64;
 const EXPORT_NAME_REPLY_ZEROES = 124;
+/** Options without data. */
+const BARE_OPTIONS: readonly number[] = [Option.startTls, Option.structuredReply, Option.extendedHeaders, Option.list];
 
 export type TlsPolicy = 'none' | 'required' | 'established';
 
@@ -51,6 +53,8 @@ export type Outcome =
   | {
       readonly kind: 'ready';
       readonly isStructured: boolean;
+      /** Headers are extended; then replies are structured, too. */
+      readonly isExtended: boolean;
       readonly hasAllocation: boolean;
       readonly rest: Uint8Array;
     }
@@ -95,6 +99,7 @@ export class Negotiation {
   /** Bytes of an option's data that are too many, still to be passed over. */
   private skipBytes = 0;
   private isStructured = false;
+  private isExtended = false;
   /** Export for which the client has chosen `base:allocation`. */
   private allocationOf: Buffer | undefined;
 
@@ -163,7 +168,7 @@ export class Negotiation {
 
   private answer(option: number, data: Buffer): Outcome {
     const { tls } = this.context;
-    const isBare = option === Option.startTls || option === Option.structuredReply || option === Option.list;
+    const isBare = BARE_OPTIONS.includes(option);
     if (option === Option.abort) {
       this.reply(option, OptionReply.ack);
       return { kind: 'abort' };
@@ -190,7 +195,15 @@ export class Negotiation {
       case Option.go:
         return this.go(option, data);
       case Option.structuredReply:
+        if (this.isExtended) {
+          this.refuse(option, OptionReply.extendedHeadersRequired, 'extended headers are on already');
+          return MORE;
+        }
         this.isStructured = true;
+        this.reply(option, OptionReply.ack);
+        return MORE;
+      case Option.extendedHeaders:
+        this.isStructured = this.isExtended = true;
         this.reply(option, OptionReply.ack);
         return MORE;
       case Option.listMetaContext:
@@ -232,6 +245,7 @@ export class Negotiation {
 
   /** The old way in: there is no reply that says no. */
   private exportName(name: Buffer): Outcome {
+    if (this.isExtended) return broken('EXPORT_NAME after EXTENDED_HEADERS');
     if (!this.isOurs(name)) return broken('an unknown export name');
     const withZeroes = (this.flags! & HandshakeFlag.noZeroes) === 0;
     const bytes = Buffer.alloc(10 + (withZeroes ? EXPORT_NAME_REPLY_ZEROES : 0));
@@ -243,7 +257,8 @@ export class Negotiation {
 
   private ready(name: Buffer): Outcome {
     const hasAllocation = this.allocationOf?.equals(name) === true;
-    return { kind: 'ready', isStructured: this.isStructured, hasAllocation, rest: NOTHING };
+    const { isStructured, isExtended } = this;
+    return { kind: 'ready', isStructured, isExtended, hasAllocation, rest: NOTHING };
   }
 
   /** What a client may ask of an export: `base:allocation`, or nothing. */

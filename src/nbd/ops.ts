@@ -14,6 +14,9 @@ export const NO_WINDOW = 0xff;
 export class Ops {
   readonly cookieHigh = new Uint32Array(OPS_MAX);
   readonly cookieLow = new Uint32Array(OPS_MAX);
+  /** Its offset as the client sent it. */
+  readonly offsetHigh = new Uint32Array(OPS_MAX);
+  readonly offsetLow = new Uint32Array(OPS_MAX);
   /** `Command` values. */
   readonly command = new Uint8Array(OPS_MAX);
   /** Parts that have not ended, and 1 more while not all have been given to the engine. */
@@ -38,12 +41,18 @@ export class Ops {
     return OPS_MAX - this.freeCount;
   }
 
-  /** @returns a number, or -1 when none is free. */
-  take(cookieHigh: number, cookieLow: number, command: number, receivedMs: number): number {
+  /**
+   * @param header view of the client's request
+   * @param at offset of the request in it
+   * @returns a number, or -1 when none is free
+   */
+  take(header: DataView, at: number, command: number, receivedMs: number): number {
     if (this.freeCount === 0) return -1;
     const op = this.free[--this.freeCount];
-    this.cookieHigh[op] = cookieHigh;
-    this.cookieLow[op] = cookieLow;
+    this.cookieHigh[op] = header.getUint32(at + 8);
+    this.cookieLow[op] = header.getUint32(at + 12);
+    this.offsetHigh[op] = header.getUint32(at + 16);
+    this.offsetLow[op] = header.getUint32(at + 20);
     this.command[op] = command;
     this.parts[op] = 0;
     this.error[op] = 0;

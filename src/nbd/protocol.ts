@@ -8,8 +8,10 @@ export const INIT_MAGIC = [0x4e42444d, 0x41474943] as const;
 export const OPTION_MAGIC = [0x49484156, 0x454f5054] as const;
 export const OPTION_REPLY_MAGIC = [0x0003e889, 0x045565a9] as const;
 export const REQUEST_MAGIC = 0x25609513;
+export const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
 export const SIMPLE_REPLY_MAGIC = 0x67446698;
 export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 
 /** Of the server's greeting and of the client's answer to it. */
 export const HandshakeFlag = { fixedNewstyle: 1, noZeroes: 2 } as const;
@@ -24,6 +26,7 @@ export const Option = {
   structuredReply: 8,
   listMetaContext: 9,
   setMetaContext: 10,
+  extendedHeaders: 11,
 } as const;
 
 export const OptionReply = {
@@ -37,6 +40,7 @@ export const OptionReply = {
   unknown: 0x80000006,
   tlsRequired: 0x80000005,
   tooBig: 0x80000009,
+  extendedHeadersRequired: 0x8000000a,
 } as const;
 
 export const Info = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
@@ -71,10 +75,12 @@ export const CommandFlag = {
   dontFragment: 1 << 2,
   requestOne: 1 << 3,
   fastZero: 1 << 4,
+  /** With extended headers: a payload of the request's length follows. */
+  payloadLength: 1 << 5,
 } as const;
 
 export const ChunkFlag = { done: 1 } as const;
-export const Chunk = { none: 0, offsetData: 1, blockStatus: 5, error: 0x8001 } as const;
+export const Chunk = { none: 0, offsetData: 1, blockStatus: 5, blockStatusExtended: 6, error: 0x8001 } as const;
 
 /** The one metadata context that there is, and its states of an extent. */
 export const ALLOCATION_CONTEXT = 'base:allocation';
@@ -96,12 +102,15 @@ export const NbdError = {
 export const OPTION_HEADER_BYTES = 16;
 export const OPTION_REPLY_HEADER_BYTES = 20;
 export const REQUEST_BYTES = 28;
+export const EXTENDED_REQUEST_BYTES = 32;
 export const SIMPLE_REPLY_BYTES = 16;
+/** Header of a chunk: of a structured reply, and of an extended one. */
 export const CHUNK_HEADER_BYTES = 20;
-/** Header and offset, before the data of a chunk. */
-export const DATA_CHUNK_BYTES = CHUNK_HEADER_BYTES + 8;
-/** Header, error and length of the text, before the text. */
-export const ERROR_CHUNK_BYTES = CHUNK_HEADER_BYTES + 6;
+export const EXTENDED_CHUNK_HEADER_BYTES = 32;
+/** Offset before the data of a chunk. */
+export const DATA_OFFSET_BYTES = 8;
+/** Error and length of the text before the text of an error chunk. */
+export const ERROR_FIELDS_BYTES = 6;
 
 export const BLOCK_MIN_BYTES = 512;
 export const BLOCK_PREFERRED_BYTES = 4096;

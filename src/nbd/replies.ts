@@ -4,13 +4,16 @@
  */
 import type { PcacheError, PcacheErrorCode } from '../engine/index.js';
 import type { Allocation } from './allocation.js';
+import type { Ops } from './ops.js';
 import {
   ALLOCATION_ID,
   Chunk,
   CHUNK_HEADER_BYTES,
   ChunkFlag,
-  DATA_CHUNK_BYTES,
-  ERROR_CHUNK_BYTES,
+  DATA_OFFSET_BYTES,
+  ERROR_FIELDS_BYTES,
+  EXTENDED_CHUNK_HEADER_BYTES,
+  EXTENDED_REPLY_MAGIC,
   NbdError,
   SIMPLE_REPLY_BYTES,
   SIMPLE_REPLY_MAGIC,
@@ -37,9 +40,24 @@ export function errorNumber(error: PcacheError | undefined): number {
   return (error && ERROR_NUMBERS[error.code]) ?? NbdError.io;
 }
 
+export interface RepliesContext {
+  readonly memory: Uint8Array;
+  readonly ringOffsetBytes: number;
+  readonly transport: Transport;
+  /** What is answered: replies repeat the cookie, extended ones the offset as well. */
+  readonly ops: Ops;
+  readonly isStructured: boolean;
+  /** Headers are extended; needs `isStructured`. */
+  readonly isExtended: boolean;
+  readonly onRoom: () => void;
+}
+
 export class Replies {
   readonly ring: ReplyRing;
+  /** Bytes before the data of a read. */
+  readonly readHeaderBytes: number;
   private readonly view: DataView;
+  private readonly chunkHeaderBytes: number;
   /** Replies collected and not sent yet: regions in order, and the bytes they fill. */
   private firstRegion = -1;
   private lastRegion = -1;
@@ -49,39 +67,44 @@ export class Replies {
   /** Nothing is sent any more. */
   isDead = false;
 
-  constructor(
-    private readonly memory: Uint8Array,
-    ringOffsetBytes: number,
-    private readonly transport: Transport,
-    readonly isStructured: boolean,
-    private readonly onRoom: () => void,
-  ) {
+  constructor(private readonly context: RepliesContext) {
+    const { memory, ringOffsetBytes, isStructured, isExtended } = context;
     this.ring = new ReplyRing(ringOffsetBytes);
     this.view = new DataView(memory.buffer, memory.byteOffset, memory.byteLength);
+    this.chunkHeaderBytes = isExtended ? EXTENDED_CHUNK_HEADER_BYTES : CHUNK_HEADER_BYTES;
+    this.readHeaderBytes = isStructured ? this.chunkHeaderBytes + DATA_OFFSET_BYTES : SIMPLE_REPLY_BYTES;
   }
 
-  /** Bytes before the data of a read. */
-  get readHeaderBytes(): number {
-    return this.isStructured ? DATA_CHUNK_BYTES : SIMPLE_REPLY_BYTES;
+  get isStructured(): boolean {
+    return this.context.isStructured;
   }
 
   /** Encodes a simple reply at `at`. */
-  private simple(at: number, error: number, cookieHigh: number, cookieLow: number): void {
+  private simple(at: number, error: number, op: number): void {
     const { view } = this;
+    const { ops } = this.context;
     view.setUint32(at, SIMPLE_REPLY_MAGIC);
     view.setUint32(at + 4, error);
-    view.setUint32(at + 8, cookieHigh);
-    view.setUint32(at + 12, cookieLow);
+    view.setUint32(at + 8, ops.cookieHigh[op]);
+    view.setUint32(at + 12, ops.cookieLow[op]);
   }
 
-  private chunk(at: number, isLast: boolean, type: number, cookieHigh: number, cookieLow: number, bytes: number): void {
+  /** Encodes the header of a chunk at `at`. @returns where its `bytes` go */
+  private chunk(at: number, isLast: boolean, type: number, bytes: number, op: number): number {
     const { view } = this;
-    view.setUint32(at, STRUCTURED_REPLY_MAGIC);
+    const { ops, isExtended } = this.context;
+    view.setUint32(at, isExtended ? EXTENDED_REPLY_MAGIC : STRUCTURED_REPLY_MAGIC);
     view.setUint16(at + 4, isLast ? ChunkFlag.done : 0);
     view.setUint16(at + 6, type);
-    view.setUint32(at + 8, cookieHigh);
-    view.setUint32(at + 12, cookieLow);
-    view.setUint32(at + 16, bytes);
+    view.setUint32(at + 8, ops.cookieHigh[op]);
+    view.setUint32(at + 12, ops.cookieLow[op]);
+    if (isExtended) {
+      view.setUint32(at + 16, ops.offsetHigh[op]);
+      view.setUint32(at + 20, ops.offsetLow[op]);
+      view.setUint32(at + 24, 0);
+    }
+    view.setUint32(at + this.chunkHeaderBytes - 4, bytes);
+    return at + this.chunkHeaderBytes;
   }
 
   /** Sends the data of a read, which lie in `region` behind room for the header; where there is none, as they are. */
@@ -91,33 +114,36 @@ export class Replies {
     lengthBytes: number,
     offsetBytes: number,
     isLast: boolean,
-    cookieHigh: number,
-    cookieLow: number,
+    op: number,
   ): void {
     const at = this.ring.startOf(region);
-    if (headerBytes === DATA_CHUNK_BYTES) {
-      this.chunk(at, isLast, Chunk.offsetData, cookieHigh, cookieLow, lengthBytes + 8);
-      this.view.setUint32(at + CHUNK_HEADER_BYTES, Math.floor(offsetBytes / 2 ** 32));
-      this.view.setUint32(at + CHUNK_HEADER_BYTES + 4, offsetBytes >>> 0);
+    if (this.isStructured) {
+      const offsetAt = this.chunk(at, isLast, Chunk.offsetData, lengthBytes + DATA_OFFSET_BYTES, op);
+      this.view.setUint32(offsetAt, Math.floor(offsetBytes / 2 ** 32));
+      this.view.setUint32(offsetAt + 4, offsetBytes >>> 0);
     } else if (headerBytes > 0) {
-      this.simple(at, NbdError.none, cookieHigh, cookieLow);
+      this.simple(at, NbdError.none, op);
     }
     this.add(region, headerBytes + lengthBytes);
   }
 
   /** Sends an error in a region that has room for it: that of a read, or one of `errorBytes`. */
-  error(region: number, error: number, text: Uint8Array, isLast: boolean, cookieHigh: number, cookieLow: number): void {
+  error(region: number, error: number, text: Uint8Array, isLast: boolean, op: number): void {
     const at = this.ring.startOf(region);
     if (!this.isStructured) {
-      this.simple(at, error, cookieHigh, cookieLow);
+      this.simple(at, error, op);
       this.add(region, SIMPLE_REPLY_BYTES);
       return;
     }
-    this.chunk(at, isLast, Chunk.error, cookieHigh, cookieLow, 6 + text.length);
-    this.view.setUint32(at + CHUNK_HEADER_BYTES, error);
-    this.view.setUint16(at + CHUNK_HEADER_BYTES + 4, text.length);
-    this.memory.set(text, at + ERROR_CHUNK_BYTES);
-    this.add(region, ERROR_CHUNK_BYTES + text.length);
+    const errorAt = this.chunk(at, isLast, Chunk.error, ERROR_FIELDS_BYTES + text.length, op);
+    this.view.setUint32(errorAt, error);
+    this.view.setUint16(errorAt + 4, text.length);
+    this.context.memory.set(text, errorAt + ERROR_FIELDS_BYTES);
+    this.add(region, this.errorBytes(text));
+  }
+
+  private errorBytes(text: Uint8Array): number {
+    return this.isStructured ? this.chunkHeaderBytes + ERROR_FIELDS_BYTES + text.length : SIMPLE_REPLY_BYTES;
   }
 
   /** What an error reply says for people; nothing where replies have no place for it. */
@@ -127,35 +153,51 @@ export class Replies {
   }
 
   /** Answers a request that has no data. @returns false when there is no room for it now. */
-  acknowledge(error: number, message: string, cookieHigh: number, cookieLow: number): boolean {
+  acknowledge(error: number, message: string, op: number): boolean {
     if (this.isDead) return true;
     if (error === NbdError.none) {
-      const region = this.ring.take(SIMPLE_REPLY_BYTES);
+      const { isExtended } = this.context;
+      const bytes = isExtended ? this.chunkHeaderBytes : SIMPLE_REPLY_BYTES;
+      const region = this.ring.take(bytes);
       if (region < 0) return false;
-      this.simple(this.ring.startOf(region), error, cookieHigh, cookieLow);
-      this.add(region, SIMPLE_REPLY_BYTES);
+      if (isExtended) this.chunk(this.ring.startOf(region), true, Chunk.none, 0, op);
+      else this.simple(this.ring.startOf(region), error, op);
+      this.add(region, bytes);
       return true;
     }
     const text = this.textOf(message);
-    const region = this.ring.take(this.isStructured ? ERROR_CHUNK_BYTES + text.length : SIMPLE_REPLY_BYTES);
+    const region = this.ring.take(this.errorBytes(text));
     if (region < 0) return false;
-    this.error(region, error, text, true, cookieHigh, cookieLow);
+    this.error(region, error, text, true, op);
     return true;
   }
 
   /** Answers a request for `base:allocation`. @returns false when there is no room for it now. */
-  allocation(allocation: Allocation, cookieHigh: number, cookieLow: number): boolean {
+  allocation(allocation: Allocation, op: number): boolean {
     if (this.isDead) return true;
-    const bytes = CHUNK_HEADER_BYTES + 4 + 4 * allocation.length;
-    const region = this.ring.take(bytes);
+    const { isExtended } = this.context;
+    const bodyBytes = isExtended ? 8 + 8 * allocation.length : 4 + 4 * allocation.length;
+    const region = this.ring.take(this.chunkHeaderBytes + bodyBytes);
     if (region < 0) return false;
-    const at = this.ring.startOf(region);
-    this.chunk(at, true, Chunk.blockStatus, cookieHigh, cookieLow, bytes - CHUNK_HEADER_BYTES);
-    this.view.setUint32(at + CHUNK_HEADER_BYTES, ALLOCATION_ID);
-    for (let i = 0; i < allocation.length; i++) {
-      this.view.setUint32(at + CHUNK_HEADER_BYTES + 4 + 4 * i, allocation[i]);
+    const { view } = this;
+    const type = isExtended ? Chunk.blockStatusExtended : Chunk.blockStatus;
+    let at = this.chunk(this.ring.startOf(region), true, type, bodyBytes, op);
+    view.setUint32(at, ALLOCATION_ID);
+    at += 4;
+    if (isExtended) {
+      view.setUint32(at, allocation.length / 2);
+      at += 4;
+      for (const word of allocation) {
+        view.setBigUint64(at, BigInt(word));
+        at += 8;
+      }
+    } else {
+      for (const word of allocation) {
+        view.setUint32(at, word);
+        at += 4;
+      }
     }
-    this.add(region, bytes);
+    this.add(region, this.chunkHeaderBytes + bodyBytes);
     return true;
   }
 
@@ -172,7 +214,7 @@ export class Replies {
       return;
     }
     if (this.firstRegion >= 0) {
-      if (!this.isCorked) this.transport.cork();
+      if (!this.isCorked) this.context.transport.cork();
       this.isCorked = true;
       this.sendRun();
     }
@@ -186,15 +228,16 @@ export class Replies {
     if (this.firstRegion >= 0) this.sendRun();
     if (!this.isCorked) return;
     this.isCorked = false;
-    this.transport.uncork();
+    this.context.transport.uncork();
   }
 
   private sendRun(): void {
     const { firstRegion, lastRegion, ring } = this;
     this.firstRegion = -1;
-    this.transport.send(this.memory.subarray(this.from, this.until), () => {
+    const { transport, memory, onRoom } = this.context;
+    transport.send(memory.subarray(this.from, this.until), () => {
       ring.release(firstRegion, lastRegion);
-      this.onRoom();
+      onRoom();
     });
   }
 }

@@ -6,7 +6,16 @@ import { Op, RequestFlag } from '../engine/index.js';
 import type { Answers } from './answers.js';
 import { whyRefused, type Exported, type Refusal } from './checks.js';
 import type { Batch, Ops } from './ops.js';
-import { Command, CommandFlag, NbdError, REQUEST_BYTES, REQUEST_MAGIC, SKIPPED_PAYLOAD_MAX_BYTES } from './protocol.js';
+import {
+  Command,
+  CommandFlag,
+  EXTENDED_REQUEST_BYTES,
+  EXTENDED_REQUEST_MAGIC,
+  NbdError,
+  REQUEST_BYTES,
+  REQUEST_MAGIC,
+  SKIPPED_PAYLOAD_MAX_BYTES,
+} from './protocol.js';
 import { WINDOW_BYTES, type ReceiveWindows } from './receive-windows.js';
 import type { Replies } from './replies.js';
 import type { ServerStats } from './stats.js';
@@ -22,6 +31,7 @@ export interface RequestParserContext {
   readonly stats: ServerStats;
   readonly memory: Uint8Array;
   readonly windows: ReceiveWindows;
+  readonly isExtended: boolean;
   readonly ops: Ops;
   readonly replies: Replies;
   readonly answers: Answers;
@@ -41,12 +51,15 @@ export class RequestParser {
   violation = '';
 
   private readonly view: DataView;
+  private readonly headerBytes: number;
+  private readonly magic: number;
   /** The header that was taken last. */
   private flags = 0;
   private command = 0;
   private offsetBytes = 0;
   private lengthBytes = 0;
-  /** Of a write whose payload is being received: its op, the bytes still to come, and why it is refused. */
+  private hasPayload = false;
+  /** Of a request whose payload is being received: its op, the bytes still to come, and why it is refused. */
   private writeOp = -1;
   private writeLeftBytes = 0;
   private writeRefusal: Refusal | undefined;
@@ -54,11 +67,13 @@ export class RequestParser {
   constructor(private readonly context: RequestParserContext) {
     const { buffer, byteOffset, byteLength } = context.memory;
     this.view = new DataView(buffer, byteOffset, byteLength);
+    this.headerBytes = context.isExtended ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
+    this.magic = context.isExtended ? EXTENDED_REQUEST_MAGIC : REQUEST_MAGIC;
   }
 
   /** How many bytes have to follow one another in a window for `next` to take something. */
   get neededBytes(): number {
-    if (this.writeLeftBytes === 0) return REQUEST_BYTES;
+    if (this.writeLeftBytes === 0) return this.headerBytes;
     return this.writeRefusal ? 1 : Math.min(this.writeLeftBytes, WINDOW_BYTES);
   }
 
@@ -68,18 +83,17 @@ export class RequestParser {
     const { view } = this;
     const { windows } = this.context;
     const at = windows.start;
-    if (windows.end - at < REQUEST_BYTES) return 'needs bytes';
+    if (windows.end - at < this.headerBytes) return 'needs bytes';
     if (this.context.isHeldUp()) return 'needs room';
-    if (view.getUint32(at) !== REQUEST_MAGIC) return this.violate('a request does not begin with its magic');
-    this.flags = view.getUint16(at + 4);
+    if (view.getUint32(at) !== this.magic) return this.violate('a request does not begin with its magic');
     this.command = view.getUint16(at + 6);
     this.offsetBytes = view.getUint32(at + 16) * 2 ** 32 + view.getUint32(at + 20);
-    this.lengthBytes = view.getUint32(at + 24);
+    this.readFlagsAndLength(at);
     if (this.command === Command.disconnect) return 'goodbye';
-    if (this.command === Command.write && this.lengthBytes > SKIPPED_PAYLOAD_MAX_BYTES)
-      return this.violate(`a write of ${this.lengthBytes} bytes`);
+    if (this.hasPayload && this.lengthBytes > SKIPPED_PAYLOAD_MAX_BYTES)
+      return this.violate(`a payload of ${this.lengthBytes} bytes`);
     if (!this.begin(at)) return 'needs room';
-    windows.start = at + REQUEST_BYTES;
+    windows.start = at + this.headerBytes;
     return 'taken';
   }
 
@@ -90,6 +104,21 @@ export class RequestParser {
     this.writeLeftBytes = 0;
     ops.isSilent[this.writeOp] = 1;
     if (--ops.parts[this.writeOp] === 0) ops.release(this.writeOp);
+  }
+
+  /** What the length is of depends on the flags with extended headers, else on the command. */
+  private readFlagsAndLength(at: number): void {
+    const { view } = this;
+    const flags = view.getUint16(at + 4);
+    if (this.context.isExtended) {
+      this.hasPayload = (flags & CommandFlag.payloadLength) !== 0;
+      this.flags = flags & ~CommandFlag.payloadLength;
+      this.lengthBytes = view.getUint32(at + 24) * 2 ** 32 + view.getUint32(at + 28);
+    } else {
+      this.hasPayload = this.command === Command.write;
+      this.flags = flags;
+      this.lengthBytes = view.getUint32(at + 24);
+    }
   }
 
   private violate(what: string): 'violation' {
@@ -105,7 +134,8 @@ export class RequestParser {
   private begin(at: number): boolean {
     const { command, lengthBytes } = this;
     const { exported, stats, ops, replies, answers } = this.context;
-    const refusal = whyRefused(exported, command, this.flags, this.offsetBytes, lengthBytes) ?? this.whyWhole();
+    const refusal =
+      this.whyMisfit() ?? whyRefused(exported, command, this.flags, this.offsetBytes, lengthBytes) ?? this.whyWhole();
     const isLong =
       command === Command.read ? lengthBytes > READ_WHOLE_BYTES : command !== Command.write && lengthBytes > 0;
     const writes = command === Command.write || command === Command.writeZeroes;
@@ -117,7 +147,7 @@ export class RequestParser {
       region = replies.ring.take(replies.readHeaderBytes + lengthBytes);
       if (region < 0) return false;
     }
-    const op = ops.take(this.view.getUint32(at + 8), this.view.getUint32(at + 12), command, this.context.nowMs());
+    const op = ops.take(this.view, at, command, this.context.nowMs());
     if (op < 0) {
       if (region >= 0) replies.ring.release(region);
       return false;
@@ -125,13 +155,20 @@ export class RequestParser {
     if (writes && !refusal) ops.writeBytes[op] = lengthBytes;
     stats.requests++;
     if (this.isFua) stats.fuaRequests++;
-    if (command === Command.write) this.beginWrite(op, refusal);
+    if (this.hasPayload) this.beginPayload(op, refusal);
     else if (refusal) this.refuse(op, refusal);
     else if (command === Command.blockStatus) this.beginAllocation(op);
     else if (isLong) this.beginLong(op);
     else if (command === Command.read) this.addRead(batch, op, region);
     else this.addFlush(batch, op);
     return true;
+  }
+
+  /** A write has a payload, and nothing else has. */
+  private whyMisfit(): Refusal | undefined {
+    if (this.hasPayload === (this.command === Command.write)) return undefined;
+    const what = this.hasPayload ? 'has no payload' : 'needs a payload';
+    return { error: NbdError.invalid, text: `command ${this.command} ${what}` };
   }
 
   private whyWhole(): Refusal | undefined {
@@ -172,10 +209,12 @@ export class RequestParser {
     this.context.beginAllocation(op, isOneExtent, this.offsetBytes, this.lengthBytes);
   }
 
-  private beginWrite(op: number, refusal: Refusal | undefined): void {
+  private beginPayload(op: number, refusal: Refusal | undefined): void {
     const { stats, ops } = this.context;
-    stats.writeRequests++;
-    stats.writeBytes += this.lengthBytes;
+    if (this.command === Command.write) {
+      stats.writeRequests++;
+      stats.writeBytes += this.lengthBytes;
+    }
     if (this.lengthBytes === 0) {
       this.refuse(op, refusal!);
       return;

@@ -30,6 +30,7 @@ export interface TransmissionOptions {
   readonly pacer?: WritePacer | undefined;
   readonly nowMs: () => number;
   readonly isStructured: boolean;
+  readonly isExtended: boolean;
   /** The client may ask for `base:allocation`. */
   readonly hasAllocation?: boolean;
   /** Called when the client has broken the protocol, which ends the connection. */
@@ -69,9 +70,19 @@ export class Transmission implements Receiver {
     this.windows = new ReceiveWindows(memory, 0);
     this.intake = new Intake(memory, this.windows);
     this.batches = new BatchPool(arena, (batch, request) => this.endedLater(batch, request));
-    this.replies = new Replies(memory, RING_OFFSET_BYTES, transport, options.isStructured, () => this.hasRoomAgain());
+    const { ops } = this;
+    const { isStructured, isExtended } = options;
+    this.replies = new Replies({
+      memory,
+      ringOffsetBytes: RING_OFFSET_BYTES,
+      transport,
+      ops,
+      isStructured,
+      isExtended,
+      onRoom: () => this.hasRoomAgain(),
+    });
     this.answers = new Answers({
-      ops: this.ops,
+      ops,
       replies: this.replies,
       windows: this.windows,
       stats,
@@ -95,7 +106,8 @@ export class Transmission implements Receiver {
       stats,
       memory,
       windows: this.windows,
-      ops: this.ops,
+      isExtended,
+      ops,
       replies: this.replies,
       answers: this.answers,
       nowMs: () => this.nowMs,

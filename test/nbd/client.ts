@@ -1,9 +1,14 @@
-/** A small NBD client of our own, for what real ones can't be made to do. Structured replies, as most of them. */
+/**
+ * A small NBD client of our own, for what real ones can't be made to do. Structured replies, as most of them, or simple
+ * ones, or extended headers.
+ */
 import { connect, type Socket, type NetConnectOpts } from 'node:net';
 import {
   Chunk,
   Command,
   CommandFlag,
+  EXTENDED_REPLY_MAGIC,
+  EXTENDED_REQUEST_MAGIC,
   HandshakeFlag,
   INIT_MAGIC,
   Option,
@@ -55,8 +60,25 @@ export function requestBytes(command: number, offset: number, length: number, fl
   return bytes;
 }
 
+/** A request with an extended header. */
+export function extendedRequestBytes(command: number, offset: number, length: number, flags = 0, cookie = 0): Buffer {
+  const bytes = Buffer.alloc(32);
+  requestBytes(command, offset, 0, flags, cookie).copy(bytes);
+  bytes.writeUInt32BE(EXTENDED_REQUEST_MAGIC, 0);
+  bytes.writeBigUInt64BE(BigInt(length), 24);
+  return bytes;
+}
+
+export type Headers = 'simple' | 'structured' | 'extended';
+const OPTION_OF: Readonly<Record<Headers, number | undefined>> = {
+  simple: undefined,
+  structured: Option.structuredReply,
+  extended: Option.extendedHeaders,
+};
+
 export class NbdClient {
   sizeBytes = 0;
+  private headers: Headers = 'structured';
   private buffer = Buffer.alloc(0);
   private wake: (() => void) | undefined;
   private closed = false;
@@ -78,10 +100,10 @@ export class NbdClient {
     socket.on('error', gone);
   }
 
-  static async connect(where: string | NetConnectOpts, isStructured = true): Promise<NbdClient> {
+  static async connect(where: string | NetConnectOpts, headers: Headers = 'structured'): Promise<NbdClient> {
     const socket = typeof where === 'string' ? connect(where) : connect(where);
     const client = new NbdClient(socket);
-    await client.negotiate(isStructured);
+    await client.negotiate(headers);
     void client.receive().catch(() => socket.destroy());
     return client;
   }
@@ -96,11 +118,13 @@ export class NbdClient {
     return bytes;
   }
 
-  private async negotiate(isStructured: boolean): Promise<void> {
+  private async negotiate(headers: Headers): Promise<void> {
+    this.headers = headers;
+    const option = OPTION_OF[headers];
     const hello = await this.take(18);
     if (hello.readUInt32BE(0) !== INIT_MAGIC[0]) throw new Error('not an NBD server');
     this.socket.write(CLIENT_FLAGS);
-    if (isStructured) this.socket.write(optionBytes(Option.structuredReply));
+    if (option !== undefined) this.socket.write(optionBytes(option));
     this.socket.write(GO);
     for (;;) {
       const header = await this.take(20);
@@ -116,7 +140,7 @@ export class NbdClient {
     for (;;) {
       const magic = (await this.take(4)).readUInt32BE(0);
       if (magic === SIMPLE_REPLY_MAGIC) await this.simple();
-      else if (magic === STRUCTURED_REPLY_MAGIC) await this.chunk();
+      else if (magic === STRUCTURED_REPLY_MAGIC || magic === EXTENDED_REPLY_MAGIC) await this.chunk();
       else throw new Error('a reply does not begin with a magic');
     }
   }
@@ -132,10 +156,12 @@ export class NbdClient {
   }
 
   private async chunk(): Promise<void> {
-    const header = await this.take(16);
+    const header = await this.take(this.headers === 'extended' ? 28 : 16);
     const cookie = Number(header.readBigUInt64BE(4));
     const waiting = this.waiting.get(cookie)!;
-    const body = await this.take(header.readUInt32BE(12));
+    if (this.headers === 'extended' && header.readBigUInt64BE(12) !== BigInt(waiting.offset))
+      throw new Error('a reply repeats another offset than its request has');
+    const body = await this.take(header.readUInt32BE(header.length - 4));
     if (header.readUInt16BE(2) === Chunk.offsetData) {
       body.copy(waiting.data!, Number(body.readBigUInt64BE(0)) - waiting.offset, 8);
     } else if (header.readUInt16BE(2) === Chunk.error) {
@@ -158,7 +184,12 @@ export class NbdClient {
       if (this.closed) reject(new Error('the server has closed the connection'));
       this.waiting.set(cookie, { data, offset, failure: undefined, resolve, reject });
     });
-    this.socket.write(requestBytes(command, offset, length, flags, cookie));
+    if (this.headers === 'extended') {
+      const payload = command === Command.write ? CommandFlag.payloadLength : 0;
+      this.socket.write(extendedRequestBytes(command, offset, length, flags | payload, cookie));
+    } else {
+      this.socket.write(requestBytes(command, offset, length, flags, cookie));
+    }
     if (payload) this.socket.write(payload);
     return ended;
   }
@@ -175,6 +206,7 @@ export class NbdClient {
 
   /** Says goodbye. */
   close(): void {
-    this.socket.end(requestBytes(Command.disconnect, 0, 0));
+    const isExtended = this.headers === 'extended';
+    this.socket.end((isExtended ? extendedRequestBytes : requestBytes)(Command.disconnect, 0, 0));
   }
 }

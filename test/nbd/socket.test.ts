@@ -66,23 +66,26 @@ function pattern(length: number, seed: number): Buffer {
 }
 
 describe.each([[true], [false]])('receiving in place: %s', (inPlace) => {
-  it.each([[true], [false]])('writes and reads of all sizes, replies structured: %s', async (isStructured) => {
-    const taken = vi.spyOn(Transmission.prototype, 'taken');
-    const store = await serve({ inPlace });
-    const client = await NbdClient.connect(path, isStructured);
-    const sizes = [512, 4096, 65536, 512, MIB - 512, MIB, MIB + 512, 512, 5 * MIB, 3 * MIB + 512, 4096];
-    const offsets = sizes.map((_, n) => sizes.slice(0, n).reduce((sum, size) => sum + size, 0));
-    await Promise.all(sizes.map((size, n) => client.write(offsets[n], pattern(size, n))));
-    sizes.forEach((size, n) => {
-      expect(Buffer.compare(store.bytes.subarray(offsets[n], offsets[n] + size), pattern(size, n))).toBe(0);
-    });
-    const read = await Promise.all(
-      [...sizes, 512].map((size, n) => client.read(n < sizes.length ? offsets[n] : 0, size)),
-    );
-    sizes.forEach((size, n) => expect(Buffer.compare(read[n], pattern(size, n))).toBe(0));
-    client.close();
-    expect(taken.mock.calls.length > 0).toBe(inPlace);
-  });
+  it.each(['simple', 'structured', 'extended'] as const)(
+    'carries writes and reads of all sizes with %s replies',
+    async (headers) => {
+      const taken = vi.spyOn(Transmission.prototype, 'taken');
+      const store = await serve({ inPlace });
+      const client = await NbdClient.connect(path, headers);
+      const sizes = [512, 4096, 65536, 512, MIB - 512, MIB, MIB + 512, 512, 5 * MIB, 3 * MIB + 512, 4096];
+      const offsets = sizes.map((_, n) => sizes.slice(0, n).reduce((sum, size) => sum + size, 0));
+      await Promise.all(sizes.map((size, n) => client.write(offsets[n], pattern(size, n))));
+      sizes.forEach((size, n) => {
+        expect(Buffer.compare(store.bytes.subarray(offsets[n], offsets[n] + size), pattern(size, n))).toBe(0);
+      });
+      const read = await Promise.all(
+        [...sizes, 512].map((size, n) => client.read(n < sizes.length ? offsets[n] : 0, size)),
+      );
+      sizes.forEach((size, n) => expect(Buffer.compare(read[n], pattern(size, n))).toBe(0));
+      client.close();
+      expect(taken.mock.calls.length > 0).toBe(inPlace);
+    },
+  );
 });
 
 describe('the server', () => {

@@ -3,11 +3,18 @@ import { describe, expect, it } from 'vitest';
 import { Op, PcacheError, RequestFlag, RequestState, type RequestGroup } from '../../src/engine/index.js';
 import { Connection } from '../../src/nbd/connection.js';
 import { ArenaPool } from '../../src/nbd/memory.js';
-import { Command, CommandFlag, Option, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from '../../src/nbd/protocol.js';
+import {
+  Command,
+  CommandFlag,
+  EXTENDED_REPLY_MAGIC,
+  Option,
+  SIMPLE_REPLY_MAGIC,
+  STRUCTURED_REPLY_MAGIC,
+} from '../../src/nbd/protocol.js';
 import { ServerStats } from '../../src/nbd/stats.js';
 import type { Store } from '../../src/nbd/store.js';
 import type { Transport } from '../../src/nbd/transport.js';
-import { CLIENT_FLAGS, GO, optionBytes, requestBytes } from '../nbd/client.js';
+import { CLIENT_FLAGS, extendedRequestBytes, GO, optionBytes, requestBytes } from '../nbd/client.js';
 
 const MIB = 1024 * 1024;
 
@@ -79,7 +86,7 @@ class SlowTransport implements Transport {
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
 
-async function connected(isStructured: boolean) {
+async function connected(isStructured: boolean, ...options: Buffer[]) {
   const store = new ManualStore();
   const transport = new SlowTransport();
   const stats = new ServerStats();
@@ -94,8 +101,8 @@ async function connected(isStructured: boolean) {
     startTls: () => {},
     onReleased: () => released++,
   });
-  const options = isStructured ? [optionBytes(Option.structuredReply), GO] : [GO];
-  connection.take(Buffer.concat([CLIENT_FLAGS, ...options]));
+  if (isStructured) options.unshift(optionBytes(Option.structuredReply));
+  connection.take(Buffer.concat([CLIENT_FLAGS, ...options, GO]));
   await turn();
   transport.read();
   return { store, transport, stats, connection, released: () => released };
@@ -130,6 +137,104 @@ function chunks(bytes: Buffer): { type: number; isLast: boolean; offset: number;
   }
   return list;
 }
+
+/** Chunks of extended replies. */
+function extendedChunks(bytes: Buffer) {
+  const list: { type: number; cookie: number; offset: number; body: Buffer }[] = [];
+  for (let at = 0; at < bytes.length;) {
+    expect([bytes.readUInt32BE(at), bytes.readUInt16BE(at + 4)]).toEqual([EXTENDED_REPLY_MAGIC, 1]);
+    const end = at + 32 + Number(bytes.readBigUInt64BE(at + 24));
+    list.push({
+      type: bytes.readUInt16BE(at + 6),
+      cookie: Number(bytes.readBigUInt64BE(at + 8)),
+      offset: Number(bytes.readBigUInt64BE(at + 16)),
+      body: bytes.subarray(at + 32, end),
+    });
+    at = end;
+  }
+  return list;
+}
+
+describe('a connection with extended headers', () => {
+  const extended = optionBytes(Option.extendedHeaders);
+  /** SET_META_CONTEXT for base:allocation of the export with the empty name. */
+  const allocation = optionBytes(
+    Option.setMetaContext,
+    Buffer.concat([Buffer.from([0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 15]), Buffer.from('base:allocation')]),
+  );
+
+  it('repeats cookie and offset in every reply, and has no simple one', async () => {
+    const { store, transport, connection } = await connected(false, extended);
+    connection.take(
+      Buffer.concat([
+        extendedRequestBytes(Command.read, 4096, 512, 0, 1),
+        extendedRequestBytes(Command.write, 8192, 512, CommandFlag.payloadLength, 2),
+        Buffer.alloc(512),
+        extendedRequestBytes(Command.flush, 0, 0, 0, 3),
+        extendedRequestBytes(Command.read, 2 ** 50, 512, 0, 4),
+      ]),
+    );
+    store.endAll();
+    await turn();
+    const replies = extendedChunks(transport.read()).sort((a, b) => a.cookie - b.cookie);
+    expect(replies.map(({ type, offset, body }) => [type, offset, body.length])).toEqual([
+      [1, 4096, 8 + 512],
+      [0, 8192, 0],
+      [0, 0, 0],
+      [0x8001, 2 ** 50, expect.any(Number)],
+    ]);
+    expect(replies[0].body.readBigUInt64BE(0)).toBe(4096n);
+    expect(replies[3].body.readUInt32BE(0)).toBe(22);
+  });
+
+  it('takes TRIM, WRITE_ZEROES and BLOCK_STATUS of more than 4 GiB', async () => {
+    const { store, transport, connection } = await connected(false, extended, allocation);
+    const length = 2 ** 33 + 512;
+    connection.take(extendedRequestBytes(Command.blockStatus, 512, length, 0, 1));
+    await turn();
+    const [status] = extendedChunks(transport.read());
+    expect([status.type, status.offset, status.body.length]).toEqual([6, 512, 24]);
+    expect([status.body.readUInt32BE(4), Number(status.body.readBigUInt64BE(8))]).toEqual([1, length]);
+    for (const command of [Command.trim, Command.writeZeroes]) {
+      connection.take(extendedRequestBytes(command, 1024, length, 0, 2));
+      let bytes = 0;
+      for (let n = 0; n < 5000 && transport.sent.length === 0; n++) {
+        for (const { group } of store.parts) bytes += group.lengthBytes[0];
+        store.endAll();
+        await turn();
+      }
+      expect(bytes).toBe(length);
+      expect(extendedChunks(transport.read())).toMatchObject([{ type: 0, cookie: 2, offset: 1024 }]);
+    }
+  });
+
+  it('refuses a payload where none belongs and its lack where one does, and goes on behind it', async () => {
+    const { store, transport, connection } = await connected(false, extended);
+    connection.take(
+      Buffer.concat([
+        extendedRequestBytes(Command.trim, 0, 4096, CommandFlag.payloadLength, 1),
+        Buffer.alloc(4096, 0xff),
+        extendedRequestBytes(Command.write, 0, 4096, 0, 2),
+        extendedRequestBytes(Command.flush, 0, 0, 0, 3),
+      ]),
+    );
+    store.endAll();
+    await turn();
+    const replies = extendedChunks(transport.read()).sort((a, b) => a.cookie - b.cookie);
+    expect(replies.map(({ type }) => type)).toEqual([0x8001, 0x8001, 0]);
+    expect(replies.slice(0, 2).map(({ body }) => body.readUInt32BE(0))).toEqual([22, 22]);
+  });
+
+  it('ends when a header is not extended, or a payload is too long to pass over', async () => {
+    const compact = await connected(false, extended);
+    compact.connection.take(Buffer.concat([requestBytes(Command.flush, 0, 0), Buffer.alloc(4)]));
+    await turn();
+    const long = await connected(false, extended);
+    long.connection.take(extendedRequestBytes(Command.write, 0, 2 ** 40, CommandFlag.payloadLength));
+    await turn();
+    expect([compact.transport.isDestroyed, long.transport.isDestroyed]).toEqual([true, true]);
+  });
+});
 
 describe('a connection', () => {
   it('keeps replies for which the ring has no room, and sends them when it has', async () => {

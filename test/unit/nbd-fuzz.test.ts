@@ -12,7 +12,8 @@ import {
   Chunk,
   Command,
   CommandFlag,
-  DATA_CHUNK_BYTES,
+  CHUNK_HEADER_BYTES,
+  DATA_OFFSET_BYTES,
   Option,
   OPTION_REPLY_HEADER_BYTES,
   PAYLOAD_MAX_BYTES,
@@ -193,7 +194,8 @@ class ReplyReader {
     const type = bytes.readUInt16BE(at + 6);
     if (type === Chunk.offsetData) {
       const offset = Number(bytes.readBigUInt64BE(at + 20));
-      this.data(expected, at + DATA_CHUNK_BYTES, offset / SECTOR, length - DATA_CHUNK_BYTES);
+      const header = CHUNK_HEADER_BYTES + DATA_OFFSET_BYTES;
+      this.data(expected, at + header, offset / SECTOR, length - header);
     } else if (type === Chunk.error) {
       if (bytes.readUInt32BE(at + 20) === 0) throw new Error('an error chunk without an error');
       if (length !== 26 + bytes.readUInt16BE(at + 24)) throw new Error('an error chunk of the wrong length');

@@ -279,6 +279,21 @@ describe('negotiation', () => {
     }
   });
 
+  it('grants extended headers, which take the place of structured replies and of EXPORT_NAME', () => {
+    const [extended, structured] = [optionBytes(Option.extendedHeaders), optionBytes(Option.structuredReply)];
+    const { outcome, list } = negotiate(Buffer.concat([CLIENT_FLAGS, structured, extended, structured, GO]), 1000);
+    expect(outcome).toMatchObject({ kind: 'ready', isStructured: true, isExtended: true });
+    const types = [OptionReply.ack, OptionReply.ack, OptionReply.extendedHeadersRequired];
+    expect(list.slice(0, 3).map(({ type }) => type)).toEqual(types);
+    const old = negotiate(Buffer.concat([CLIENT_FLAGS, extended, optionBytes(Option.exportName)]), 1000);
+    expect(old.outcome.kind).toBe('broken');
+    const withData = negotiate(
+      Buffer.concat([CLIENT_FLAGS, optionBytes(Option.extendedHeaders, Buffer.from('x'))]),
+      1000,
+    );
+    expect(withData.list[0].type).toBe(OptionReply.invalid);
+  });
+
   it('with TLS required says nothing before, and needs no flags after', () => {
     const required = { tls: 'required' } as const;
     const { outcome, list } = negotiate(

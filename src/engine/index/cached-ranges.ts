@@ -19,8 +19,10 @@ export function cachedRanges(
   const bounds: number[] = [];
   const end = offsetBytes + lengthBytes;
   for (let at = offsetBytes; at < end;) {
-    const subtree = Math.floor(at / SUBTREE_BYTES);
+    const subtree = index.nextUsedSubtree(Math.floor(at / SUBTREE_BYTES));
+    if (subtree < 0) break;
     const base = subtree * SUBTREE_BYTES;
+    at = Math.max(at, base);
     const stop = Math.min(end, base + SUBTREE_BYTES);
     for (index.seek(subtree, Math.floor((at - base) / SECTOR_BYTES)); index.valid; index.advance()) {
       const from = Math.max(at, base + index.start * SECTOR_BYTES);
