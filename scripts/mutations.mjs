@@ -560,6 +560,18 @@ export const MUTATIONS = [
     put: 'const fills = true;',
   },
   {
+    name: 'damaged data replaced by whatever the backing device has',
+    file: 'src/engine/request/payload-mender.ts',
+    find: 'if (!failure && this.find(mend, bytes)) {',
+    put: 'if (!failure) {',
+  },
+  {
+    name: 'payload put right in a segment that has been taken for other data',
+    file: 'src/engine/request/payload-mender.ts',
+    find: 'if (core.failure || core.segments.generation(part.segment) !== generation) return;',
+    put: 'if (core.failure) return;',
+  },
+  {
     name: 'reads checked before they were copied',
     file: 'src/engine/request/requests.ts',
     find: '        const logged = core.commit();\n        if (core.copies.failed',

@@ -157,7 +157,8 @@ which lists what is given up.`;
       helpValue: 'N',
     }),
     'verify-reads': Flags.boolean({
-      description: 'check cached data against its CRC on every read (caches with data_crc only)',
+      description:
+        'check cached data against its CRC on every read, and mend it from the backing device (caches with data_crc only)',
       default: false,
     }),
     'tls-certificates': Flags.string({

@@ -31,8 +31,9 @@ export class EngineStats {
   /** Ranges that were zeroed on the backing device, for TRIM and WRITE_ZEROES of what the cache does not hold. */
   backingZeroes = 0;
   backingZeroBytes = 0;
-  /** Reads of cached data that failed its CRC (verifyReads). */
+  /** Reads of cached data that failed its CRC (verifyReads); and those whose data the backing device had, so that it was mended. */
   readPayloadErrors = 0;
+  readPayloadsMended = 0;
   /** Stale index entries dropped. */
   staleDropped = 0;
 

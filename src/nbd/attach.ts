@@ -123,6 +123,8 @@ class Session {
   private isGuarding = false;
   /** Why write-back fails, as the observer has been told. */
   private toldReason: string | undefined;
+  /** Reads that were mended, as the observer has been told. */
+  private toldMended = 0;
   private readonly stopped: Promise<void>;
   private readonly hurried: Promise<void>;
   private stop!: () => void;
@@ -353,6 +355,7 @@ class Session {
       timer = setInterval(() => {
         if (this.served?.driver?.cache.failure) resolve();
         this.tellOfWriteback();
+        this.tellOfMending();
         this.reporter?.look();
         if (performance.now() - statusMs < SERVICE_STATUS_MS) return;
         statusMs = performance.now();
@@ -382,6 +385,14 @@ class Session {
     const clients = this.server?.stats.connections ?? 0;
     const failing = this.toldReason === undefined ? '' : `; write-back fails: ${this.toldReason}`;
     return `serving at ${uri}, clients: ${clients}${failing}`;
+  }
+
+  private tellOfMending(): void {
+    const mended = this.served?.driver?.cache.stats.readPayloadsMended ?? 0;
+    if (mended === this.toldMended) return;
+    const reads = mended - this.toldMended === 1 ? '1 read' : `${mended - this.toldMended} reads`;
+    this.observer.tell(`cached data of ${reads} did not match its CRC, and was mended from the backing device`);
+    this.toldMended = mended;
   }
 
   private tellOfWriteback(): void {

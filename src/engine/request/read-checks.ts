@@ -1,25 +1,16 @@
 /**
  * `verifyReads`: checks the data that a group read from the cache against the CRCs of its payloads, after the copies
- * have run. A mismatch fails the request with BAD_MEDIA, so that a caller never takes wrong bytes for right ones.
+ * have run. On a mismatch the data is looked for on the backing device (`payload-mender.ts`); where it is not, the request
+ * fails with BAD_MEDIA, so that a caller never takes wrong bytes for right ones.
  */
 import { PcacheError } from '../errors.js';
 import type { Pmem } from '../device/pmem.js';
 import { CRC_SEED } from '../media/crc32c.js';
 import { SECTOR_SHIFT } from '../media/geometry.js';
 import type { PayloadCrcs } from '../space/payload-crcs.js';
+import type { CheckedPart, PayloadMender } from './payload-mender.js';
 import type { EngineGroup } from './request-group.js';
 import type { SegmentTable } from '../space/segment-table.js';
-import type { EngineStats } from '../stats.js';
-
-/** Part of a read that one index entry serves, hence one payload. Sectors are those of the segment's data area. */
-interface CheckedPart {
-  readonly request: number;
-  readonly segment: number;
-  readonly startSector: number;
-  readonly sectors: number;
-  /** Offset of the part on the logical device. */
-  readonly offsetBytes: number;
-}
 
 export class ReadChecks {
   private readonly parts: CheckedPart[] = [];
@@ -28,7 +19,7 @@ export class ReadChecks {
     private readonly pmem: Pmem,
     private readonly segments: SegmentTable,
     private readonly crcs: PayloadCrcs,
-    private readonly stats: EngineStats,
+    private readonly mender: PayloadMender,
   ) {}
 
   /** Adds a part for the next `run` to check. */
@@ -42,8 +33,8 @@ export class ReadChecks {
       if (group.errors[part.request]) continue;
       const error = this.check(part);
       if (!error) continue;
-      this.stats.readPayloadErrors++;
-      group.errors[part.request] = error;
+      const { startSector, sectors, crc } = this.crcs;
+      this.mender.begin(group, part, { startSector, sectors, crc }, error);
     }
   }
 
@@ -55,7 +46,7 @@ export class ReadChecks {
     const last = offsetBytes + (sectors << SECTOR_SHIFT) - 1;
     return new PcacheError(
       'BAD_MEDIA',
-      `${pmem.path}: the cached data of bytes ${offsetBytes}–${last} does not match its CRC; run "pcache fsck"`,
+      `${pmem.path}: the cached data of bytes ${offsetBytes}–${last} does not match its CRC, and the backing device does not have it; run "pcache fsck"`,
     );
   }
 }

@@ -53,7 +53,8 @@ export function stageRead(
           copies.read(segments.dataOffsetBytes[segment] + (startSector << SECTOR_SHIFT), arenaAt, bytes);
           if (checks) {
             const offsetBytes = offset + (arenaAt - arenaOffset);
-            checks.add({ request: i, segment, startSector, sectors: until - sector, offsetBytes });
+            const sectors = until - sector;
+            checks.add({ request: i, segment, startSector, sectors, offsetBytes, arenaOffsetBytes: arenaAt });
           }
         }
         index.advance();

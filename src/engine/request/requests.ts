@@ -12,6 +12,7 @@ import { NO_HINT } from '../device/pmem.js';
 import { DirectWrites } from './direct-writes.js';
 import { assert, PcacheError } from '../errors.js';
 import { MissReads } from './miss-reads.js';
+import { PayloadMender } from './payload-mender.js';
 import { ReadChecks } from './read-checks.js';
 import { stageRead } from './read-path.js';
 import { Op, RequestFlag, RequestState, whyRefused, type EngineGroup, type RequestGroup } from './request-group.js';
@@ -33,6 +34,7 @@ export class Requests {
   private readonly deviceBytes: number;
   private readonly misses: MissReads;
   private readonly checks: ReadChecks | undefined;
+  private readonly mender: PayloadMender | undefined;
   private readonly writes: WritePath;
   /** Requests that wait for room; in the modes that write through also for their preflush, or for one another. */
   private readonly waiting = new WaitQueue();
@@ -57,7 +59,10 @@ export class Requests {
       onProgress();
     };
     this.deviceBytes = core.backing.sizeBytes;
-    if (core.payloadCrcs) this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, core.stats);
+    if (core.payloadCrcs) {
+      this.mender = new PayloadMender(core, partDone);
+      this.checks = new ReadChecks(core.pmem, core.segments, core.payloadCrcs, this.mender);
+    }
     this.isThrough = core.isThrough;
     const isAround = core.mode === 'writearound';
     if (core.isThrough || core.punches) {
@@ -87,7 +92,7 @@ export class Requests {
   }
   /** Parts of requests are under way at the backing device. */
   get hasPendingParts(): boolean {
-    return this.misses.pending > 0 || (this.direct?.pending ?? 0) > 0;
+    return this.misses.pending > 0 || (this.direct?.pending ?? 0) > 0 || (this.mender?.pending ?? 0) > 0;
   }
   /** Some direct write is not known to be durable on the backing device. */
   get hasUnsettledWrites(): boolean {
