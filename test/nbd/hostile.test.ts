@@ -105,7 +105,7 @@ describe('a client that', { timeout: 120_000 }, () => {
     ['writes beyond the end', Command.write, BACKING_BYTES - 512, 1024, 28],
     ['writes half a sector', Command.write, 0, 256, 22],
     ['writes more than is allowed', Command.write, 0, PAYLOAD_MAX_BYTES + 512, 22],
-    ['trims', Command.trim, 0, 4096, 22],
+    ['trims beyond the end', Command.trim, BACKING_BYTES - 512, 1024, 22],
     ['flushes a range', Command.flush, 0, 4096, 22],
     ['invents a command', 77, 0, 4096, 22],
   ])('%s gets an error, and goes on', async (_, command, offset, length, error) => {
