@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <vector>
 
@@ -73,6 +74,9 @@ class Extents : public Napi::AsyncWorker {
   int error_ = 0;
 };
 
+// fstat is a function of glibc 2.33 and later only, and the prebuilt helper runs with 2.28.
+int status_of(int fd, struct stat* status) { return static_cast<int>(syscall(SYS_fstat, fd, status)); }
+
 // Zeroes in memory for `Zeroes`: the most that one write takes.
 constexpr size_t kZeroBytes = size_t{1} << 20;
 
@@ -85,7 +89,7 @@ class Zeroes : public Napi::AsyncWorker {
  protected:
   void Execute() override {
     struct stat status;
-    if (fstat(fd_, &status) != 0) {
+    if (status_of(fd_, &status) != 0) {
       error_ = errno;
       return;
     }
@@ -154,7 +158,7 @@ Napi::Value can_punch(const Napi::CallbackInfo& info) {
   const int fd = info[0].As<Napi::Number>().Int32Value();
   constexpr off_t kBytes = 4096;
   struct stat status;
-  if (fstat(fd, &status) != 0) return Napi::Boolean::New(info.Env(), false);
+  if (status_of(fd, &status) != 0) return Napi::Boolean::New(info.Env(), false);
   int failed;
   do failed = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, status.st_size, kBytes);
   while (failed != 0 && errno == EINTR);
