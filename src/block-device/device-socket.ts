@@ -17,7 +17,7 @@ export function deviceSocketPath(device: string): string {
   if (name === undefined) {
     throw new PcacheError(
       'USAGE',
-      `${device}: is not a device of "pcache attach --device"; give /dev/ublkbN, /dev/nbdN or --socket PATH`,
+      `${device}: is not a device of "pcache attach --device"; give /dev/ublkbN, /dev/nbdN, --socket PATH, or the NAME of a device-mapper device`,
     );
   }
   return `${SOCKETS_FOLDER}/${name}`;

@@ -33,7 +33,8 @@ export async function claimDevice(path: string, name: string): Promise<Claim | s
 
 /** @returns what a device is used for, as far as that is seen without opening it; undefined for nothing */
 export function deviceUse(path: string, name: string): string | undefined {
-  const use = blockDeviceUse(readText(`/sys/block/${name}/dev`) ?? '');
+  const number = readText(`/sys/block/${name}/dev`);
+  const use = number === undefined ? undefined : blockDeviceUse(number);
   if (use !== undefined) return use;
   if (readText('/proc/swaps')?.includes(`${path} `) === true) return 'in use as swap space';
   const pid = otherOpener(name);
@@ -58,23 +59,27 @@ function otherOpener(name: string): number | undefined {
 
 /** Device numbers of a device and its partitions. */
 function devicesOf(name: string): Set<bigint> {
-  const names = [name, ...readdirSync(`/sys/block/${name}`).filter((entry) => entry.startsWith(`${name}p`))];
+  const names = [name, ...entriesOf(`/sys/block/${name}`).filter((entry) => entry.startsWith(`${name}p`))];
   const numbers = names.map((one) => statOrUndefined(`/dev/${one}`)?.rdev);
   return new Set(numbers.filter((number) => number !== undefined));
 }
 
+function entriesOf(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return []; // gone meanwhile
+  }
+}
+
 function openFilesOf(pid: string): { path: string; link: string }[] {
   const folder = `/proc/${pid}/fd`;
-  try {
-    return readdirSync(folder).flatMap((fd) => {
-      const path = `${folder}/${fd}`;
-      try {
-        return [{ path, link: readlinkSync(path) }];
-      } catch {
-        return []; // closed meanwhile
-      }
-    });
-  } catch {
-    return []; // ended meanwhile
-  }
+  return entriesOf(folder).flatMap((fd) => {
+    const path = `${folder}/${fd}`;
+    try {
+      return [{ path, link: readlinkSync(path) }];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
 }

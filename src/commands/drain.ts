@@ -1,15 +1,26 @@
 /** `pcache drain`: has an attached cache write everything back while it is served. */
-import { Args, Flags } from '@oclif/core';
+import { Flags } from '@oclif/core';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import type { CloseReport } from '../engine/index.js';
+import { findKernelDevice, kernelNameOf } from '../kernel/device-mapper.js';
+import { DirtyLogReader } from '../kernel/dirty-log.js';
+import { drainKernelDevice } from '../kernel/kernel-drain.js';
+import { KernelStatusReporter } from '../kernel/kernel-status.js';
 import { ControlClient } from '../nbd/control.js';
 import { PcacheCommand } from '../output/base-command.js';
+import { attachedDeviceArgument } from '../output/flags.js';
+import { prose } from '../output/prose.js';
 import { formatBytes } from '../output/units.js';
 
 export default class Drain extends PcacheCommand {
   static override task = 'serve' as const;
   static override summary = 'Write back everything that is dirty in an attached cache.';
-  static override description = `Waits until everything that was written before is on the backing device. Clients are served meanwhile, so what they
-write may be dirty again at the end. Exits with 8 when write-back fails.`;
+  static override description = prose`Waits until everything that was written before is on the backing device. Clients are served meanwhile, so what they
+write may be dirty again at the end. Exits with 8 when write-back fails, and with 4 when --timeout is over before.
+
+DEVICE may be the NAME of a device that the kernel's own target provides. The kernel writes back by itself, whatever
+gc_percent is: the device is flushed, so that all that was written is in the log, and dirty_tail is waited for. Nothing is
+set that would have to be set back.`;
 
   static override examples = [
     { description: 'Drain it.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock' },
@@ -17,28 +28,79 @@ write may be dirty again at the end. Exits with 8 when write-back fails.`;
       description: 'Drain the cache behind a block device.',
       command: '<%= config.bin %> <%= command.id %> /dev/ublkb0',
     },
+    {
+      description: "Wait at most ten minutes for the kernel's target.",
+      command: '<%= config.bin %> <%= command.id %> pc --timeout 600',
+    },
   ];
 
-  static override args = {
-    device: Args.string({ name: 'DEVICE', description: 'block device of the cache: /dev/ublkbN or /dev/nbdN' }),
-  };
+  static override args = { device: attachedDeviceArgument };
 
   static override flags = {
     socket: Flags.string({
       description: 'socket that the cache is served on, or its control socket',
       helpValue: 'PATH',
     }),
+    timeout: Flags.integer({
+      description: 'give up after that many seconds; write-back goes on',
+      min: 1,
+      helpValue: 'S',
+    }),
   };
 
   async run(): Promise<CloseReport> {
     const { args, flags } = await this.parse(Drain);
-    const client = await ControlClient.connect({ device: args.device, socket: flags.socket });
+    const { device } = args;
+    const name =
+      device === undefined || flags.socket !== undefined ? undefined : kernelNameOf(device, this.deviceFolder);
+    const report =
+      name === undefined
+        ? await this.served(device, flags.socket, flags.timeout)
+        : await this.kernel(name, flags.timeout);
+    this.print(`dirty: ${report.dirtyKeys === 0 ? 'nothing' : formatBytes(report.dirtyBytes)}\n`);
+    return report;
+  }
+
+  private async served(
+    device: string | undefined,
+    socket: string | undefined,
+    timeoutSeconds: number | undefined,
+  ): Promise<CloseReport> {
+    const client = await ControlClient.connect({ device, socket });
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      if (timeoutSeconds === undefined) return;
+      const message = `${device ?? socket}: still dirty after ${timeoutSeconds} s; the server goes on writing back`;
+      const error = new PcacheError('DIRTY', message, { exitStatus: ExitStatus.problemsLeft });
+      timer = setTimeout(() => reject(error), timeoutSeconds * 1000);
+    });
     try {
-      const report = await client.drain();
-      this.print(`dirty: ${report.dirtyKeys === 0 ? 'nothing' : formatBytes(report.dirtyBytes)}\n`);
-      return report;
+      return await Promise.race([client.drain(), late]);
     } finally {
+      clearTimeout(timer);
       client.close();
+    }
+  }
+
+  private async kernel(name: string, timeoutSeconds: number | undefined): Promise<CloseReport> {
+    const device = await findKernelDevice(name, this.deviceFolder);
+    const log = DirtyLogReader.open(device.cachePath, this.nativeEnabled);
+    const nowMs = (): number => performance.now();
+    const stopping = new AbortController();
+    const release = this.onInterrupt(() => stopping.abort());
+    const progress = this.progress({ label: `draining ${name}`, unit: 'bytes' });
+    try {
+      return await drainKernelDevice(new KernelStatusReporter(device, log, nowMs), {
+        timeoutMs: (timeoutSeconds ?? Infinity) * 1000,
+        stop: stopping.signal,
+        onProgress: (done, total) => progress.update(done, { total }),
+        nowMs,
+        leaveStuckThreads: this.leaveStuckThreads,
+      });
+    } finally {
+      progress.stop();
+      release();
+      log.close();
     }
   }
 }

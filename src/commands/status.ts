@@ -1,13 +1,23 @@
 /** `pcache status`: counters and state of an attached cache. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
-import { Args, Flags } from '@oclif/core';
+import { Flags } from '@oclif/core';
+import { findKernelDevice, kernelNameOf } from '../kernel/device-mapper.js';
+import { DirtyLogReader } from '../kernel/dirty-log.js';
+import { KernelStatusReporter, type KernelStatus } from '../kernel/kernel-status.js';
 import { ControlClient } from '../nbd/control.js';
 import { metricsText } from '../nbd/metrics.js';
 import type { AttachStatus } from '../nbd/status.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { shown } from '../output/charset.js';
+import { attachedDeviceArgument } from '../output/flags.js';
 import { versioned } from '../output/json.js';
+import {
+  compactKernelStatusText,
+  kernelMetricsText,
+  kernelStatusText,
+  rememberKernel,
+} from '../output/kernel-status-report.js';
 import { prose } from '../output/prose.js';
 import {
   compactStatusText,
@@ -17,9 +27,26 @@ import {
   statusText,
   type History,
   type StatusJson,
+  type TerminalSize,
 } from '../output/status-report.js';
 
 const CLEAR = '\x1b[H\x1b[J';
+
+/** What asks for samples, and how one is shown. */
+interface Source<Sample, Json> {
+  sample(): Promise<Sample>;
+  json(sample: Sample): Json;
+  metrics(sample: Sample): string;
+  text(
+    sample: Sample,
+    earlier: Sample | undefined,
+    history: History | undefined,
+    bold: (text: string) => string,
+  ): string;
+  compactText(sample: Sample, earlier: Sample | undefined, history: History, size: TerminalSize): string;
+  remember(history: History, sample: Sample, earlier: Sample): void;
+  close(): void;
+}
 
 export default class Status extends PcacheCommand {
   static override task = 'serve' as const;
@@ -27,17 +54,23 @@ export default class Status extends PcacheCommand {
   static override description = prose`Counts since the cache was attached; with --watch, for each interval, until interrupted or
 "q" is pressed; on a terminal in as many lines as it has (24 at least). Latency runs from the receipt
 of a request to handing its reply to the socket, with a resolution of 6 percent. With --watch --json each interval is
-one line of JSON.`;
+one line of JSON.
+
+DEVICE may be the NAME of a device that the kernel's own target provides (/dev/mapper/NAME). Then positions and settings
+come from dmsetup, dirty data from the log on the cache device, which is only read, and requests from the block layer's
+counters of the device and of the backing device. With --watch it reports write-back that stands still.`;
 
   static override examples = [
     { description: 'Show the counters once.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock' },
     { description: 'Show those of a block device.', command: '<%= config.bin %> <%= command.id %> /dev/ublkb0' },
     { description: 'Show them every second.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock --watch' },
+    {
+      description: "Watch the cache that the kernel's target provides as /dev/mapper/pc.",
+      command: '<%= config.bin %> <%= command.id %> pc --watch',
+    },
   ];
 
-  static override args = {
-    device: Args.string({ name: 'DEVICE', description: 'block device of the cache: /dev/ublkbN or /dev/nbdN' }),
-  };
+  static override args = { device: attachedDeviceArgument };
 
   static override flags = {
     socket: Flags.string({
@@ -52,39 +85,69 @@ one line of JSON.`;
     }),
   };
 
-  async run(): Promise<StatusJson | undefined> {
+  async run(): Promise<StatusJson | KernelStatus | undefined> {
     const { args, flags } = await this.parse(Status);
-    const client = await ControlClient.connect({ device: args.device, socket: flags.socket });
+    const { device } = args;
+    const name =
+      device === undefined || flags.socket !== undefined ? undefined : kernelNameOf(device, this.deviceFolder);
+    if (name !== undefined) return this.show(await this.kernelSource(name), flags);
+    const client = await ControlClient.connect({ device, socket: flags.socket });
+    return this.show(servedSource(client), flags);
+  }
+
+  private async kernelSource(name: string): Promise<Source<KernelStatus, KernelStatus>> {
+    const device = await findKernelDevice(name, this.deviceFolder);
+    const log = DirtyLogReader.open(device.cachePath, this.nativeEnabled);
+    const reporter = new KernelStatusReporter(device, log, () => performance.now());
+    return {
+      sample: () => reporter.status(),
+      json: (status) => status,
+      metrics: kernelMetricsText,
+      text: kernelStatusText,
+      compactText: compactKernelStatusText,
+      remember: rememberKernel,
+      close: () => log.close(),
+    };
+  }
+
+  private async show<Sample, Json>(
+    source: Source<Sample, Json>,
+    flags: { readonly watch: boolean; readonly interval: number; readonly prometheus: boolean },
+  ): Promise<Json | undefined> {
     try {
-      const status = await client.status();
-      if (flags.watch) return await this.watch(client, status, flags.interval);
+      const status = await source.sample();
+      if (flags.watch) return await this.watch(source, status, flags.interval);
       this.print(
         flags.prometheus
-          ? metricsText(status)
-          : statusText(status, undefined, undefined, (title) => this.style.bold(title)),
+          ? source.metrics(status)
+          : source.text(status, undefined, undefined, (title) => this.style.bold(title)),
       );
-      return statusJson(status);
+      return source.json(status);
     } finally {
-      client.close();
+      source.close();
     }
   }
 
-  private async watch(client: ControlClient, first: AttachStatus, intervalSeconds: number): Promise<undefined> {
+  private async watch<Sample>(
+    source: Source<Sample, unknown>,
+    first: Sample,
+    intervalSeconds: number,
+  ): Promise<undefined> {
     const stopping = new AbortController();
     const stop = (): void => stopping.abort();
     const release = this.onInterrupt(stop);
     const releaseKeys = this.onQuitKey(stop);
     const history: History = { readBytesPerSecond: [], writeBytesPerSecond: [] };
-    let earlier: AttachStatus | undefined;
+    let earlier: Sample | undefined;
     let status = first;
     try {
       while (!stopping.signal.aborted) {
-        if (earlier) remember(history, status, earlier);
-        await this.show(status, earlier, history);
+        if (earlier) source.remember(history, status, earlier);
+        await this.showSample(source, status, earlier, history);
         await sleep(intervalSeconds * 1000, undefined, { signal: stopping.signal }).catch(() => {});
         if (stopping.signal.aborted) break;
         earlier = status;
-        status = await client.status();
+        status = await source.sample();
       }
     } finally {
       releaseKeys();
@@ -92,20 +155,25 @@ one line of JSON.`;
     }
   }
 
-  private async show(status: AttachStatus, earlier: AttachStatus | undefined, history: History): Promise<void> {
+  private async showSample<Sample>(
+    source: Source<Sample, unknown>,
+    status: Sample,
+    earlier: Sample | undefined,
+    history: History,
+  ): Promise<void> {
     const { output, style } = this;
     let text: string;
     if (this.jsonEnabled()) {
-      text = `${JSON.stringify(versioned(statusJson(status)))}\n`;
+      text = `${JSON.stringify(versioned(source.json(status)))}\n`;
     } else if (!output.isTerminal) {
-      text = shown(`${statusText(status, earlier, history, (title) => title)}\n`);
+      text = shown(`${source.text(status, earlier, history, (title) => title)}\n`);
     } else {
       // The last line stays free for the cursor.
       const { columns, rows } = this.terminalSize;
       const size = { columns, rows: rows - 1 };
-      const whole = shown(statusText(status, earlier, history, (title) => style.bold(title)));
+      const whole = shown(source.text(status, earlier, history, (title) => style.bold(title)));
       const fits = fitsOn(stripVTControlCharacters(whole), size);
-      text = `${CLEAR}${fits ? whole : `${shown(compactStatusText(status, earlier, history, size))}\n`}`;
+      text = `${CLEAR}${fits ? whole : `${shown(source.compactText(status, earlier, history, size))}\n`}`;
     }
     if (!output.write(text)) await output.drained();
   }
@@ -114,4 +182,16 @@ one line of JSON.`;
   override logJson(json: unknown): void {
     if (json !== undefined) super.logJson(json);
   }
+}
+
+function servedSource(client: ControlClient): Source<AttachStatus, StatusJson> {
+  return {
+    sample: () => client.status(),
+    json: statusJson,
+    metrics: metricsText,
+    text: statusText,
+    compactText: compactStatusText,
+    remember,
+    close: () => client.close(),
+  };
 }

@@ -24,7 +24,7 @@ export const SegmentUse = {
 } as const;
 
 /** The ksets from dirty_tail to key_head, LAST ksets included: the position and the dirty keys and bytes of each. */
-class KsetQueue {
+export class KsetQueue {
   first = 0;
   end = 0;
   private segments = new Uint32Array(FIRST_QUEUE_KSETS);
@@ -45,6 +45,15 @@ class KsetQueue {
   }
   isFirstAt({ segment, offsetBytes }: Position): boolean {
     return this.segments[this.first] === segment && this.offsets[this.first] === offsetBytes;
+  }
+  /** @returns dirty bytes of the ksets before the one at a position; undefined when there is none at it */
+  bytesBefore({ segment, offsetBytes }: Position): number | undefined {
+    let bytes = 0;
+    for (let at = this.first; at < this.end; at++) {
+      if (this.segments[at] === segment && this.offsets[at] === offsetBytes) return bytes;
+      bytes += this.bytes[at];
+    }
+    return undefined;
   }
   get firstKeys(): number {
     return this.keys[this.first];

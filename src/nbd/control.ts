@@ -214,7 +214,10 @@ export class ControlClient {
   /** @throws PcacheError NOT_FOUND when no cache is served there, USAGE for an address that is none */
   static async connect({ device, socket }: CacheAddress): Promise<ControlClient> {
     if ((device === undefined) === (socket === undefined)) {
-      throw new PcacheError('USAGE', 'which cache? give its block device (/dev/ublkbN, /dev/nbdN), or --socket PATH');
+      throw new PcacheError(
+        'USAGE',
+        "which cache? give its block device (/dev/ublkbN, /dev/nbdN, or a NAME of the kernel's target), or --socket PATH",
+      );
     }
     const socketPath = socket ?? deviceSocketPath(device!);
     for (const path of [controlPathOf(socketPath), socketPath]) {

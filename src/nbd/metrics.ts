@@ -7,7 +7,7 @@ import type { AttachStatus, LatencyKind } from './status.js';
 
 const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
 
-interface Metric {
+export interface Metric {
   readonly name: string;
   readonly help: string;
   readonly type: 'counter' | 'gauge' | 'summary';
@@ -19,7 +19,8 @@ function snake(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }
 
-function counters(prefix: string, values: object, help: string): Metric[] {
+/** A counter for each member of `values`. */
+export function counters(prefix: string, values: object, help: string): Metric[] {
   return Object.entries(values as Record<string, number>).map(([name, value]) => ({
     name: `pcache_${prefix}_${snake(name)}_total`,
     help: `${snake(name).replaceAll('_', ' ')}, ${help}`,
@@ -28,7 +29,7 @@ function counters(prefix: string, values: object, help: string): Metric[] {
   }));
 }
 
-const gauge = (name: string, help: string, value: number): Metric => ({
+export const gauge = (name: string, help: string, value: number): Metric => ({
   name: `pcache_${name}`,
   help,
   type: 'gauge',
@@ -98,6 +99,11 @@ export function metricsText(status: AttachStatus): string {
       ...counters('engine', cache.engine, 'of the engine'),
     );
   }
+  return renderMetrics(metrics);
+}
+
+/** Metrics in the text format 0.0.4. */
+export function renderMetrics(metrics: readonly Metric[]): string {
   return metrics
     .map(({ name, help, type, samples }) => {
       const lines = samples.map(([labels, value, suffix]) => {

@@ -117,6 +117,11 @@ export abstract class PcacheCommand extends Command {
     return ['pcache', ...(this.id ?? '').split(':'), ...this.argv].map(shellWord).join(' ');
   }
 
+  /** Where device nodes are; DM_DEV_DIR as dmsetup(8) takes it. */
+  protected get deviceFolder(): string {
+    return process.env['DM_DEV_DIR'] ?? '/dev';
+  }
+
   /** Standard input; opened when first asked for. */
   protected get input(): NodeJS.ReadStream {
     return process.stdin;

@@ -1,5 +1,5 @@
 /** Kinds of flags that several commands share. */
-import { Flags } from '@oclif/core';
+import { Args, Flags } from '@oclif/core';
 import type { LruChoice } from '../curve/curve.js';
 import { DEFAULT_SAMPLING } from '../curve/lru-sampled.js';
 import { POLICY_NAMES, type PolicyName } from '../curve/policies.js';
@@ -10,6 +10,12 @@ import { formatBytes, parseRange, parseSize, type ByteRange } from './units.js';
 
 /** A number of bytes, as `parseSize` accepts it. */
 export const sizeFlag = Flags.custom<number>({ parse: (text) => Promise.resolve(parseSize(text)), helpValue: 'SIZE' });
+
+/** The block device of an attached cache, where a command takes that or --socket. */
+export const attachedDeviceArgument = Args.string({
+  name: 'DEVICE',
+  description: "block device of the cache: /dev/ublkbN, /dev/nbdN, or the NAME of a device of the kernel's target",
+});
 
 /** A range of bytes, as `parseRange` accepts it. */
 export const rangeFlag = Flags.custom<ByteRange>({

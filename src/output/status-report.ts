@@ -3,12 +3,13 @@ import type { Position } from '../engine/media/codecs.js';
 import { positionText } from '../engine/media/position-text.js';
 import { percentileNs, snapshotCount, snapshotSince } from '../nbd/histogram.js';
 import type { AttachStatus, CacheState, LatencyKind } from '../nbd/status.js';
+import { bytes, count, text } from '../report-model/report-section.js';
+import type { Quantity, ReportRow, ReportSection } from '../report-model/report-section.js';
 import { shown } from './charset.js';
 import { renderReport } from './report.js';
 
-type Sections = Parameters<typeof renderReport>[0];
-type Row = Sections[number]['rows'][number];
-type Quantity = Row['values'][number];
+type Sections = readonly ReportSection[];
+type Row = ReportRow;
 
 const KINDS: readonly (readonly [LatencyKind, string])[] = [
   ['readHit', 'read hit'],
@@ -19,10 +20,6 @@ const KINDS: readonly (readonly [LatencyKind, string])[] = [
 const PERCENTILES = [50, 90, 99, 99.9, 100] as const;
 /** Number of samples in the throughput history. */
 const HISTORY = 60;
-
-const text = (value: string): Quantity => ({ kind: 'text', value });
-const count = (value: number): Quantity => ({ kind: 'count', value });
-const bytes = (value: number): Quantity => ({ kind: 'bytes', value });
 
 export interface LatencyJson {
   readonly count: number;
@@ -82,7 +79,7 @@ export function compactStatusText(
   status: AttachStatus,
   earlier: AttachStatus | undefined,
   history: History,
-  { columns, rows }: TerminalSize,
+  size: TerminalSize,
 ): string {
   const seconds = Math.max(status.uptimeMs - (earlier?.uptimeMs ?? 0), 1) / 1000;
   const [cache, backing, ...others] = headRows(status);
@@ -97,6 +94,11 @@ export function compactStatusText(
     })),
     historySection(history),
   ];
+  return withoutTitles(sections, size);
+}
+
+/** Sections without their titles and the lines between them, cut to the size of a terminal. */
+export function withoutTitles(sections: readonly ReportSection[], { columns, rows }: TerminalSize): string {
   const lines = sections.flatMap((section) =>
     renderReport([section], () => '')
       .trimEnd()
@@ -132,12 +134,18 @@ function cutTo(line: string, columns: number): string {
 /** Adds the interval between two samples. */
 export function remember(history: History, status: AttachStatus, earlier: AttachStatus): void {
   const seconds = Math.max(status.uptimeMs - earlier.uptimeMs, 1) / 1000;
+  const moved = (key: 'readBytes' | 'writeBytes') => (status.server[key] - earlier.server[key]) / seconds;
+  extend(history, moved('readBytes'), moved('writeBytes'));
+}
+
+/** Adds the throughput of an interval. */
+export function extend(history: History, readBytesPerSecond: number, writeBytesPerSecond: number): void {
   const add = (series: number[], value: number) => {
-    series.push(value / seconds);
+    series.push(value);
     if (series.length > HISTORY) series.shift();
   };
-  add(history.readBytesPerSecond, status.server.readBytes - earlier.server.readBytes);
-  add(history.writeBytesPerSecond, status.server.writeBytes - earlier.server.writeBytes);
+  add(history.readBytesPerSecond, readBytesPerSecond);
+  add(history.writeBytesPerSecond, writeBytesPerSecond);
 }
 
 function headRows(status: AttachStatus): Row[] {
@@ -243,7 +251,7 @@ function dirtyQuantities({ dirtyBytes, dirtyKeys, oldestDirtyMs }: CacheState): 
   return [...inKeys, text('oldest'), { kind: 'duration-ns', value: oldestDirtyMs * 1e6 }];
 }
 
-function historySection({ readBytesPerSecond, writeBytesPerSecond }: History): Sections[number] {
+export function historySection({ readBytesPerSecond, writeBytesPerSecond }: History): Sections[number] {
   return {
     title: 'Throughput over time',
     rows: [

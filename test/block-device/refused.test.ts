@@ -79,12 +79,16 @@ describe('attach --device', () => {
 
 describe('status, drain and detach of a block device', () => {
   it.each([
-    [['status'], 16, 'which cache? give its block device (/dev/ublkbN, /dev/nbdN), or --socket PATH'],
+    [
+      ['status'],
+      16,
+      "which cache? give its block device (/dev/ublkbN, /dev/nbdN, or a NAME of the kernel's target), or --socket PATH",
+    ],
     [['drain', '/dev/ublkb0', '--socket', 'x'], 16, 'which cache? give its block device'],
     [
       ['detach', '/dev/sda'],
       16,
-      '/dev/sda: is not a device of "pcache attach --device"; give /dev/ublkbN, /dev/nbdN or',
+      '/dev/sda: is not a device of "pcache attach --device"; give /dev/ublkbN, /dev/nbdN, --socket PATH',
     ],
     [
       ['detach', '/dev/ublkb4711'],

@@ -13,6 +13,7 @@ import type { CurveResult } from '../../src/curve/result.js';
 import type { PcacheErrorCode } from '../../src/engine/errors.js';
 import type { CloseReport } from '../../src/engine/index.js';
 import type { KernelAttach } from '../../src/kernel/kernel-attach.js';
+import type { KernelStatus } from '../../src/kernel/kernel-status.js';
 import type { BackgroundAttach } from '../../src/commands/attach.js';
 import type { AttachResult } from '../../src/nbd/attach.js';
 import type { Tuned } from '../../src/nbd/control.js';
@@ -56,6 +57,7 @@ export interface Documents {
   'replay --curve': Document<CurveResult>;
   'replay --diff': Document<ReplayDiff>;
   'status': Document<StatusJson>;
+  'status NAME': Document<KernelStatus>;
   'tab check': Document<TabJson>;
   'trace convert': Document<ConvertJson>;
   'trace info': Document<TraceInfo>;

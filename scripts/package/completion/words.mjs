@@ -10,7 +10,7 @@ const BACKING_DEVICES = {
   globs: ['/dev/[hsv]d[a-z]*', '/dev/nvme*n*', '/dev/mapper/[!c]*', '/dev/md*'],
 };
 
-const SERVED_DEVICES = { kind: 'devices', globs: ['/dev/ublkb*', '/dev/nbd*'] };
+const SERVED_DEVICES = { kind: 'devices', globs: ['/dev/ublkb*', '/dev/nbd*', '/dev/mapper/[!c]*'] };
 
 const OF_PLACEHOLDER = { PATH: FILES, FILE: FILES, FOLDER: FOLDERS, DEVICE: BACKING_DEVICES };
 const OF_ARGUMENT = {

@@ -20,7 +20,7 @@ export class FileReader implements PmemReader {
   /** @param fd file open for reading, which the new object closes. */
   constructor(
     readonly path: string,
-    private readonly fd: number,
+    protected readonly fd: number,
     readonly sizeBytes: number,
   ) {}
 
@@ -58,7 +58,8 @@ export class FileReader implements PmemReader {
     closeSync(this.fd);
   }
 
-  private readSome(target: Uint8Array, targetOffset: number, lengthBytes: number, offsetBytes: number): number {
+  /** @returns number of bytes read */
+  protected readSome(target: Uint8Array, targetOffset: number, lengthBytes: number, offsetBytes: number): number {
     try {
       return readSync(this.fd, target, targetOffset, lengthBytes, offsetBytes);
     } catch (error) {

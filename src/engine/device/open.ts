@@ -5,6 +5,7 @@
 import { layout } from '../../layout/layout.js';
 import { PcacheError } from '../errors.js';
 import { openDeviceFile, orClose, reopen, type OnBusy } from './device-file.js';
+import { DirectReader } from './direct-reader.js';
 import { FileReader } from './file-reader.js';
 import { MappedPmem, MappedReader, type MappedDevice } from './mapped.js';
 import { nativeAddon, nativeAddonIfAvailable } from './native.js';
@@ -17,10 +18,21 @@ export interface OpenReaderOptions {
   readonly onBusy?: OnBusy;
 }
 
-/** Opens `path` for reading; nothing is changed. Takes a shared lock. */
+/**
+ * Opens `path` for reading; nothing is changed. Takes a shared lock. A block device in use is read past its page cache,
+ * which knows nothing of what the kernel's target stores.
+ */
 export function openPmemReader(path: string, options: OpenReaderOptions = {}): PmemReader {
-  const file = openDeviceFile(path, { writable: false, onBusy: options.onBusy });
+  let isBusy = false;
+  const onBusy: OnBusy | undefined =
+    options.onBusy &&
+    ((use) => {
+      isBusy = true;
+      options.onBusy?.(use);
+    });
+  const file = openDeviceFile(path, { writable: false, onBusy });
   return orClose(file.fd, () => {
+    if (isBusy && file.kind === 'block') return new DirectReader(path, file.fd, file.sizeBytes);
     const addon = options.native === false ? undefined : nativeAddonIfAvailable();
     if (addon !== undefined) return new MappedReader(addon, file);
     if (file.kind === 'dax') {

@@ -1,0 +1,115 @@
+/**
+ * `status`, `tune`, `drain` and `detach` for a cache that the kernel's target has attached, while fio writes to it over a
+ * slow backing device. Afterwards nothing is dirty in the cache, and fsck finds nothing.
+ */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, expect, it } from 'vitest';
+import { MIB } from '../../src/engine/media/geometry.js';
+import type { KernelStatus } from '../../src/kernel/kernel-status.js';
+import { runCli } from '../support/cli.js';
+import { findClient } from '../support/clients.js';
+import { schemaErrors } from '../support/documents.js';
+import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, makeImageFolder, printed, runGuest } from '../support/kernel.js';
+import { diskWithPrograms, pcacheFunctions } from './guest-pcache.js';
+import { programFiles } from './guest-programs.js';
+
+const BACKING_BYTES = 64 * MIB;
+/** Of each write to the backing device. */
+const DELAY_MS = 400;
+
+const folder = makeImageFolder();
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** `run NAME ARGUMENTS`: runs pcache, keeps what it says and prints its exit status. */
+const SCRIPT = `
+  ${pcacheFunctions(BACKING_BYTES)}
+  mkdir /run/programs; cp -L ${programFiles().join(' ')} /run/programs
+  export PATH="/run/programs:$PATH"
+  dmsetup() { LD_LIBRARY_PATH=/run/programs command dmsetup "$@"; }
+  run() {
+    local name=$1 status=0; shift
+    pcache "$@" >/tmp/x/$name 2>/tmp/x/$name.log || status=$?
+    echo "$name: $status"
+  }
+  BACKING=/dev/mapper/backing0 sectors=$(blockdev --getsz /dev/mapper/backing0)
+  # Pages of the cache device that the page cache has read before the attach stay as they are.
+  dd if=/dev/pmem0 of=/dev/null bs=1M count=40 status=none
+  exec 5</dev/pmem0
+  attach false ${DELAY_MS} >/dev/null
+
+  fio --name=w --filename=/dev/mapper/pc --rw=randwrite --bs=16k --direct=1 --ioengine=psync --rate=256k --size=32m \\
+    --time_based --runtime=300 --output=/tmp/x/fio & fio=$!
+  for n in $(seq 300); do [ "$(dmsetup status pc | cut -d' ' -f7)" -lt 3 ] || break; sleep 0.1; done
+  $PROGRAM status pc --watch --json >/tmp/x/watch 2>/tmp/x/watch.log & watch=$!
+  for n in $(seq 600); do [ "$(wc -l </tmp/x/watch)" -lt 3 ] || break; sleep 0.1; done
+  run held detach pc
+  run tuned tune pc gc_percent=33
+  echo "before: $(dmsetup status pc)"
+  run drained drain pc --json
+  echo "after: $(dmsetup status pc)"
+  kill -INT $watch; wait $watch || echo "watch: $?"
+  kill $fio; wait $fio || true
+  dd if=/dev/urandom of=/dev/mapper/pc bs=64k count=16 oflag=direct status=none
+  run detached detach /dev/mapper/pc --drain --json
+  echo "left: $(dmsetup ls --target pcache)"`;
+
+const positionOf = (line: string, field: number): number[] => line.split(' ').at(field)!.split(':').map(Number);
+
+describeWithKernel('a cache that the kernel has attached', (kernel) => {
+  if (findClient('fio') === undefined) {
+    it.skip('is watched, tuned, drained and detached while fio writes (skipped: fio is not installed)', () =>
+      undefined);
+    return;
+  }
+  const title = 'is watched, tuned, drained and detached while fio writes, and nothing is dirty in it then';
+  it(title, { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
+    const [cache, backing] = [join(folder, 'cache'), join(folder, 'disk')];
+    rmSync(cache, { force: true });
+    expect(await runCli(['format', cache, '--size', '512MiB'])).toMatchObject({ status: 0 });
+    diskWithPrograms(backing, BACKING_BYTES);
+    const guest = await runGuest({ kernel, cache, backing, script: SCRIPT, seconds: 400 });
+    const said = (name: string): string => guest.files.get(name)!.toString();
+    if (process.env['PCACHE_KERNEL_SHOW'])
+      for (const name of guest.files.keys()) console.log(name, said(name).slice(0, 4000));
+
+    const samples = said('watch').trim().split('\n');
+    expect(samples.flatMap((line) => schemaErrors('status NAME', line))).toEqual([]);
+    const watched = samples.map((line) => JSON.parse(line) as KernelStatus);
+    expect(watched.length).toBeGreaterThan(5);
+    expect(watched[0]).toMatchObject({ name: 'pc', path: '/dev/pmem0', backing: '/dev/mapper/slow', gcPercent: 70 });
+    for (const one of watched) {
+      expect(one.dirtyIsLowerBound, JSON.stringify(one)).toBe(false);
+      expect(one.dirtyBytes).toBeLessThanOrEqual(BACKING_BYTES);
+      expect(one.dirtyBytes % 512).toBe(0);
+      expect(one.writebackStandsStill).toBe(false);
+    }
+    expect(watched.some(({ dirtyBytes }) => dirtyBytes > 0)).toBe(true);
+    expect(watched.some(({ writtenBackBytes }) => (writtenBackBytes ?? 0) > 0)).toBe(true);
+    expect(watched.at(-1)!.requests!.writeBytes).toBeGreaterThan(watched[0].requests!.writeBytes);
+    expect(watched.at(-1)!.backingRequests!.writeBytes).toBeGreaterThan(watched[0].backingRequests!.writeBytes);
+    expect(printed(guest, 'watch')).toEqual(['130']);
+
+    expect(printed(guest, 'held')).toEqual(['8']);
+    expect(said('held.log')).toMatch(/^pcache: \/dev\/mapper\/pc: open in pid \d+ \(fio\); end that use first/);
+    expect(printed(guest, 'tuned')).toEqual(['0']);
+    expect(said('tuned')).toBe('gc_percent: 33\n');
+
+    expect(printed(guest, 'drained'), said('drained.log')).toEqual(['0']);
+    expect(schemaErrors('drain', said('drained'))).toEqual([]);
+    const [before] = printed(guest, 'before');
+    const [after] = printed(guest, 'after');
+    expect(after.split(' ')[7]).toBe('33');
+    const [headBefore, tailAfter] = [positionOf(before, -3), positionOf(after, -2)];
+    expect(tailAfter[0] * 16 * MIB + tailAfter[1]).toBeGreaterThanOrEqual(headBefore[0] * 16 * MIB + headBefore[1]);
+
+    expect(printed(guest, 'detached'), said('detached.log')).toEqual(['0']);
+    expect(JSON.parse(said('detached'))).toEqual({ schemaVersion: 1, detached: true });
+    expect(printed(guest, 'left')).toEqual(['No devices found']);
+    const check = await runCli(['fsck', cache]);
+    expect([check.status, check.stdout]).toEqual([0, expect.stringContaining(': clean, ')]);
+    const info = await runCli(['info', cache, '--json']);
+    const [keyHead, dirtyTail] = (JSON.parse(info.stdout) as { status: string }).status.split(' ').slice(6);
+    expect(dirtyTail).toBe(keyHead);
+  });
+});
