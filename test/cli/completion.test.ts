@@ -50,7 +50,7 @@ function itCompletes(complete: Complete): void {
     expect(complete('bench', 'scale', '--axis', '')).toEqual(['backing', 'cache', 'keys']);
     expect(complete('dump-keys', 'x.img', '--format', '')).toEqual(['csv', 'ndjson', 'table']);
     expect(complete('trace', 'convert', '--to', 'vscsi')).toEqual(['vscsi1', 'vscsi2']);
-    expect(complete('tune', 'pc', '')).toEqual(['gc_percent=']);
+    expect(complete('tune', 'pc', 'gc')).toEqual(['gc_percent=']);
   });
 
   test('offers files where a device or a file is to follow', () => {

@@ -16,13 +16,13 @@ import { programFiles } from './guest-programs.js';
 
 const BACKING_BYTES = 64 * MIB;
 /** Of each write to the backing device. */
-const DELAY_MS = 400;
+const DELAY_MS = 200;
 
 const folder = makeImageFolder();
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 /** `run NAME ARGUMENTS`: runs pcache, keeps what it says and prints its exit status. */
-const SCRIPT = `
+const scriptWith = (extra: string): string => `
   ${pcacheFunctions(BACKING_BYTES)}
   mkdir /run/programs; cp -L ${programFiles().join(' ')} /run/programs
   export PATH="/run/programs:$PATH"
@@ -39,12 +39,11 @@ const SCRIPT = `
   attach false ${DELAY_MS} >/dev/null
 
   fio --name=w --filename=/dev/mapper/pc --rw=randwrite --bs=16k --direct=1 --ioengine=psync --rate=256k --size=32m \\
-    --time_based --runtime=300 --output=/tmp/x/fio & fio=$!
-  for n in $(seq 300); do [ "$(dmsetup status pc | cut -d' ' -f7)" -lt 3 ] || break; sleep 0.1; done
+    --time_based --runtime=300 --eta=never --output=/tmp/x/fio & fio=$!
+  for n in $(seq 300); do dmsetup status pc | grep -q ' 0:0 0:0 0:0$' || break; sleep 0.1; done
   $PROGRAM status pc --watch --json >/tmp/x/watch 2>/tmp/x/watch.log & watch=$!
-  for n in $(seq 600); do [ "$(wc -l </tmp/x/watch)" -lt 3 ] || break; sleep 0.1; done
-  run held detach pc
-  run tuned tune pc gc_percent=33
+  for n in $(seq 600); do [ "$(wc -l </tmp/x/watch)" -lt 2 ] || break; sleep 0.1; done
+  ${extra}
   echo "before: $(dmsetup status pc)"
   run drained drain pc --json
   echo "after: $(dmsetup status pc)"
@@ -52,7 +51,11 @@ const SCRIPT = `
   kill $fio; wait $fio || true
   dd if=/dev/urandom of=/dev/mapper/pc bs=64k count=16 oflag=direct status=none
   run detached detach /dev/mapper/pc --drain --json
-  echo "left: $(dmsetup ls --target pcache)"`;
+  echo "left: $(dmsetup ls --target pcache 2>/dev/null | grep -v 'No devices')"`;
+
+/** A start of Node takes some seconds in the guest: each kernel gets one of the two. */
+const REFUSED = 'run held detach pc';
+const TUNED = 'run tuned tune pc gc_percent=33';
 
 const positionOf = (line: string, field: number): number[] => line.split(' ').at(field)!.split(':').map(Number);
 
@@ -62,13 +65,14 @@ describeWithKernel('a cache that the kernel has attached', (kernel) => {
       undefined);
     return;
   }
+  const tunes = kernel.version.startsWith('7.3');
   const title = 'is watched, tuned, drained and detached while fio writes, and nothing is dirty in it then';
   it(title, { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
     const [cache, backing] = [join(folder, 'cache'), join(folder, 'disk')];
     rmSync(cache, { force: true });
     expect(await runCli(['format', cache, '--size', '512MiB'])).toMatchObject({ status: 0 });
     diskWithPrograms(backing, BACKING_BYTES);
-    const guest = await runGuest({ kernel, cache, backing, script: SCRIPT, seconds: 400 });
+    const guest = await runGuest({ kernel, cache, backing, script: scriptWith(tunes ? TUNED : REFUSED), seconds: 900 });
     const said = (name: string): string => guest.files.get(name)!.toString();
     if (process.env['PCACHE_KERNEL_SHOW'])
       for (const name of guest.files.keys()) console.log(name, said(name).slice(0, 4000));
@@ -76,7 +80,7 @@ describeWithKernel('a cache that the kernel has attached', (kernel) => {
     const samples = said('watch').trim().split('\n');
     expect(samples.flatMap((line) => schemaErrors('status NAME', line))).toEqual([]);
     const watched = samples.map((line) => JSON.parse(line) as KernelStatus);
-    expect(watched.length).toBeGreaterThan(5);
+    expect(watched.length).toBeGreaterThan(2);
     expect(watched[0]).toMatchObject({ name: 'pc', path: '/dev/pmem0', backing: '/dev/mapper/slow', gcPercent: 70 });
     for (const one of watched) {
       expect(one.dirtyIsLowerBound, JSON.stringify(one)).toBe(false);
@@ -90,22 +94,25 @@ describeWithKernel('a cache that the kernel has attached', (kernel) => {
     expect(watched.at(-1)!.backingRequests!.writeBytes).toBeGreaterThan(watched[0].backingRequests!.writeBytes);
     expect(printed(guest, 'watch')).toEqual(['130']);
 
-    expect(printed(guest, 'held')).toEqual(['8']);
-    expect(said('held.log')).toMatch(/^pcache: \/dev\/mapper\/pc: open in pid \d+ \(fio\); end that use first/);
-    expect(printed(guest, 'tuned')).toEqual(['0']);
-    expect(said('tuned')).toBe('gc_percent: 33\n');
+    if (tunes) {
+      expect(printed(guest, 'tuned')).toEqual(['0']);
+      expect(said('tuned')).toBe('gc_percent: 33\n');
+    } else {
+      expect(printed(guest, 'held')).toEqual(['8']);
+      expect(said('held.log')).toMatch(/^pcache: \/dev\/mapper\/pc: open in pid \d+ \(fio\); end that use first/);
+    }
 
     expect(printed(guest, 'drained'), said('drained.log')).toEqual(['0']);
     expect(schemaErrors('drain', said('drained'))).toEqual([]);
     const [before] = printed(guest, 'before');
     const [after] = printed(guest, 'after');
-    expect(after.split(' ')[7]).toBe('33');
+    expect(after.split(' ')[7]).toBe(tunes ? '33' : '70');
     const [headBefore, tailAfter] = [positionOf(before, -3), positionOf(after, -2)];
     expect(tailAfter[0] * 16 * MIB + tailAfter[1]).toBeGreaterThanOrEqual(headBefore[0] * 16 * MIB + headBefore[1]);
 
     expect(printed(guest, 'detached'), said('detached.log')).toEqual(['0']);
     expect(JSON.parse(said('detached'))).toEqual({ schemaVersion: 1, detached: true });
-    expect(printed(guest, 'left')).toEqual(['No devices found']);
+    expect(printed(guest, 'left')).toEqual(['']);
     const check = await runCli(['fsck', cache]);
     expect([check.status, check.stdout]).toEqual([0, expect.stringContaining(': clean, ')]);
     const info = await runCli(['info', cache, '--json']);
