@@ -183,6 +183,7 @@ describe('a read of damaged data that the backing device has', () => {
     small.write(10, 8, 1);
     small.drain();
     damage(small, 12);
+    const at = small.cache.locate(10 * 512);
     const read = small.read(10, 8);
     const freed = small.cache.stats.segmentsFreed;
     for (let n = 0; small.cache.stats.segmentsFreed < freed + 8; n++) {
@@ -193,8 +194,10 @@ describe('a read of damaged data that the backing device has', () => {
         small.step();
       }
     }
+    const other = small.pmem.bytes.slice(at, at + 8 * 512);
     small.backing.finish(0);
     expect(read.ids).toEqual(new Array(8).fill(1));
+    expect(small.pmem.bytes.slice(at, at + 8 * 512)).toEqual(other);
     small.settle();
     small.load();
   });
