@@ -50,7 +50,7 @@ export const DeviceFlag = {
 
 export const DeviceState = { dead: 0, live: 1, quiesced: 2 } as const;
 
-export const RequestOp = { read: 0, write: 1, flush: 2 } as const;
+export const RequestOp = { read: 0, write: 1, flush: 2, discard: 3, writeZeroes: 5 } as const;
 
 export interface DeviceInfo {
   readonly queues: number;
@@ -100,8 +100,10 @@ export function decodeDeviceInfo(bytes: Uint8Array): DeviceInfo {
 
 export const Attribute = { readOnly: 1 << 0 } as const;
 const TYPE_BASIC = 1 << 0;
+/** DISCARD and WRITE_ZEROES. */
+const TYPE_DISCARD = 1 << 1;
 
-/** The basic parameters. DISCARD and WRITE_ZEROES are other types, and are not offered without them. */
+/** The basic parameters, and those of DISCARD and WRITE_ZEROES. */
 export interface Parameters {
   /** `Attribute` bits. */
   readonly attributes: number;
@@ -110,15 +112,18 @@ export interface Parameters {
   /** Longest request, sectors. */
   readonly maxSectors: number;
   readonly deviceSectors: number;
+  /** Longest DISCARD and WRITE_ZEROES, sectors; 0 where they are not offered. */
+  readonly discardMaxSectors: number;
+  readonly zeroesMaxSectors: number;
 }
 
-export const PARAMETERS_BYTES = 40;
+export const PARAMETERS_BYTES = 60;
 
 export function encodeParameters(parameters: Parameters): Uint8Array {
   const bytes = new Uint8Array(PARAMETERS_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, PARAMETERS_BYTES, true);
-  view.setUint32(4, TYPE_BASIC, true);
+  view.setUint32(4, parameters.discardMaxSectors > 0 ? TYPE_BASIC | TYPE_DISCARD : TYPE_BASIC, true);
   view.setUint32(8, parameters.attributes, true);
   view.setUint8(12, parameters.logicalBlockShift);
   view.setUint8(13, parameters.physicalBlockShift);
@@ -126,6 +131,10 @@ export function encodeParameters(parameters: Parameters): Uint8Array {
   view.setUint8(15, parameters.physicalBlockShift);
   view.setUint32(16, parameters.maxSectors, true);
   view.setBigUint64(24, BigInt(parameters.deviceSectors), true);
+  view.setUint32(44, 1 << parameters.physicalBlockShift, true); // granularity; the alignment before it is 0
+  view.setUint32(48, parameters.discardMaxSectors, true);
+  view.setUint32(52, parameters.zeroesMaxSectors, true);
+  view.setUint16(56, 1, true); // ranges a DISCARD
   return bytes;
 }
 
@@ -137,5 +146,7 @@ export function decodeParameters(bytes: Uint8Array): Parameters {
     physicalBlockShift: view.getUint8(13),
     maxSectors: view.getUint32(16, true),
     deviceSectors: Number(view.getBigUint64(24, true)),
+    discardMaxSectors: view.getUint32(48, true),
+    zeroesMaxSectors: view.getUint32(52, true),
   };
 }

@@ -33,6 +33,9 @@ const LOGICAL_BLOCK_SHIFT = 9;
 const PHYSICAL_BLOCK_SHIFT = 12;
 const DEPTH = 128;
 const MAX_IO_BYTES = 512 * 1024;
+/** Zeroes may have to be written into the cache; a DISCARD writes nothing there. */
+const ZEROES_MAX_BYTES = 8 * 1024 * 1024;
+const DISCARD_MAX_BYTES = 128 * 1024 * 1024;
 /** How long the driver may take to notice that a server has died, and to give a device up. */
 const NOTICE_MAX_MS = 15_000;
 const END_MAX_MS = 5_000;
@@ -148,6 +151,8 @@ export class UblkDevice {
           physicalBlockShift: PHYSICAL_BLOCK_SHIFT,
           maxSectors: info.maxIoBytes / SECTOR_BYTES,
           deviceSectors,
+          discardMaxSectors: isReadOnly ? 0 : DISCARD_MAX_BYTES / SECTOR_BYTES,
+          zeroesMaxSectors: isReadOnly ? 0 : ZEROES_MAX_BYTES / SECTOR_BYTES,
         };
         await driver.control(ControlOp.setParameters, info.id, 0, encodeParameters(parameters));
       }

@@ -5,7 +5,8 @@
  *
  * Every write is answered only when it is in the log, as with FUA. The device outlives a server that is killed, and its
  * users do not notice: an answered write that was lost with the server would be missing although a later flush, answered
- * by the next server, succeeds.
+ * by the next server, succeeds. So are zeroes. A DISCARD is not durable when it is answered: what is lost is given back
+ * again by the next one.
  */
 import { RequestOp } from '../block-device/ublk-abi.js';
 import type { QueueServer, UblkQueue } from '../block-device/ublk-queue.js';
@@ -31,6 +32,8 @@ const NAMES: Readonly<Record<number, string>> = {
   [RequestOp.read]: 'read',
   [RequestOp.write]: 'write',
   [RequestOp.flush]: 'flush',
+  [RequestOp.discard]: 'discard',
+  [RequestOp.writeZeroes]: 'write of zeroes',
 };
 
 export class UblkRequests implements QueueServer {
@@ -100,8 +103,17 @@ export class UblkRequests implements QueueServer {
       case RequestOp.write:
         stats.writeRequests++;
         stats.writeBytes += length;
-        if (this.held.isOverdrawn) this.waiting.push(tag);
-        else this.addWrite(tag);
+        this.addChange(tag);
+        break;
+      case RequestOp.writeZeroes:
+        stats.zeroRequests++;
+        stats.zeroBytes += length;
+        this.addChange(tag);
+        break;
+      case RequestOp.discard:
+        stats.trimRequests++;
+        stats.trimBytes += length;
+        this.writes = this.add(this.writes, tag, Op.trim, 0);
         break;
       case RequestOp.flush:
         stats.flushRequests++;
@@ -114,8 +126,16 @@ export class UblkRequests implements QueueServer {
     }
   }
 
-  private addWrite(tag: number): void {
-    this.writes = this.add(this.writes, tag, Op.write, RequestFlag.fua);
+  /** A write or zeroes, which may take room in the cache. */
+  private addChange(tag: number): void {
+    if (this.held.isOverdrawn) {
+      this.waiting.push(tag);
+    } else if (this.op[tag] === RequestOp.write) {
+      this.writes = this.add(this.writes, tag, Op.write, RequestFlag.fua);
+    } else {
+      // The driver does not always say whether the space may be given up, so it is kept.
+      this.writes = this.add(this.writes, tag, Op.zero, RequestFlag.fua | RequestFlag.keepsSpace);
+    }
   }
 
   /** @returns the batch that the request is in */
@@ -159,9 +179,16 @@ export class UblkRequests implements QueueServer {
       this.complete(tag, -errorNumber(cause)); // the protocol's numbers are the system's
       const name = NAMES[this.op[tag]];
       this.options.tell(`failed ${name}`, `${name} failed: ${cause?.message ?? ''}`);
-    } else if (this.op[tag] !== RequestOp.write || !this.options.pacer.hold(this.held, tag, this.lengthBytes[tag])) {
+    } else if (!this.isHeld(tag, group.op[i] === Op.zero ? group.missBytes[i] : 0)) {
       this.complete(tag, this.lengthBytes[tag]);
     }
+  }
+
+  /** Whether the reply is held back to slow the writers. @param pastBytes those that took no room in the cache */
+  private isHeld(tag: number, pastBytes: number): boolean {
+    if (this.op[tag] !== RequestOp.write && this.op[tag] !== RequestOp.writeZeroes) return false;
+    const bytes = this.lengthBytes[tag] - pastBytes;
+    return bytes > 0 && this.options.pacer.hold(this.held, tag, bytes);
   }
 
   private complete(tag: number, result: number): void {
@@ -177,7 +204,7 @@ export class UblkRequests implements QueueServer {
 
   /** Replies that were held back have gone. */
   private goOn(): void {
-    while (this.waiting.length > 0 && !this.held.isOverdrawn) this.addWrite(this.waiting.shift()!);
+    while (this.waiting.length > 0 && !this.held.isOverdrawn) this.addChange(this.waiting.shift()!);
     this.submit();
     this.queue.flush();
   }

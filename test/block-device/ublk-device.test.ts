@@ -2,7 +2,7 @@
  * `attach --device` through ublk in a virtual machine: a filesystem on a cache over the machine's pmem, whose server is
  * killed while a program writes, and is taken over by another; afterwards the kernel's own target reads the same cache.
  */
-import { rmSync } from 'node:fs';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, expect, it } from 'vitest';
@@ -50,6 +50,9 @@ describeWithKernel('a cache as /dev/ublkb0', (kernel) => {
   }
   it(title, { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
     const backing = sparseFile(join(folder, 'backing.img'), 64 * MIB);
+    const file = openSync(backing, 'r+');
+    writeSync(file, Buffer.alloc(4 * MIB, 0x5a), 0, 4 * MIB, 40 * MIB);
+    closeSync(file);
     const cache = await makeCache();
     const result = await runGuest({
       kernel,
@@ -63,6 +66,12 @@ describeWithKernel('a cache as /dev/ublkb0', (kernel) => {
         serve first --device auto
         queue=/sys/block/ublkb0/queue
         echo "device: $(cd $queue && echo $(cat ../size ../ro logical_block_size physical_block_size write_cache))"
+        echo "limits: $(cd $queue && echo $(cat discard_granularity discard_max_bytes write_zeroes_max_bytes))"
+        dd if=/dev/urandom of=/dev/ublkb0 bs=64k count=1 seek=688 oflag=direct status=none
+        blkdiscard -o 40M -l 2M /dev/ublkb0
+        blkdiscard -z -o 42M -l 1536k /dev/ublkb0
+        for at in 40 42 43; do dd if=/dev/ublkb0 bs=1M skip=$at count=1 iflag=direct status=none | tr -d '\\0' | wc -c; done >/tmp/left
+        echo "zeroed: $(echo $(cat /tmp/left))"
         mkfs.ext4 -F -q /dev/ublkb0
         mount /dev/ublkb0 /tmp/m
         cp -r "$HOST/usr/share/common-licenses" /tmp/m/
@@ -110,6 +119,8 @@ describeWithKernel('a cache as /dev/ublkb0', (kernel) => {
         detach`,
     });
     expect(printed(result, 'device')).toEqual([`${(64 * MIB) / 512} 0 512 4096 write through`]);
+    expect(printed(result, 'limits')).toEqual([`4096 ${128 * MIB} ${8 * MIB}`]);
+    expect(printed(result, 'zeroed')).toEqual([`0 0 ${MIB / 2}`]); // the cached 64 KiB at 43 MiB are among the zeroes
     expect(printed(result, 'held')).toEqual(['yes']);
     expect(printed(result, 'recovered')).toEqual(['equal']);
     expect(printed(result, 'waiting')).toEqual(['equal']);

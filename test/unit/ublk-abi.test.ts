@@ -40,6 +40,8 @@ const PARAMETERS = {
   physicalBlockShift: 12,
   maxSectors: 1024,
   deviceSectors: 0x1_2345_6789,
+  discardMaxSectors: 0x40000,
+  zeroesMaxSectors: 0x4000,
 };
 
 describe('the buffers of ublk control commands', () => {
@@ -123,8 +125,12 @@ int main() {
   info.flags = UBLK_F_USER_RECOVERY | UBLK_F_USER_RECOVERY_REISSUE;
   info.ublksrv_flags = 0x7063010203040506;
   ublk_params parameters = {};
-  parameters.len = offsetof(ublk_params, basic) + sizeof(ublk_param_basic);
-  parameters.types = UBLK_PARAM_TYPE_BASIC;
+  parameters.len = offsetof(ublk_params, discard) + sizeof(ublk_param_discard);
+  parameters.types = UBLK_PARAM_TYPE_BASIC | UBLK_PARAM_TYPE_DISCARD;
+  parameters.discard.discard_granularity = 4096;
+  parameters.discard.max_discard_sectors = 0x40000;
+  parameters.discard.max_write_zeroes_sectors = 0x4000;
+  parameters.discard.max_discard_segments = 1;
   parameters.basic.attrs = UBLK_ATTR_READ_ONLY;
   parameters.basic.logical_bs_shift = 9;
   parameters.basic.physical_bs_shift = parameters.basic.io_opt_shift = parameters.basic.io_min_shift = 12;
@@ -133,10 +139,11 @@ int main() {
   std::printf("{");
   print("info", info, sizeof(info));
   print("parameters", parameters, parameters.len);
-  std::printf("\\"numbers\\": [%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d]}", UBLK_CMD_GET_DEV_INFO,
+  std::printf("\\"numbers\\": [%d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d, %d]}", UBLK_CMD_GET_DEV_INFO,
               UBLK_CMD_ADD_DEV, UBLK_CMD_DEL_DEV, UBLK_CMD_START_DEV, UBLK_CMD_STOP_DEV, UBLK_CMD_SET_PARAMS,
               UBLK_CMD_GET_PARAMS, UBLK_CMD_START_USER_RECOVERY, UBLK_CMD_END_USER_RECOVERY, UBLK_IO_OP_READ,
-              UBLK_IO_OP_WRITE, UBLK_IO_OP_FLUSH, UBLK_ATTR_READ_ONLY, UBLK_S_DEV_LIVE);
+              UBLK_IO_OP_WRITE, UBLK_IO_OP_FLUSH, UBLK_IO_OP_DISCARD, UBLK_IO_OP_WRITE_ZEROES, UBLK_ATTR_READ_ONLY,
+              UBLK_S_DEV_LIVE);
 }
 `;
 
@@ -158,10 +165,7 @@ describeWithClient('the interfaces of ublk and io_uring', 'g++', () => {
     expect(theirs.parameters.length).toBe(2 * PARAMETERS_BYTES);
     // These two are newer than some headers.
     const { getFeatures: _, deleteDeviceAsync: __, ...ops } = ControlOp;
-    const ours = [
-      ...Object.values(ops),
-      ...[RequestOp.read, RequestOp.write, RequestOp.flush, Attribute.readOnly, DeviceState.live],
-    ];
+    const ours = [...Object.values(ops), ...Object.values(RequestOp), ...[Attribute.readOnly, DeviceState.live]];
     expect(theirs.numbers).toEqual(ours);
   });
 });

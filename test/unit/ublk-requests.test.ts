@@ -101,6 +101,20 @@ describe('the requests of a ublk device', () => {
     expect([...groups[0].flags.subarray(0, 2)]).toEqual([RequestFlag.fua, RequestFlag.fua]);
   });
 
+  it('that zero are durable before they are answered, and keep the space, and a discard is neither', () => {
+    const length = 8 * 1024 * 1024; // longer than the memory of a tag
+    ask({ tag: 1, op: RequestOp.writeZeroes, offset: 4096, length }, { tag: 2, op: RequestOp.discard, length });
+    const [{ op, flags, offsetBytes, lengthBytes }] = groups;
+    expect([...op.subarray(0, 2)]).toEqual([Op.zero, Op.trim]);
+    expect([...flags.subarray(0, 2)]).toEqual([RequestFlag.fua | RequestFlag.keepsSpace, 0]);
+    expect([offsetBytes[0], lengthBytes[0], lengthBytes[1]]).toEqual([4096, length, length]);
+    expect(queue.results).toEqual([
+      [1, length],
+      [2, length],
+    ]);
+    expect(stats).toMatchObject({ zeroRequests: 1, zeroBytes: length, trimRequests: 1, trimBytes: length });
+  });
+
   it('are answered only when the store has ended them', () => {
     end = undefined;
     ask({ tag: 5, op: RequestOp.write, length: 4096 }, { tag: 6, op: RequestOp.write, length: 512 });
@@ -129,7 +143,7 @@ describe('the requests of a ublk device', () => {
   });
 
   it('that are not offered are refused', () => {
-    ask({ tag: 4, op: 3, length: 512 });
+    ask({ tag: 4, op: 4, length: 512 });
     expect(queue.results).toEqual([[4, -95]]);
     expect(groups).toEqual([]);
   });
