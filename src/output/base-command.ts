@@ -42,6 +42,9 @@ export interface StepsOptions extends ProgressOptions {
   readonly whenInterrupted: string;
 }
 
+/** How much is done, in the unit of the options; with the total where that is known only once the work has begun. */
+export type Step = number | { readonly done: number; readonly total: number };
+
 export abstract class PcacheCommand extends Command {
   static override enableJsonFlag = true;
   /** Where the command stands in `pcache --help`; one of `TASKS`. */
@@ -185,7 +188,7 @@ export abstract class PcacheCommand extends Command {
    * @returns what the generator returns
    * @throws PcacheError INTERRUPTED when asked to stop; whatever a step throws
    */
-  protected async runSteps<T>(steps: Generator<number, T>, options: StepsOptions): Promise<T> {
+  protected async runSteps<T>(steps: Generator<Step, T>, options: StepsOptions): Promise<T> {
     const { stepsPerTurn, whenInterrupted, ...progressOptions } = options;
     const progress = this.progress(progressOptions);
     const release = this.onInterrupt(() => undefined);
@@ -193,7 +196,9 @@ export abstract class PcacheCommand extends Command {
       for (let count = 1; ; count++) {
         const step = steps.next();
         if (step.done) return step.value;
-        progress.update(step.value);
+        const { value } = step;
+        if (typeof value === 'number') progress.update(value);
+        else progress.update(value.done, { total: value.total });
         if (count % stepsPerTurn === 0) await breathe();
         if (this.interrupted) throw new PcacheError('INTERRUPTED', whenInterrupted);
       }

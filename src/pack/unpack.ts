@@ -26,11 +26,15 @@ const IMAGE_MODE = 0o600;
 const ZEROES = Buffer.alloc(PACK_CHUNK_BYTES);
 
 /**
- * Yields the bytes of the device done so far.
+ * Yields the bytes of the device done so far, and its size.
  * @throws PcacheError for a pack that is damaged (nothing is left of a new file then, and a device does not
  * attach), and for a target that must not be overwritten
  */
-export function* unpackSteps(packPath: string, targetPath: string, force: boolean): Generator<number, UnpackTotals> {
+export function* unpackSteps(
+  packPath: string,
+  targetPath: string,
+  force: boolean,
+): Generator<{ readonly done: number; readonly total: number }, UnpackTotals> {
   if (sameDevice(packPath, targetPath)) {
     throw new PcacheError('USAGE', `${targetPath}: is the pack itself; give another file or device`);
   }
@@ -41,8 +45,9 @@ export function* unpackSteps(packPath: string, targetPath: string, force: boolea
     for (const { frame } of file.frames())
       if (frame.kind === FrameKind.unreadable)
         appendRange(unreadable, { offsetBytes: frame.offsetBytes, lengthBytes: frame.rawBytes });
-    if (statusOf(targetPath)?.isBlockDevice() === true) yield* toDevice(file, targetPath, force);
-    else yield* toFile(file, targetPath, force);
+    const isDevice = statusOf(targetPath)?.isBlockDevice() === true;
+    const steps = isDevice ? toDevice(file, targetPath, force) : toFile(file, targetPath, force);
+    for (const done of steps) yield { done, total: deviceBytes };
     return { deviceBytes, hasPayload, unreadable };
   } finally {
     file.close();

@@ -32,6 +32,18 @@ describeWithClient('progress', 'script', (script) => {
     expect(Number(totals[0][2])).toBeLessThan(1.1 * Number(examined));
   });
 
+  it('of unpack has the size of the device as its total', async () => {
+    const { cachePath } = await unpackImage('dirty-crc');
+    const stdout = await onTerminal(`pack ${cachePath} ${cachePath}.pack`, 200);
+    expect(stdout).toContain('.pack');
+    const unpacked = await onTerminal(`unpack ${cachePath}.pack ${cachePath}.again`, 200);
+    const shares = [...unpacked.matchAll(/unpacking {2}[\d.]+ \w+ of 512 MiB {2}([\d.]+)%/g)].map((match) =>
+      Number(match[1]),
+    );
+    expect(shares.length).toBeGreaterThan(0);
+    expect(shares).toEqual([...shares].sort((a, b) => a - b));
+  });
+
   it('of bench counts up to 100% of the filling and of the measurement', { timeout: 60_000 }, async () => {
     const run = 'bench --seconds 1 --cache-size 512MiB --span 64MiB';
     const stdout = await onTerminal(run, 200);

@@ -3,8 +3,8 @@ import { Args, Flags } from '@oclif/core';
 import { ublkDeviceNamed } from '../../block-device/device-name.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { prose } from '../../output/prose.js';
+import { loadEntry } from '../../tab/load-tab.js';
 import { attachArguments, TAB_PATH } from '../../tab/tab-entry.js';
-import { tabEntry } from './check.js';
 
 export default class TabAttach extends PcacheCommand {
   static override task = 'serve' as const;
@@ -28,7 +28,7 @@ again.`;
   /** @returns nothing: what attach says is the result. */
   async run(): Promise<undefined> {
     const { args, flags } = await this.parse(TabAttach);
-    const entry = tabEntry(flags.tab, args.name);
+    const entry = loadEntry(flags.tab, args.name);
     const left = entry.way === 'ublk' ? ublkDeviceNamed(entry.name) : undefined;
     await this.runOther('attach', attachArguments(entry, left));
     return undefined;

@@ -1,13 +1,13 @@
 /** `pcache tab check`: can the caches of /etc/pcache/tab be attached at the next boot? */
-import { readFileSync } from 'node:fs';
 import { Args } from '@oclif/core';
-import { ExitStatus, fromSystemError, PcacheError } from '../../engine/errors.js';
+import { ExitStatus } from '../../engine/errors.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { prose } from '../../output/prose.js';
 import { tabText, type TabJson } from '../../output/tab-report.js';
+import { loadTab } from '../../tab/load-tab.js';
 import { checkTab } from '../../tab/tab-check.js';
-import { attachArguments, devicePathOf, TAB_PATH, type TabEntry } from '../../tab/tab-entry.js';
-import { readTab, type Tab } from '../../tab/tab-file.js';
+import { attachArguments, devicePathOf, TAB_PATH } from '../../tab/tab-entry.js';
+import type { Tab } from '../../tab/tab-file.js';
 import Attach from '../attach.js';
 
 export default class TabCheck extends PcacheCommand {
@@ -31,7 +31,7 @@ The exit status is 4 when there are errors; warnings leave it 0. pcache-tab(5) d
   async run(): Promise<TabJson> {
     const { args } = await this.parse(TabCheck);
     const path = args.file;
-    const tab = await this.withUsage(readTab(readTabFile(path)));
+    const tab = await this.withUsage(loadTab(path));
     const problems = checkTab(tab, this.nativeEnabled);
     const entries = tab.entries.map((entry) => ({ ...entry, device: devicePathOf(entry) ?? null }));
     const result = { path, entries, problems };
@@ -49,27 +49,4 @@ The exit status is 4 when there are errors; warnings leave it 0. pcache-tab(5) d
     }
     return { ...tab, problems };
   }
-}
-
-/** @throws PcacheError when it cannot be read */
-function readTabFile(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw fromSystemError(error, path, 'reading it');
-  }
-}
-
-/** @throws PcacheError when FILE has no such entry, or its line is wrong */
-export function tabEntry(path: string, name: string): TabEntry {
-  const { entries, problems } = readTab(readTabFile(path));
-  const wrong = problems.find((problem) => problem.name === name);
-  if (wrong !== undefined) throw new PcacheError('USAGE', `${path}:${wrong.line}: ${name}: ${wrong.text}`);
-  const entry = entries.find((one) => one.name === name);
-  if (entry !== undefined) return entry;
-  const names = entries.map((one) => one.name).join(', ');
-  throw new PcacheError(
-    'USAGE',
-    `${path}: has no cache ${name}; ${names === '' ? 'it lists none' : `it lists ${names}`}`,
-  );
 }

@@ -4,8 +4,8 @@ import { PcacheError } from '../../engine/errors.js';
 import { removeKernelDevice } from '../../kernel/remove.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { prose } from '../../output/prose.js';
+import { loadEntry } from '../../tab/load-tab.js';
 import { devicePathOf, TAB_PATH, type TabEntry } from '../../tab/tab-entry.js';
-import { tabEntry } from './check.js';
 
 export default class TabDetach extends PcacheCommand {
   static override task = 'serve' as const;
@@ -29,7 +29,7 @@ seen. The exit status is 4 when drain could not write everything back.`;
   /** @returns nothing: what the commands that it runs say is the result. */
   async run(): Promise<undefined> {
     const { args, flags } = await this.parse(TabDetach);
-    const entry = tabEntry(flags.tab, args.name);
+    const entry = loadEntry(flags.tab, args.name);
     if (entry.way !== 'kernel') {
       await this.runOther('detach', serverArguments(entry));
       return undefined;
