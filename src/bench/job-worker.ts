@@ -75,7 +75,7 @@ async function fill(): Promise<void> {
     blockBytes,
     depth,
     fuaEvery,
-    requestsPerRound: data.requestsPerRound,
+    requestsMax: data.requestsMax,
     cpuNs: () => {
       const { user, system } = process.cpuUsage(); // of all threads
       return (user + system) * 1000;
@@ -85,15 +85,15 @@ async function fill(): Promise<void> {
   tell({ kind: 'filled', blocks: blocks.count });
 }
 
-async function round(): Promise<void> {
+async function round(requests: number): Promise<void> {
   assert(rounds !== undefined, 'rounds before the cache was filled');
   rounds.forget();
-  await rounds.run();
+  await rounds.run(requests);
   tell({ kind: 'measured', round: rounds.rounds[0], cpuNs: rounds.cpuNs, latenciesNs: rounds.latenciesNs });
 }
 
-port.on('message', ({ kind }: ToJob) => {
-  void (kind === 'fill' ? fill() : round()).catch((error: unknown) => {
+port.on('message', (message: ToJob) => {
+  void (message.kind === 'fill' ? fill() : round(message.requests)).catch((error: unknown) => {
     tell({ kind: 'failed', error: noteOf(error) });
   });
 });

@@ -23,7 +23,8 @@ export interface JobOptions {
   /** Of all jobs: how many blocks, and what they are scattered over. */
   readonly blocks: number;
   readonly spanBytes: number;
-  readonly requestsPerRound: number;
+  /** Of one job in the longest round. */
+  readonly requestsMax: number;
 }
 
 /** `workerData` of a job. */
@@ -36,7 +37,10 @@ export interface JobData extends JobOptions {
   readonly meeting: Int32Array;
 }
 
-export type ToJob = { readonly kind: 'fill' | 'round' };
+export type ToJob =
+  | { readonly kind: 'fill' }
+  /** @property requests of one job */
+  | { readonly kind: 'round'; readonly requests: number };
 export type FromJob =
   | { readonly kind: 'filling'; readonly blocks: number }
   | { readonly kind: 'filled'; readonly blocks: number }
@@ -129,11 +133,11 @@ export class Jobs {
     return answers.reduce((sum, { blocks }) => sum + blocks, 0);
   }
 
-  /** One round of each, of all jobs at once. */
-  async run(): Promise<void> {
+  /** One round of each, of all jobs at once; `requests` of each job. */
+  async run(requests: number): Promise<void> {
     await Promise.race([this.cache.drain(), this.broken]);
     this.cache.hold = true;
-    const answers = await this.ask({ kind: 'round' }, 'measured');
+    const answers = await this.ask({ kind: 'round', requests }, 'measured');
     this.cache.hold = false;
     const longest = (nsOf: (round: Round) => number) => Math.max(...answers.map(({ round }) => nsOf(round)));
     this.rounds.push({

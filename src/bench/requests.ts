@@ -14,8 +14,11 @@ const ROUND_SHARE = 0.15;
 /** Between the rounds it is collected down to this much, so that there is room for one. */
 const GC_PERCENT = 60;
 const REQUESTS_PER_ROUND_MAX = 32_768;
-const WARM_UP_ROUNDS = 2;
+/** Two short ones, the second of which is timed, and one as long as those that are measured. */
+const WARM_UP_ROUNDS = 3;
 const LEAST_ROUNDS = 5;
+/** A slow device gets shorter rounds, but none that a few odd requests decide. */
+const REQUESTS_PER_ROUND_MIN = 1024;
 /** How many of the rounds are called the quietest. */
 const QUIET_SHARE = 0.2;
 
@@ -83,7 +86,8 @@ interface Measuring {
   readonly rounds: Round[];
   readonly latenciesNs: readonly number[];
   readonly cpuNs: number;
-  run(): Promise<void>;
+  /** @param requests of one job */
+  run(requests: number): Promise<void>;
   /** Forgets what was measured so far: the machine has warmed up. */
   forget(): void;
 }
@@ -91,8 +95,8 @@ interface Measuring {
 /** How large things are made for a cache. */
 interface Sizes {
   readonly blocks: number;
-  /** Of one job. */
-  readonly requestsPerRound: number;
+  /** Of one job in the longest round. */
+  readonly requestsMax: number;
 }
 
 function sizesFor(cache: Pick<Cache, 'status' | 'segmentDataBytes'>, options: RequestBenchOptions): Sizes {
@@ -101,7 +105,7 @@ function sizesFor(cache: Pick<Cache, 'status' | 'segmentDataBytes'>, options: Re
   const room = Math.floor((dataBytes * ROUND_SHARE) / blockBytes / jobs);
   return {
     blocks: Math.floor(Math.min(dataBytes * FILL_SHARE, options.spanBytes) / blockBytes),
-    requestsPerRound: Math.max(depth, Math.min(REQUESTS_PER_ROUND_MAX, room)),
+    requestsMax: Math.max(depth, Math.min(REQUESTS_PER_ROUND_MAX, room)),
   };
 }
 
@@ -113,7 +117,7 @@ export function benchRequests(options: RequestBenchOptions): Promise<RequestBenc
 async function benchOne(options: RequestBenchOptions): Promise<RequestBenchResult> {
   const { devices, pattern, blockBytes, depth } = options;
   const rig = new Rig({ pmem: devices.pmem, backing: devices.backing, blockBytes, depth });
-  const { blocks: count, requestsPerRound } = sizesFor(rig.cache, options);
+  const { blocks: count, requestsMax } = sizesFor(rig.cache, options);
   const blocks = new Blocks(blockBytes, count, options.spanBytes, pattern === 'read' || pattern === 'write');
   rig.cache.setGcPercent(GC_PERCENT);
   await rig.fill(blocks, (done) => options.onFill(done, blocks.count));
@@ -123,10 +127,10 @@ async function benchOne(options: RequestBenchOptions): Promise<RequestBenchResul
     blockBytes,
     depth,
     fuaEvery: options.fuaEvery,
-    requestsPerRound,
+    requestsMax,
     cpuNs: options.cpuNs,
   });
-  await runFor(rounds, options);
+  await runFor(rounds, requestsMax, options);
   const { indexEntries, indexMemoryBytes, cacheFlags } = rig.cache.status();
   await rig.close();
   return describe(rounds, options, { keys: indexEntries, memoryBytes: indexMemoryBytes, cacheFlags });
@@ -141,7 +145,7 @@ async function benchJobs(options: RequestBenchOptions): Promise<RequestBenchResu
   });
   try {
     await jobs.fill((done) => options.onFill(done, jobs.options.blocks));
-    await runFor(jobs, options);
+    await runFor(jobs, jobs.options.requestsMax, options);
     const shards = await jobs.cache.shardStatus();
     const { cacheFlags } = jobs.cache.status();
     await jobs.close();
@@ -156,19 +160,37 @@ async function benchJobs(options: RequestBenchOptions): Promise<RequestBenchResu
   }
 }
 
-async function runFor(rounds: Measuring, options: RequestBenchOptions): Promise<void> {
+async function runFor(rounds: Measuring, requestsMax: number, options: RequestBenchOptions): Promise<void> {
   const beganMs = performance.now();
   const secondsSinceBegin = () => (performance.now() - beganMs) / 1000;
   options.onRound(0);
-  for (let n = 0; n < WARM_UP_ROUNDS; n++) await rounds.run();
+  const requestsMin = Math.min(requestsMax, Math.max(options.depth, REQUESTS_PER_ROUND_MIN));
+  await rounds.run(requestsMin);
+  const firstSeconds = secondsSinceBegin();
+  await rounds.run(requestsMin); // and what the first has left to write back
+  const secondsEach = (secondsSinceBegin() - firstSeconds) / requestsMin;
+  const requests = requestsFor({ secondsEach, seconds: options.seconds, requestsMin, requestsMax });
+  await rounds.run(requests);
   rounds.forget();
   const warmUpSeconds = secondsSinceBegin();
   while (!options.isStopped()) {
-    await rounds.run();
+    await rounds.run(requests);
     const seconds = secondsSinceBegin() - warmUpSeconds;
     options.onRound(measuredShare({ warmUpSeconds, seconds, rounds: rounds.rounds.length, wanted: options.seconds }));
     if (seconds >= options.seconds && rounds.rounds.length >= LEAST_ROUNDS) break;
   }
+}
+
+/** How many requests a round is to have, so that enough rounds fit in the wanted time. */
+export function requestsFor(one: {
+  /** Of a request, with its share of what is not measured: the limit, write-back and garbage collection. */
+  readonly secondsEach: number;
+  readonly seconds: number;
+  readonly requestsMin: number;
+  readonly requestsMax: number;
+}): number {
+  const fitting = Math.floor(one.seconds / LEAST_ROUNDS / one.secondsEach);
+  return Math.max(one.requestsMin, Math.min(one.requestsMax, fitting));
 }
 
 /**

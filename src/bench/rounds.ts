@@ -50,7 +50,8 @@ export interface RoundsOptions {
   readonly depth: number;
   /** Every so many writes one is FUA; 0 for none. */
   readonly fuaEvery: number;
-  readonly requestsPerRound: number;
+  /** Of the longest round. */
+  readonly requestsMax: number;
   /** Processor time of this process so far, ns. */
   readonly cpuNs: () => number;
   /** Where several threads measure at once: returns when all are here. */
@@ -69,8 +70,8 @@ export class Rounds {
   private lastWhole = -1;
 
   constructor(private readonly options: RoundsOptions) {
-    this.plan = new Plan(options.requestsPerRound);
-    this.list = options.rig.pmem.createCopyList(options.requestsPerRound);
+    this.plan = new Plan(options.requestsMax);
+    this.list = options.rig.pmem.createCopyList(options.requestsMax);
   }
 
   /** Forgets what was measured so far: the machine has warmed up. */
@@ -80,12 +81,12 @@ export class Rounds {
     this.cpuNs = 0;
   }
 
-  /** One round of each. */
-  async run(): Promise<void> {
-    const { rig, source, requestsPerRound, depth } = this.options;
+  /** One round of each, of so many requests, `requestsMax` at most. */
+  async run(requests: number): Promise<void> {
+    const { rig, source, depth } = this.options;
     const { cache, driver } = rig;
     await driver.drain();
-    source.fill(this.plan, requestsPerRound, (offset) => cache.locate(offset) >= 0);
+    source.fill(this.plan, requests, (offset) => cache.locate(offset) >= 0);
     this.listReads();
     cache.holdWriteback = true;
     const loopBeforeNs = plainLoopNs();
@@ -97,14 +98,14 @@ export class Rounds {
     this.listWrites();
     const limit = (group: number) => {
       this.options.meet?.();
-      return this.timed(() => rig.pmem.limitCopies(this.list, requestsPerRound, rig.arena, group, this.plan.isRead));
+      return this.timed(() => rig.pmem.limitCopies(this.list, requests, rig.arena, group, this.plan.isRead));
     };
     const limitNs = limit(1);
     const groupedNs = depth === 1 ? limitNs : limit(depth);
     cache.holdWriteback = false;
     driver.kick();
     const longest = Math.max(loopBeforeNs, loopBetweenNs, plainLoopNs());
-    this.rounds.push({ requests: requestsPerRound, engineNs, limitNs, groupedNs, plainLoopNs: longest });
+    this.rounds.push({ requests, engineNs, limitNs, groupedNs, plainLoopNs: longest });
   }
 
   /**

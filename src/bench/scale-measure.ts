@@ -236,12 +236,12 @@ async function measurePattern(
     blockBytes: SCALE_BLOCK_BYTES,
     depth: SCALE_DEPTH,
     fuaEvery: 0,
-    requestsPerRound,
+    requestsMax: requestsPerRound,
     cpuNs: () => 0,
   });
   for (let n = 0; n < warmUpRounds + count; n++) {
     await onPhase('measuring requests');
-    await rounds.run();
+    await rounds.run(requestsPerRound);
     if (n + 1 === warmUpRounds) rounds.forget();
   }
   const all = rounds.rounds;

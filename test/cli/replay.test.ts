@@ -17,6 +17,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ReplayResult } from '../../src/replay/replay-result.js';
 import { runCli, type CliOptions } from '../support/cli.js';
+import { casesOf } from '../support/long.js';
 
 const traces = fileURLToPath(new URL('../../fixtures/traces/', import.meta.url));
 const PGBENCH = join(traces, 'pgbench.blktrace');
@@ -65,15 +66,16 @@ async function formatted(name: string, ...flags: string[]): Promise<string> {
 }
 
 describe('replay', { timeout: 120_000 }, () => {
-  it.each([
+  const RUNS: readonly [string, readonly string[]][] = [
+    [PGBENCH, ['--cache-size', '1GiB', '--data-crc', '--verify-reads']],
+    [EXT4, ['--mode', 'writeonly']],
     [EXT4, []],
     [EXT4, ['--data-crc', '--gc-percent', '0']],
     [PGBENCH, ['--cache-size', '512MiB']],
-    [PGBENCH, ['--cache-size', '1GiB', '--data-crc', '--verify-reads']],
     [PGBENCH, ['--mode', 'writethrough']],
     [PGBENCH, ['--mode', 'writearound', '--data-crc']],
-    [EXT4, ['--mode', 'writeonly']],
-  ] as const)('%s %j: replays what blkparse counts and verifies every byte', async (trace, flags) => {
+  ];
+  it.each(casesOf(RUNS, 2))('%s %j: replays what blkparse counts and verifies every byte', async (trace, flags) => {
     const result = await replayJson([trace, '--verify', ...flags]);
     expect(result.requests).toMatchObject(EXPECTED[trace]);
     expect(result.verify).toMatchObject({ mismatchCount: 0, backingSectorsChecked: result.devices.backingBytes / 512 });

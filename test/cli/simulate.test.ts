@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ReplayResult } from '../../src/replay/replay-result.js';
 import { runCli, type CliOptions } from '../support/cli.js';
+import { casesOf } from '../support/long.js';
 
 const traces = fileURLToPath(new URL('../../fixtures/traces/', import.meta.url));
 const PGBENCH = join(traces, 'pgbench.blktrace');
@@ -37,7 +38,7 @@ function counted(result: ReplayResult) {
 }
 
 describe('replay --simulate', { timeout: 120_000 }, () => {
-  it.each([[PGBENCH], [EXT4]])('%s: finds what a replay in lockstep finds, byte by byte', async (trace) => {
+  it.each(casesOf([[PGBENCH], [EXT4]], 1))('%s: finds what a replay in lockstep finds, byte by byte', async (trace) => {
     const args = [trace, '--cache-size', '512MiB', '--gc-percent', '20', '--loop', '3'];
     const real = await json([...args, '--lockstep', '--verify']);
     const simulated = await json([...args, '--simulate']);

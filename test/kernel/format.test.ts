@@ -1,11 +1,12 @@
 /** What `pcache format` and `grow` make, held against the kernel: what it makes of a blank device, and whether it takes ours. */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { decodeCacheInfo, decodeGeneration, decodePosition, decodeSegmentInfo } from '../../src/engine/media/codecs.js';
 import { KERNEL_GEOMETRY, MIB, segmentCountFor, SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
 import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, printed, runGuest, statusLines } from '../support/kernel.js';
 import { expectSound, format, grow, Images, logicalDevice, metadataOf, predictedStatus, runEngine } from './host.js';
 import { afterAll, bytesOfIds, differences } from './ledger.js';
 import { encodeRequests, requestsOf, type Workload } from './requests.js';
+import { runTogether } from './shared-machine.js';
 import { expectStatus } from './status.js';
 
 const BLOCK_BYTES = 4096;
@@ -13,8 +14,14 @@ const SEGMENTS_512M = 31;
 /** Not a whole number of subtrees, or of blocks. */
 const DEVICE_SECTORS = (10 * SUBTREE_BYTES) / 512 - 7;
 
-let images: Images;
-afterEach(() => images.remove());
+const made: Images[] = [];
+afterEach(() => made.splice(0).forEach((images) => images.remove()));
+
+function newImages(): Images {
+  const images = new Images(DEVICE_SECTORS);
+  made.push(images);
+  return images;
+}
 
 /** Byte offsets, in what `metadataOf` gives, of the headers whose `version` and `reserved` the kernel leaves as they were. */
 function uninitialised(segments: number): number[] {
@@ -58,7 +65,7 @@ function expectDecodable(metadata: Buffer, segments: number): void {
 
 describeWithKernel('a blank device that the kernel formats', (kernel) => {
   it('gets the bytes that pcache format writes', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
-    images = new Images(DEVICE_SECTORS);
+    const images = newImages();
     images.blankCache(512 * MIB);
     const guest = await runGuest({
       kernel,
@@ -96,64 +103,78 @@ const CASES: readonly Case[] = [
   { name: '602 MiB with data_crc and gc_percent 33', sizeBytes: 602 * MIB, dataCrc: true, gcPercent: 33 },
 ];
 
+const WORKLOAD: Workload = {
+  kind: 'mixed',
+  seed: 7,
+  count: 2000,
+  deviceSectors: DEVICE_SECTORS,
+  threads: 2,
+  firstId: 1,
+};
+
+interface Formatted {
+  readonly images: Images;
+  readonly predicted: string;
+  readonly segments: number;
+  readonly metadata: Buffer;
+}
+
+async function formatCase({ sizeBytes, dataCrc, gcPercent }: Case): Promise<Formatted> {
+  const own = newImages();
+  const flags = [
+    ...(dataCrc ? ['--data-crc'] : []),
+    ...(gcPercent === undefined ? [] : ['--gc-percent', String(gcPercent)]),
+  ];
+  await format(own, '--size', String(sizeBytes), ...flags);
+  const segments = segmentCountFor(KERNEL_GEOMETRY, sizeBytes);
+  return { images: own, predicted: await predictedStatus(own), segments, metadata: metadataOf(own.cache, segments) };
+}
+
 describeWithKernel('a cache that pcache format made', (kernel) => {
-  describe.each(CASES)('$name', ({ sizeBytes, dataCrc, gcPercent }) => {
-    it(
-      'attaches, changes by its cache_info only, takes writes, and is sound afterwards',
-      { timeout: KERNEL_TEST_TIMEOUT_MS },
-      async () => {
-        images = new Images(DEVICE_SECTORS);
-        const flags = [
-          ...(dataCrc ? ['--data-crc'] : []),
-          ...(gcPercent === undefined ? [] : ['--gc-percent', String(gcPercent)]),
-        ];
-        await format(images, '--size', String(sizeBytes), ...flags);
-        const predicted = await predictedStatus(images);
-        const segments = segmentCountFor(KERNEL_GEOMETRY, sizeBytes);
-        const formatted = metadataOf(images.cache, segments);
-        const workload: Workload = {
-          kind: 'mixed',
-          seed: 7,
-          count: 2000,
-          deviceSectors: DEVICE_SECTORS,
-          threads: 2,
-          firstId: 1,
-        };
-        const guest = await runGuest({
-          kernel,
-          ...images,
-          files: { list: encodeRequests([...requestsOf(workload)]), versions: bytesOfIds(images.initialIds) },
+  const names = CASES.map(({ name }) => name).join('; ');
+  it(
+    `attaches, changes by its cache_info only, takes writes, and is sound afterwards (${names})`,
+    { timeout: KERNEL_TEST_TIMEOUT_MS },
+    async () => {
+      const formatted: Formatted[] = [];
+      for (const one of CASES) formatted.push(await formatCase(one));
+      const guests = await runTogether(
+        kernel,
+        formatted.map(({ images: own, segments }, n) => ({
+          images: own,
+          files: { list: encodeRequests([...requestsOf(WORKLOAD)]), versions: bytesOfIds(own.initialIds) },
           script: `
-          attach ${dataCrc}; detach
-          /tmp/x/replay metadata /dev/pmem0 ${segments} /tmp/x/attached
-          attach ${dataCrc}
-          /tmp/x/replay run /dev/mapper/pc /tmp/x/list /tmp/x/versions /tmp/x/acks 0
+          attach ${CASES[n].dataCrc}; detach
+          /tmp/x/replay metadata $CACHE ${segments} "$X"attached
+          attach ${CASES[n].dataCrc}
+          /tmp/x/replay run /dev/mapper/pc "$X"list "$X"versions "$X"acks 0
           hash_device
           sync -d /dev/mapper/pc
           status
           detach`,
-        });
-
-        const [line, again, last] = statusLines(guest);
-        expect(line).toBe(predicted);
-        expect(again).toBe(predicted);
+        })),
+      );
+      for (const [n, { images: own, predicted, segments, metadata }] of formatted.entries()) {
+        const { name, gcPercent } = CASES[n];
+        const [line, again, last] = statusLines(guests[n]);
+        expect([line, again], name).toEqual([predicted, predicted]);
         expect(predicted).toMatch(new RegExp(`^0 ${segments} ${segments} 1 ${gcPercent ?? 70} [0-9a-f]+ 0:0 0:0 0:0$`));
-        expectOnlyAttached(formatted, guest.files.get('attached')!, segments);
-        expect(printed(guest, 'replay')).toEqual(['2000 requests, 0 wrong sectors']);
+        expectOnlyAttached(metadata, guests[n].files.get('attached')!, segments);
+        expect(printed(guests[n], 'replay'), name).toEqual(['2000 requests, 0 wrong sectors']);
 
-        await expectSound(images);
-        const logical = await logicalDevice(images);
-        expect(printed(guest, 'sha256')).toEqual([`${logical.sha256}  -`]);
-        expect(differences(logical.ids, afterAll(images.initialIds, requestsOf(workload)))).toEqual([]);
-        expectStatus(last, await predictedStatus(images), false);
-      },
-    );
-  });
+        await expectSound(own);
+        const logical = await logicalDevice(own);
+        expect(printed(guests[n], 'sha256'), name).toEqual([`${logical.sha256}  -`]);
+        expect(differences(logical.ids, afterAll(own.initialIds, requestsOf(WORKLOAD)))).toEqual([]);
+        expectStatus(last, await predictedStatus(own), false);
+      }
+    },
+  );
 });
 
 describeWithKernel('a cache that pcache grow made larger, with dirty data in it', (kernel) => {
   it('attaches, reads the same, and takes writes', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
-    images = new Images(DEVICE_SECTORS);
+    const images = newImages();
     await format(images, '--size', String(512 * MIB), '--data-crc');
     const shape = { deviceSectors: DEVICE_SECTORS, threads: 2 };
     const ours: Workload = { kind: 'mixed', seed: 8, count: 2000, firstId: 1, ...shape };

@@ -2,12 +2,22 @@
  * Caches that our engine wrote, closed in order or killed, attached in the kernel: the same status, the same
  * bytes, and among them everything that was acknowledged as durable.
  */
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, expect, it } from 'vitest';
 import { SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
-import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, printed, runGuest, statusLines } from '../support/kernel.js';
-import { ENGINE_IN_FLIGHT, expectSound, format, Images, logicalDevice, predictedStatus, runEngine } from './host.js';
+import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, printed, statusLines } from '../support/kernel.js';
+import {
+  ENGINE_IN_FLIGHT,
+  expectSound,
+  format,
+  Images,
+  logicalDevice,
+  predictedStatus,
+  runEngine,
+  type Logical,
+} from './host.js';
 import { afterAll, bytesOfIds, differences, judgeCrash } from './ledger.js';
 import { firstRequests, type Workload } from './requests.js';
+import { runTogether } from './shared-machine.js';
 import { expectStatus } from './status.js';
 
 const DEVICE_SECTORS = (12 * SUBTREE_BYTES) / 512 - 9;
@@ -35,11 +45,11 @@ const CASES: readonly Case[] = [
   { name: 'killed, data_crc, wrapped log', dataCrc: true, killed: true, wrapped: true, slots: 2 },
 ];
 
-let images: Images;
-afterEach(() => images.remove());
+const made: Images[] = [];
+afterEach(() => made.splice(0).forEach((images) => images.remove()));
 
 /** Brings the log close to its segment's end. @returns what the device holds then */
-async function wrap(slots: number): Promise<Int32Array> {
+async function wrap(images: Images, slots: number): Promise<Int32Array> {
   const fill: Workload = {
     kind: 'fill',
     seed: 5,
@@ -60,57 +70,77 @@ async function wrap(slots: number): Promise<Int32Array> {
   return afterAll(images.initialIds, firstRequests(fill, acked));
 }
 
-describeWithKernel('a cache that our engine wrote, in the kernel', (kernel) => {
-  describe.each(CASES)('$name', ({ dataCrc, killed, wrapped, slots }) => {
-    it('has the status and the bytes that we say', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
-      images = new Images(DEVICE_SECTORS);
-      await format(images, '--size', '512MiB', ...(dataCrc ? ['--data-crc'] : []));
-      const base = wrapped ? await wrap(slots) : images.initialIds;
-      const workload: Workload = {
-        kind: 'mixed',
-        seed: 11,
-        count: REQUESTS,
-        deviceSectors: DEVICE_SECTORS,
-        threads: 1,
-        firstId: FIRST_MIXED_ID,
-      };
-      const { acked } = await runEngine(images, base, {
-        slots,
-        workload,
-        gcPercent: wrapped ? GC_LATE : 70,
-        ...(killed ? { ending: 'kill', killAt: REQUESTS * 0.7 } : { ending: 'close' }),
-      });
+interface Written {
+  readonly images: Images;
+  readonly logical: Logical;
+  readonly predicted: string;
+}
 
-      await expectSound(images);
-      const logical = await logicalDevice(images);
-      const requests = firstRequests(workload, REQUESTS);
-      if (killed) {
-        const verdict = judgeCrash(base, requests, [acked], ENGINE_IN_FLIGHT, logical.ids);
-        expect(verdict.wrong).toEqual([]);
-        expect(verdict.durableSectors).toBeGreaterThan(1000);
-      } else {
-        expect(differences(logical.ids, afterAll(base, requests))).toEqual([]);
-      }
-      const predicted = await predictedStatus(images);
-      if (wrapped)
-        expect(predicted, 'the log is to have left its first segment').not.toMatch(/ 0:\d+ \d+:\d+ \d+:\d+$/);
-
-      const guest = await runGuest({
-        kernel,
-        ...images,
-        files: { versions: bytesOfIds(logical.ids) },
-        script: `
-          attach ${dataCrc} ${HELD_MS}
-          hash_device
-          /tmp/x/replay check /dev/mapper/pc /tmp/x/versions
-          detach`,
-      });
-      expectStatus(statusLines(guest)[0], predicted, true);
-      expect(printed(guest, 'replay')).toEqual([`${DEVICE_SECTORS} sectors checked, 0 wrong sectors`]);
-      expect(printed(guest, 'sha256')).toEqual([`${logical.sha256}  -`]);
-
-      await expectSound(images);
-      expect((await logicalDevice(images)).sha256).toBe(logical.sha256);
-    });
+/** Writes a cache with our engine. @returns what the kernel must make of it */
+async function writeCache({ dataCrc, killed, wrapped, slots }: Case): Promise<Written> {
+  const images = new Images(DEVICE_SECTORS);
+  made.push(images);
+  await format(images, '--size', '512MiB', ...(dataCrc ? ['--data-crc'] : []));
+  const base = wrapped ? await wrap(images, slots) : images.initialIds;
+  const workload: Workload = {
+    kind: 'mixed',
+    seed: 11,
+    count: REQUESTS,
+    deviceSectors: DEVICE_SECTORS,
+    threads: 1,
+    firstId: FIRST_MIXED_ID,
+  };
+  const { acked } = await runEngine(images, base, {
+    slots,
+    workload,
+    gcPercent: wrapped ? GC_LATE : 70,
+    ...(killed ? { ending: 'kill', killAt: REQUESTS * 0.7 } : { ending: 'close' }),
   });
+
+  await expectSound(images);
+  const logical = await logicalDevice(images);
+  const requests = firstRequests(workload, REQUESTS);
+  if (killed) {
+    const verdict = judgeCrash(base, requests, [acked], ENGINE_IN_FLIGHT, logical.ids);
+    expect(verdict.wrong).toEqual([]);
+    expect(verdict.durableSectors).toBeGreaterThan(1000);
+  } else {
+    expect(differences(logical.ids, afterAll(base, requests))).toEqual([]);
+  }
+  const predicted = await predictedStatus(images);
+  if (wrapped) expect(predicted, 'the log is to have left its first segment').not.toMatch(/ 0:\d+ \d+:\d+ \d+:\d+$/);
+  return { images, logical, predicted };
+}
+
+describeWithKernel('a cache that our engine wrote', (kernel) => {
+  const names = CASES.map(({ name }) => name).join('; ');
+  it(
+    `has the status and the bytes in the kernel that we say (${names})`,
+    { timeout: 2 * KERNEL_TEST_TIMEOUT_MS },
+    async () => {
+      const written: Written[] = [];
+      for (const one of CASES) written.push(await writeCache(one));
+      const guests = await runTogether(
+        kernel,
+        written.map(({ images, logical }, n) => ({
+          images,
+          files: { versions: bytesOfIds(logical.ids) },
+          script: `
+          attach ${CASES[n].dataCrc} ${HELD_MS}
+          hash_device
+          /tmp/x/replay check /dev/mapper/pc "$X"versions
+          detach`,
+        })),
+      );
+      for (const [n, { images, logical, predicted }] of written.entries()) {
+        const { name } = CASES[n];
+        expectStatus(statusLines(guests[n])[0], predicted, true);
+        expect(printed(guests[n], 'replay'), name).toEqual([`${DEVICE_SECTORS} sectors checked, 0 wrong sectors`]);
+        expect(printed(guests[n], 'sha256'), name).toEqual([`${logical.sha256}  -`]);
+
+        await expectSound(images);
+        expect((await logicalDevice(images)).sha256, name).toBe(logical.sha256);
+      }
+    },
+  );
 });

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { runCli } from '../support/cli.js';
 import { findClient } from '../support/clients.js';
-import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, makeImageFolder, runGuest } from '../support/kernel.js';
+import { dealtTo, describeWithKernel, KERNEL_TEST_TIMEOUT_MS, makeImageFolder, runGuest } from '../support/kernel.js';
 import { attach, BACKING_BYTES, makeDevices, sparseFile, type Attached } from './attached.js';
 
 const folder = makeImageFolder();
@@ -44,7 +44,7 @@ describeWithKernel('a kernel whose disk is served', (kernel) => {
     attached = undefined;
   });
 
-  it.each([['--data-crc'], ['--gc-percent=5']])(
+  it.each(dealtTo(kernel, [['--data-crc'], ['--gc-percent=5']]))(
     'makes an ext4 filesystem, works on it, and e2fsck finds it sound (%s)',
     { timeout: KERNEL_TEST_TIMEOUT_MS },
     async (flag) => {

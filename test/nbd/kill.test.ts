@@ -10,11 +10,11 @@ import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { Random } from '../../src/engine/sim/random.js';
 import { runCli } from '../support/cli.js';
 import { makeImageFolder } from '../support/kernel.js';
-import { casesOf } from '../support/long.js';
+import { casesOf, countOf } from '../support/long.js';
 import { attach, killAll, makeDevices } from './attached.js';
 import { NbdClient } from './client.js';
 
-const KILLS = Number(process.env['PCACHE_NBD_KILLS'] ?? 6);
+const KILLS = Number(process.env['PCACHE_NBD_KILLS'] ?? countOf({ share: 2, all: 6 }));
 const SEED = Number(process.env['PCACHE_NBD_KILL_SEED'] ?? 1);
 const MIB = 1024 * 1024;
 const SECTOR = 512;

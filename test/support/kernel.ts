@@ -103,6 +103,16 @@ export function describeWithKernel(name: string, body: (kernel: TestKernel) => v
   }
 }
 
+/**
+ * The share of `cases` that runs in this kernel when the kernels share them out: for what hardly depends on the kernel,
+ * since machines take long. With one kernel, all of them.
+ */
+export function dealtTo<T>(kernel: TestKernel, cases: readonly T[]): readonly T[] {
+  const folders = foldersOf();
+  const own = folders.indexOf(kernel.folder);
+  return cases.filter((_, n) => n % folders.length === own);
+}
+
 /** A temporary folder for images: in memory where there is room, since they are large and written at random. */
 export function makeImageFolder(): string {
   let parent = tmpdir();

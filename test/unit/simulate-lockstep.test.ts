@@ -21,6 +21,7 @@ import { CountingBacking } from '../../src/simulate/counting-backing.js';
 import { LogPmem } from '../../src/simulate/log-pmem.js';
 import { scanTrace } from '../../src/trace/index.js';
 import { generateTrace } from '../support/generated-trace.js';
+import { casesOf } from '../support/long.js';
 
 const fixture = (name: string) => fileURLToPath(new URL(`../../fixtures/traces/${name}`, import.meta.url));
 
@@ -81,9 +82,10 @@ const PGBENCH = 'pgbench.blktrace';
 const EXT4 = 'ext4-sqlite-git.blktrace';
 
 describe('a simulation does what a lockstep replay does', { timeout: 120_000 }, () => {
-  it.each(
-    [512, 1024, 2048].flatMap((size) => [0, 90].flatMap((gc) => [PGBENCH, EXT4].map((t) => [t, size, gc] as const))),
-  )('%s, %d MiB, gc_percent %d', async (trace, cacheMiB, gcPercent) => {
+  const SHAPES = [512, 1024, 2048].flatMap((size) =>
+    [0, 90].flatMap((gc) => [PGBENCH, EXT4].map((trace) => [trace, size, gc] as const)),
+  );
+  it.each(casesOf(SHAPES, 3))('%s, %d MiB, gc_percent %d', async (trace, cacheMiB, gcPercent) => {
     // The smallest cache is gone round more than once.
     const loops = cacheMiB === 512 ? 4 : 1;
     const { real, simulated } = await both({ trace, cacheMiB, gcPercent, loops });
@@ -94,12 +96,13 @@ describe('a simulation does what a lockstep replay does', { timeout: 120_000 }, 
     if (trace === PGBENCH && loops > 1) expect(Math.max(...real.generations)).toBeGreaterThan(0);
   });
 
-  it.each([
+  const MODES: readonly [CacheMode, boolean][] = [
     ['writethrough', false],
     ['writearound', true],
     ['writeonly', true],
     ['writeback', true],
-  ] as const)('in mode %s, data_crc %s', async (mode, dataCrc) => {
+  ];
+  it.each(casesOf(MODES, 2))('in mode %s, data_crc %s', async (mode, dataCrc) => {
     const { real, simulated } = await both({ trace: PGBENCH, cacheMiB: 512, gcPercent: 70, loops: 2, mode, dataCrc });
     expect(simulated).toEqual(real);
     expect(real.stats.writebackKeys + real.stats.directWrites).toBeGreaterThan(0);
