@@ -174,7 +174,7 @@ it.each(['1f8b08', '28b52ffd0058', '502a4d1804000000'])(
 );
 
 /** Inputs of each kind of trace; `PCACHE_TRACE_FUZZ` sets another number. */
-const RUNS = Number(process.env.PCACHE_TRACE_FUZZ ?? countOf({ share: 40, all: 1000 }));
+const RUNS = Number(process.env.PCACHE_TRACE_FUZZ ?? countOf({ share: 40, all: 250 }));
 
 /** Changes that know of lines and fields: one repeated, dropped, swapped with another, or made something else. */
 const VALUES = [

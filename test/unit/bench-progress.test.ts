@@ -15,6 +15,6 @@ it('a measurement is done when both its time and its rounds are', () => {
 it('rounds are as long as fits in the time that is asked for, within limits', () => {
   const limits = { requestsMin: 1024, requestsMax: 32_768 };
   expect(requestsFor({ secondsEach: 1e-6, seconds: 3, ...limits })).toBe(32_768);
-  expect(requestsFor({ secondsEach: 1e-4, seconds: 3, ...limits })).toBe(6000);
+  expect(requestsFor({ secondsEach: 2 ** -13, seconds: 5, ...limits })).toBe(8192);
   expect(requestsFor({ secondsEach: 1e-3, seconds: 1, ...limits })).toBe(1024);
 });
