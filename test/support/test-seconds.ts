@@ -15,6 +15,7 @@ export const TEST_SECONDS: Readonly<Record<string, number>> = {
   'kernel/predictions.test.ts': 164,
   'cli/pack.test.ts': 160,
   'kernel/dax.test.ts': 150,
+  'kernel/live.test.ts': 40,
   'nbd/clients.test.ts': 120,
   'cli/bench.test.ts': 107,
   'kernel/writeback.test.ts': 95,
