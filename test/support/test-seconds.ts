@@ -22,7 +22,6 @@ export const TEST_SECONDS: Readonly<Record<string, number>> = {
   'nbd/kill.test.ts': 91,
   'cli/writeback.test.ts': 89,
   'property/trace-fuzz.test.ts': 81,
-  'kernel/live.test.ts': 80,
   'unit/simulate-lockstep.test.ts': 72,
   'nbd/slow-backing.test.ts': 64,
   'unit/native-sanitizers.test.ts': 61,
