@@ -1,7 +1,7 @@
 /** `pcache tab detach`: ends what `pcache tab attach` began. */
 import { Args, Flags } from '@oclif/core';
 import { PcacheError } from '../../engine/errors.js';
-import { removeKernelDevice } from '../../kernel/remove.js';
+import { dmsetup } from '../../kernel/device-mapper.js';
 import { PcacheCommand } from '../../output/base-command.js';
 import { prose } from '../../output/prose.js';
 import { loadEntry } from '../../tab/load-tab.js';
@@ -35,7 +35,7 @@ seen. The exit status is 4 when drain could not write everything back.`;
       return undefined;
     }
     const { cachePath, backingPath } = entry;
-    removeKernelDevice(entry.name);
+    await dmsetup(entry.name, 'remove', '--retry', entry.name);
     await this.runOther(entry.drain ? 'writeback' : 'info', ['--', cachePath, backingPath]);
     return undefined;
   }
