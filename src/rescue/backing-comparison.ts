@@ -45,7 +45,7 @@ export interface ComparisonOptions {
   readonly badPayloads: (deviceOffsetBytes: readonly number[]) => ReadonlySet<number>;
 }
 
-/** @throws PcacheError when the backing device cannot be read; places that the cache cannot read are left out */
+/** Places that one of the devices cannot read are left out. */
 export async function compareBacking(options: ComparisonOptions): Promise<BackingComparison> {
   const ours = new Uint8Array(SAMPLE_BYTES);
   const theirs = new Uint8Array(SAMPLE_BYTES);
@@ -55,7 +55,7 @@ export async function compareBacking(options: ComparisonOptions): Promise<Backin
   for (const sample of chooseSamples(options.extents, options.samplesMax ?? SAMPLES_MAX)) {
     const { offsetBytes, lengthBytes, deviceOffsetBytes } = sample;
     if (!couldAccess(() => options.cache.read(deviceOffsetBytes, ours, 0, lengthBytes))) continue;
-    await readBacking(options.backing, offsetBytes, theirs, lengthBytes);
+    if (!(await couldReadBacking(options.backing, offsetBytes, theirs, lengthBytes))) continue;
     samples++;
     bytes += lengthBytes;
     if (Buffer.compare(ours.subarray(0, lengthBytes), theirs.subarray(0, lengthBytes)) !== 0) differing.push(sample);
@@ -78,11 +78,17 @@ function chooseSamples(extents: ComparisonOptions['extents'], samplesMax: number
   return samples;
 }
 
-function readBacking(backing: BackingDevice, offsetBytes: number, target: Uint8Array, length: number): Promise<void> {
+/** @returns false when the medium fails */
+function couldReadBacking(
+  backing: BackingDevice,
+  offsetBytes: number,
+  target: Uint8Array,
+  lengthBytes: number,
+): Promise<boolean> {
   return new Promise((resolve, reject) => {
-    backing.read(offsetBytes, target, 0, length, (error) => {
-      if (error === null) resolve();
-      else reject(error);
+    backing.read(offsetBytes, target, 0, lengthBytes, (error) => {
+      if (error !== null && !(error instanceof PcacheError && error.code === 'IO')) reject(error);
+      else resolve(error === null);
     });
   });
 }

@@ -28,7 +28,7 @@ export interface BackingGuardOptions {
   readonly breathe: () => Promise<void>;
 }
 
-/** Compares the extents that both devices hold according to a map of the log. @throws as `compareBacking` does */
+/** Compares the extents that both devices hold according to a map of the log. */
 export function compareMapped(
   map: DirtyMap,
   metadata: CacheMetadata,
@@ -56,7 +56,7 @@ export function refuseForeign(
 /**
  * Reads the log, and up to 128 samples of 4 KiB from each device. Changes nothing. A cache whose metadata or log is
  * damaged passes: its opener refuses it.
- * @throws PcacheError BAD_MEDIA, with the status of problems left, for a foreign device; IO when it cannot be read
+ * @throws PcacheError BAD_MEDIA, with the status of problems left, for a foreign device
  */
 export async function requireOwnBacking(devices: GuardedDevices, options: BackingGuardOptions): Promise<void> {
   const { cache, backing } = devices;
