@@ -1,6 +1,7 @@
 /** How a cache that the kernel has attached stands: plain data, made when asked for. */
 import { readText } from '../engine/device/holders.js';
 import type { Position } from '../engine/media/codecs.js';
+import { positionText } from '../engine/media/position-text.js';
 import { SECTOR_BYTES } from '../engine/media/geometry.js';
 import { readState, type KernelDevice, type TargetState } from './device-mapper.js';
 import type { DirtyLogReader } from './dirty-log.js';
@@ -134,8 +135,8 @@ export class KernelStatusReporter {
   }
 
   private stillMs({ keyHead, dirtyTail }: TargetState, backing: BlockCounters | null, nowMs: number): number {
-    const at = `${dirtyTail.segment}:${dirtyTail.offsetBytes}`;
-    if (at === `${keyHead.segment}:${keyHead.offsetBytes}`) {
+    const at = positionText(dirtyTail);
+    if (at === positionText(keyHead)) {
       this.standing = undefined;
       return 0;
     }

@@ -58,7 +58,7 @@ export function glanceAtStamp(words: Int32Array, at: number, sector: number, off
   if (id < 0 || words[at + 1] !== sector) return withoutStamp(words, at);
   const base = baseOf(sector, id);
   for (let i = 2 + (offset % 14); i < WORDS; i += 16) {
-    if (words[at + i] !== ((base + Math.imul(i - 2, STEP)) | 0)) return NOT_A_STAMP;
+    if (words[at + i] !== ((base + Math.imul(i - 2, STEP)) | 0)) return withoutStamp(words, at);
   }
   return id;
 }
