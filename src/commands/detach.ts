@@ -1,8 +1,7 @@
 /** `pcache detach`: ends the server of an attached cache in order, or removes the device of the kernel's target. */
 import { Flags } from '@oclif/core';
 import { PcacheError } from '../engine/errors.js';
-import { findKernelDevice, kernelNameOf } from '../kernel/device-mapper.js';
-import { DirtyLogReader } from '../kernel/dirty-log.js';
+import { kernelTargetOf } from '../kernel/device-mapper.js';
 import { detachKernelDevice } from '../kernel/kernel-detach.js';
 import { KernelStatusReporter } from '../kernel/kernel-status.js';
 import { detach } from '../nbd/detach.js';
@@ -54,8 +53,7 @@ it, and with exit status 4 while anything is dirty; --drain writes that back fir
   async run(): Promise<{ readonly detached: boolean }> {
     const { args, flags } = await this.parse(Detach);
     const { device } = args;
-    const name =
-      device === undefined || flags.socket !== undefined ? undefined : kernelNameOf(device, this.deviceFolder);
+    const name = kernelTargetOf({ device, socket: flags.socket }, this.deviceFolder);
     if (name === undefined) {
       if (flags.drain)
         throw new PcacheError('USAGE', '--drain is for a NAME of the kernel\'s target; run "pcache drain" first');
@@ -68,9 +66,7 @@ it, and with exit status 4 while anything is dirty; --drain writes that back fir
   }
 
   private async kernel(name: string, drains: boolean): Promise<void> {
-    const device = await findKernelDevice(name, this.deviceFolder);
-    const log = DirtyLogReader.open(device.cachePath, this.nativeEnabled);
-    const nowMs = (): number => performance.now();
+    const reporter = await KernelStatusReporter.open(name, this.deviceFolder, this.nativeEnabled);
     const stopping = new AbortController();
     const release = this.onInterrupt(() => stopping.abort());
     const progress = this.progress({ label: `draining ${name}`, unit: 'bytes' });
@@ -78,15 +74,14 @@ it, and with exit status 4 while anything is dirty; --drain writes that back fir
       timeoutMs: Infinity,
       stop: stopping.signal,
       onProgress: (done: number, total: number) => progress.update(done, { total }),
-      nowMs,
       leaveStuckThreads: this.leaveStuckThreads,
     };
     try {
-      await detachKernelDevice(new KernelStatusReporter(device, log, nowMs), drains ? drain : undefined);
+      await detachKernelDevice(reporter, drains ? drain : undefined);
     } finally {
       progress.stop();
       release();
-      log.close();
+      reporter.close();
     }
   }
 }

@@ -2,8 +2,7 @@
 import { Flags } from '@oclif/core';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
 import type { CloseReport } from '../engine/index.js';
-import { findKernelDevice, kernelNameOf } from '../kernel/device-mapper.js';
-import { DirtyLogReader } from '../kernel/dirty-log.js';
+import { kernelTargetOf } from '../kernel/device-mapper.js';
 import { drainKernelDevice } from '../kernel/kernel-drain.js';
 import { KernelStatusReporter } from '../kernel/kernel-status.js';
 import { ControlClient } from '../nbd/control.js';
@@ -51,8 +50,7 @@ set that would have to be set back.`;
   async run(): Promise<CloseReport> {
     const { args, flags } = await this.parse(Drain);
     const { device } = args;
-    const name =
-      device === undefined || flags.socket !== undefined ? undefined : kernelNameOf(device, this.deviceFolder);
+    const name = kernelTargetOf({ device, socket: flags.socket }, this.deviceFolder);
     const report =
       name === undefined
         ? await this.served(device, flags.socket, flags.timeout)
@@ -83,24 +81,21 @@ set that would have to be set back.`;
   }
 
   private async kernel(name: string, timeoutSeconds: number | undefined): Promise<CloseReport> {
-    const device = await findKernelDevice(name, this.deviceFolder);
-    const log = DirtyLogReader.open(device.cachePath, this.nativeEnabled);
-    const nowMs = (): number => performance.now();
+    const reporter = await KernelStatusReporter.open(name, this.deviceFolder, this.nativeEnabled);
     const stopping = new AbortController();
     const release = this.onInterrupt(() => stopping.abort());
     const progress = this.progress({ label: `draining ${name}`, unit: 'bytes' });
     try {
-      return await drainKernelDevice(new KernelStatusReporter(device, log, nowMs), {
+      return await drainKernelDevice(reporter, {
         timeoutMs: (timeoutSeconds ?? Infinity) * 1000,
         stop: stopping.signal,
         onProgress: (done, total) => progress.update(done, { total }),
-        nowMs,
         leaveStuckThreads: this.leaveStuckThreads,
       });
     } finally {
       progress.stop();
       release();
-      log.close();
+      reporter.close();
     }
   }
 }

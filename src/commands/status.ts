@@ -2,8 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stripVTControlCharacters } from 'node:util';
 import { Flags } from '@oclif/core';
-import { findKernelDevice, kernelNameOf } from '../kernel/device-mapper.js';
-import { DirtyLogReader } from '../kernel/dirty-log.js';
+import { kernelTargetOf } from '../kernel/device-mapper.js';
 import { KernelStatusReporter, type KernelStatus } from '../kernel/kernel-status.js';
 import { ControlClient } from '../nbd/control.js';
 import { metricsText } from '../nbd/metrics.js';
@@ -88,17 +87,14 @@ counters of the device and of the backing device. With --watch it reports write-
   async run(): Promise<StatusJson | KernelStatus | undefined> {
     const { args, flags } = await this.parse(Status);
     const { device } = args;
-    const name =
-      device === undefined || flags.socket !== undefined ? undefined : kernelNameOf(device, this.deviceFolder);
+    const name = kernelTargetOf({ device, socket: flags.socket }, this.deviceFolder);
     if (name !== undefined) return this.show(await this.kernelSource(name), flags);
     const client = await ControlClient.connect({ device, socket: flags.socket });
     return this.show(servedSource(client), flags);
   }
 
   private async kernelSource(name: string): Promise<Source<KernelStatus, KernelStatus>> {
-    const device = await findKernelDevice(name, this.deviceFolder);
-    const log = DirtyLogReader.open(device.cachePath, this.nativeEnabled);
-    const reporter = new KernelStatusReporter(device, log, () => performance.now());
+    const reporter = await KernelStatusReporter.open(name, this.deviceFolder, this.nativeEnabled);
     return {
       sample: () => reporter.status(),
       json: (status) => status,
@@ -106,7 +102,7 @@ counters of the device and of the backing device. With --watch it reports write-
       text: kernelStatusText,
       compactText: compactKernelStatusText,
       remember: rememberKernel,
-      close: () => log.close(),
+      close: () => reporter.close(),
     };
   }
 

@@ -2,7 +2,7 @@
 import { Args, Flags } from '@oclif/core';
 import { PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
-import { findKernelDevice, kernelNameOf, setGcPercent } from '../kernel/device-mapper.js';
+import { findKernelDevice, kernelTargetOf, setGcPercent } from '../kernel/device-mapper.js';
 import { ControlClient, type Tuned } from '../nbd/control.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { attachedDeviceArgument } from '../output/flags.js';
@@ -51,8 +51,7 @@ stored in the cache. For a NAME of the kernel's target it is the message that th
     const match = /^gc_percent=(\d{1,3})$/.exec(setting);
     if (!match) throw new PcacheError('USAGE', `'${setting}' is not a setting; ${ACCEPTED}`);
     const gcPercent = Number(match[1]);
-    const name =
-      device === undefined || flags.socket !== undefined ? undefined : kernelNameOf(device, this.deviceFolder);
+    const name = kernelTargetOf({ device, socket: flags.socket }, this.deviceFolder);
     const tuned =
       name === undefined ? await this.served(device, flags.socket, gcPercent) : await this.kernel(name, gcPercent);
     this.print(`gc_percent: ${tuned.gcPercent}\n`);

@@ -63,6 +63,14 @@ export function kernelNameOf(device: string, deviceFolder: string): string | und
   return number === undefined ? undefined : readText(`/sys/block/${number}/dm/name`);
 }
 
+/** The device-mapper name in what a command was given; undefined for a cache that pcache serves. */
+export function kernelTargetOf(
+  { device, socket }: { readonly device: string | undefined; readonly socket: string | undefined },
+  deviceFolder: string,
+): string | undefined {
+  return device === undefined || socket !== undefined ? undefined : kernelNameOf(device, deviceFolder);
+}
+
 /** Runs dmsetup. @returns what it prints. @throws PcacheError for what it says, as one line */
 export function dmsetup(name: string, ...args: string[]): Promise<string> {
   return new Promise((resolve, reject) => {

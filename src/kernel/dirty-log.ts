@@ -11,7 +11,7 @@ import { TolerantReader } from '../engine/device/tolerant-reader.js';
 import type { CloseReport } from '../engine/index.js';
 import { readMetadataOf } from '../engine/index.js';
 import { badMedia } from '../engine/log/recovery.js';
-import type { Position } from '../engine/media/codecs.js';
+import { isSamePosition, type Position } from '../engine/media/codecs.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { LogWalker } from '../engine/media/log-walker.js';
 import type { CacheMetadata } from '../engine/media/metadata.js';
@@ -32,8 +32,6 @@ export interface DirtyLog {
   /** Bytes that dirty_tail has passed since the last time; undefined at first, and after a walk that began anew. */
   readonly writtenBackBytes: number | undefined;
 }
-
-const samePosition = (a: Position, b: Position): boolean => a.segment === b.segment && a.offsetBytes === b.offsetBytes;
 
 export class DirtyLogReader {
   private queue = new KsetQueue();
@@ -92,7 +90,7 @@ export class DirtyLogReader {
   bytesBefore(position: Position): number | undefined {
     if (this.queue.length === 0) return undefined;
     if (this.queue.isFirstAt(position)) return undefined;
-    if (this.head !== undefined && samePosition(this.head, position)) return this.bytes;
+    if (this.head !== undefined && isSamePosition(this.head, position)) return this.bytes;
     return this.queue.bytesBefore(position);
   }
 
@@ -122,7 +120,7 @@ export class DirtyLogReader {
   /** Adds the ksets up to `end`, or all that there are. @returns false when the log does not lead there */
   private walkTo(end: Position | undefined): boolean {
     const from = this.head!;
-    if (end !== undefined && samePosition(from, end)) return true;
+    if (end !== undefined && isSamePosition(from, end)) return true;
     const walker = new LogWalker(new TolerantReader(this.pmem), KERNEL_GEOMETRY, this.chain, from, bestCrc32c());
     while (walker.next()) {
       if (end !== undefined && walker.isAt(end)) break;
@@ -154,7 +152,7 @@ export class DirtyLogReader {
       this.bytes -= queue.firstBytes;
       queue.first++;
     }
-    if (queue.length === 0 && !samePosition(this.head!, tail)) return undefined;
+    if (queue.length === 0 && !isSamePosition(this.head!, tail)) return undefined;
     return before - this.bytes;
   }
 }

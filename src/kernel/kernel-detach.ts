@@ -1,6 +1,7 @@
 /** Removes a device of the kernel's target, once nobody uses it and nothing in its cache is dirty. */
 import { claimDevice, deviceUse, type Claim } from '../block-device/device-users.js';
 import { ExitStatus, fromSystemError, PcacheError } from '../engine/errors.js';
+import { isSamePosition } from '../engine/media/codecs.js';
 import { dmsetup, openCountOf } from './device-mapper.js';
 import { drainKernelDevice, flushDevice, type DrainOptions } from './kernel-drain.js';
 import type { KernelStatusReporter } from './kernel-status.js';
@@ -19,8 +20,7 @@ export async function detachKernelDevice(
     if (drain !== undefined) await drainKernelDevice(reporter, drain);
     else await flushDevice(device);
     const { dirtyBytes, keyHead, dirtyTail } = await reporter.status();
-    const isDirty = keyHead.segment !== dirtyTail.segment || keyHead.offsetBytes !== dirtyTail.offsetBytes;
-    if (isDirty) throw dirtyError(device.name, dirtyBytes);
+    if (!isSamePosition(keyHead, dirtyTail)) throw dirtyError(device.name, dirtyBytes);
   } finally {
     await claim.release();
   }

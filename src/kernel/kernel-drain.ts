@@ -7,8 +7,8 @@ import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ExitStatus, fromSystemError, PcacheError } from '../engine/errors.js';
 import type { CloseReport } from '../engine/index.js';
+import { isSamePosition, type Position } from '../engine/media/codecs.js';
 import { positionText } from '../engine/media/position-text.js';
-import type { Position } from '../engine/media/codecs.js';
 import { readState, type KernelDevice } from './device-mapper.js';
 import type { KernelStatus, KernelStatusReporter } from './kernel-status.js';
 
@@ -21,7 +21,6 @@ export interface DrainOptions {
   readonly stop: AbortSignal;
   /** @param doneBytes of `totalBytes`, which were dirty at the beginning */
   readonly onProgress: (doneBytes: number, totalBytes: number) => void;
-  readonly nowMs: () => number;
   /** Called when a thread of this process goes on waiting for the device. */
   readonly leaveStuckThreads: () => void;
 }
@@ -47,9 +46,8 @@ export async function flushDevice({ path }: KernelDevice): Promise<void> {
  */
 export async function drainKernelDevice(reporter: KernelStatusReporter, options: DrainOptions): Promise<CloseReport> {
   const { device } = reporter;
-  const { timeoutMs, stop, onProgress, nowMs } = options;
-  const startedMs = nowMs();
-  const untilMs = startedMs + timeoutMs;
+  const { timeoutMs, stop, onProgress } = options;
+  const untilMs = reporter.nowMs() + timeoutMs;
   const timer = new AbortController();
   const woken = Promise.race([sleepUntilAborted(stop), sleepFor(timeoutMs, timer.signal)]);
   try {
@@ -67,7 +65,7 @@ export async function drainKernelDevice(reporter: KernelStatusReporter, options:
       totalBytes ??= leftBytes;
       onProgress(Math.max(0, totalBytes - leftBytes), totalBytes);
       if (status.writebackStandsStill) throw standsStill(status);
-      requireGoingOn(device, status, stop, nowMs() >= untilMs, timeoutMs);
+      requireGoingOn(device, status, stop, reporter.nowMs() >= untilMs, timeoutMs);
       await Promise.race([sleep(LOOK_MS), woken]);
     }
   } finally {
@@ -78,7 +76,7 @@ export async function drainKernelDevice(reporter: KernelStatusReporter, options:
 /** Dirty bytes before a position of the log; undefined when dirty_tail has reached it. */
 function leftOf({ log }: KernelStatusReporter, status: KernelStatus, target: Position): number | undefined {
   const { dirtyTail, dirtyIsLowerBound, dirtyBytes } = status;
-  if (positionText(dirtyTail) === positionText(target)) return undefined;
+  if (isSamePosition(dirtyTail, target)) return undefined;
   return dirtyIsLowerBound ? dirtyBytes : log.bytesBefore(target);
 }
 

@@ -1,10 +1,9 @@
 /** How a cache that the kernel has attached stands: plain data, made when asked for. */
 import { readText } from '../engine/device/holders.js';
-import type { Position } from '../engine/media/codecs.js';
-import { positionText } from '../engine/media/position-text.js';
+import { isSamePosition, type Position } from '../engine/media/codecs.js';
 import { SECTOR_BYTES } from '../engine/media/geometry.js';
-import { readState, type KernelDevice, type TargetState } from './device-mapper.js';
-import type { DirtyLogReader } from './dirty-log.js';
+import { findKernelDevice, readState, type KernelDevice, type TargetState } from './device-mapper.js';
+import { DirtyLogReader } from './dirty-log.js';
 
 /**
  * Write-back that has nothing to do looks again after 5 s. It stands still when dirty_tail does not move for longer than
@@ -87,7 +86,7 @@ function countersOf(directory: string): BlockCounters | null {
 }
 
 interface Standing {
-  readonly dirtyTail: string;
+  readonly dirtyTail: Position;
   readonly backingWrites: number;
   readonly sinceMs: number;
 }
@@ -100,8 +99,18 @@ export class KernelStatusReporter {
   constructor(
     readonly device: KernelDevice,
     readonly log: DirtyLogReader,
-    private readonly nowMs: () => number,
+    readonly nowMs: () => number,
   ) {}
+
+  /** @throws PcacheError for a device that is not of the kernel's target, or whose cache device cannot be read */
+  static async open(name: string, deviceFolder: string, native: boolean): Promise<KernelStatusReporter> {
+    const device = await findKernelDevice(name, deviceFolder);
+    return new KernelStatusReporter(device, DirtyLogReader.open(device.cachePath, native), () => performance.now());
+  }
+
+  close(): void {
+    this.log.close();
+  }
 
   /** @throws PcacheError when the device is gone, or the cache device cannot be read */
   async status(): Promise<KernelStatus> {
@@ -135,15 +144,14 @@ export class KernelStatusReporter {
   }
 
   private stillMs({ keyHead, dirtyTail }: TargetState, backing: BlockCounters | null, nowMs: number): number {
-    const at = positionText(dirtyTail);
-    if (at === positionText(keyHead)) {
+    if (isSamePosition(dirtyTail, keyHead)) {
       this.standing = undefined;
       return 0;
     }
     const backingWrites = backing?.writeRequests ?? 0;
     const { standing } = this;
-    if (standing?.dirtyTail !== at || standing.backingWrites !== backingWrites) {
-      this.standing = { dirtyTail: at, backingWrites, sinceMs: nowMs };
+    if (!standing || !isSamePosition(standing.dirtyTail, dirtyTail) || standing.backingWrites !== backingWrites) {
+      this.standing = { dirtyTail, backingWrites, sinceMs: nowMs };
     }
     return Math.round(nowMs - this.standing!.sinceMs);
   }

@@ -103,7 +103,6 @@ describe('write-back that stands still', () => {
       timeoutMs: Infinity,
       stop: new AbortController().signal,
       onProgress: () => undefined,
-      nowMs: clock,
       leaveStuckThreads: () => undefined,
     });
     await expect(drained).rejects.toThrow(

@@ -17,7 +17,7 @@
 import type { Core } from '../core.js';
 import { fromSystemError, PcacheError } from '../errors.js';
 import type { ByteRange } from '../media/byte-range.js';
-import type { Position } from '../media/codecs.js';
+import { isSamePosition, type Position } from '../media/codecs.js';
 import type { KsetView } from '../media/kset.js';
 import type { BackingDurability } from './backing-durability.js';
 import { FlushTickets } from './flush-tickets.js';
@@ -323,8 +323,4 @@ export class Writeback implements BackingDurability {
       `${this.core.pmem.path}: the dirty data of bytes ${offsetBytes}–${offsetBytes + lengthBytes - 1}${more} does not match its CRC or cannot be read, and is not written back; all other data is; run "pcache fsck"`,
     );
   }
-}
-
-function isSamePosition(a: Position, b: Position): boolean {
-  return a.segment === b.segment && a.offsetBytes === b.offsetBytes;
 }

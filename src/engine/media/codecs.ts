@@ -199,6 +199,10 @@ export interface Position {
   readonly offsetBytes: number;
 }
 
+export function isSamePosition(a: Position, b: Position): boolean {
+  return a.segment === b.segment && a.offsetBytes === b.offsetBytes;
+}
+
 export function decodePosition(bytes: Uint8Array): MetaHeader & Position {
   const view = viewOf(bytes);
   const { crcOk, crcStored, crcComputed, seq } = decodeHeader(bytes, view, POSITION_BYTES);
