@@ -18,8 +18,8 @@ export default class Drain extends PcacheCommand {
 write may be dirty again at the end. Exits with 8 when write-back fails, and with 4 when --timeout is over before.
 
 DEVICE may be the NAME of a device that the kernel's own target provides. The kernel writes back by itself, whatever
-gc_percent is: the device is flushed, so that all that was written is in the log, and dirty_tail is waited for. Nothing is
-set that would have to be set back.`;
+gc_percent is: drain flushes the device, so that all that was written is in the log, and waits for dirty_tail. It changes
+no setting.`;
 
   static override examples = [
     { description: 'Drain it.', command: '<%= config.bin %> <%= command.id %> --socket pc.sock' },

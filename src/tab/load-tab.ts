@@ -1,4 +1,4 @@
-/** The file of the caches as it is on this machine. */
+/** Loads /etc/pcache/tab, or another file in its place. */
 import { readFileSync } from 'node:fs';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
 import type { TabEntry } from './tab-entry.js';

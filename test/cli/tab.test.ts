@@ -1,4 +1,4 @@
-/** `pcache tab`: the file of the caches that are attached at boot, from a shell. */
+/** `pcache tab`: the list of caches that are attached at boot, from a shell. */
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

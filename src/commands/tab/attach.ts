@@ -8,7 +8,7 @@ import { attachArguments, TAB_PATH } from '../../tab/tab-entry.js';
 
 export default class TabAttach extends PcacheCommand {
   static override task = 'serve' as const;
-  static override summary = 'Attach a cache as the file of the caches says.';
+  static override summary = 'Attach a cache of /etc/pcache/tab.';
   static override description = prose`Runs "pcache attach" with the devices and options that /etc/pcache/tab has for NAME; the service pcache@NAME runs this.
 A ublk device that a dead server has left is taken over (--recover), so that its users go on when the service is started
 again.`;

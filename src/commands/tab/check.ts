@@ -12,7 +12,7 @@ import Attach from '../attach.js';
 
 export default class TabCheck extends PcacheCommand {
   static override task = 'serve' as const;
-  static override summary = 'Check the file of the caches that are attached at boot.';
+  static override summary = 'Check /etc/pcache/tab, which lists the caches that are attached at boot.';
   static override description = prose`Checks the lines of FILE, and whether each cache could be attached now: both devices are there and of a kind that can be
 used, the cache device holds a cache, no device is used twice, and the kernel has the driver or target. Paths such as
 /dev/sdb, which may be another disk after a restart, are warned about. Changes nothing.

@@ -9,7 +9,7 @@ import { devicePathOf, TAB_PATH, type TabEntry } from '../../tab/tab-entry.js';
 
 export default class TabDetach extends PcacheCommand {
   static override task = 'serve' as const;
-  static override summary = 'Detach a cache of the file of the caches.';
+  static override summary = 'Detach a cache of /etc/pcache/tab.';
   static override description = prose`Ends the server of NAME in order, as "pcache detach" does. A cache that the kernel runs is removed from device-mapper
 (it must not be in use); then it is written back with the option drain, or else described, so that what stays dirty is
 seen. The exit status is 4 when drain could not write everything back.`;
