@@ -22,7 +22,11 @@ export const modelFlags = (presets: readonly string[]) => ({
   'backing-read-us': number('fixed time of a read from the backing device', 'US'),
   'backing-write-us': number('fixed time of a write to the backing device', 'US'),
   'backing-flush-us': number('time of a flush of the backing device', 'US'),
-  'backing-seek-us': number('additional time of a call that does not begin where the previous one ended', 'US'),
+  'backing-seek-us': number(
+    'additional time of a call that does not begin where the previous one ended, average over random offsets',
+    'US',
+  ),
+  'backing-short-seek-us': number('the same over the shortest distance', 'US'),
   'backing-mb-s': positive('total throughput of the backing device, in MB (10^6 bytes) per second', 'MB/S'),
   'backing-depth': positive('number of calls that the backing device works on at once', 'N'),
   'pmem-read-ns': number('fixed time of a read from the cache device', 'NS'),
@@ -42,6 +46,7 @@ interface ModelFlagValues {
   readonly 'backing-write-us': number | undefined;
   readonly 'backing-flush-us': number | undefined;
   readonly 'backing-seek-us': number | undefined;
+  readonly 'backing-short-seek-us': number | undefined;
   readonly 'backing-mb-s': number | undefined;
   readonly 'backing-depth': number | undefined;
   readonly 'pmem-read-ns': number | undefined;
@@ -56,6 +61,7 @@ export const modelChoice = <Preset extends string>(preset: Preset, flags: ModelF
   backingWriteUs: flags['backing-write-us'],
   backingFlushUs: flags['backing-flush-us'],
   backingSeekUs: flags['backing-seek-us'],
+  backingShortSeekUs: flags['backing-short-seek-us'],
   backingMbPerSecond: flags['backing-mb-s'],
   backingDepth: flags['backing-depth'],
   pmemReadNs: flags['pmem-read-ns'],

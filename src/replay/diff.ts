@@ -60,6 +60,7 @@ const SETUP: readonly (readonly [name: string, unit: SetupRow['unit'], path: str
   ['modelled backing device, write', 'ns', 'model.backing.writeNs'],
   ['modelled backing device, flush', 'ns', 'model.backing.flushNs'],
   ['modelled backing device, seek', 'ns', 'model.backing.seekNs'],
+  ['modelled backing device, short seek', 'ns', 'model.backing.shortSeekNs'],
   ['modelled backing device, depth', 'count', 'model.backing.depth'],
   ['simulated', null, 'simulated'],
   ['lockstep', null, 'lockstep'],

@@ -22,6 +22,7 @@ export interface LatencyModelResult {
     readonly writeNs: number;
     readonly flushNs: number;
     readonly seekNs: number;
+    readonly shortSeekNs: number;
     readonly bytesPerSecond: number;
     readonly depth: number;
   };

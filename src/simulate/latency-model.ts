@@ -17,8 +17,10 @@ export interface BackingModel {
   readonly readNs: number;
   readonly writeNs: number;
   readonly flushNs: number;
-  /** In addition where a call does not begin where the one before it ended. */
+  /** In addition where a call does not begin where the one before it ended: average over random places of the device. */
   readonly seekNs: number;
+  /** The same to a neighbouring place; at most `seekNs`. In between, it grows with the root of the distance. */
+  readonly shortSeekNs: number;
   /** Of all calls together. */
   readonly bytesPerSecond: number;
   /** Calls it works on at once; the others queue. */
@@ -45,17 +47,34 @@ const PMEM: PmemModel = {
 
 /** Typical devices of their kind. */
 export const BACKING_PRESETS = {
-  // 7200 rpm: a seek and half a turn to get anywhere, a turn to empty the write cache.
+  // 7200 rpm: a seek and half a turn (4.15 ms) to get anywhere, a turn to empty the write cache.
   'hdd': {
     readNs: 100 * US,
     writeNs: 100 * US,
     flushNs: 8300 * US,
     seekNs: 12_000 * US,
+    shortSeekNs: 5000 * US,
     bytesPerSecond: 200 * MB,
     depth: 1,
   },
-  'sata-ssd': { readNs: 90 * US, writeNs: 60 * US, flushNs: 500 * US, seekNs: 0, bytesPerSecond: 530 * MB, depth: 8 },
-  'nvme': { readNs: 80 * US, writeNs: 20 * US, flushNs: 20 * US, seekNs: 0, bytesPerSecond: 3000 * MB, depth: 64 },
+  'sata-ssd': {
+    readNs: 90 * US,
+    writeNs: 60 * US,
+    flushNs: 500 * US,
+    seekNs: 0,
+    shortSeekNs: 0,
+    bytesPerSecond: 530 * MB,
+    depth: 8,
+  },
+  'nvme': {
+    readNs: 80 * US,
+    writeNs: 20 * US,
+    flushNs: 20 * US,
+    seekNs: 0,
+    shortSeekNs: 0,
+    bytesPerSecond: 3000 * MB,
+    depth: 64,
+  },
 } as const satisfies Record<string, BackingModel>;
 
 export type BackingPreset = keyof typeof BACKING_PRESETS;
@@ -64,7 +83,9 @@ export const BACKING_PRESET_NAMES = Object.keys(BACKING_PRESETS) as readonly Bac
 /** What is known of pmem otherwise than by default. */
 export type PmemChoice = { readonly [K in keyof PmemModel]?: PmemModel[K] };
 
-/** A preset with what is given put in its place. */
+/**
+ * A preset with what is given put in its place. If only `seekNs` is given, its share that is `shortSeekNs` remains.
+ */
 export function makeModel(
   preset: BackingPreset,
   pmem: PmemChoice,
@@ -77,11 +98,14 @@ function replaced(
   preset: BackingModel,
   given: { readonly [K in keyof BackingModel]?: BackingModel[K] | undefined },
 ): BackingModel {
+  const seekNs = given.seekNs ?? preset.seekNs;
+  const shortShare = preset.seekNs > 0 ? preset.shortSeekNs / preset.seekNs : 1;
   return {
     readNs: given.readNs ?? preset.readNs,
     writeNs: given.writeNs ?? preset.writeNs,
     flushNs: given.flushNs ?? preset.flushNs,
-    seekNs: given.seekNs ?? preset.seekNs,
+    seekNs,
+    shortSeekNs: given.shortSeekNs ?? seekNs * shortShare,
     bytesPerSecond: given.bytesPerSecond ?? preset.bytesPerSecond,
     depth: given.depth ?? preset.depth,
   };

@@ -20,6 +20,7 @@ export interface ModelChoice {
   readonly backingWriteUs: number | undefined;
   readonly backingFlushUs: number | undefined;
   readonly backingSeekUs: number | undefined;
+  readonly backingShortSeekUs: number | undefined;
   readonly backingMbPerSecond: number | undefined;
   readonly backingDepth: number | undefined;
   readonly pmemReadNs: number | undefined;
@@ -39,14 +40,23 @@ export function modelOf(choice: ModelChoice): LatencyModel {
   for (const path of choice.pmemBenches) pmem = { ...pmem, ...pmemOfBench(readText(path), path) };
   if (readNs !== undefined) pmem = { ...pmem, readNs };
   if (writeNs !== undefined) pmem = { ...pmem, writeNs };
-  return makeModel(choice.preset, pmem, {
+  const model = makeModel(choice.preset, pmem, {
     readNs: ns(choice.backingReadUs),
     writeNs: ns(choice.backingWriteUs),
     flushNs: ns(choice.backingFlushUs),
     seekNs: ns(choice.backingSeekUs),
+    shortSeekNs: ns(choice.backingShortSeekUs),
     bytesPerSecond: backingMbPerSecond === undefined ? undefined : backingMbPerSecond * BYTES_PER_MB,
     depth,
   });
+  if (model.backing.shortSeekNs > model.backing.seekNs) {
+    const averageUs = model.backing.seekNs / NS_PER_US;
+    throw new PcacheError(
+      'USAGE',
+      `--backing-short-seek-us ${choice.backingShortSeekUs}: above the average seek, ${averageUs} µs`,
+    );
+  }
+  return model;
 }
 
 function readText(path: string): string {

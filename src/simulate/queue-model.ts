@@ -3,10 +3,16 @@
  * on at once, each takes its fixed time and then hands over its bytes, which share one channel. A flush begins
  * when all calls before it have ended, and nothing begins before it has.
  *
+ * A seek takes `shortSeekNs` and a time that grows with the root of the distance. A place a little further on is
+ * reached sooner when everything up to it passes at the rate of a transfer.
+ *
  * Nothing of what is told later changes an answer, so the end of a call is known when it is made. Times are in
  * nanoseconds from any origin; calls must come in the order of their times.
  */
 import type { BackingModel } from './latency-model.js';
+
+/** Mean root of the distance of two random places, which are even over a device of size 1. */
+const MEAN_ROOT_OF_DISTANCE = 8 / 15;
 
 export class QueueModel {
   /** Time in which calls were worked on, summed over all places. */
@@ -16,9 +22,16 @@ export class QueueModel {
   private channelFreeNs = 0;
   private barrierNs = 0;
   private lastEndNs = 0;
-  private nextOffsetBytes = -1;
+  /** End of the last call; undefined before the first, and then it takes an average seek to anywhere. */
+  private headOffsetBytes: number | undefined;
+  /** Calls that did not begin where the one before ended. */
+  seeks = 0;
 
-  constructor(private readonly model: BackingModel) {
+  /** @param deviceBytes size of the device, over which `seekNs` is the average */
+  constructor(
+    private readonly model: BackingModel,
+    private readonly deviceBytes: number,
+  ) {
     this.freeNs = new Float64Array(model.depth);
   }
 
@@ -46,14 +59,26 @@ export class QueueModel {
     let place = 0;
     for (let n = 1; n < freeNs.length; n++) if (freeNs[n] < freeNs[place]) place = n;
     const begin = Math.max(nowNs, freeNs[place], this.barrierNs);
-    const seekNs = offsetBytes === this.nextOffsetBytes ? 0 : model.seekNs;
+    const seekNs = this.seekNs(offsetBytes);
     const transferNs = (lengthBytes / model.bytesPerSecond) * 1e9;
     const end = Math.max(begin + seekNs + fixedNs, this.channelFreeNs) + transferNs;
     freeNs[place] = end;
     this.channelFreeNs = end;
-    this.nextOffsetBytes = offsetBytes + lengthBytes;
+    this.headOffsetBytes = offsetBytes + lengthBytes;
     this.busyNs += end - begin;
     if (end > this.lastEndNs) this.lastEndNs = end;
     return end;
+  }
+
+  private seekNs(offsetBytes: number): number {
+    const { model, headOffsetBytes, deviceBytes } = this;
+    if (offsetBytes === headOffsetBytes) return 0;
+    this.seeks++;
+    if (headOffsetBytes === undefined) return model.seekNs;
+    const distanceBytes = offsetBytes - headOffsetBytes;
+    const root = Math.sqrt(Math.abs(distanceBytes) / deviceBytes);
+    const movingNs = ((model.seekNs - model.shortSeekNs) * root) / MEAN_ROOT_OF_DISTANCE;
+    const passingNs = distanceBytes > 0 ? (distanceBytes / model.bytesPerSecond) * 1e9 : Infinity;
+    return Math.min(model.shortSeekNs + movingNs, passingNs);
   }
 }

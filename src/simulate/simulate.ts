@@ -110,7 +110,7 @@ function assemble(options: SimulateOptions, pmem: LogPmem, backingBytes: number)
     const runner = new LockstepRunner({ cache, pmem, backing, clock, limit, verifier: undefined, onProgress });
     return { cache, runner };
   }
-  const queue = new QueueModel(model.backing);
+  const queue = new QueueModel(model.backing, backingBytes);
   const backing = new TimedBacking(backingBytes, queue, clock);
   const cache = new Cache({ pmem, backing, clock, crc: noCrc });
   const runner = new TimedRunner({ cache, pmem, backing, clock, model, queue, speed, limit, onProgress });

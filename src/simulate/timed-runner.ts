@@ -63,7 +63,7 @@ export class TimedRunner {
   private stopped = false;
 
   constructor(private readonly options: TimedOptions) {
-    this.alone = new AloneModel(options.model);
+    this.alone = new AloneModel(options.model, options.backing.sizeBytes);
     this.recorder = new TimelineRecorder(options.cache);
     this.arena = options.pmem.registerArena(new Uint8Array(FIRST_ARENA_BYTES));
   }
@@ -244,8 +244,8 @@ class AloneModel {
     flush: new LatencyRecorder(),
   };
 
-  constructor(model: LatencyModel) {
-    this.queue = new QueueModel(model.backing);
+  constructor(model: LatencyModel, backingBytes: number) {
+    this.queue = new QueueModel(model.backing, backingBytes);
   }
 
   take(op: number, flags: number, nowNs: number, offsetBytes: number, lengthBytes: number): void {

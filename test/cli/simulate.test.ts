@@ -109,6 +109,7 @@ describe('replay --simulate', { timeout: 120_000 }, () => {
     [['--simulate', '--cache-size', '1MiB'], /512 MiB/],
     [['--simulate', '--backing-size', '4GiB', '--loop', '2'], /--loop/],
     [['--lockstep', '--speed', '4x'], /--lockstep/],
+    [['--simulate', '--model', 'hdd', '--backing-short-seek-us', '12001'], /average seek, 12000/],
     [['--simulate', '--model', 'hdd', '--pmem-bench', '/nonexistent'], /nonexistent/],
   ])('refuses %j in one line', async (flags, message) => {
     const run = await pcache([EXT4, ...flags]);

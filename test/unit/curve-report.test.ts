@@ -162,7 +162,7 @@ describe('expected latency', () => {
     };
     const model = {
       pmem: { readNs: 1, writeNs: 1, readBytesPerSecond: 1, writeBytesPerSecond: 1 },
-      backing: { readNs: 1, writeNs: 1, flushNs: 1, seekNs: 0, bytesPerSecond: 1, depth: 1 },
+      backing: { readNs: 1, writeNs: 1, flushNs: 1, seekNs: 0, shortSeekNs: 0, bytesPerSecond: 1, depth: 1 },
     };
     const alone = { read: summary(3, 5000), write: summary(2, 6000), flush: summary(1, 7000) };
     const text = shown({

@@ -1,6 +1,7 @@
 /** The latency model against what follows by hand and by closed forms. */
 import { describe, expect, it } from 'vitest';
 import { MIB } from '../../src/engine/media/geometry.js';
+import { Random } from '../../src/engine/sim/random.js';
 import { makeModel, pmemOfBench, type BackingModel } from '../../src/simulate/latency-model.js';
 import { QueueModel } from '../../src/simulate/queue-model.js';
 import { simulate, type SimulateOptions } from '../../src/simulate/index.js';
@@ -8,12 +9,14 @@ import { makeBatch, type TraceBatch } from '../../src/trace/types.js';
 import { TraceFlag, TraceOp } from '../../src/trace/index.js';
 
 const US = 1000;
+const GIB = 1024 * MIB;
 /** 100 µs a read, 50 µs a write, and a byte a nanosecond. */
 const DEVICE: BackingModel = {
   readNs: 100 * US,
   writeNs: 50 * US,
   flushNs: 400 * US,
   seekNs: 0,
+  shortSeekNs: 0,
   bytesPerSecond: 1e9,
   depth: 1,
 };
@@ -21,14 +24,14 @@ const NO_TRANSFER = { ...DEVICE, bytesPerSecond: Infinity };
 
 describe('QueueModel', () => {
   it('an idle device takes its fixed time and that of the bytes', () => {
-    const queue = new QueueModel(DEVICE);
+    const queue = new QueueModel(DEVICE, GIB);
     expect(queue.read(1000, 0, 4096)).toBe(1000 + 100_000 + 4096);
     expect(queue.write(1e9, 0, 512)).toBe(1e9 + 50_000 + 512);
     expect(queue.busyNs).toBe(104_096 + 50_512);
   });
 
   it('D/D/1: calls that come faster than they are served wait one service time more each', () => {
-    const queue = new QueueModel(NO_TRANSFER);
+    const queue = new QueueModel(NO_TRANSFER, GIB);
     for (let n = 0; n < 100; n++) {
       const arrival = n * 60 * US;
       expect(queue.read(arrival, 0, 512) - arrival).toBe(100 * US + n * 40 * US);
@@ -36,13 +39,13 @@ describe('QueueModel', () => {
   });
 
   it('a batch at a device of depth c: the nth is served in round floor(n / c)', () => {
-    const queue = new QueueModel({ ...NO_TRANSFER, depth: 4 });
+    const queue = new QueueModel({ ...NO_TRANSFER, depth: 4 }, GIB);
     for (let n = 0; n < 20; n++) expect(queue.read(0, 0, 512)).toBe((Math.floor(n / 4) + 1) * 100 * US);
     expect(queue.busyNs).toBe(20 * 100 * US);
   });
 
   it('M/D/1: the mean wait is that of Pollaczek and Khinchine', () => {
-    const queue = new QueueModel(NO_TRANSFER);
+    const queue = new QueueModel(NO_TRANSFER, GIB);
     const service = 100 * US;
     const load = 0.7;
     let state = 12345;
@@ -60,19 +63,53 @@ describe('QueueModel', () => {
   });
 
   it('bytes share one channel, whatever the depth', () => {
-    const queue = new QueueModel({ ...DEVICE, depth: 8 });
+    const queue = new QueueModel({ ...DEVICE, depth: 8 }, GIB);
     for (let n = 1; n <= 8; n++) expect(queue.read(0, 0, 50_000)).toBe(100 * US + n * 50 * US);
   });
 
   it('only what begins elsewhere has to seek', () => {
-    const queue = new QueueModel({ ...NO_TRANSFER, seekNs: 8000 * US });
+    const queue = new QueueModel({ ...NO_TRANSFER, seekNs: 8000 * US, shortSeekNs: 8000 * US }, GIB);
     expect(queue.read(0, 4096, 4096)).toBe(8100 * US);
     expect(queue.read(1e9, 8192, 4096)).toBe(1e9 + 100 * US);
     expect(queue.write(2e9, 4096, 512)).toBe(2e9 + 8050 * US);
+    expect(queue.seeks).toBe(2);
+  });
+
+  const DISK = { ...DEVICE, readNs: 0, seekNs: 12_000 * US, shortSeekNs: 5000 * US, bytesPerSecond: 200e6 };
+
+  /** Time of a seek from `from` to `to`, which are sectors. */
+  function seekNs(from: number, to: number): number {
+    const queue = new QueueModel(DISK, GIB);
+    const begun = queue.read(0, (from - 1) * 512, 512);
+    return queue.read(begun, to * 512, 512) - begun - (512 / 200e6) * 1e9;
+  }
+
+  it('a seek grows with the root of the distance, from the short one to that over the whole device', () => {
+    const last = GIB / 512 - 1;
+    expect(seekNs(last + 1, last) / US).toBeCloseTo(5000 + 13_125 * Math.sqrt(512 / GIB), 3);
+    expect(seekNs(1, last) / US).toBeCloseTo(5000 + 13_125, -1);
+    expect(seekNs(last, 0) / US).toBeCloseTo(5000 + 13_125, -1);
+    expect(seekNs(last / 2, last / 4) / US).toBeCloseTo(5000 + 13_125 / 2, -1);
+  });
+
+  it('what is a little further on is reached when what lies between has passed', () => {
+    expect(seekNs(1, 201) / US).toBeCloseTo((200 * 512) / 200, 3);
+    expect(seekNs(201, 1) / US).toBeGreaterThan(5000);
+  });
+
+  it('the average over random places of the device is the model’s', () => {
+    const queue = new QueueModel(DISK, GIB);
+    const random = new Random(1);
+    const calls = 20_000;
+    let now = 0;
+    for (let n = 0; n < calls; n++) now = queue.read(now, random.below(GIB / 512) * 512, 512);
+    expect(queue.seeks).toBe(calls);
+    expect(now / calls / US).toBeGreaterThan(11_850);
+    expect(now / calls / US).toBeLessThan(12_150);
   });
 
   it('a flush waits for all before it, and all after it for the flush', () => {
-    const queue = new QueueModel({ ...NO_TRANSFER, depth: 2 });
+    const queue = new QueueModel({ ...NO_TRANSFER, depth: 2 }, GIB);
     queue.write(0, 0, 512); // until 50 µs
     queue.read(0, 0, 512); // until 100 µs
     expect(queue.flush(10 * US)).toBe(500 * US);
@@ -87,7 +124,11 @@ describe('parameters', () => {
     const { pmem, backing } = makeModel('hdd', { readNs: 7 }, { depth: 4, seekNs: undefined });
     expect(pmem.readNs).toBe(7);
     expect(pmem.writeNs).toBe(2000);
-    expect(backing).toMatchObject({ depth: 4, seekNs: 12_000_000, readNs: 100_000 });
+    expect(backing).toMatchObject({ depth: 4, seekNs: 12_000_000, shortSeekNs: 5_000_000, readNs: 100_000 });
+    const seeks = (seekNs: number, shortSeekNs?: number) => makeModel('hdd', {}, { seekNs, shortSeekNs }).backing;
+    expect(seeks(2_400_000).shortSeekNs).toBe(1_000_000);
+    expect(seeks(2_400_000, 7).shortSeekNs).toBe(7);
+    expect(makeModel('nvme', {}, { seekNs: 9 }).backing.shortSeekNs).toBe(9);
   });
 
   it('a bench gives the bytes by its bare copies and the rest by the engine', () => {
