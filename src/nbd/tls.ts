@@ -59,7 +59,8 @@ function readSecret(path: string, warn: (text: string) => void): Buffer {
   const secret = read(path);
   const mode = statSync(path).mode & 0o777;
   if ((mode & 0o006) !== 0) {
-    warn(`warning: ${path}: every user of this machine can read or change it; run: chmod 600 ${path}`);
+    const octal = mode.toString(8).padStart(4, '0');
+    warn(`warning: ${path}: mode ${octal}: every user of this machine can read or change it; run: chmod 600 ${path}`);
   }
   return secret;
 }
@@ -83,17 +84,28 @@ function readAuthority(path: string): Buffer {
   return text;
 }
 
+/** Warns about a certificate that every client which looks at its dates refuses. */
+function warnOutsideItsTime(path: string, pem: Buffer, warn: (text: string) => void): void {
+  const { validFrom, validTo } = new X509Certificate(pem);
+  if (Date.now() > Date.parse(validTo)) warn(`warning: ${path}: expired at ${validTo}; clients refuse it`);
+  else if (Date.now() < Date.parse(validFrom))
+    warn(`warning: ${path}: not valid before ${validFrom}; clients refuse it`);
+}
+
 function withCertificates(folder: string, verifyPeer: boolean, warn: (text: string) => void): TlsFactory {
   const authority = join(folder, 'ca-cert.pem');
+  const certificatePath = join(folder, 'server-cert.pem');
   const options: TlsOptions = {
-    cert: read(join(folder, 'server-cert.pem')),
+    cert: read(certificatePath),
     key: readSecret(join(folder, 'server-key.pem'), warn),
     ...(verifyPeer || existsSync(authority) ? { ca: readAuthority(authority) } : {}),
     minVersion: 'TLSv1.2',
     requestCert: verifyPeer,
     rejectUnauthorized: verifyPeer,
   };
-  return checked(options, folder);
+  const factory = checked(options, folder);
+  warnOutsideItsTime(certificatePath, read(certificatePath), warn);
+  return factory;
 }
 
 function withKeys(path: string, warn: (text: string) => void): TlsFactory {
