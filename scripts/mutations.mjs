@@ -49,6 +49,12 @@ export const MUTATIONS = [
     put: '',
   },
   {
+    name: 'creating and moving: superblock together with what it vouches for',
+    file: 'src/engine/create/create-cache.ts',
+    find: 'pmem.persist(); // everything before the superblock',
+    put: '',
+  },
+  {
     name: 'growing: infos before data areas',
     file: 'src/engine/create/grow-cache.ts',
     find: 'pmem.persist(); // data areas before infos',

@@ -82,13 +82,15 @@ export abstract class GatedCommand extends PcacheCommand {
     }
   }
 
-  protected judge(pmem: PmemReader, backingBytes: number | undefined): GateVerdict {
+  /** @param data whether to check payload too, where the cache has data_crc */
+  protected judge(pmem: PmemReader, backingBytes: number | undefined, data = false): GateVerdict {
     const progress = this.checkProgress(pmem.path);
     try {
       return judgeCache(pmem, {
         geometry: KERNEL_GEOMETRY,
         ...(backingBytes === undefined ? {} : { backingBytes }),
         crc: bestCrc32c(),
+        data,
         onProgress: progress.onProgress,
       });
     } finally {

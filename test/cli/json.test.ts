@@ -27,7 +27,7 @@ async function document(name: string, args: readonly string[]): Promise<string> 
 }
 
 describe('the document of a command is valid', { timeout: 120_000 }, () => {
-  it('format, info, map, fsck, writeback, grow and wipe', async () => {
+  it('format, info, map, fsck, writeback, grow, move and wipe', async () => {
     const { cachePath, backingPath } = image;
     await document('format', ['format', join(folder, 'new'), '--size', '1GiB', '--dry-run']);
     await document('info', ['info', cachePath, backingPath]);
@@ -35,6 +35,7 @@ describe('the document of a command is valid', { timeout: 120_000 }, () => {
     await document('fsck', ['fsck', cachePath, backingPath]);
     await document('writeback', ['writeback', cachePath, backingPath, '--dry-run', '--list-failed']);
     await document('grow', ['grow', cachePath, '--size', '1GiB', '--dry-run']);
+    await document('move', ['move', cachePath, `${cachePath}.new`, '--size', '1GiB', '--dry-run']);
     await document('wipe', ['wipe', cachePath, '--force', '--dry-run']);
   });
 

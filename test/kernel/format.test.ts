@@ -1,9 +1,19 @@
-/** What `pcache format` and `grow` make, held against the kernel: what it makes of a blank device, and whether it takes ours. */
+/** What `pcache format`, `grow` and `move` make, held against the kernel: what it makes of a blank device, and whether it takes ours. */
 import { afterEach, expect, it } from 'vitest';
 import { decodeCacheInfo, decodeGeneration, decodePosition, decodeSegmentInfo } from '../../src/engine/media/codecs.js';
 import { KERNEL_GEOMETRY, MIB, segmentCountFor, SUBTREE_BYTES } from '../../src/engine/media/geometry.js';
 import { describeWithKernel, KERNEL_TEST_TIMEOUT_MS, printed, runGuest, statusLines } from '../support/kernel.js';
-import { expectSound, format, grow, Images, logicalDevice, metadataOf, predictedStatus, runEngine } from './host.js';
+import {
+  expectSound,
+  format,
+  grow,
+  Images,
+  logicalDevice,
+  metadataOf,
+  moveCache,
+  predictedStatus,
+  runEngine,
+} from './host.js';
 import { afterAll, bytesOfIds, differences } from './ledger.js';
 import { encodeRequests, requestsOf, type Workload } from './requests.js';
 import { runTogether } from './shared-machine.js';
@@ -172,37 +182,58 @@ describeWithKernel('a cache that pcache format made', (kernel) => {
   );
 });
 
-describeWithKernel('a cache that pcache grow made larger, with dirty data in it', (kernel) => {
-  it('attaches, reads the same, and takes writes', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
-    const images = newImages();
-    await format(images, '--size', String(512 * MIB), '--data-crc');
-    const shape = { deviceSectors: DEVICE_SECTORS, threads: 2 };
-    const ours: Workload = { kind: 'mixed', seed: 8, count: 2000, firstId: 1, ...shape };
-    await runEngine(images, images.initialIds, { slots: 2, workload: ours, ending: 'close' });
-    const ids = afterAll(images.initialIds, requestsOf(ours));
-    await grow(images, '--size', String(602 * MIB));
-    const before = await logicalDevice(images);
-    expect(differences(before.ids, ids)).toEqual([]);
-    const predicted = await predictedStatus(images);
-    expect(predicted).toMatch(/^0 37 37 /);
+interface Changed {
+  readonly how: string;
+  readonly images: Images;
+  /** Contents of the logical device, and of it as `pcache cat` gives it. */
+  readonly ids: Int32Array;
+  readonly sha256: string;
+  readonly predicted: string;
+}
 
-    const theirs: Workload = { kind: 'mixed', seed: 9, count: 2000, firstId: 2001, ...shape };
-    const guest = await runGuest({
+const SHAPE = { deviceSectors: DEVICE_SECTORS, threads: 2 };
+const OURS: Workload = { kind: 'mixed', seed: 8, count: 2000, firstId: 1, ...SHAPE };
+const THEIRS: Workload = { kind: 'mixed', seed: 9, count: 1000, firstId: 2001, ...SHAPE };
+
+/** A cache of 512 MiB with dirty data in it that a command then changed. */
+async function changedCache(how: string, change: (images: Images) => Promise<void>): Promise<Changed> {
+  const images = newImages();
+  await format(images, '--size', String(512 * MIB), '--data-crc');
+  await runEngine(images, images.initialIds, { slots: 2, workload: OURS, ending: 'close' });
+  const ids = afterAll(images.initialIds, requestsOf(OURS));
+  await change(images);
+  const { sha256, ids: seen } = await logicalDevice(images);
+  expect(differences(seen, ids), how).toEqual([]);
+  return { how, images, ids, sha256, predicted: await predictedStatus(images) };
+}
+
+describeWithKernel('a cache with dirty data that pcache grow made larger, or pcache move moved', (kernel) => {
+  it('attaches, reads the same, and takes writes', { timeout: KERNEL_TEST_TIMEOUT_MS }, async () => {
+    const changed = [
+      await changedCache('grow', (images) => grow(images, '--size', String(602 * MIB))),
+      await changedCache('move', (images) => moveCache(images, 538 * MIB)),
+    ];
+    expect(changed.map(({ predicted }) => predicted.slice(0, 8))).toEqual(['0 37 37 ', '0 33 33 ']);
+    const guests = await runTogether(
       kernel,
-      ...images,
-      files: { list: encodeRequests([...requestsOf(theirs)]), versions: bytesOfIds(ids) },
-      script: `
+      changed.map(({ images, ids }) => ({
+        images,
+        files: { list: encodeRequests([...requestsOf(THEIRS)]), versions: bytesOfIds(ids) },
+        script: `
         attach true
         hash_device
-        /tmp/x/replay run /dev/mapper/pc /tmp/x/list /tmp/x/versions /tmp/x/acks 0
+        /tmp/x/replay run /dev/mapper/pc "$X"list "$X"versions "$X"acks 0
         sync -d /dev/mapper/pc
         detach`,
-    });
-    expectStatus(statusLines(guest)[0], predicted, false);
-    expect(printed(guest, 'sha256')).toEqual([`${before.sha256}  -`]);
-    expect(printed(guest, 'replay')).toEqual(['2000 requests, 0 wrong sectors']);
-    await expectSound(images);
-    expect(differences((await logicalDevice(images)).ids, afterAll(ids, requestsOf(theirs)))).toEqual([]);
+      })),
+    );
+    for (const [n, { how, images, ids, sha256, predicted }] of changed.entries()) {
+      expectStatus(statusLines(guests[n])[0], predicted, false);
+      expect(printed(guests[n], 'sha256'), how).toEqual([`${sha256}  -`]);
+      expect(printed(guests[n], 'replay'), how).toEqual(['1000 requests, 0 wrong sectors']);
+      await expectSound(images);
+      expect(differences((await logicalDevice(images)).ids, afterAll(ids, requestsOf(THEIRS))), how).toEqual([]);
+    }
   });
 });
 

@@ -8,6 +8,7 @@ import {
   openSync,
   readFileSync,
   readSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -67,6 +68,13 @@ export async function format(images: Images, ...flags: string[]): Promise<void> 
 
 export async function grow(images: Images, ...flags: string[]): Promise<void> {
   await pcache('grow', images.cache, ...flags);
+}
+
+/** Moves the cache onto another device of that size, which takes its place. */
+export async function moveCache(images: Images, sizeBytes: number): Promise<void> {
+  const target = join(images.folder, 'moved.img');
+  await pcache('move', images.cache, target, '--size', String(sizeBytes));
+  renameSync(target, images.cache);
 }
 
 /** The kernel's status line as `pcache info` predicts it. */

@@ -22,6 +22,7 @@ import type { FormatJson } from '../../src/output/format-summary.js';
 import type { PackJson, UnpackJson } from '../../src/output/pack-report.js';
 import type { StatusJson } from '../../src/output/status-report.js';
 import type { GrowJson } from '../../src/output/grow-report.js';
+import type { MoveJson } from '../../src/output/move-report.js';
 import type { TabJson } from '../../src/output/tab-report.js';
 import type { WipeJson } from '../../src/output/wipe-report.js';
 import type { WritebackJson } from '../../src/output/writeback-report.js';
@@ -52,6 +53,7 @@ export interface Documents {
   'grow': Document<GrowJson>;
   'info': Document<InfoJson>;
   'map': Document<MapJson>;
+  'move': Document<MoveJson>;
   'pack': Document<PackJson>;
   'replay': Document<ReplayResult>;
   'replay --curve': Document<CurveResult>;

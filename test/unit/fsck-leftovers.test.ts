@@ -11,9 +11,8 @@ import {
   segmentDataOffsetBytes,
   segmentOffsetBytes,
 } from '../../src/engine/media/geometry.js';
-import { KEY_BYTES, KSET_HEADER_BYTES, ksetBytes } from '../../src/engine/media/kset.js';
+import { KEY_BYTES, KSET_HEADER_BYTES, ksetBytes, sealKset } from '../../src/engine/media/kset.js';
 import { checkCache, type CheckResult } from '../../src/fsck/check.js';
-import { sealKset } from '../../src/fsck/repair/fill.js';
 import {
   deviceOffset,
   flip,

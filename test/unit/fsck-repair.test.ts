@@ -9,11 +9,11 @@ import {
   SEGMENTS_OFFSET_BYTES,
   SUPERBLOCK_OFFSET_BYTES,
 } from '../../src/engine/media/geometry.js';
-import { KEY_BYTES, KeyField, KSET_HEADER_BYTES, ksetBytes, KsetView } from '../../src/engine/media/kset.js';
+import { KEY_BYTES, KeyField, KSET_HEADER_BYTES, ksetBytes, KsetView, sealKset } from '../../src/engine/media/kset.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { isOutOfOrder } from '../../src/fsck/chain.js';
 import { checkCache, examine } from '../../src/fsck/check.js';
-import { closeGap, ksetSizesFor, sealKset } from '../../src/fsck/repair/fill.js';
+import { closeGap, ksetSizesFor } from '../../src/fsck/repair/fill.js';
 import { singleByteErrors } from '../../src/fsck/repair/mend.js';
 import { mergeRanges, subtractRanges } from '../../src/fsck/repair/ranges.js';
 import { repairCache, type Answer } from '../../src/fsck/repair/repair.js';

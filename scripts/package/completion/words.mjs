@@ -15,6 +15,8 @@ const SERVED_DEVICES = { kind: 'devices', globs: ['/dev/ublkb*', '/dev/nbd*', '/
 const OF_PLACEHOLDER = { PATH: FILES, FILE: FILES, FOLDER: FOLDERS, DEVICE: BACKING_DEVICES };
 const OF_ARGUMENT = {
   cache: CACHE_DEVICES,
+  old: CACHE_DEVICES,
+  new: CACHE_DEVICES,
   backing: BACKING_DEVICES,
   device: SERVED_DEVICES,
   file: FILES,

@@ -21,6 +21,7 @@ import {
   encodeSuperblock,
   GC_PERCENT_MAX,
   type CacheMode,
+  type Position,
 } from '../media/codecs.js';
 import {
   CACHE_CTRL_OFFSET_BYTES,
@@ -119,6 +120,16 @@ export function formatDevice(pmem: Pmem, plan: FormatPlan, wipe: readonly Signat
  * @throws PcacheError as `Pmem` does
  */
 export function* formatSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signature[]): Generator<number, void> {
+  yield* prepareSteps(pmem, plan, wipe);
+  commitCache(pmem, plan, { segment: 0, offsetBytes: 0 });
+}
+
+/**
+ * The first part of formatting, after which `commitCache` follows: erases what was there, and writes the heads of the
+ * segments. Yields the number of segments done. Not durable at the end.
+ * @throws PcacheError as `Pmem` does
+ */
+export function* prepareSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signature[]): Generator<number, void> {
   if (pmem.sizeBytes !== plan.deviceBytes) {
     throw new PcacheError(
       'OUT_OF_RANGE',
@@ -138,10 +149,22 @@ export function* formatSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signat
     head.write(pmem, id);
     yield id + 1;
   }
-  const start = encodePosition({ segment: 0, offsetBytes: 0 }, FIRST_SEQ);
-  pmem.write(DIRTY_TAIL_COPIES[0], start, 0, start.length);
-  pmem.write(KEY_TAIL_COPIES[0], start, 0, start.length);
-  pmem.persist();
+}
+
+/**
+ * The last part: makes what was stored in the segments a cache, whose log begins with segment 0.
+ * @throws PcacheError as `Pmem` does
+ */
+export function commitCache(pmem: Pmem, plan: FormatPlan, dirtyTail: Position): void {
+  const tails = [
+    [DIRTY_TAIL_COPIES, dirtyTail],
+    [KEY_TAIL_COPIES, { segment: 0, offsetBytes: 0 }],
+  ] as const;
+  for (const [copies, position] of tails) {
+    const bytes = encodePosition(position, FIRST_SEQ);
+    pmem.write(copies[0], bytes, 0, bytes.length);
+  }
+  pmem.persist(); // segments and tails before cache_info
 
   // INIT_DONE vouches for the segments and tails, so it follows them. The kernel's first write is to copy 1.
   const info = encodeCacheInfo(
@@ -149,7 +172,7 @@ export function* formatSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signat
     FIRST_SEQ,
   );
   pmem.write(CACHE_INFO_COPIES[1], info, 0, info.length);
-  pmem.persist();
+  pmem.persist(); // everything before the superblock
 
   const superblock = encodeSuperblock(plan.segmentCount);
   pmem.write(SUPERBLOCK_OFFSET_BYTES, superblock, 0, superblock.length);

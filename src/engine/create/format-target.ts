@@ -4,7 +4,7 @@
  */
 import { rmSync, statSync, type Stats } from 'node:fs';
 import { openPmem, openPmemReader } from '../device/open.js';
-import type { PmemReader } from '../device/pmem.js';
+import type { Pmem, PmemReader } from '../device/pmem.js';
 import { fromSystemError, PcacheError, type PcacheErrorCode } from '../errors.js';
 import { createFile, preallocateFile, refuseOddSize, resizeFile } from './file-space.js';
 import { formatSteps, planFormat, type FormatOptions, type FormatPlan } from './create-cache.js';
@@ -95,6 +95,9 @@ function planExisting(options: TargetOptions, found: Stats, force: boolean): For
   return { plan, creates: false, resizesFromBytes, isFile, preallocate, overwrites: present.text };
 }
 
+/** What makes the cache on an open device: `formatSteps`, or something that puts contents in it too. */
+export type FormatSteps = (pmem: Pmem, plan: FormatPlan, wipe: readonly Signature[]) => Generator<number, void>;
+
 /** What is on a device already. */
 interface Present {
   readonly deviceBytes: number;
@@ -142,11 +145,16 @@ function named<T>(path: string, body: () => T): T {
 }
 
 /**
- * Does what `planJob` decided, yielding the number of segments done. A generator that is not run to its end
+ * Does what `planJob` decided, yielding what `steps` does: with the default the number of segments done. A generator that is not run to its end
  * (`return()`) or that throws removes the file if it created it. What else was found on the device goes.
  * @throws PcacheError as opening and writing do; as `planJob` if somebody put something there meanwhile
  */
-export function* runJob(path: string, job: FormatJob, force: boolean): Generator<number, void> {
+export function* runJob(
+  path: string,
+  job: FormatJob,
+  force: boolean,
+  steps: FormatSteps = formatSteps,
+): Generator<number, void> {
   const { deviceBytes } = job.plan;
   if (job.creates) createFile(path, deviceBytes, job.preallocate);
   let done = false;
@@ -157,7 +165,7 @@ export function* runJob(path: string, job: FormatJob, force: boolean): Generator
     try {
       const present = lookAt(pmem);
       if (!force) refuseToOverwrite(path, present);
-      yield* formatSteps(pmem, job.plan, present.signatures);
+      yield* steps(pmem, job.plan, present.signatures);
     } finally {
       pmem.close();
     }

@@ -230,3 +230,14 @@ export function encodeLastKset(nextSegment: number, crc: Crc32c = crc32cRaw): Ui
   view.setUint32(KsetField.crc, crc(CRC_SEED, bytes, 4, KSET_HEADER_BYTES), true);
   return bytes;
 }
+
+/** Writes the header of a kset of `keyCount` keys, and nothing else, before them. */
+export function sealKset(kset: Uint8Array, keyCount: number, crc: Crc32c = crc32cRaw): void {
+  const view = new DataView(kset.buffer, kset.byteOffset, kset.length);
+  view.setUint32(KsetField.keyCount, keyCount, true);
+  view.setUint32(KsetField.magic, KSET_MAGIC_LOW, true);
+  view.setUint32(KsetField.magic + 4, KSET_MAGIC_HIGH, true);
+  view.setUint32(KsetField.flags, 0, true);
+  view.setUint32(KsetField.flags + 4, 0, true);
+  view.setUint32(KsetField.crc, crc(CRC_SEED, kset, 4, kset.length), true);
+}

@@ -4,7 +4,6 @@
  * they are; the others are replaced by the key next to them once more, which says what the log says there anyway.
  */
 import { assert } from '../../engine/errors.js';
-import { structCrc } from '../../engine/media/crc32c.js';
 import {
   KEY_BYTES,
   KSET_HEADER_BYTES,
@@ -14,6 +13,7 @@ import {
   ksetBytes,
   KsetField,
   KsetView,
+  sealKset,
 } from '../../engine/media/kset.js';
 import type { ByteRange } from './ranges.js';
 
@@ -98,15 +98,4 @@ export function ksetSizesFor(lengthBytes: number): number[] | undefined {
     return sizes;
   }
   return undefined;
-}
-
-/** Writes the header of a kset of `keyCount` keys before them. */
-export function sealKset(kset: Uint8Array, keyCount: number): void {
-  const view = new DataView(kset.buffer, kset.byteOffset, kset.length);
-  view.setUint32(KsetField.keyCount, keyCount, true);
-  view.setUint32(KsetField.magic, KSET_MAGIC_LOW, true);
-  view.setUint32(KsetField.magic + 4, KSET_MAGIC_HIGH, true);
-  view.setUint32(KsetField.flags, 0, true);
-  view.setUint32(KsetField.flags + 4, 0, true);
-  view.setUint32(KsetField.crc, structCrc(kset, 0, kset.length), true);
 }

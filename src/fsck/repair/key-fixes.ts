@@ -15,13 +15,13 @@ import {
   KSET_HEADER_BYTES,
   KsetField,
   type KsetView,
+  sealKset,
 } from '../../engine/media/kset.js';
 import { structCrc } from '../../engine/media/crc32c.js';
 import type { FindingCode } from '../catalogue.js';
 import { positionText } from '../../engine/media/position-text.js';
 import { DoubleClaims } from './double-claims.js';
 import { judgeBadKey, type KeyTrouble } from './key-troubles.js';
-import { sealKset } from './fill.js';
 import { saysAnything } from './losses.js';
 import {
   checksPayload,

@@ -3,8 +3,7 @@
  * longer ones, from where the gap begins. Their first key is repeated as often as it takes, which changes nothing.
  */
 import type { Position } from '../../engine/media/codecs.js';
-import { KEY_BYTES, KSET_HEADER_BYTES, KSET_KEYS_MAX, ksetBytes } from '../../engine/media/kset.js';
-import { sealKset } from './fill.js';
+import { KEY_BYTES, KSET_HEADER_BYTES, KSET_KEYS_MAX, ksetBytes, sealKset } from '../../engine/media/kset.js';
 import { deviceOffset, walkLog } from './log-walk.js';
 import type { PlanView } from './types.js';
 
