@@ -67,7 +67,7 @@ const MAY_IMPORT = {
   'replay': [...ENGINE, 'trace'],
   'simulate': [...ENGINE, 'trace', 'replay'],
   'curve': [...ENGINE, 'trace', 'replay', 'simulate'],
-  'bench': [...ENGINE, 'fsck', 'replay'],
+  'bench': [...ENGINE, 'trace', 'fsck', 'replay', 'simulate'],
   'block-device': ['device'],
   'nbd': [...ENGINE, 'block-device'],
   'output': [...ENGINE, 'fsck', 'rescue', 'pack', 'kernel', 'bench', 'nbd', 'curve', 'tab'],

@@ -30,9 +30,8 @@ export interface BenchDevices {
   close(): void;
 }
 
-/** @throws PcacheError USAGE for options that make no sense, and what opening and making devices throw */
-export function openBenchDevices(options: BenchDeviceOptions): BenchDevices {
-  const { cachePath, backingPath, blockBytes, spanBytes } = options;
+/** As much of a span as is whole blocks. @throws PcacheError USAGE when it holds none, and for a size that no block can have */
+export function wholeBlocks(spanBytes: number, blockBytes: number): number {
   if (blockBytes % SECTOR_BYTES !== 0 || blockBytes === 0 || blockBytes > BLOCK_BYTES_MAX) {
     throw new PcacheError(
       'USAGE',
@@ -41,6 +40,13 @@ export function openBenchDevices(options: BenchDeviceOptions): BenchDevices {
   }
   const span = spanBytes - (spanBytes % blockBytes);
   if (span === 0) throw new PcacheError('USAGE', `--span ${spanBytes}: smaller than one block of ${blockBytes} bytes`);
+  return span;
+}
+
+/** @throws PcacheError USAGE for options that make no sense, and what opening and making devices throw */
+export function openBenchDevices(options: BenchDeviceOptions): BenchDevices {
+  const { cachePath, backingPath, blockBytes, spanBytes } = options;
+  const span = wholeBlocks(spanBytes, blockBytes);
   if ((cachePath === undefined) !== (backingPath === undefined)) {
     throw new PcacheError('USAGE', 'CACHE and BACKING must be given together');
   }

@@ -79,16 +79,21 @@ export async function benchEphemeralWriteback(
   }
 }
 
-/** @throws PcacheError USAGE when so many keys have no place */
-function blocksFor({ keys, bs, span, cacheBytes, dataCrc }: FilledBenchFlags): Blocks {
+/** @throws PcacheError USAGE when the cache does not hold this number of keys */
+export function checkRoom({ keys, bs, cacheBytes, dataCrc }: FilledBenchFlags): void {
   const { dataBytes } = planFormat(cacheBytes, { dataCrc, gcPercent: 0 });
   const most = Math.floor((dataBytes * FILL_SHARE) / bs);
-  if (keys > most) {
-    throw new PcacheError(
-      'USAGE',
-      `--keys ${keys}: the cache holds at most ${most} blocks of ${bs} bytes; use a larger --cache-size`,
-    );
-  }
+  if (keys <= most) return;
+  throw new PcacheError(
+    'USAGE',
+    `--keys ${keys}: the cache holds at most ${most} blocks of ${bs} bytes; use a larger --cache-size`,
+  );
+}
+
+/** @throws PcacheError USAGE when the cache or the span holds fewer blocks */
+function blocksFor(flags: FilledBenchFlags): Blocks {
+  const { keys, bs, span } = flags;
+  checkRoom(flags);
   if (keys * bs > span)
     throw new PcacheError(
       'USAGE',

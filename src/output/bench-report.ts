@@ -1,6 +1,7 @@
 /** Reports of the benchmarks. Pure. */
 import type { CheckBenchResult, CrcBenchResult } from '../bench/fsck-bench.js';
 import type { RecoveryBenchResult } from '../bench/recovery-bench.js';
+import type { ModelledWritebackResult, ModelledWrites } from '../bench/modelled-writeback.js';
 import type { WritebackBenchResult } from '../bench/writeback-bench.js';
 import type { RateResult, RequestBenchResult } from '../bench/requests.js';
 import type { Spread } from '../bench/spread.js';
@@ -162,6 +163,41 @@ export function writebackBenchReport(result: WritebackBenchResult): ReportSectio
         { name: 'ratio', values: [text(spreadText(result.ratio))] },
         { name: 'total', values: [text(`${result.writes} writes, ${result.flushes} flushes`)] },
       ],
+    },
+  ];
+}
+
+export function modelledWritebackReport(result: ModelledWritebackResult): ReportSection[] {
+  const { engine, asWritten, sweep, preset, keys, blocks, blockBytes, spanBytes, dataCrc } = result;
+  const row = (name: string, { timeNs, writes, bytesPerWrite, seeks, flushes }: ModelledWrites) => ({
+    name,
+    values: [
+      duration(timeNs),
+      text((timeNs / sweep.timeNs).toFixed(2)),
+      count(writes),
+      bytes(Math.round(bytesPerWrite)),
+      count(seeks),
+      count(flushes),
+    ],
+  });
+  const crc = dataCrc ? ', data_crc' : '';
+  return [
+    {
+      title: 'Write-back',
+      rows: [
+        {
+          name: 'dirty',
+          values: [
+            text(`${keys} keys of ${blocks} blocks of ${formatBytes(blockBytes)} in ${formatBytes(spanBytes)}${crc}`),
+          ],
+        },
+        { name: 'backing device', values: [text(`${preset}, modelled`)] },
+      ],
+    },
+    {
+      title: 'Time of the backing device',
+      head: ['', 'time', 'of bound', 'writes', 'bytes/write', 'seeks', 'flushes'],
+      rows: [row('one sweep (bound)', sweep), row('write-back', engine), row('as written', asWritten)],
     },
   ];
 }

@@ -1,5 +1,5 @@
 /** The backing device of a simulation in time: holds nothing, and ends its calls when the model says. */
-import type { BackingDevice, BackingDone } from '../engine/device/backing.js';
+import type { BackingDevice, BackingDone, PmemRanges, PmemRangesWriter } from '../engine/device/backing.js';
 import type { Clock } from '../engine/index.js';
 import type { QueueModel } from './queue-model.js';
 
@@ -34,6 +34,20 @@ export class TimedBacking implements BackingDevice {
 
   write(offsetBytes: number, _source: Uint8Array, _sourceOffset: number, lengthBytes: number, done: BackingDone): void {
     this.push(this.model.write(this.nowNs, offsetBytes, lengthBytes), done);
+  }
+
+  /** Ranges that adjoin are one write, and each write begins when the one before has ended, as for a file. */
+  writerFrom(): PmemRangesWriter {
+    return (ranges, count, done) => this.writeRanges(ranges, 0, count, done);
+  }
+
+  private writeRanges(ranges: PmemRanges, from: number, count: number, done: BackingDone): void {
+    const { offsetBytes, lengthBytes } = ranges;
+    let end = offsetBytes[from];
+    let next = from;
+    while (next < count && offsetBytes[next] === end) end += lengthBytes[next++];
+    const writtenNs = this.model.write(this.nowNs, offsetBytes[from], end - offsetBytes[from]);
+    this.push(writtenNs, next === count ? done : () => this.writeRanges(ranges, next, count, done));
   }
 
   flush(done: BackingDone): void {

@@ -132,6 +132,8 @@ describe('bench', { timeout: 60_000 }, () => {
     const writeback = await benchJson<WritebackBenchResult>('writeback', ...few);
     expect(writeback).toMatchObject({ keys: 20_000, writes: expect.any(Number) as number });
     expect(writeback.writes).toBeGreaterThan(0);
+    const modelled = await bench('writeback', '--model', 'hdd', '--keys', '1000');
+    expect(modelled.stdout).toMatch(/one sweep \(bound\) .* 1\.00 /);
     const crc = await bench('crc');
     expect(crc.stdout).toContain('tables');
     expect(readdirSync(folder)).toEqual([]);
@@ -145,6 +147,8 @@ describe('bench', { timeout: 60_000 }, () => {
     [['cache.img'], 16, 'CACHE and BACKING must be given together'],
     [['--cache-size', '1MiB'], 8, 'too few for a cache'],
     [['recovery', '--keys', '10000000'], 16, 'use a larger --cache-size'],
+    [['writeback', '--model', 'hdd', '--rounds', '2'], 16, 'rounds'],
+    [['writeback', '--model', 'tape'], 16, 'tape'],
     [['recovery', '--keys', '1000', '--span', '1MiB'], 16, 'holds fewer blocks of 4096 bytes'],
   ])('%j is refused', async (args, status, message) => {
     const run = await bench(...args);

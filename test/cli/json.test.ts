@@ -68,7 +68,7 @@ describe('the document of a command is valid', { timeout: 120_000 }, () => {
     }
   });
 
-  it('bench crc and bench recovery', async () => {
+  it('bench crc, bench recovery and bench writeback --model', async () => {
     await document('bench crc', ['bench', 'crc']);
     await document('bench recovery', [
       'bench',
@@ -80,6 +80,7 @@ describe('the document of a command is valid', { timeout: 120_000 }, () => {
       '--rounds',
       '1',
     ]);
+    await document('bench writeback --model', ['bench', 'writeback', '--model', 'hdd', '--keys', '1000']);
   });
 
   it('of an error', async () => {

@@ -8,6 +8,7 @@ import type { CheckBenchResult, CrcBenchResult } from '../../src/bench/fsck-benc
 import type { RecoveryBenchResult } from '../../src/bench/recovery-bench.js';
 import type { RequestBenchResult } from '../../src/bench/requests.js';
 import type { ScaleResult } from '../../src/bench/scale.js';
+import type { ModelledWritebackResult } from '../../src/bench/modelled-writeback.js';
 import type { WritebackBenchResult } from '../../src/bench/writeback-bench.js';
 import type { CurveResult } from '../../src/curve/result.js';
 import type { PcacheErrorCode } from '../../src/engine/errors.js';
@@ -44,6 +45,7 @@ export interface Documents {
   'bench recovery': Document<RecoveryBenchResult>;
   'bench scale': Document<ScaleResult>;
   'bench writeback': Document<WritebackBenchResult>;
+  'bench writeback --model': Document<ModelledWritebackResult>;
   'detach': Document<{ readonly detached: boolean }>;
   'drain': Document<CloseReport>;
   'format': Document<FormatJson>;
