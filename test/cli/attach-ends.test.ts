@@ -20,6 +20,7 @@ import { NbdClient } from '../nbd/client.js';
 import { PCACHE, runCli } from '../support/cli.js';
 import { describeWithClient } from '../support/clients.js';
 import { makeImageFolder } from '../support/kernel.js';
+import { casesOf } from '../support/long.js';
 
 vi.setConfig({ testTimeout: 90_000 });
 
@@ -58,14 +59,15 @@ describe('a failed attach', () => {
     const { port } = busy.address() as { port: number };
     const notes = join(folder, 'notes');
     writeFileSync(notes, 'mine');
-    for (const flags of [
+    const untakable = [
       ['--socket', join(folder, 'nowhere', 's')],
+      ['--socket', 's', '--pid-file', notes],
       ['--port', String(port)],
       ['--socket', 's', '--control', notes],
       ['--socket', 's', '--metrics', String(port)],
-      ['--socket', 's', '--pid-file', notes],
       ['--socket', 's', '--pid-file', join(folder, 'nowhere', 'pid')],
-    ]) {
+    ];
+    for (const flags of casesOf(untakable, 2)) {
       const { status, stderr } = await pcache('attach', cache, backing, '--gc-percent', '11', ...flags);
       expect([status, stderr.split('\n').length]).toEqual([8, 2]);
     }
@@ -157,7 +159,7 @@ describe('a socket', () => {
 });
 
 describe('a signal', () => {
-  it.each(['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT', 'SIGUSR2', 'SIGALRM'] as const)(
+  it.each(casesOf(['SIGHUP', 'SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGUSR2', 'SIGALRM'] as const, 2))(
     '%s ends the server in order: status 0, acknowledged writes kept, nothing left behind',
     async (signal) => {
       const { socket } = await serve('--pid-file', join(folder, 'pid'));

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { CHECKOUT, PCACHE, runCli } from '../support/cli.js';
 import { describeWithClient } from '../support/clients.js';
+import { casesOf } from '../support/long.js';
 
 const root = new URL('../..', import.meta.url).pathname;
 const TRACE = join(root, 'fixtures', 'traces', 'pgbench.blktrace');
@@ -23,21 +24,24 @@ afterAll(() => {
 });
 
 describe('the bundled program', () => {
-  test.each([
+  const COMMANDS: readonly (readonly string[])[] = [
     ['--help'],
+    ['fsck', '--help'],
+    ['info', '/nowhere'],
+    ['inof'],
     ['bench', '--help'],
     ['trace', '--help'],
-    ['fsck', '--help'],
     ['--version'],
-    ['info', '/nowhere'],
     ['info', '--no-such-flag'],
-    ['inof'],
     ['trace', 'foo'],
-  ])('answers %s %s as the checkout does', async (...args) => {
-    const words = args.filter((arg) => arg !== undefined);
-    const [bundled, checkout] = [await runCli(words), await runCli(words, { entry: CHECKOUT })];
-    expect(bundled).toEqual(checkout);
-  });
+  ];
+  test.each(casesOf(COMMANDS, 4).map((args) => [args.join(' '), args] as const))(
+    'answers %s as the checkout does',
+    async (_, args) => {
+      const [bundled, checkout] = [await runCli([...args]), await runCli([...args], { entry: CHECKOUT })];
+      expect(bundled).toEqual(checkout);
+    },
+  );
 
   test.each([['info'], ['fsck'], ['dump-keys']])('%s of an image prints what the checkout prints', async (command) => {
     const args = [command, image];

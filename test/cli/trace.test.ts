@@ -8,6 +8,7 @@ import { gunzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { ConvertResult, TraceInfo } from '../../src/trace/index.js';
 import { PCACHE, runCli } from '../support/cli.js';
+import { itLong } from '../support/long.js';
 
 // Most tests start the program several times.
 vi.setConfig({ testTimeout: 60_000 });
@@ -187,7 +188,7 @@ describe('trace convert', () => {
   });
 });
 
-it('a converted trace replays to the same counters', async () => {
+itLong('a converted trace replays to the same counters', { timeout: 120_000 }, async () => {
   const counters = (trace: string): unknown => {
     const run = spawnSync(process.execPath, [PCACHE, 'replay', trace, '--simulate', '--json'], { encoding: 'utf8' });
     expect(run.stderr).toBe('');
@@ -204,4 +205,4 @@ it('a converted trace replays to the same counters', async () => {
       expect(counters(out), `${name} as ${to}`).toEqual(want);
     }
   }
-}, 120_000);
+});

@@ -7,6 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it, vi } from 'vitest';
 import { openTrace, scanTrace, TraceFlag, type TraceFormat, type TraceOptions } from '../../src/trace/index.js';
 import { describeWithClient } from '../support/clients.js';
+import { casesOf } from '../support/long.js';
 import { ACTIONS, openFilesIn, readTrace, RECORDINGS, temporaryDirectory, unpackedFixture } from './trace-support.js';
 
 // The recordings are read many times over, beside other programs.
@@ -457,7 +458,7 @@ describeWithClient('an iolog of the real fio', 'fio', (fio) => {
 });
 
 describeWithClient('files of the real zstd', 'zstd', (zstd) => {
-  it.each(['-1', '-19', '--long=27'])('are read like the plain file when packed with %s', async (level) => {
+  it.each(casesOf(['-1', '--long=27', '-19'], 2))('are read like the plain file when packed with %s', async (level) => {
     const plain = file('plain', ALIBABA.repeat(30_000));
     const packed = join(directory, `packed${level}`);
     execFileSync(zstd, ['-q', '-f', level, plain, '-o', packed]);
