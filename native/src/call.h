@@ -121,4 +121,7 @@ inline bool check_writable(napi_env env, const Mapping& mapping) {
 // Measures the copies of a list and nothing else (copy-limit.cc).
 napi_value limit_copies(napi_env env, napi_callback_info info);
 
+// Sends what a socket takes at once (socket.cc).
+napi_value send_now(napi_env env, napi_callback_info info);
+
 }  // namespace pcache

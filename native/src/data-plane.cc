@@ -199,6 +199,7 @@ constexpr DataPlaneCall kDataPlaneCalls[] = {
     {"read", read},         {"write", write},        {"zero", zero},          {"flush", flush},
     {"fence", fence_call},  {"persist", persist},    {"crcRange", crc_range}, {"crcBytes", crc_bytes},
     {"limitCopies", limit_copies}, {"findHints", find_hints}, {"beginCrcs", begin_crcs}, {"endCrcs", end_crcs},
+    {"sendNow", send_now},
 };
 
 }  // namespace

@@ -2,8 +2,12 @@
  * A connection's bytes over a socket. Where Node lets it, the socket reads straight into the receiver's memory:
  * its `onread` option is for sockets that connect, so an accepted one is wrapped anew around its handle. Where
  * that is not possible, and under TLS, bytes come with 'data' events and are copied once.
+ *
+ * In the same way bytes go out: at once by one system call, without a stream of Node. What the socket does not take at
+ * once goes by the stream, and everything after it until the stream is empty again.
  */
 import { Socket, type SocketConstructorOpts } from 'node:net';
+import { nativeAddonIfAvailable, type NativeAddon } from '../engine/device/native.js';
 import type { TlsFactory } from './tls.js';
 import type { Receiver, Transport } from './transport.js';
 
@@ -13,7 +17,7 @@ const SPARE_BYTES = 64 * 1024;
 const GOODBYE_MAX_MS = 2_000;
 
 interface HandleHolder {
-  _handle?: object | null;
+  _handle?: { readonly fd?: number } | null;
 }
 
 export class SocketTransport implements Transport {
@@ -24,6 +28,12 @@ export class SocketTransport implements Transport {
   private isClosed = false;
   /** We have said goodbye: what still comes is thrown away, so that the client gets our last replies. */
   private isEnded = false;
+  /** Sends at once; undefined where everything goes by the stream. */
+  private sendNow: NativeAddon['sendNow'] | undefined;
+  /** File descriptor of `socket`, for `sendNow`. */
+  private fd = -1;
+  /** Number of writes that the stream has not ended. */
+  private inStream = 0;
 
   constructor(
     accepted: Socket,
@@ -58,6 +68,8 @@ export class SocketTransport implements Transport {
     } as unknown as SocketConstructorOpts);
     holder._handle = null; // the new socket's now
     accepted.destroy(); // only for the server's books
+    this.fd = handle.fd ?? -1;
+    if (this.fd >= 0) this.sendNow = nativeAddonIfAvailable()?.sendNow;
     return socket;
   }
 
@@ -102,7 +114,20 @@ export class SocketTransport implements Transport {
   }
 
   send(bytes: Uint8Array, done: () => void): void {
-    if (!this.isClosed) this.socket.write(bytes, done);
+    if (this.isClosed) return;
+    let sent = 0;
+    if (this.sendNow && this.inStream === 0 && !this.socket.destroyed) {
+      sent = this.sendNow(this.fd, bytes, 0, bytes.length);
+      if (sent === bytes.length) {
+        done();
+        return;
+      }
+    }
+    this.inStream++;
+    this.socket.write(sent === 0 ? bytes : bytes.subarray(sent), () => {
+      this.inStream--;
+      done();
+    });
   }
   cork(): void {
     this.socket.cork();

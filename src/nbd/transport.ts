@@ -1,6 +1,9 @@
 /** What carries a connection's bytes, as the connection sees it: a socket, TLS over one, or a test. */
 export interface Transport {
-  /** Sends bytes after those sent before; they must stay as they are until `done`, which may never come. */
+  /**
+   * Sends bytes after those sent before; they must stay as they are until `done`, which may never come, or come before
+   * this returns.
+   */
   send(bytes: Uint8Array, done: () => void): void;
   /** Between the two, what is sent is collected. */
   cork(): void;

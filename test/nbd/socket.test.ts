@@ -89,6 +89,21 @@ describe.each([[true], [false]])('receiving in place: %s', (inPlace) => {
 });
 
 describe('the server', () => {
+  it('keeps the order of what it sends when the socket takes only a part', async () => {
+    const store = await serve();
+    const client = await NbdClient.connect(path, 'structured');
+    store.bytes.set(pattern(32 * MIB, 7));
+    const reader = async (first: number): Promise<void> => {
+      for (let n = first; n < first + 30; n++) {
+        const [offset, size] = [(n % 31) * MIB, n % 3 === 0 ? 512 * 1024 : 4096];
+        const bytes = await client.read(offset, size);
+        expect(Buffer.compare(bytes, store.bytes.subarray(offset, offset + size))).toBe(0);
+      }
+    };
+    await Promise.all(Array.from({ length: 16 }, (_, first) => reader(first)));
+    client.close();
+  });
+
   it('does not wait, when it stops, for a client that says nothing, or that does not read', async () => {
     const store = await serve({ stopGraceMs: 200 });
     const idle = await NbdClient.connect(path);
