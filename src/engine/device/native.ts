@@ -223,7 +223,7 @@ export interface NativeAddon {
    * Sends bytes on a stream socket, as many as it takes at once. @returns their number; 0 when it takes none now, and
    * when it is broken
    */
-  sendNow(fd: number, bytes: Uint8Array, start: number, end: number): number;
+  readonly sendNow: (fd: number, bytes: Uint8Array, start: number, end: number) => number;
   crcBytes: Crc32c;
   /** Up to 4 GiB of zeroed memory, in large pages where the system has them. Throws ERRNO, and OUT_OF_RANGE above 4 GiB. */
   allocateHuge(bytes: number): ArrayBuffer;
