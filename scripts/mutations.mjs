@@ -91,6 +91,18 @@ export const MUTATIONS = [
     put: '    if (!flushes.wouldServe(written)) {',
   },
   {
+    name: 'flush begun while ksets are gathered',
+    file: 'src/engine/background/write-back.ts',
+    find: '    if (this.writingKsets > 0) {\n      if (wish.hold) this.dropGathered();',
+    put: '    if (this.writingKsets > 0 && !this.flushes.wouldServe(this.written)) {\n      if (wish.hold) this.dropGathered();',
+  },
+  {
+    name: 'ksets gathered before a hold left out afterwards',
+    file: 'src/engine/background/write-back.ts',
+    find: '    this.writer.drop();\n    this.writingKsets = 0;',
+    put: '    this.writer.drop();\n    this.writingKsets = 0;\n    this.cursor = this.writingUpTo;',
+  },
+  {
     name: 'dirty_tail not persisted',
     file: 'src/engine/background/write-back.ts',
     find: '      core.dirtyTail.store();\n      core.pmem.persist();',

@@ -31,8 +31,9 @@ export type Driven = Pick<
   | 'dirtyInLog'
 >;
 
-/** Maximum number of steps before the event loop gets its turn. */
+/** Limits of the work before the event loop gets its turn. */
 const STEPS_PER_TURN = 32;
+const TURN_MAX_MS = 0.5;
 
 /** Result of an orderly close. */
 export interface CloseReport {
@@ -79,8 +80,12 @@ export class CacheDriver<D extends Driven = Cache> {
   }
 
   private turn(): void {
+    const endMs = this.clock.nowMs() + TURN_MAX_MS;
     let worked = true;
-    for (let n = 0; worked && n < STEPS_PER_TURN; n++) worked = this.cache.step();
+    for (let n = 0; worked && n < STEPS_PER_TURN; n++) {
+      worked = this.cache.step();
+      if (this.clock.nowMs() >= endMs) break;
+    }
     this.isIdle = !worked;
     this.settleWaiters();
     if (this.closed) return;

@@ -16,6 +16,19 @@ describe('CacheDriver', () => {
     expect(done.slice(4)).toEqual(['step', 'way']);
   });
 
+  it('lets the event loop have its turn when work takes long', async () => {
+    const small = new SmallCache();
+    const done: string[] = [];
+    small.cache.step = () => {
+      small.clock.advance(0.3);
+      return done.push('step') < 6;
+    };
+    const driver = new CacheDriver(small.cache, small.clock, () => done.push('way'));
+    for (let n = 0; n < 3; n++) await new Promise((resolve) => setImmediate(resolve));
+    expect(done.slice(0, 6)).toEqual(['step', 'step', 'way', 'step', 'step', 'way']);
+    await driver.close();
+  });
+
   it('does no more work and refuses to drain once it is closed', async () => {
     const small = new SmallCache();
     const driver = new CacheDriver(small.cache, small.clock);

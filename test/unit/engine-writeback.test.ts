@@ -75,6 +75,65 @@ describe('write-back', () => {
     expect(small.cache.stats).toMatchObject({ writebackKsets: 3, writebackKeys: 3 });
   });
 
+  /** Ksets of one sector each, in no order of offset; their number has no divisor in common with 7. */
+  function interleaved(small: SmallCache, ksets: number, id: number): void {
+    for (let n = 0; n < ksets; n++) small.writeFua((7 * n) % ksets, 1, id);
+  }
+
+  it('gathers all ksets up to the next flush, a few in each step, and writes them in order of offset', () => {
+    const small = new SmallCache();
+    small.cache.holdWriteback = true;
+    interleaved(small, 40, 7);
+    small.cache.holdWriteback = false;
+    for (let n = 0; n < 4; n++) {
+      expect(small.cache.step()).toBe(true);
+      expect(small.backing.underWay).toBe(0);
+    }
+    small.settle();
+    expect(small.backing.writes).toBe(1);
+    expect(small.backing.flushes).toBe(1);
+    expect(small.durableIds(0, 40)).toEqual(new Array<number>(40).fill(7));
+  });
+
+  it('that is put on hold while it gathers ksets writes none of them, and all of them afterwards', () => {
+    const small = new SmallCache();
+    small.cache.holdWriteback = true;
+    interleaved(small, 20, 7);
+    small.cache.holdWriteback = false;
+    small.cache.step();
+    small.cache.holdWriteback = true;
+    small.settle();
+    expect(small.backing.writes).toBe(0);
+    small.cache.holdWriteback = false;
+    small.settle();
+    expect(small.durableIds(0, 20)).toEqual(new Array<number>(20).fill(7));
+    expect(small.cache.stats.writebackKsets).toBe(20);
+    expect(small.cache.isClean).toBe(true);
+  });
+
+  it('flushes nothing while it gathers ksets, because a flush that fails takes write-back to earlier ones', () => {
+    const small = new SmallCache();
+    small.writeFua(100, 1, 1);
+    small.step();
+    small.cache.holdWriteback = true;
+    interleaved(small, 20, 7);
+    small.cache.holdWriteback = false;
+    small.backing.finish(0);
+    small.cache.step(); // gathers
+    small.cache.writebackPart.flushes.request();
+    small.step();
+    expect(small.backing.kindOf(0)).toBe('write');
+    small.backing.finish(0);
+    small.step();
+    expect(small.backing.kindOf(0)).toBe('flush');
+    small.backing.finishWithError(0, new Random(1));
+    small.clock.advance(100);
+    small.settle();
+    expect(small.cache.stats.writebackKsets).toBe(42);
+    expect(small.durableIds(100, 1)).toEqual([1]);
+    expect(small.cache.isClean).toBe(true);
+  });
+
   it('takes one kset at a time with data_crc, because damaged payload holds it up', () => {
     const small = new SmallCache({ dataCrc: true });
     small.cache.holdWriteback = true;

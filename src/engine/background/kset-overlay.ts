@@ -1,14 +1,15 @@
 /**
- * The newest version of every byte that a few ksets hold (format §3 "Write-back"; the kernel builds a private tree of one
+ * The newest version of every byte that some ksets hold (format §3 "Write-back"; the kernel builds a private tree of one
  * kset): a small sorted set of extents that do not overlap, in which a later key wins over an earlier one. Offsets and
  * lengths in bytes.
  */
 import { KSET_KEYS_MAX } from '../media/kset.js';
 
-const KSETS = 8;
+/** Maximum number of ksets in an overlay. */
+export const OVERLAY_KSETS = 64;
 /** Each insertion adds at most two extents: itself and the tail of one it splits. */
 const EXTENTS_A_KSET = 2 * KSET_KEYS_MAX;
-export const OVERLAY_CAPACITY = KSETS * EXTENTS_A_KSET + 1;
+export const OVERLAY_CAPACITY = OVERLAY_KSETS * EXTENTS_A_KSET + 1;
 
 export class KsetOverlay {
   count = 0;

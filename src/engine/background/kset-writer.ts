@@ -5,7 +5,7 @@
  *
  * With data_crc the payload is copied into a few staging buffers and checked there, so that payload that goes bad later
  * does no harm. This goes kset by kset, because payload that is left out holds up its kset. Without data_crc the backing
- * device takes the payload straight from the cache device if it can, several ksets together. GC collects nothing in
+ * device takes the payload straight from the cache device if it can, all ksets up to the next flush together. GC collects nothing in
  * [dirty_tail, key_head), so payload stays in place while writes are under way.
  */
 import type { Core } from '../core.js';
@@ -19,8 +19,6 @@ import type { KsetView } from '../media/kset.js';
 
 const STAGING_BYTES_MAX = 1024 * 1024;
 const STAGING_BUFFERS = 4;
-/** No kset is added to a batch that holds this much payload. */
-const TOGETHER_BYTES_MAX = 4 * 1024 * 1024;
 
 class Staging {
   readonly bytes: Uint8Array;
@@ -71,7 +69,7 @@ export class KsetWriter {
   /** Whether another kset can be added before `start`. */
   get takesMore(): boolean {
     if (this.kset === undefined) return true;
-    return this.straight !== undefined && this.overlay.takesKset && this.addedBytes < TOGETHER_BYTES_MAX;
+    return this.straight !== undefined && this.overlay.takesKset;
   }
 
   /** Adds the next kset of the log. The last one added must stay unchanged until `onEnd`. */
@@ -99,10 +97,15 @@ export class KsetWriter {
     this.pump();
   }
 
-  private end(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
+  /** Forgets the added ksets. */
+  drop(): void {
     this.kset = undefined;
     this.addedBytes = 0;
     this.overlay.clear();
+  }
+
+  private end(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
+    this.drop();
     this.onEnd(error, writtenBytes, corrupt);
   }
 

@@ -1,7 +1,8 @@
 /**
  * Write-back (format §3): goes through the log from dirty_tail, kset by kset and in order, and writes the newest
- * version of each range to the backing device, a few ksets at a time. After some ksets the backing device is flushed,
- * and only then dirty_tail moves.
+ * version of each range to the backing device. After some ksets the backing device is flushed, and only then dirty_tail
+ * moves. What lies between two flushes may be written in any order, so it is gathered first, a few ksets a step, and then
+ * written in the order of offsets.
  *
  * There are three positions, in the order of the log: dirty_tail; `flushedAt`, before which everything is durable on
  * the backing device; and `cursor`, before which everything has been written there. dirty_tail is at `flushedAt` unless
@@ -21,6 +22,7 @@ import { isSamePosition, type Position } from '../media/codecs.js';
 import type { KsetView } from '../media/kset.js';
 import type { BackingDurability } from './backing-durability.js';
 import { FlushTickets } from './flush-tickets.js';
+import { OVERLAY_KSETS } from './kset-overlay.js';
 import { KsetReader } from './kset-reader.js';
 import { KsetWriter } from './kset-writer.js';
 import { WritebackPace } from './write-back-pace.js';
@@ -28,8 +30,10 @@ import { WritebackPace } from './write-back-pace.js';
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
 /** Limits of what is written between two flushes of the backing device. */
-const UNFLUSHED_KSETS_MAX = 64;
+const UNFLUSHED_KSETS_MAX = OVERLAY_KSETS;
 const UNFLUSHED_BYTES_MAX = 32 * 1024 * 1024;
+/** Ksets gathered in one step, which keeps requests waiting. */
+const STEP_KSETS_MAX = 8;
 /** Maximum age of unflushed writes in the modes that flush only when a request needs it. */
 const UNFLUSHED_MAX_AGE_MS = 1000;
 /** Maximum number of ranges of corrupt payload that are listed; further ones are counted only. */
@@ -78,7 +82,7 @@ export class Writeback implements BackingDurability {
   private corruptUpTo = -Infinity;
   private busy = false;
   private retryAtMs = 0;
-  // The ksets that are being written: where they end, and their number.
+  // The ksets that are gathered or being written: where they end, and their number.
   private writingUpTo: Position;
   private writingKsets = 0;
   private unflushedBytes = 0;
@@ -135,19 +139,24 @@ export class Writeback implements BackingDurability {
   }
 
   /**
-   * Starts a flush if one is due, otherwise writing of the next ksets, unless something is under way.
+   * Starts a flush if one is due, otherwise gathers the next ksets or starts writing them, unless something is under way.
    * @returns true when it did something; the answers of the backing device do the rest
    */
   step(wish: WritebackWish): boolean {
     if (this.busy || this.stopped) return false;
     if (this.failures > 0 && wish.nowMs < this.retryAtMs) return false;
+    if (this.writingKsets > 0) {
+      if (wish.hold) this.dropGathered();
+      else this.gather(wish.nowMs);
+      return !this.stopped;
+    }
     this.ksetsMax = Math.min(UNFLUSHED_KSETS_MAX, this.pace.ksetsWithin(wish.cycleMs));
     if (this.isFlushDue(wish)) {
       this.flush();
       return true;
     }
     if (wish.hold || this.isAtHead) return false;
-    this.startKsets(wish.nowMs);
+    this.gather(wish.nowMs);
     return !this.stopped;
   }
 
@@ -166,33 +175,45 @@ export class Writeback implements BackingDurability {
 
   // ---- some ksets -------------------------------------------------------------------------------------
 
-  /** Starts writing the next ksets: as many as fit together and may stay unflushed. */
-  private startKsets(nowMs: number): void {
+  /** Gathers the next ksets, and starts writing when no more fit together or may stay unflushed. */
+  private gather(nowMs: number): void {
     const { core, writer } = this;
-    if (!this.hasUnflushed) this.unflushedSinceMs = nowMs;
     const { head } = core.log;
-    let position = this.cursor;
-    let ksets = 0;
-    do {
-      const kset = this.readAt(position, ksets);
+    if (this.writingKsets === 0) {
+      this.writingUpTo = this.cursor;
+      if (!this.hasUnflushed) this.unflushedSinceMs = nowMs;
+    }
+    for (let n = 0; this.takesMore(head); n++) {
+      if (n === STEP_KSETS_MAX) return;
+      const position = this.writingUpTo;
+      const kset = this.readAt(position, this.writingKsets);
       if (kset === undefined) break;
       if (kset.isLast) {
-        position = { segment: kset.nextSegment, offsetBytes: 0 };
-        if (ksets > 0) continue;
-        this.cursor = position;
-        return;
+        this.writingUpTo = { segment: kset.nextSegment, offsetBytes: 0 };
+        if (this.writingKsets === 0) this.cursor = this.writingUpTo;
+        continue;
       }
-      position = { segment: position.segment, offsetBytes: position.offsetBytes + kset.lengthBytes };
-      ksets++;
-      core.stats.writebackKeys += kset.keyCount;
+      this.writingUpTo = { segment: position.segment, offsetBytes: position.offsetBytes + kset.lengthBytes };
+      this.writingKsets++;
       writer.add(kset);
-    } while (writer.takesMore && !isSamePosition(position, head) && !this.isUnflushedFull(ksets, writer.addedBytes));
-    if (ksets === 0) return;
-    this.writingUpTo = position;
-    this.writingKsets = ksets;
+      core.stats.writebackKeys += kset.keyCount;
+    }
+    if (this.writingKsets === 0) return;
     this.busy = true;
     this.pace.began(nowMs, writer.addedBytes);
     writer.start();
+  }
+
+  private takesMore(head: Position): boolean {
+    const { writer, writingKsets } = this;
+    if (isSamePosition(this.writingUpTo, head)) return false;
+    if (writingKsets === 0) return true;
+    return writer.takesMore && !this.isUnflushedFull(writingKsets, writer.addedBytes);
+  }
+
+  private dropGathered(): void {
+    this.writer.drop();
+    this.writingKsets = 0;
   }
 
   /**
@@ -224,7 +245,9 @@ export class Writeback implements BackingDurability {
   }
 
   private ksetsEnded(error: Error | null, writtenBytes: number, corrupt: readonly ByteRange[]): void {
+    const ksets = this.writingKsets;
     this.busy = false;
+    this.writingKsets = 0;
     this.pace.ended(this.core.clock.nowMs());
     this.unflushedBytes += writtenBytes;
     if (error) {
@@ -233,8 +256,8 @@ export class Writeback implements BackingDurability {
     }
     this.noteCorrupt(corrupt);
     this.cursor = this.writingUpTo;
-    this.written += this.writingKsets;
-    this.core.stats.writebackKsets += this.writingKsets;
+    this.written += ksets;
+    this.core.stats.writebackKsets += ksets;
     this.onChange(undefined);
   }
 
