@@ -12,6 +12,8 @@ const WINDOWS = 4;
 export const WINDOWS_BYTES = WINDOWS * WINDOW_BYTES;
 /** With less room than this at its end a window is left: a receive call costs the same for few bytes. */
 const MIN_RECEIVE_BYTES = 32 * 1024;
+/** So few unparsed bytes are moved to the front of their window, which is in the processor's caches. */
+const FEW_BYTES = 4096 + 32;
 
 export class ReceiveWindows {
   /** Unparsed bytes are [start, end) of the memory. */
@@ -56,8 +58,8 @@ export class ReceiveWindows {
    */
   makeRoom(neededBytes: number): boolean {
     const { pins, current } = this;
-    if (this.start === this.end && pins[current] === 0) {
-      this.start = this.end = this.base; // the front is in the processor's caches
+    if (this.end - this.start <= FEW_BYTES && pins[current] === 0) {
+      if (this.start > this.base) this.moveTo(current);
       return true;
     }
     if (this.start + Math.max(neededBytes, MIN_RECEIVE_BYTES) <= this.limit) return true;

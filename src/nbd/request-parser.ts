@@ -23,6 +23,14 @@ import type { ServerStats } from './stats.js';
 /** A read of at most so many bytes is answered in one piece. */
 export const READ_WHOLE_BYTES = 2 * 1024 * 1024;
 
+/**
+ * A longer payload is written in pieces of at least so many bytes, as it comes: so it is still in the processor's caches,
+ * and the front of the same window receives the next. A multiple of the block.
+ */
+const PIECE_MIN_BYTES = 128 * 1024;
+/** A piece ends at a multiple of this on the device. */
+const BLOCK_BYTES = 4096;
+
 /** What a call of `next` came to: something was taken, or what it lacks, or why no further request can be taken. */
 export type Parsed = 'taken' | 'needs bytes' | 'needs room' | 'goodbye' | 'violation';
 
@@ -74,7 +82,7 @@ export class RequestParser {
   /** How many bytes have to follow one another in a window for `next` to take something. */
   get neededBytes(): number {
     if (this.writeLeftBytes === 0) return this.headerBytes;
-    return this.writeRefusal ? 1 : Math.min(this.writeLeftBytes, WINDOW_BYTES);
+    return this.writeRefusal ? 1 : Math.min(this.writeLeftBytes, this.pieceMinBytes);
   }
 
   /** Takes the next request, or more of a payload. Has done nothing unless it returns `taken`. */
@@ -124,6 +132,11 @@ export class RequestParser {
   private violate(what: string): 'violation' {
     this.violation = what;
     return 'violation';
+  }
+
+  /** With FUA every piece is made durable by itself, so they are few. */
+  private get pieceMinBytes(): number {
+    return this.isFua ? WINDOW_BYTES : PIECE_MIN_BYTES;
   }
 
   private get isFua(): boolean {
@@ -229,7 +242,7 @@ export class RequestParser {
     const { writeOp, writeRefusal } = this;
     const { windows, ops } = this.context;
     const left = this.writeLeftBytes;
-    const length = Math.min(windows.end - windows.start, left);
+    let length = Math.min(windows.end - windows.start, left);
     if (writeRefusal) {
       windows.start += length;
       this.writeLeftBytes -= length;
@@ -237,11 +250,13 @@ export class RequestParser {
       this.refuse(writeOp, writeRefusal);
       return 'taken';
     }
-    // Of a longer one each piece fills a window, which `makeRoom` lets it begin.
-    if (length < left && length < WINDOW_BYTES) return 'needs bytes';
+    const offset = this.offsetBytes + this.lengthBytes - left;
+    if (length < left) {
+      if (length < this.pieceMinBytes) return 'needs bytes';
+      length -= (offset + length) % BLOCK_BYTES;
+    }
     const batch = this.context.openBatch();
     if (batch === undefined) return 'needs room';
-    const offset = this.offsetBytes + this.lengthBytes - left;
     const i = batch.group.add(Op.write, offset, length, windows.start, this.isFua ? RequestFlag.fua : 0);
     batch.op[i] = writeOp;
     batch.window[i] = windows.current;

@@ -404,6 +404,42 @@ describe('a connection', () => {
     expect(simpleReplies(transport.read())).toEqual([[9, 0]]);
   });
 
+  it('gives a long payload to the store in pieces as it comes, each to the end of a block', async () => {
+    const { store, transport, connection } = await connected(false);
+    connection.take(Buffer.concat([requestBytes(Command.write, 512, MIB, 0, 1), Buffer.alloc(200 * 1024)]));
+    await turn();
+    const lengths = store.parts.map(({ group, i }) => group.lengthBytes[i]);
+    expect(lengths).toEqual([200 * 1024 - 512]);
+    connection.take(Buffer.alloc(100 * 1024));
+    await turn();
+    expect(store.parts.length).toBe(1); // too few for another piece
+    connection.take(Buffer.alloc(MIB - 300 * 1024));
+    await turn();
+    const ranges = store.parts.map(({ group, i }) => [group.offsetBytes[i], group.offsetBytes[i] + group.lengthBytes[i]]);
+    expect(ranges[0][0]).toBe(512);
+    for (let n = 1; n < ranges.length; n++) expect(ranges[n][0]).toBe(ranges[n - 1][1]);
+    expect(ranges.at(-1)![1]).toBe(512 + MIB);
+    store.end();
+    await turn();
+    expect(transport.sent.length).toBe(0);
+    store.endAll();
+    await turn();
+    expect(simpleReplies(transport.read())).toEqual([[1, 0]]);
+  });
+
+  it.each([
+    ['with FUA', MIB, CommandFlag.fua],
+    ['of 128 KiB', 128 * 1024, 0],
+  ])('waits for all of a payload %s before it gives it to the store', async (_, bytes, flags) => {
+    const { store, connection } = await connected(false);
+    connection.take(Buffer.concat([requestBytes(Command.write, 0, bytes, flags, 1), Buffer.alloc(bytes - 512)]));
+    await turn();
+    expect(store.parts.length).toBe(0);
+    connection.take(Buffer.alloc(512));
+    await turn();
+    expect(store.parts.map(({ group, i }) => group.lengthBytes[i])).toEqual([bytes]);
+  });
+
   it('answers what is under way before it ends, and a write that was cut off never', async () => {
     const { store, transport, connection, released } = await connected(false);
     connection.take(
@@ -415,7 +451,7 @@ describe('a connection', () => {
     );
     connection.stop();
     await turn();
-    expect([transport.isEnded, store.parts.length]).toEqual([false, 2]); // a piece of the write is under way
+    expect([transport.isEnded, store.parts.length]).toEqual([false, 3]); // pieces of the write are under way
     store.endAll();
     await turn();
     expect(simpleReplies(transport.read())).toEqual([[1, 0]]);

@@ -67,6 +67,19 @@ describe('receive windows', () => {
     expect([windows.start, windows.end]).toEqual([0, 0]);
   });
 
+  it('take the beginning of the next request to the front, when no payload lies in the window', () => {
+    const memory = new Uint8Array(WINDOWS_BYTES);
+    const windows = new ReceiveWindows(memory, 0);
+    windows.start = 5000;
+    windows.end = 5002;
+    memory.set([7, 8], windows.start);
+    windows.pin(0);
+    expect([windows.makeRoom(28), windows.start]).toEqual([true, 5000]);
+    windows.unpin(0);
+    expect([windows.makeRoom(28), windows.start, windows.end]).toEqual([true, 0, 2]);
+    expect([...memory.subarray(0, 2)]).toEqual([7, 8]);
+  });
+
   it('leave a window that a payload lies in, with what is not parsed yet', () => {
     const memory = new Uint8Array(WINDOWS_BYTES);
     const windows = new ReceiveWindows(memory, 0);
