@@ -13,6 +13,7 @@
 #include "process.h"
 #include "space.h"
 #include "state.h"
+#include "touch.h"
 #include "ublk-device.h"
 
 namespace pcache {
@@ -45,6 +46,7 @@ Napi::Value map(const Napi::CallbackInfo& info) {
   if (!mapping) throw errno_error(env, "mmap", errno);
   Napi::Object result = Napi::Object::New(env);
   result.Set("durability", kDurabilityNames[static_cast<int>(mapping->durability())]);
+  result.Set("isInMemory", mapping->is_in_memory());
   result.Set("handle", handle_value(env, state_of(info).mappings.add(std::move(mapping))));
   return result;
 }
@@ -235,6 +237,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("transfer", transfer);
   add("writeOut", write_out);
   add("giveWay", give_way_to_writers);
+  add("touchAhead", touch_ahead);
   add("nbdTake", nbd_take);
   add("nbdRun", nbd_run);
   add("nbdDisconnect", nbd_disconnect);

@@ -67,6 +67,8 @@ Mapping::~Mapping() {
   close(fd_);
 }
 
+bool Mapping::is_in_memory() const { return on_memory_filesystem(fd_); }
+
 int Mapping::persist() const {
   fence();
   if (durability_ != Durability::page_cache) return 0;

@@ -21,12 +21,16 @@ class Mapping {
   uint8_t* base() const { return base_; }
   uint64_t size_bytes() const { return size_bytes_; }
   bool writable() const { return writable_; }
+  int fd() const { return fd_; }
   Durability durability() const { return durability_; }
 
   // False when [offset, offset + length) is not inside the mapping.
   bool holds(uint64_t offset, uint64_t length) const {
     return length <= size_bytes_ && offset <= size_bytes_ - length;
   }
+
+  // Whether a memory filesystem is behind it, whose pages are its only copy.
+  bool is_in_memory() const;
 
   // Fence, and on a page-cache mapping fdatasync. Returns 0 or an errno.
   int persist() const;

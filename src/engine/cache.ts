@@ -17,6 +17,7 @@ import { SECTOR_BYTES } from './media/geometry.js';
 import type { RequestGroup } from './request/request-group.js';
 import { Requests } from './request/requests.js';
 import { SegmentSurvey } from './segment-survey.js';
+import { PagesAhead } from './space/pages-ahead.js';
 import { LOG_RESERVE_SEGMENTS } from './space/segment-table.js';
 import type { EngineStats } from './stats.js';
 import { describeStatus, dirtyInLog, type CacheStatus, type DirtyInLog } from './status.js';
@@ -72,6 +73,14 @@ export class Cache {
     this.gc = new GarbageCollector(core);
     this.sweeper = new IndexSweeper(core.index, core.segments.count);
     this.requests = new Requests(core, this.writeback, progress);
+    if (options.preparesMemory === true) this.prepareMemory();
+  }
+
+  private prepareMemory(): void {
+    const { pmem, segments } = this.core;
+    const ahead = new PagesAhead(pmem, segments);
+    segments.onTaken = () => ahead.look();
+    ahead.look();
   }
 
   /** Size of the logical device, which is that of the backing device. */

@@ -62,6 +62,8 @@ export interface CacheOptions {
    * and reads fill the cache only after that.
    */
   readonly punches?: boolean;
+  /** Have the memory of segments prepared before they are used, where that helps. False if not given. */
+  readonly preparesMemory?: boolean;
   /** Given when several threads share the cache; made by `shards/`. */
   readonly sharing?: Sharing;
 }

@@ -89,7 +89,8 @@ function openReadWrite(options: AttachOptions): ServedDevices {
     openStore: () => {
       const clock = { nowMs: () => performance.now() };
       backing.findPunch();
-      const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), verifyReads, punches: true });
+      const wishes = { verifyReads, punches: true, preparesMemory: true };
+      const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), ...wishes });
       if (gcPercent !== undefined) cache.setGcPercent(gcPercent);
       const driver = new CacheDriver(cache, clock, () => backing.giveWay());
       return { store: new CacheStore(driver, pmem, backing), driver, durability: pmem.durability };

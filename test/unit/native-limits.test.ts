@@ -55,6 +55,8 @@ describe.each(LIMITS)('with %d for a size or an offset', (limit) => {
       'flush length': () => addon.flush(handle, 0, limit),
       'crcRange offset': () => addon.crcRange(handle, limit, 512, 0),
       'crcRange length': () => addon.crcRange(handle, 0, limit, 0),
+      'touchAhead offset': () => addon.touchAhead(handle, limit, 512, () => {}),
+      'touchAhead length': () => addon.touchAhead(handle, 0, limit, () => {}),
       'sendNow start': () => addon.sendNow(fd, bytes, limit, limit),
       'sendNow end': () => addon.sendNow(fd, bytes, 0, limit),
       'crcBytes start': () => addon.crcBytes(0, bytes, limit, limit),

@@ -2,6 +2,8 @@
 import { spawnSync } from 'node:child_process';
 import {
   closeSync,
+  existsSync,
+  fstatSync,
   ftruncateSync,
   mkdtempSync,
   openSync,
@@ -414,6 +416,44 @@ describe('handles and bounds', () => {
   test('a mapping that the system refuses fails with its errno', () => {
     expect(thrownBy(() => addon.map(9999, 4096, true, false))).toMatchObject({ code: 'ERRNO', errno: 9 });
     expect(thrownBy(() => addon.map(fd, 0, true, false)).code).toBe('OUT_OF_RANGE');
+  });
+});
+
+describe('touching ahead', () => {
+  const touched = (mapping: number, offset: number, length: number) =>
+    new Promise<boolean>((resolve) => addon.touchAhead(mapping, offset, length, resolve));
+
+  test.skipIf(!existsSync('/dev/shm'))('fills the holes of a file in memory and changes nothing', async () => {
+    const folder = mkdtempSync('/dev/shm/pcache-touch-');
+    try {
+      const file = openSync(join(folder, 'file'), 'w+');
+      ftruncateSync(file, 2 ** 20);
+      const mapped = addon.map(file, 2 ** 20, true, false);
+      expect(mapped.isInMemory).toBe(true);
+      const bytes = pattern(1000);
+      addon.write(mapped.handle, 70_000, bytes, 0, bytes.length);
+      expect(await touched(mapped.handle, 5000, 2 ** 19 + 1)).toBe(true);
+      expect(fstatSync(file).blocks * 512).toBe(127 * 4096); // whole pages
+      const read = new Uint8Array(2 ** 20);
+      addon.read(mapped.handle, 0, read, 0, read.length);
+      const expected = new Uint8Array(2 ** 20);
+      expected.set(bytes, 70_000);
+      expect(Buffer.compare(read, expected)).toBe(0);
+      addon.unmap(mapped.handle);
+      closeSync(file);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('says so where a file has been cut, and is not disturbed by a mapping that is closed', async () => {
+    ftruncateSync(fd, 4096);
+    expect(await touched(handle, 0, MAP_BYTES)).toBe(false);
+    const other = addon.map(fd, MAP_BYTES, true, false).handle;
+    const answer = touched(other, 0, 4096);
+    addon.unmap(other);
+    expect(await answer).toBe(true);
+    expect(thrownBy(() => addon.touchAhead(other, 0, 4096, () => {})).code).toBe('CLOSED');
   });
 });
 

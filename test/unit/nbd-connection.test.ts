@@ -415,7 +415,10 @@ describe('a connection', () => {
     expect(store.parts.length).toBe(1); // too few for another piece
     connection.take(Buffer.alloc(MIB - 300 * 1024));
     await turn();
-    const ranges = store.parts.map(({ group, i }) => [group.offsetBytes[i], group.offsetBytes[i] + group.lengthBytes[i]]);
+    const ranges = store.parts.map(({ group, i }) => [
+      group.offsetBytes[i],
+      group.offsetBytes[i] + group.lengthBytes[i],
+    ]);
     expect(ranges[0][0]).toBe(512);
     for (let n = 1; n < ranges.length; n++) expect(ranges[n][0]).toBe(ranges[n - 1][1]);
     expect(ranges.at(-1)![1]).toBe(512 + MIB);

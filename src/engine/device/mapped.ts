@@ -43,6 +43,8 @@ export class MappedReader implements PmemReader {
   readonly path: string;
   readonly sizeBytes: number;
   readonly durability: Durability;
+  /** A memory filesystem is behind it. */
+  protected readonly isInMemory: boolean;
   protected readonly handle: number;
   protected readonly fd: number;
   private open = true;
@@ -57,8 +59,9 @@ export class MappedReader implements PmemReader {
     this.fd = options.fd;
     this.sizeBytes = options.sizeBytes;
     try {
-      const { handle, durability } = addon.map(this.fd, this.sizeBytes, writable, ephemeral);
+      const { handle, durability, isInMemory } = addon.map(this.fd, this.sizeBytes, writable, ephemeral);
       this.handle = handle;
+      this.isInMemory = isInMemory;
       // The helper sees a mapping; that nothing but the device is behind it is seen from the device.
       this.durability = durability === 'dax' && fstatSync(this.fd).isCharacterDevice() ? 'device-dax' : durability;
     } catch (error) {
@@ -230,6 +233,7 @@ export class MappedPmem extends MappedReader implements Pmem {
   private readonly pieces = new Set<number>();
   private readonly fenceCall: () => void;
   readonly beginPersist?: (done: () => void) => void;
+  touchAhead: Pmem['touchAhead'];
   private readonly syncer: Syncer | undefined;
 
   /** For `mapAgain` in other threads; valid while this object is open. */
@@ -242,6 +246,7 @@ export class MappedPmem extends MappedReader implements Pmem {
   constructor(addon: NativeAddon, options: MapOptions, ephemeral: boolean) {
     super(addon, options, true, ephemeral);
     this.fenceCall = addon.fence;
+    if (this.isInMemory) this.touchAhead = (...range) => addon.touchAhead(this.handle, ...range);
     if (this.durability === 'page-cache') {
       const syncer = new Syncer(options.path, options.fd);
       this.syncer = syncer;
@@ -408,6 +413,7 @@ export class MappedPmem extends MappedReader implements Pmem {
 
   override close(): void {
     this.syncer?.close();
+    this.touchAhead = undefined;
     for (const id of this.arenas) this.addon.unregisterArena(id);
     for (const handle of this.lists) this.addon.unregisterList(handle);
     for (const handle of this.pieces) this.addon.unregisterPieces(handle);

@@ -74,7 +74,13 @@ export type HintFinder = (
  * memory itself fails, FAULT or FAULT_MEMORY (with `offsetBytes`).
  */
 export interface NativeAddon {
-  map(fd: number, sizeBytes: number, writable: boolean, ephemeral: boolean): { handle: number; durability: Durability };
+  /** `isInMemory`: a memory filesystem is behind it, whose pages are its only copy. */
+  map(
+    fd: number,
+    sizeBytes: number,
+    writable: boolean,
+    ephemeral: boolean,
+  ): { handle: number; durability: Durability; isInMemory: boolean };
   unmap(mapping: number): void;
   registerArena(memory: Uint8Array): number;
   unregisterArena(arena: number): void;
@@ -108,6 +114,12 @@ export interface NativeAddon {
     count: number,
     done: (errno: number, written: number) => void,
   ): void;
+  /**
+   * Maps the whole pages of a range for stores, off the main thread, without changing them; holes of its file are filled.
+   * `done` receives false when the kernel cannot, or when the filesystem has little room. The mapping stays valid until
+   * then, even if it is unmapped.
+   */
+  touchAhead(mapping: number, offsetBytes: number, lengthBytes: number, done: (isTouched: boolean) => void): void;
   /** Yields the processor to a thread of this process that is writing a file, if one waits for it. */
   giveWay(): void;
   /**

@@ -76,6 +76,12 @@ export interface Pmem extends PmemReader {
    */
   beginPersist?(done: () => void): void;
   /**
+   * Prepares a range for stores on another thread, so that the first ones take no longer than others; changes nothing.
+   * `done` receives false when that cannot be done. Absent where it gains nothing: on DAX; and with a page cache, where
+   * pages would be read from the medium, and be written back before anything is stored. Absent when closed.
+   */
+  touchAhead?: ((offsetBytes: number, lengthBytes: number, done: (isTouched: boolean) => void) => void) | undefined;
+  /**
    * Registers memory that copies go from and to; lives until `unregisterArena` or `close`.
    * The memory must not be detached or resized meanwhile.
    */

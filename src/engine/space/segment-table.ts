@@ -64,6 +64,8 @@ export class SegmentTable {
   private readonly used: Uint8Array;
   protected readonly inLog: Uint8Array;
   private readonly counts: Int32Array;
+  /** Called when a segment has been taken. */
+  onTaken: () => void = () => {};
   /** Segments without references whose generation the next `retire()` raises. */
   protected readonly dead: number[] = [];
 
@@ -139,13 +141,19 @@ export class SegmentTable {
 
   /** Takes the next free segment after the one taken last, as the kernel does. There must be one. */
   private take(): number {
-    let segment = this.used.indexOf(0, this.counts[SegmentCount.searchFrom]);
-    if (segment < 0) segment = this.used.indexOf(0);
+    const segment = this.nextFree(-1);
     assert(segment >= 0, 'the segment map counts a free segment but has none');
     assert(this.references[segment] === 0, 'a free segment has references');
     this.use(segment);
     this.counts[SegmentCount.searchFrom] = segment;
+    this.onTaken();
     return segment;
+  }
+
+  /** The free segment that is taken after `segment`, or next when that is -1. @returns -1 when none is free */
+  nextFree(segment: number): number {
+    const found = this.used.indexOf(0, segment < 0 ? this.counts[SegmentCount.searchFrom] : segment + 1);
+    return found < 0 ? this.used.indexOf(0) : found;
   }
 
   /** Adds the reference of a key. */
