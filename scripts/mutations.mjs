@@ -49,6 +49,12 @@ export const MUTATIONS = [
     put: '',
   },
   {
+    name: 'cache_info not written by an attach, so that digests of the backing device go on to count',
+    file: 'src/engine/core.ts',
+    find: '  core.storeCacheInfo();\n',
+    put: '',
+  },
+  {
     name: 'creating and moving: superblock together with what it vouches for',
     file: 'src/engine/create/create-cache.ts',
     find: 'pmem.persist(); // everything before the superblock',

@@ -8,6 +8,7 @@ import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { requireOwnBacking } from '../rescue/backing-guard.js';
+import { BACKING_RECORD } from '../rescue/recorded-backing.js';
 import { attach, type AttachResult } from '../nbd/attach.js';
 import { CLIENTS_MAX, HANDSHAKE_MAX_MS } from '../nbd/server.js';
 import {
@@ -80,8 +81,9 @@ wait, until --recover serves it again; requests that had no answer are repeated,
 Neither device is changed before every address and file name could be taken. Flush and FUA are honoured, and several
 connections of one client are coherent.
 
-BACKING is compared with what CACHE has written back to it or read from it, in up to 128 places. Where they differ it is
-another device, or was written to without the cache, and is refused (exit status 4) unless --force-backing is given.
+BACKING is compared with what CACHE has recorded of it, and with what CACHE has written back to it or read from it, in up
+to 128 places. Where they differ it is another device, or was written to without the cache, and is refused (exit status
+4) unless --force-backing is given. The record is renewed at the end.
 
 A cache in which "pcache fsck" finds that dirty data may be lost or old is refused (exit status 4) unless --accept-loss
 is given, with --read-only too.
@@ -209,7 +211,7 @@ which lists what is given up.`;
     }),
     'accept-loss': acceptLossFlag,
     'force-backing': Flags.boolean({
-      description: 'go on with BACKING although it does not hold what the cache says it does',
+      description: 'go on with BACKING although it is not what the cache has recorded, or holds something else',
       default: false,
     }),
     'backup-metadata': backupMetadataFlag(),
@@ -311,6 +313,7 @@ which lists what is given up.`;
             if (backup !== undefined) this.saveMetadata(cache, backup);
             progress = recovering();
           },
+          record: BACKING_RECORD,
           guard: flags['force-backing'] || flags['accept-loss'] ? undefined : guardBacking,
         },
         {

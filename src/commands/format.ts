@@ -1,8 +1,14 @@
 /** `pcache format`: makes a cache on a file or device. */
 import { Args, Flags } from '@oclif/core';
 import { isSparse } from '../engine/create/file-space.js';
-import { planJob, runJob } from '../engine/create/format-target.js';
+import { planJob, runJob, type FormatJob } from '../engine/create/format-target.js';
+import type { BackingDevice } from '../engine/device/backing.js';
+import { openBacking } from '../engine/device/backing-file.js';
+import { sameDevice } from '../engine/device/lock.js';
+import { openPmem } from '../engine/device/open.js';
+import { PcacheError } from '../engine/errors.js';
 import { GC_PERCENT_DEFAULT, GC_PERCENT_MAX } from '../engine/media/codecs.js';
+import { flushAndRecordBacking } from '../rescue/recorded-backing.js';
 import { PcacheCommand } from '../output/base-command.js';
 import { modeFlag, sizeFlag } from '../output/flags.js';
 import { formatJson, formatSummary, type FormatJson, type FormatOutcome } from '../output/format-summary.js';
@@ -67,6 +73,10 @@ The superblock is written last: an interrupted format leaves a device that canno
       description: 'handling of writes and read misses; the kernel treats every cache as writeback',
       default: 'writeback',
     }),
+    'backing': Flags.string({
+      description: 'record this backing device in the cache, so that another one is refused from the first attach on',
+      helpValue: 'DEVICE',
+    }),
     'force': Flags.boolean({
       char: 'f',
       description: 'overwrite existing contents; with --size, resize an existing file',
@@ -86,19 +96,47 @@ The superblock is written last: an interrupted format leaves a device that canno
       force: flags.force,
       preallocate: flags.preallocate,
     });
-    const outcome: FormatOutcome = { dryRun: flags['dry-run'], sparse: null };
-    if (!outcome.dryRun) {
-      await this.runSteps(runJob(args.cache, job, flags.force), {
-        label: 'formatting',
-        total: job.plan.segmentCount,
-        unit: 'count',
-        noun: 'segments',
-        stepsPerTurn: SEGMENTS_PER_TURN,
-        whenInterrupted: `${args.cache}: not formatted; the unfinished cache has no superblock`,
-      });
-      if (job.isFile) outcome.sparse = isSparse(args.cache);
+    const backing = this.openBacking(args.cache, flags.backing);
+    try {
+      const outcome: FormatOutcome = { dryRun: flags['dry-run'], sparse: null };
+      if (!outcome.dryRun) {
+        await this.format(args.cache, job, flags.force);
+        if (backing !== undefined) await recordIn(args.cache, backing);
+        if (job.isFile) outcome.sparse = isSparse(args.cache);
+      }
+      this.print(formatSummary(args.cache, job, outcome));
+      return formatJson(args.cache, job, outcome);
+    } finally {
+      backing?.close();
     }
-    this.print(formatSummary(args.cache, job, outcome));
-    return formatJson(args.cache, job, outcome);
+  }
+
+  private openBacking(cachePath: string, path: string | undefined): BackingDevice | undefined {
+    if (path === undefined) return undefined;
+    if (sameDevice(cachePath, path)) {
+      throw new PcacheError('USAGE', `${path}: is the cache device itself; give the backing device`);
+    }
+    return openBacking(path, { readOnly: true });
+  }
+
+  private async format(path: string, job: FormatJob, force: boolean): Promise<void> {
+    await this.runSteps(runJob(path, job, force), {
+      label: 'formatting',
+      total: job.plan.segmentCount,
+      unit: 'count',
+      noun: 'segments',
+      stepsPerTurn: SEGMENTS_PER_TURN,
+      whenInterrupted: `${path}: not formatted; the unfinished cache has no superblock`,
+    });
+  }
+}
+
+/** Records the backing device in the new cache. */
+async function recordIn(path: string, backing: BackingDevice): Promise<void> {
+  const cache = openPmem(path);
+  try {
+    await flushAndRecordBacking(cache, backing);
+  } finally {
+    cache.close();
   }
 }

@@ -1,6 +1,7 @@
 /** `pcache grow`: lets a cache use the whole of a device that became larger. */
 import { statSync } from 'node:fs';
 import { Args, Flags } from '@oclif/core';
+import { keepingDigests } from '../engine/copies/backing-record.js';
 import { refuseOddSize, resizeFile } from '../engine/create/file-space.js';
 import { signatureNames } from '../engine/create/foreign-signatures.js';
 import { growSteps, isFullyGrown, planGrowth, type GrowPlan } from '../engine/create/grow-cache.js';
@@ -77,7 +78,7 @@ data.`;
       const result = growJson(pmem.path, plan, dryRun);
       const isDone = isFullyGrown(plan);
       if (writable !== undefined && !isDone) {
-        await this.runSteps(growSteps(writable, plan), {
+        await this.runSteps(keepingDigests(writable, growSteps(writable, plan)), {
           label: 'growing',
           total: plan.segmentsAfter - plan.segmentsBefore,
           unit: 'count',

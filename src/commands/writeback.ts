@@ -37,8 +37,8 @@ skipped, never replaced by an older version; --list-failed lists it, and the cac
 A cache in which "pcache fsck" finds that dirty data may be lost or old is refused unless --accept-loss is given; then
 everything that the log holds is written back. A log that does not tell which bytes are the newest is always refused.
 
-Before the first write, up to 1024 samples of data that both devices should hold are compared. A BACKING that differs is
-refused unless --force-backing is given. Write-back can be interrupted at any time and run again.
+Before the first write, BACKING is compared with what CACHE has recorded of it, and up to 1024 samples of data that both
+devices should hold are compared. A BACKING that differs is refused unless --force-backing is given. Write-back can be interrupted at any time and run again.
 
 Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 when there is dirty data.`;
 
@@ -80,7 +80,7 @@ Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 wh
     'accept-loss': acceptLossFlag,
     'backup-metadata': backupMetadataFlag(['dry-run']),
     'force-backing': Flags.boolean({
-      description: 'write to BACKING although it does not hold what the cache says it does',
+      description: 'write to BACKING although it is not what the cache has recorded, or holds something else',
       default: false,
     }),
     'retries': Flags.integer({

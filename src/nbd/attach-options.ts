@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import type { BackingDevice } from '../engine/device/backing.js';
 import { sameDevice } from '../engine/device/lock.js';
-import type { PmemReader } from '../engine/device/pmem.js';
+import type { Pmem, PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
 import { requireServedName } from '../block-device/device-name.js';
 import { checkDeviceName } from '../block-device/served-device.js';
@@ -52,6 +52,11 @@ export interface AttachOptions {
   readonly admit: (cache: PmemReader, backingBytes: number) => void;
   /** Called before anything is written; throws for a foreign backing device. Undefined: not compared. */
   readonly guard: ((cache: PmemReader, backing: BackingDevice) => Promise<void>) | undefined;
+  /** Keeps the record of the backing device in the cache: before it is opened, and when it was closed. */
+  readonly record: {
+    begin(cache: Pmem, backing: BackingDevice): void;
+    end(cache: Pmem, backing: BackingDevice): Promise<void>;
+  };
 }
 
 /** @throws PcacheError USAGE */

@@ -119,8 +119,8 @@ class Session {
   private isDriverClosed = false;
   /** The backing device did not answer: its memory is still in use. */
   private isAbandoned = false;
-  /** The backing device is read to be compared with the cache. */
-  private isGuarding = false;
+  /** The backing device is read, to be compared with the cache or recorded in it. */
+  private isReadingBacking = false;
   /** Why write-back fails, as the observer has been told. */
   private toldReason: string | undefined;
   /** Reads that were mended, as the observer has been told. */
@@ -204,8 +204,8 @@ class Session {
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<'timeout'>((resolve) => (timer = setTimeout(resolve, GUARD_MAX_MS, 'timeout')));
     const stopped = this.stopped.then(() => 'stopped' as const);
-    this.isGuarding = true;
-    const guarded = guarding.finally(() => (this.isGuarding = false));
+    this.isReadingBacking = true;
+    const guarded = guarding.finally(() => (this.isReadingBacking = false));
     const end = await Promise.race([guarded, timeout, stopped]).finally(() => clearTimeout(timer));
     if (end === undefined) return;
     guarded.catch(() => undefined);
@@ -436,9 +436,24 @@ class Session {
     if (this.options.drain && this.isHurried) drainError ??= 'ended by a second signal';
     this.isDriverClosed = true;
     const dirty = await this.closedOrAbandoned(driver.close());
-    if (this.devices) this.observer.closed(this.devices.cache);
+    if (this.devices) {
+      await this.recordBacking(this.devices);
+      this.observer.closed(this.devices.cache);
+    }
     if (drainError !== null && dirty.dirtyKeys === 0) drainError = null;
     return { dirty, drainError };
+  }
+
+  /** Records what the backing device holds, for the next attach. The cache is closed: a failure is a line, and no more. */
+  private async recordBacking({ writable, backing }: ServedDevices): Promise<void> {
+    if (writable === undefined || this.isHurried) return;
+    const { record, cachePath } = this.options;
+    this.isReadingBacking = true;
+    const recorded = record
+      .end(writable, backing)
+      .catch((error: Error) => this.observer.tell(`not recorded in ${cachePath}: ${error.message}`))
+      .finally(() => (this.isReadingBacking = false));
+    await Promise.race([recorded, this.hurried]);
   }
 
   /** Waits for the cache to be closed; after a second signal not for long. */
@@ -470,7 +485,7 @@ class Session {
     this.server?.destroy();
     // After a failure: what was acknowledged goes to the log all the same, if it can.
     if (!this.isDriverClosed) await this.served?.driver?.close().catch(() => {});
-    if (this.isAbandoned || this.isGuarding) this.observer.abandons();
+    if (this.isAbandoned || this.isReadingBacking) this.observer.abandons();
     else this.devices?.close();
   }
 }

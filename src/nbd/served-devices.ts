@@ -7,7 +7,7 @@ import type { BackingDevice } from '../engine/device/backing.js';
 import { openBacking } from '../engine/device/backing-file.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import { openPmem } from '../engine/device/open.js';
-import type { PmemReader } from '../engine/device/pmem.js';
+import type { Pmem, PmemReader } from '../engine/device/pmem.js';
 import { Cache, CacheDriver, PcacheError, readMetadataOf } from '../engine/index.js';
 import { LogicalReader } from '../engine/inspect/logical-reader.js';
 import { loadForInspection, openForInspection } from '../engine/inspect/open.js';
@@ -24,6 +24,8 @@ export interface Served {
 
 export interface ServedDevices {
   readonly cache: PmemReader;
+  /** The same device; undefined when served read-only. */
+  readonly writable: Pmem | undefined;
   readonly backing: BackingDevice;
   /** @throws PcacheError for a cache that cannot be run */
   openStore(): Served;
@@ -47,6 +49,7 @@ function openReadOnly({ cachePath, backingPath, dataCrc, native, admit }: Attach
   const devices = openForInspection({ cachePath, backingPath, native });
   return {
     cache: devices.pmem,
+    writable: undefined,
     backing: devices.backing!,
     openStore: () => {
       const loaded = loadForInspection(devices);
@@ -60,7 +63,7 @@ function openReadOnly({ cachePath, backingPath, dataCrc, native, admit }: Attach
 }
 
 function openReadWrite(options: AttachOptions): ServedDevices {
-  const { cachePath, backingPath, dataCrc, gcPercent, verifyReads, admit } = options;
+  const { cachePath, backingPath, dataCrc, gcPercent, verifyReads, admit, record } = options;
   const backing = openBacking(backingPath, { readOnly: false });
   let pmem: ReturnType<typeof openPmem>;
   try {
@@ -85,10 +88,12 @@ function openReadWrite(options: AttachOptions): ServedDevices {
   }
   return {
     cache: pmem,
+    writable: pmem,
     backing,
     openStore: () => {
       const clock = { nowMs: () => performance.now() };
       backing.findPunch();
+      record.begin(pmem, backing);
       const wishes = { verifyReads, punches: true, preparesMemory: true };
       const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), ...wishes });
       if (gcPercent !== undefined) cache.setGcPercent(gcPercent);

@@ -87,6 +87,17 @@ function contentFields(summary: CacheSummary): [string, string][] {
   ];
 }
 
+/** What is recorded of the backing device. */
+function recordFields({ backingRecord: record }: CacheSummary): [string, string][] {
+  if (record === null) return [];
+  const identity = record.identity === null ? 'no identity' : `${record.identity.kind} ${record.identity.text}`;
+  const age = record.isCurrent || record.samples === 0 ? '' : ' from before the last attach';
+  const samples = `${formatCount(record.samples)} samples${age}`;
+  return [
+    ['recorded', `a backing device of ${formatBytes(record.backingBytes, { exact: true })}, ${identity}, ${samples}`],
+  ];
+}
+
 function layoutFields({ writtenBy }: CacheSummary): [string, string][] {
   if (writtenBy === null) return [];
   return [['layout', `written by ${writtenBy}; "pcache fsck -y" brings it to the layout of later kernels`]];
@@ -102,6 +113,7 @@ export function infoText(summary: CacheSummary, style: Style): string {
   const head = renderFields([
     ['cache', `${summary.path}, ${formatBytes(summary.deviceBytes, { exact: true })}`],
     ['backing', backing],
+    ...recordFields(summary),
     ['superblock', `${good}, ${superblock.segments} segments, flags 0x${superblock.flags.toString(16)}`],
     ['mode', summary.mode],
     ['data_crc', summary.dataCrc ? 'on' : 'off'],

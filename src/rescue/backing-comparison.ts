@@ -1,7 +1,7 @@
 /**
  * Tells the backing device of a cache from a foreign one before anything is written to it: what the cache holds and
  * the backing device too (CLEAN keys and keys that were written back, as far as nothing newer lies over them) must
- * read the same on both. The format records nothing of the backing device (format §1), so this is all there is.
+ * read the same on both. What the cache records of the backing device (format §6) is looked at in `recorded-backing.ts`.
  *
  * Bounded: up to SAMPLES_MAX extents, spread evenly over the backing device, and up to SAMPLE_BYTES of each. A cache
  * that holds nothing but dirty data gives nothing to compare.
@@ -79,7 +79,7 @@ function chooseSamples(extents: ComparisonOptions['extents'], samplesMax: number
 }
 
 /** @returns false when the medium fails */
-function couldReadBacking(
+export function couldReadBacking(
   backing: BackingDevice,
   offsetBytes: number,
   target: Uint8Array,

@@ -12,6 +12,7 @@ import type { Geometry } from '../engine/media/geometry.js';
 import type { CacheMetadata } from '../engine/media/metadata.js';
 import { compareBacking, refuseForeignBacking, type BackingComparison } from './backing-comparison.js';
 import { DirtyMap } from './dirty-map.js';
+import { requireRecordedBacking } from './recorded-backing.js';
 
 /** Maximum number of samples before an attach: about a second on a disk. */
 const GUARD_SAMPLES_MAX = 128;
@@ -54,12 +55,14 @@ export function refuseForeign(
 }
 
 /**
- * Reads the log, and up to 128 samples of 4 KiB from each device. Changes nothing. A cache whose metadata or log is
+ * Looks at the record of the backing device, then reads the log, and up to 128 samples of 4 KiB from each device. Changes
+ * nothing. A cache whose metadata or log is
  * damaged passes: its opener refuses it.
  * @throws PcacheError BAD_MEDIA, with the status of problems left, for a foreign device
  */
 export async function requireOwnBacking(devices: GuardedDevices, options: BackingGuardOptions): Promise<void> {
   const { cache, backing } = devices;
+  await requireRecordedBacking(devices, options);
   const metadata = readMetadataOf(cache, options.geometry);
   if (metadata.problems.length > 0) return;
   const map = new DirtyMap(cache, metadata, backing.sizeBytes, options.crc);

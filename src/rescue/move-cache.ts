@@ -10,6 +10,7 @@
  *   leaves no cache on the new device.
  */
 import { commitCache, prepareSteps, type FormatPlan } from '../engine/create/create-cache.js';
+import { copyBackingRecord } from '../engine/copies/backing-record.js';
 import type { Signature } from '../engine/create/foreign-signatures.js';
 import type { Pmem, PmemReader } from '../engine/device/pmem.js';
 import { PcacheError } from '../engine/errors.js';
@@ -146,6 +147,7 @@ export function* moveSteps(
   target.persist(); // so that what is read back is what is durable
   yield* readBack(source, plan, target, format);
   commitCache(target, format, dirtyTail);
+  copyBackingRecord(source.pmem, target);
 }
 
 /** @returns dirty_tail */

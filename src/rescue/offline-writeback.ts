@@ -21,6 +21,7 @@ import { BackingWriter } from './backing-writer.js';
 import { DirtyMap, Fate } from './dirty-map.js';
 import { FailedRanges, type FailedRange } from './failed-ranges.js';
 import { requireFollowable } from './followable.js';
+import { recordBackingContents, requireRecordedBacking } from './recorded-backing.js';
 
 /** Bytes between two turns of the event loop, where nothing else makes one. */
 const BYTES_PER_TURN = 64 * 1024 * 1024;
@@ -156,13 +157,18 @@ class OfflineWriteback {
     await this.write();
     const seconds = (hooks.nowMs() - startedMs) / 1000;
     const moves = !options.dryRun && devices.writable !== undefined && this.failed.bytes === 0;
-    if (moves) this.moveDirtyTail(devices.writable);
+    if (moves) {
+      const isMoved = this.moveDirtyTail(devices.writable);
+      const recorded = { cache: devices.writable, backing: devices.backing };
+      if (isMoved || options.forceBacking) await recordBackingContents(recorded, options);
+    }
     return this.result(dirtyBytes, seconds, moves, comparison);
   }
 
   /** Before anything is written. @throws PcacheError BAD_MEDIA for a foreign backing device, unless it is forced */
   private async compare(): Promise<BackingComparison> {
     const { map, metadata, options, devices } = this;
+    if (!options.forceBacking) await requireRecordedBacking(devices, options);
     const comparison = await compareMapped(map, metadata, devices);
     if (!options.forceBacking) refuseForeign(comparison, metadata, devices);
     return comparison;
@@ -218,14 +224,16 @@ class OfflineWriteback {
     });
   }
 
-  private moveDirtyTail(pmem: Pmem): void {
+  /** @returns false where it is there already */
+  private moveDirtyTail(pmem: Pmem): boolean {
     const { metadata, map } = this;
     const before = metadata.dirtyTail.value!;
     const { segment, offsetBytes } = map.keyHead;
-    if (before.segment === segment && before.offsetBytes === offsetBytes) return;
+    if (before.segment === segment && before.offsetBytes === offsetBytes) return false;
     // The older or broken copy is overwritten, so a good one stands whatever happens meanwhile.
     DualWriter.over(pmem, metadata.dirtyTail).write((seq) => encodePosition(map.keyHead, seq));
     pmem.persist();
+    return true;
   }
 
   private result(

@@ -18,6 +18,7 @@ import { afterAll, bytesOfIds, differences } from './ledger.js';
 import { encodeRequests, requestsOf, type Workload } from './requests.js';
 import { runTogether } from './shared-machine.js';
 import { expectStatus } from './status.js';
+import { runCli } from '../support/cli.js';
 
 const BLOCK_BYTES = 4096;
 const SEGMENTS_512M = 31;
@@ -135,7 +136,7 @@ async function formatCase({ sizeBytes, dataCrc, gcPercent }: Case): Promise<Form
     ...(dataCrc ? ['--data-crc'] : []),
     ...(gcPercent === undefined ? [] : ['--gc-percent', String(gcPercent)]),
   ];
-  await format(own, '--size', String(sizeBytes), ...flags);
+  await format(own, '--size', String(sizeBytes), '--backing', own.backing, ...flags);
   const segments = segmentCountFor(KERNEL_GEOMETRY, sizeBytes);
   return { images: own, predicted: await predictedStatus(own), segments, metadata: metadataOf(own.cache, segments) };
 }
@@ -170,6 +171,7 @@ describeWithKernel('a cache that pcache format made', (kernel) => {
         expect([line, again], name).toEqual([predicted, predicted]);
         expect(predicted).toMatch(new RegExp(`^0 ${segments} ${segments} 1 ${gcPercent ?? 70} [0-9a-f]+ 0:0 0:0 0:0$`));
         expectOnlyAttached(metadata, guests[n].files.get('attached')!, segments);
+        await expectRecordLeft(own, metadata);
         expect(printed(guests[n], 'replay'), name).toEqual(['2000 requests, 0 wrong sectors']);
 
         await expectSound(own);
@@ -236,6 +238,17 @@ describeWithKernel('a cache with dirty data that pcache grow made larger, or pca
     }
   });
 });
+
+/** No kernel writes before the superblock; what it wrote back makes the digests in the record void. */
+async function expectRecordLeft(images: Images, formatted: Buffer): Promise<void> {
+  const [before, after] = [formatted, metadataOf(images.cache, 0)].map((bytes) => bytes.subarray(0, BLOCK_BYTES));
+  expect(before.some((byte) => byte !== 0)).toBe(true);
+  expect(after.equals(before)).toBe(true);
+  const { stdout } = await runCli(['info', images.cache, '--json']);
+  expect(JSON.parse(stdout)).toMatchObject({ backingRecord: { isCurrent: false } });
+  const taken = await runCli(['attach', images.cache, images.backing, '--read-only', '--exec', 'true']);
+  expect([taken.status, taken.stderr]).toEqual([0, expect.stringContaining('serving')]);
+}
 
 /** An attach that writes nothing changes one thing: the other copy of cache_info has the next sequence number. */
 function expectOnlyAttached(formatted: Buffer, attached: Buffer, segments: number): void {

@@ -41,6 +41,7 @@ async function attachSilent({ stopsAtOnce }: { stopsAtOnce: boolean }) {
     json: true,
     native: true,
     admit: () => undefined,
+    record: { begin: () => undefined, end: () => Promise.resolve() },
     guard: () => new Promise(() => undefined),
   };
   const observer: AttachObserver = {

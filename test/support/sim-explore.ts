@@ -58,6 +58,7 @@ export class Explorer {
           return;
         }
         views.judge();
+        verifier.checkRecorded(device, backing);
         if (count % THOROUGH_EVERY === 0) {
           views.expectToEqual(verifier.check(device, words, backing, true));
         }

@@ -364,7 +364,21 @@ export class SimRun {
       return;
     }
     if (!this.through) this.model.flushed(this.model.tick);
+    this.recordBacking();
     this.reopen(slots);
+  }
+
+  /** As `attach` does when the cache is closed: a flush of the backing device, then the record. */
+  private recordBacking(): void {
+    let end: Error | null | undefined;
+    this.backing.flush((error) => (end = error));
+    while (this.backing.underWay > 0) this.backing.finish(0);
+    if (end !== null) return;
+    try {
+      this.world.verifier.record(this.pmem, this.backing);
+    } catch (error) {
+      if (!(error instanceof PcacheError) || error.code !== 'IO') throw error;
+    }
   }
 
   /** Ends the run: everything answered, everything written back, all of it as the model says. */

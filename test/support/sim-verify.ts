@@ -9,22 +9,40 @@ import { bestCrc32c } from '../../src/engine/device/native.js';
 import { SECTOR_BYTES, SUBTREE_BYTES, SUBTREE_SECTORS, type Geometry } from '../../src/engine/media/geometry.js';
 import type { SimBacking } from '../../src/engine/sim/sim-backing.js';
 import { DirtyMap } from '../../src/rescue/dirty-map.js';
+import { countingSamples, RECORD_SAMPLE_BYTES, recordOf, sampleOffsets } from '../../src/rescue/recorded-backing.js';
+import { keepBackingRecord, readBackingRecord } from '../../src/engine/copies/backing-record.js';
+import { CRC_SEED } from '../../src/engine/media/crc32c.js';
+import type { SimPmem } from '../../src/engine/sim/sim-pmem.js';
 import { SimFailure, type Model } from './model.js';
 import type { Corruption } from './sim-corruption.js';
-import { describeContents, glanceAtStamp, readStamp } from './stamps.js';
+import { describeContents, glanceAtStamp, readStamp, stamp, wordsOf } from './stamps.js';
 
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
 const ORDINARY_ENDS: readonly string[] = ['bad-magic', 'bad-key-count', 'bad-crc'];
 
+/** One sample of the backing device; its sectors hold these versions. */
+function sampleOf(offsetBytes: number, tagOf: (sector: number) => number): Uint8Array {
+  const bytes = new Uint8Array(RECORD_SAMPLE_BYTES);
+  const first = offsetBytes / SECTOR_BYTES;
+  for (let n = 0; n < bytes.length / SECTOR_BYTES; n++) {
+    const id = tagOf(first + n);
+    if (id >= 0) stamp(wordsOf(bytes), n * WORDS_PER_SECTOR, first + n, id);
+  }
+  return bytes;
+}
+
 export class Verifier {
-  private readonly crc = bestCrc32c();
+  /** Crash states with a record of the backing device, and samples in them that counted. */
+  recordsSeen = 0;
+  samplesSeen = 0;
+  readonly crc = bestCrc32c();
   private readonly covered: Uint32Array;
   private epoch = 0;
   private readonly skip: (sector: number) => boolean;
   private readonly visit: (sector: number, tag: number) => void;
 
   constructor(
-    private readonly geometry: Geometry,
+    readonly geometry: Geometry,
     private readonly model: Model,
     private readonly corruption: Corruption,
   ) {
@@ -69,6 +87,36 @@ export class Verifier {
     backing.eachVolatile(this.skip, this.visit);
     if (thorough && !corruption.isAny) this.checkGuarded(device, words, backing);
     return loaded;
+  }
+
+  /** Keeps the record of the backing device, as `attach` does after an orderly close. Everything must be durable there. */
+  record(pmem: SimPmem, backing: SimBacking): void {
+    const { sizeBytes } = backing;
+    const samples = sampleOffsets(sizeBytes).map((offset) => sampleOf(offset, (sector) => backing.durableTag(sector)));
+    keepBackingRecord(pmem, recordOf(pmem, { sizeBytes, identity: undefined }, samples, this));
+  }
+
+  /** The samples that count are as recorded, whatever the crash: else the right device would look foreign. */
+  checkRecorded(device: PmemReader, backing: SimBacking): void {
+    const { value: record } = readBackingRecord(device);
+    if (record === undefined) return;
+    this.recordsSeen++;
+    const offsets = sampleOffsets(backing.sizeBytes);
+    const counting = countingSamples(device, record, this);
+    if (counting.length === 0) return;
+    const blocks = new Set(counting.map((n) => offsets[n] / RECORD_SAMPLE_BYTES));
+    backing.eachVolatile(
+      (sector) => !blocks.has(Math.floor((sector * SECTOR_BYTES) / RECORD_SAMPLE_BYTES)),
+      (sector) => {
+        throw new SimFailure(`sector ${sector} of the backing device is written to while the record counts`);
+      },
+    );
+    for (const n of counting) {
+      this.samplesSeen++;
+      const bytes = sampleOf(offsets[n], (sector) => backing.durableTag(sector));
+      if (this.crc(CRC_SEED, bytes, 0, bytes.length) === record.digests[n]) continue;
+      throw new SimFailure(`the sample at ${offsets[n]} of the backing device is not as recorded`);
+    }
   }
 
   /**

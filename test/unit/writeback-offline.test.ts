@@ -382,7 +382,7 @@ describe('order', () => {
       const want = [...new Array(21).keys()].map((sector) => small.readIds(sector, 1)[0]);
       const dead = start(small, { judge: ({ serial }) => (serial < stopAt ? 'well' : 'never') });
       void dead.result.catch(() => undefined);
-      for (let turn = 0; turn < 60; turn++) await new Promise((resolve) => setImmediate(resolve));
+      for (let turn = 0; turn < 200; turn++) await new Promise((resolve) => setImmediate(resolve));
       small.pmem.crash(new Random(stopAt + 1));
       small.backing.crash(new Random(stopAt + 1));
       expect(await start(small).result).toMatchObject({ complete: true });

@@ -12,6 +12,7 @@
  *   message, a second copy. The status line is the same.
  * - Generations of an earlier cache go on, see `SegmentHead`.
  */
+import { eraseBackingRecord } from '../copies/backing-record.js';
 import { PcacheError } from '../errors.js';
 import {
   CACHE_MODES,
@@ -140,6 +141,7 @@ export function* prepareSteps(pmem: Pmem, plan: FormatPlan, wipe: readonly Signa
   pmem.persist();
 
   erase(pmem, wipe);
+  eraseBackingRecord(pmem);
   for (const offset of CACHE_INFO_COPIES) pmem.zero(offset, BLOCK_BYTES);
   pmem.zero(CACHE_CTRL_OFFSET_BYTES, BLOCK_BYTES);
   pmem.persist();

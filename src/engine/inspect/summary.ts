@@ -15,6 +15,7 @@ import { loadCache, type LoadedCache } from '../log/recovery.js';
 import { formatStatusLine } from '../status.js';
 import { damagedCache, inspectionLoad, isForeign, type InspectedDevices } from './open.js';
 import { liveEntries } from './keys.js';
+import { readBackingRecord, stateOf } from '../copies/backing-record.js';
 
 export type CopySummary<T> = T & { readonly crcOk: boolean; readonly blank: boolean; readonly seq: number };
 
@@ -59,6 +60,17 @@ export interface ContentSummary {
   readonly cleanBytes: number;
 }
 
+/** What the cache has recorded of its backing device (format §6). */
+export interface BackingRecordSummary {
+  readonly backingBytes: number;
+  /** What tells it from others, such as its WWID; null where it has nothing of the kind. */
+  readonly identity: { readonly kind: string; readonly text: string } | null;
+  /** Digests of its contents. */
+  readonly samples: number;
+  /** The digests count: nothing has attached the cache since they were taken. */
+  readonly isCurrent: boolean;
+}
+
 export interface CacheSummary {
   readonly path: string;
   readonly backing: string | null;
@@ -82,6 +94,8 @@ export interface CacheSummary {
   readonly writtenBy: string | null;
   readonly keyTail: DualSummary<Position>;
   readonly dirtyTail: DualSummary<Position>;
+  /** Null where the cache has recorded nothing of its backing device. */
+  readonly backingRecord: BackingRecordSummary | null;
   readonly mode: string;
   readonly dataCrc: boolean;
   readonly gcPercent: number;
@@ -127,6 +141,7 @@ export function summarise(devices: InspectedDevices): CacheSummary {
     writtenBy: isOld ? LINUX_6_18 : null,
     keyTail: summariseDual(metadata.keyTail, ({ segment, offsetBytes }) => ({ segment, offsetBytes })),
     dirtyTail: summariseDual(metadata.dirtyTail, ({ segment, offsetBytes }) => ({ segment, offsetBytes })),
+    backingRecord: summariseRecord(reader),
     mode: CACHE_MODES[flags.modeNumber] ?? `unknown (${flags.modeNumber})`,
     dataCrc: flags.dataCrc,
     gcPercent: flags.gcPercent,
@@ -151,6 +166,14 @@ function summariseStray(reader: PmemReader): CacheSummary['strayCacheInfo'] {
   if (stray === undefined) return null;
   const { crcOk, seq, flags } = stray;
   return { crcOk, blank: false, seq, ...cacheInfoFields(stray), gcPercent: decodeCacheFlags(flags).gcPercent };
+}
+
+function summariseRecord(reader: PmemReader): BackingRecordSummary | null {
+  const { value: record } = readBackingRecord(reader);
+  if (record === undefined) return null;
+  const { backingBytes, identity = null, digests, state } = record;
+  const samples = digests.filter((digest) => digest !== undefined).length;
+  return { backingBytes, identity, samples, isCurrent: samples > 0 && state === stateOf(reader) };
 }
 
 function summariseDual<T>(dual: Dual<T>, pick: (copy: T & MetaHeader) => T): DualSummary<T> {
