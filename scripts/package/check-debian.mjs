@@ -4,7 +4,7 @@
  * which mmdebstrap makes from the network; that takes minutes and is not part of CI.
  * Usage: npm run deb:check [-- --trixie], as root. Debian: apt install lintian systemd [mmdebstrap]
  */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { check, expectThat, kernelSum, layImages, run, sha256 } from './checks.mjs';
 import { makePackages } from './debian.mjs';
@@ -61,13 +61,20 @@ function checkInstallation(deb, folder) {
 /** Debian 13 as it comes, with the Node.js that it has. */
 function checkInTrixie(deb, folder) {
   const target = join(folder, 'trixie');
-  run('mmdebstrap', ['--variant=apt', '--mode=root', 'trixie', target]);
-  copyFileSync(deb, join(target, 'pcache.deb'));
+  const install = 'chroot "$1" apt-get install -q -y --no-install-recommends /pcache.deb';
+  // As hooks, since apt has its lists and the network only while the system is made.
+  const hooks = [`copy-in ${deb} /`, `mv "$1/${basename(deb)}" "$1/pcache.deb"`, install];
+  run('mmdebstrap', [
+    '--variant=apt',
+    '--mode=root',
+    ...hooks.map((hook) => `--customize-hook=${hook}`),
+    'trixie',
+    target,
+  ]);
   layImages(IMAGE, target);
   const inside = (...args) => run('chroot', [target, ...args], { encoding: 'buffer' });
   run('mount', ['-t', 'proc', 'proc', join(target, 'proc')]);
   try {
-    inside('apt-get', 'install', '-q', '-y', '--no-install-recommends', '/pcache.deb');
     const version = `${inside('pcache', '--version')}`.trim();
     expectThat(`${inside('pcache', 'fsck', `/${IMAGE}.pmem`, `/${IMAGE}.back`)}`.includes('clean'), 'fsck: not clean');
     const sum = sha256(inside('pcache', 'cat', `/${IMAGE}.pmem`, `/${IMAGE}.back`));

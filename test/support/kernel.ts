@@ -42,10 +42,14 @@ const DONE = /=== guest done rc=(\d+)/;
 const PANIC = /Kernel panic|Oops:|BUG:|general protection fault/;
 
 /**
- * On a busy machine an emulated timer can be so late that the kernel gives up while it starts, before
+ * On a busy machine an emulated timer can be so late that the kernel gives up while it starts, or stands still, before
  * anything of ours runs. Then it is booted again, so many times at most.
  */
 const BOOT_TRIES = 3;
+/** Exit status of timeout(1) when time was up. */
+const TIMED_OUT = 124;
+/** Time to start, after which the machine stands still. An idle host needs a tenth. */
+const BOOT_MS = 150_000;
 
 /** Time a test may take that runs one machine, waiting for those of other test files included. */
 export const KERNEL_TEST_TIMEOUT_MS = 900_000;
@@ -164,7 +168,7 @@ export async function runGuest(job: GuestJob): Promise<GuestResult> {
     for (const [name, bytes] of Object.entries(job.files ?? {})) writeFileSync(join(exchange, name), bytes);
     const seconds = job.seconds ?? DEFAULT_SECONDS;
     let { status, output } = await boot(job, exchange, seconds);
-    for (let tries = 1; tries < BOOT_TRIES && PANIC.test(output) && !output.includes(UP); tries++) {
+    for (let tries = 1; tries < BOOT_TRIES && neverCameUp(status, output); tries++) {
       ({ status, output } = await boot(job, exchange, seconds));
     }
     const problem = problemOf(status, output, seconds, job.crashes ?? false);
@@ -174,6 +178,10 @@ export async function runGuest(job: GuestJob): Promise<GuestResult> {
   } finally {
     rmSync(exchange, { recursive: true, force: true });
   }
+}
+
+function neverCameUp(status: number | null, output: string): boolean {
+  return !output.includes(UP) && (PANIC.test(output) || status === null || status === TIMED_OUT);
 }
 
 function environmentOf({ memory }: GuestJob): NodeJS.ProcessEnv {
@@ -210,7 +218,13 @@ async function boot(
   };
   process.once('exit', kill);
   let output = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
+  let booting: NodeJS.Timeout | undefined;
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text;
+    booting ??= setTimeout(() => {
+      if (!output.includes(UP)) kill();
+    }, BOOT_MS);
+  });
   child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text));
   try {
     const status = await new Promise<number | null>((resolve, reject) => {
@@ -219,12 +233,14 @@ async function boot(
     });
     return { status, output: stripVTControlCharacters(output).replaceAll('\r', '') };
   } finally {
+    clearTimeout(booting);
     process.removeListener('exit', kill);
   }
 }
 
 function problemOf(status: number | null, output: string, seconds: number, crashes: boolean): string | undefined {
-  if (status === 124) return `the guest was not done after ${seconds} s`;
+  if (neverCameUp(status, output)) return `the guest did not start, ${BOOT_TRIES} times`;
+  if (status === TIMED_OUT) return `the guest was not done after ${seconds} s`;
   if (status !== 0) return `the virtual machine ended with status ${status}`;
   if (PANIC.test(output)) return 'the guest kernel died';
   const done = DONE.exec(output);

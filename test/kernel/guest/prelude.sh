@@ -24,6 +24,13 @@ attach() {
   status
 }
 
+# set_delay MILLISECONDS: from now on writes take that much longer, after an attach with MILLISECONDS. Held writes go at once.
+set_delay() {
+  dmsetup suspend slow
+  dmsetup load slow --table "0 $sectors delay $BACKING 0 0 $BACKING 0 $1"
+  dmsetup resume slow
+}
+
 status() { echo "status: $(dmsetup status pc)"; }
 
 detach() {
