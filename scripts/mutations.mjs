@@ -451,10 +451,16 @@ export const MUTATIONS = [
   {
     name: 'older version of a corrupt key written in its place',
     file: 'src/engine/background/kset-writer.ts',
-    find: '      overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));',
+    find: '      overlay.insert(offsetBytes, lengthBytes, at, key, kset.keyIsClean(i));',
     put:
-      '      if (!core.dataCrc || core.pmem.crc32c(at, kset.keyLengthBytes(i), CRC_SEED) === kset.keyDataCrc(i))\n' +
-      '        overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));',
+      '      if (!core.dataCrc || core.pmem.crc32c(at, lengthBytes, CRC_SEED) === kset.keyDataCrc(i))\n' +
+      '        overlay.insert(offsetBytes, lengthBytes, at, key, kset.keyIsClean(i));',
+  },
+  {
+    name: 'ksets with corrupt payload not written again one by one',
+    file: 'src/engine/background/write-back.ts',
+    find: 'if (corrupt.length > 0 && ksets > 1 && this.core.dataCrc) {',
+    put: 'if (false) {',
   },
   // ---- modes and verifyReads
   {

@@ -19,8 +19,8 @@ export class KsetOverlay {
   readonly endBytes = new Float64Array(OVERLAY_CAPACITY);
   /** Offset of the extent's payload on the cache device. */
   readonly pmemOffsetBytes = new Float64Array(OVERLAY_CAPACITY);
-  /** Index of the extent's key in its kset. */
-  readonly key = new Uint8Array(OVERLAY_CAPACITY);
+  /** Number of the extent's key, as the caller counts. */
+  readonly key = new Uint16Array(OVERLAY_CAPACITY);
   readonly clean = new Uint8Array(OVERLAY_CAPACITY);
   /** Rows taken; the rows of overwritten extents are not used again. */
   private taken = 0;

@@ -3,9 +3,9 @@
  * and bad payload, which does not match its CRC or cannot be read; an older version is not written in its place. Extents that
  * adjoin on the backing device share a write.
  *
- * With data_crc the payload is copied into a few staging buffers and checked there, so that payload that goes bad later
- * does no harm. This goes kset by kset, because payload that is left out holds up its kset. Without data_crc the backing
- * device takes the payload straight from the cache device if it can, all ksets up to the next flush together. GC collects nothing in
+ * All ksets up to the next flush are written together: only the flush gives their writes an order. With data_crc
+ * the payload is copied into a few staging buffers before it is checked, so that payload that goes bad later does no harm.
+ * Without data_crc the backing device takes the payload straight from the cache device if it can. GC collects nothing in
  * [dirty_tail, key_head), so payload stays in place while writes are under way.
  */
 import type { Core } from '../core.js';
@@ -13,12 +13,22 @@ import type { PmemRanges, PmemRangesWriter } from '../device/backing.js';
 import { couldAccess } from '../device/tolerant-reader.js';
 import { PcacheError } from '../errors.js';
 import type { ByteRange } from '../media/byte-range.js';
-import { KsetOverlay, OVERLAY_CAPACITY } from './kset-overlay.js';
+import { KsetOverlay, OVERLAY_CAPACITY, OVERLAY_KSETS } from './kset-overlay.js';
 import { CRC_SEED } from '../media/crc32c.js';
-import type { KsetView } from '../media/kset.js';
+import { KSET_KEYS_MAX, type KsetView } from '../media/kset.js';
 
 const STAGING_BYTES_MAX = 1024 * 1024;
 const STAGING_BUFFERS = 4;
+
+/** The keys of the added ksets; a struct of arrays. */
+class Keys {
+  private static readonly capacity = OVERLAY_KSETS * KSET_KEYS_MAX;
+  count = 0;
+  readonly pmemOffsetBytes = new Float64Array(Keys.capacity);
+  readonly offsetBytes = new Float64Array(Keys.capacity);
+  readonly lengthBytes = new Uint32Array(Keys.capacity);
+  readonly crc = new Uint32Array(Keys.capacity);
+}
 
 class Staging {
   readonly bytes: Uint8Array;
@@ -40,8 +50,9 @@ export class KsetWriter {
     lengthBytes: new Float64Array(OVERLAY_CAPACITY),
   };
   private readonly freeStaging: Staging[] = [];
-  /** The kset that was added last, and the payload of all added ksets, bytes. */
-  private kset: KsetView | undefined;
+  private readonly keys = new Keys();
+  private addedKsets = 0;
+  /** Payload of all added ksets, bytes. */
   addedBytes = 0;
   private error: Error | null = null;
   private writtenBytes = 0;
@@ -68,19 +79,25 @@ export class KsetWriter {
 
   /** Whether another kset can be added before `start`. */
   get takesMore(): boolean {
-    if (this.kset === undefined) return true;
-    return this.straight !== undefined && this.overlay.takesKset;
+    return this.addedKsets < OVERLAY_KSETS && this.overlay.takesKset;
   }
 
-  /** Adds the next kset of the log. The last one added must stay unchanged until `onEnd`. */
+  /** Adds the next kset of the log. */
   add(kset: KsetView): void {
-    const { core, overlay } = this;
-    this.kset = kset;
+    const { core, overlay, keys } = this;
     for (let i = 0; i < kset.keyCount; i++) {
       const at = core.segments.dataOffsetBytes[kset.keySegment(i)] + kset.keySegmentOffsetBytes(i);
-      overlay.insert(kset.keyOffsetBytes(i), kset.keyLengthBytes(i), at, i, kset.keyIsClean(i));
-      this.addedBytes += kset.keyLengthBytes(i);
+      const offsetBytes = kset.keyOffsetBytes(i);
+      const lengthBytes = kset.keyLengthBytes(i);
+      const key = keys.count++;
+      keys.pmemOffsetBytes[key] = at;
+      keys.offsetBytes[key] = offsetBytes;
+      keys.lengthBytes[key] = lengthBytes;
+      keys.crc[key] = kset.keyDataCrc(i);
+      overlay.insert(offsetBytes, lengthBytes, at, key, kset.keyIsClean(i));
+      this.addedBytes += lengthBytes;
     }
+    this.addedKsets++;
   }
 
   /** Writes the added ksets. */
@@ -99,7 +116,8 @@ export class KsetWriter {
 
   /** Forgets the added ksets. */
   drop(): void {
-    this.kset = undefined;
+    this.keys.count = 0;
+    this.addedKsets = 0;
     this.addedBytes = 0;
     this.overlay.clear();
   }
@@ -246,19 +264,16 @@ export class KsetWriter {
 
   /** Whether all payload of a key can be read and matches its CRC. */
   private isIntact(key: number): boolean {
-    const { core } = this;
-    const kset = this.kset!;
-    const at = core.segments.dataOffsetBytes[kset.keySegment(key)] + kset.keySegmentOffsetBytes(key);
-    let crc = 0;
-    const isRead = couldAccess(() => (crc = core.pmem.crc32c(at, kset.keyLengthBytes(key), CRC_SEED)));
-    return isRead && crc === kset.keyDataCrc(key);
+    const { pmemOffsetBytes, lengthBytes, crc } = this.keys;
+    let found = 0;
+    const read = () => (found = this.core.pmem.crc32c(pmemOffsetBytes[key], lengthBytes[key], CRC_SEED));
+    return couldAccess(read) && found === crc[key];
   }
 
   private noteBad(key: number): void {
-    const kset = this.kset!;
-    const offsetBytes = kset.keyOffsetBytes(key);
+    const offsetBytes = this.keys.offsetBytes[key];
     if (this.corrupt.some((range) => range.offsetBytes === offsetBytes)) return;
-    this.corrupt.push({ offsetBytes, lengthBytes: kset.keyLengthBytes(key) });
+    this.corrupt.push({ offsetBytes, lengthBytes: this.keys.lengthBytes[key] });
   }
 
   /** One write from a staging buffer was answered. */

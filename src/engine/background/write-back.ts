@@ -80,6 +80,8 @@ export class Writeback implements BackingDurability {
   private heldAt: Position | undefined;
   private heldKset = Infinity;
   private corruptUpTo = -Infinity;
+  /** Ksets up to this number are written one by one, because payload of some of them is bad. */
+  private singlyUpTo = -Infinity;
   private busy = false;
   private retryAtMs = 0;
   // The ksets that are gathered or being written: where they end, and their number.
@@ -208,6 +210,7 @@ export class Writeback implements BackingDurability {
     const { writer, writingKsets } = this;
     if (isSamePosition(this.writingUpTo, head)) return false;
     if (writingKsets === 0) return true;
+    if (this.written < this.singlyUpTo) return false;
     return writer.takesMore && !this.isUnflushedFull(writingKsets, writer.addedBytes);
   }
 
@@ -252,6 +255,12 @@ export class Writeback implements BackingDurability {
     this.unflushedBytes += writtenBytes;
     if (error) {
       this.fail(error);
+      return;
+    }
+    if (corrupt.length > 0 && ksets > 1 && this.core.dataCrc) {
+      // Bad payload may have taken the place of good payload of another kset. What is written again is counted then.
+      this.singlyUpTo = this.written + ksets;
+      this.core.stats.writebackBytes -= writtenBytes;
       return;
     }
     this.noteCorrupt(corrupt);
