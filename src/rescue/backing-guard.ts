@@ -55,9 +55,8 @@ export function refuseForeign(
 }
 
 /**
- * Looks at the record of the backing device, then reads the log, and up to 128 samples of 4 KiB from each device. Changes
- * nothing. A cache whose metadata or log is
- * damaged passes: its opener refuses it.
+ * Looks at the record of the backing device, then reads the log, and up to 128 samples of 4 KiB from each device.
+ * Changes nothing. A cache whose metadata or log is damaged passes: its opener refuses it.
  * @throws PcacheError BAD_MEDIA, with the status of problems left, for a foreign device
  */
 export async function requireOwnBacking(devices: GuardedDevices, options: BackingGuardOptions): Promise<void> {

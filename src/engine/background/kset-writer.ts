@@ -1,7 +1,7 @@
 /**
  * Writes the payload of ksets to the backing device: the newest version of every byte in them. It leaves out CLEAN keys
- * and bad payload, which does not match its CRC or cannot be read; an older version is not written in its place. Extents that
- * adjoin on the backing device share a write.
+ * and bad payload, which does not match its CRC or cannot be read; an older version is not written in its place.
+ * Extents that adjoin on the backing device share a write.
  *
  * All ksets up to the next flush are written together: only the flush gives their writes an order. With data_crc
  * the payload is copied into a few staging buffers before it is checked, so that payload that goes bad later does no harm.

@@ -145,8 +145,9 @@ function named<T>(path: string, body: () => T): T {
 }
 
 /**
- * Does what `planJob` decided, yielding what `steps` does: with the default the number of segments done. A generator that is not run to its end
- * (`return()`) or that throws removes the file if it created it. What else was found on the device goes.
+ * Does what `planJob` decided, yielding what `steps` does: with the default the number of segments done. A generator
+ * that is not run to its end (`return()`) or that throws removes the file if it created it. What else was found on the
+ * device goes.
  * @throws PcacheError as opening and writing do; as `planJob` if somebody put something there meanwhile
  */
 export function* runJob(
