@@ -3,11 +3,13 @@
 #include "touch.h"
 
 #include <algorithm>
-#include <fstream>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
 #include <memory>
-#include <string>
 #include <sys/mman.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "errors.h"
 #include "guard.h"
@@ -59,15 +61,18 @@ class Touch : public Napi::AsyncWorker {
            available_memory() >= wanted;
   }
 
+  // Bytes; 0 when it is not known. Without a stream, which takes functions that glibc 2.28 has not.
   static uint64_t available_memory() {
-    std::ifstream lines("/proc/meminfo");
-    const std::string wanted = "MemAvailable:";
-    std::string word;
-    uint64_t kibibytes = 0;
-    while (lines >> word) {
-      if (word == wanted && lines >> kibibytes) break;
-    }
-    return kibibytes * 1024;
+    const int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    char text[1024];
+    const ssize_t length = ::read(fd, text, sizeof text - 1);
+    close(fd);
+    if (length <= 0) return 0;
+    text[length] = 0;
+    constexpr char wanted[] = "MemAvailable:";
+    const char* const line = strstr(text, wanted);
+    return line == nullptr ? 0 : strtoull(line + sizeof wanted - 1, nullptr, 10) * 1024;
   }
 
   bool touch(uint64_t offset, uint64_t length) {
