@@ -112,6 +112,7 @@ export interface EngineRunOptions {
   readonly workload?: Workload;
   readonly gcPercent?: number;
   readonly stopBeforeSegmentEnd?: number;
+  readonly holdWritebackAfter?: number;
   readonly ending: 'close' | 'drain' | 'kill';
   /** Kill when so many requests have ended; for `kill`. */
   readonly killAt?: number;

@@ -39,6 +39,7 @@ async function writtenBack(dataCrc: boolean): Promise<WrittenBack> {
       threads: 1,
       firstId: 1_000_000,
     },
+    holdWritebackAfter: REQUESTS * 0.4,
     ending: 'kill',
     killAt: REQUESTS * 0.8,
   });

@@ -27,6 +27,8 @@ export interface EngineJob {
   readonly workload?: Workload;
   /** Set before the first request. */
   readonly gcPercent?: number;
+  /** Write nothing back once so many requests have ended, so that what they and those behind them write stays dirty. */
+  readonly holdWritebackAfter?: number;
   /** End the workload when the log is so close to the end of its segment, bytes. */
   readonly stopBeforeSegmentEnd?: number;
   /**
@@ -135,6 +137,7 @@ class EngineRun {
       if (group.state[i] !== RequestState.done) throw group.errors[i] ?? new Error(`request ${i} is not done`);
     }
     this.ack[0] += group.count;
+    if (this.ack[0] >= (this.job.holdWritebackAfter ?? Infinity)) driver.cache.holdWriteback = true;
     writeSync(this.acksFd, new Uint8Array(this.ack.buffer), 0, 4, 0);
     for (const one of this.expected.splice(0)) this.compare(one);
     group.clear();

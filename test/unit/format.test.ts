@@ -200,6 +200,7 @@ describe('creating a cache on a device full of something else', () => {
 function pieceOf(event: PmemEvent): string {
   if (!('offsetBytes' in event)) return event.kind;
   const at = event.offsetBytes;
+  if (at < SUPERBLOCK_OFFSET_BYTES) return `record ${event.kind}`;
   if (at === SUPERBLOCK_OFFSET_BYTES) return `superblock ${event.kind}`;
   if (CACHE_INFO_COPIES.includes(at)) return `cache_info ${event.kind}`;
   if (at >= KEY_TAIL_COPIES[0] && at < 20 * KIB) return `tails ${event.kind}`;
@@ -217,6 +218,8 @@ describe('the order of writes', () => {
     expect(recorded().events.map(pieceOf)).toEqual([
       'superblock zero',
       'persist',
+      'record zero',
+      'record zero',
       'cache_info zero',
       'cache_info zero',
       'tails zero',

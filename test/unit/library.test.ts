@@ -1,10 +1,13 @@
 /** The library as a program uses it: everything that `import … from 'pcache'` gives, on files. */
-import { mkdtempSync, openSync, closeSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { DualWriter } from '../../src/engine/copies/dual-writer.js';
+import { openPmem } from '../../src/engine/device/open.js';
 import { loadForInspection, openForInspection } from '../../src/engine/inspect/open.js';
+import { encodePosition } from '../../src/engine/media/codecs.js';
 import * as pcache from '../../src/index.js';
 
 const { checkCache, formatCache, openCache, openLogicalDevice, openTrace, PcacheError, replayTrace, simulateTrace } =
@@ -130,12 +133,14 @@ describe('openCache', () => {
     const writes = Array.from({ length: 60 }, (_, n) => cache.write(n * 4096, filled(4096, 3), { fua: true }));
     await Promise.all([...writes, cache.close()]);
     const devices = openForInspection({ ...paths, native: true });
-    const { segment, offsetBytes } = loadForInspection(devices).metadata.dirtyTail.value!;
+    const { dirtyTail } = loadForInspection(devices).metadata;
     devices.close();
-    expect(segment).toBe(0);
-    const fd = openSync(paths.cachePath, 'r+');
-    writeSync(fd, filled(4, 0xff), 0, 4, 32 * 1024 + offsetBytes); // CRC of the kset there, which has others behind it
-    closeSync(fd);
+    const pmem = openPmem(paths.cachePath);
+    // All of it is dirty again.
+    DualWriter.over(pmem, dirtyTail).write((seq) => encodePosition({ segment: 0, offsetBytes: 0 }, seq));
+    pmem.write(32 * 1024, filled(4, 0xff), 0, 4); // CRC of the first kset, which has others behind it
+    pmem.persist();
+    pmem.close();
     await expect(openCache(paths)).rejects.toMatchObject({ code: 'BAD_MEDIA' });
     await (await openCache({ ...paths, acceptLoss: true })).close();
   });
