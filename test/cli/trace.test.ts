@@ -157,7 +157,7 @@ describe('trace convert', () => {
   });
 
   it('stopped by a signal leaves no file', async () => {
-    const big = file('big', 'op,offset_bytes,length_bytes\n' + 'w,0,4096\n'.repeat(1_000_000));
+    const big = file('big', 'op,offset_bytes,length_bytes\n' + 'w,0,4096\n'.repeat(4_000_000));
     const out = join(folder, 'stopped');
     const result = await runCli(['trace', 'convert', big, out, '--to', 'blkparse'], {
       onStart: (child) => {
