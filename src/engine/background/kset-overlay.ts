@@ -7,9 +7,10 @@ import { KSET_KEYS_MAX } from '../media/kset.js';
 
 /** Maximum number of ksets in an overlay. */
 export const OVERLAY_KSETS = 64;
+/** Maximum number of keys in an overlay. */
+export const OVERLAY_KEYS = OVERLAY_KSETS * KSET_KEYS_MAX;
 /** Each insertion adds at most two extents: itself and the tail of one it splits. */
-const EXTENTS_A_KSET = 2 * KSET_KEYS_MAX;
-export const OVERLAY_CAPACITY = OVERLAY_KSETS * EXTENTS_A_KSET + 1;
+export const OVERLAY_CAPACITY = 2 * OVERLAY_KEYS + 1;
 
 export class KsetOverlay {
   count = 0;
@@ -24,11 +25,6 @@ export class KsetOverlay {
   readonly clean = new Uint8Array(OVERLAY_CAPACITY);
   /** Rows taken; the rows of overwritten extents are not used again. */
   private taken = 0;
-
-  /** There is room for any other kset. */
-  get takesKset(): boolean {
-    return this.taken + EXTENTS_A_KSET <= OVERLAY_CAPACITY;
-  }
 
   clear(): void {
     this.count = 0;

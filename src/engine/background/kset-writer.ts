@@ -13,7 +13,7 @@ import type { PmemRanges, PmemRangesWriter } from '../device/backing.js';
 import { couldAccess } from '../device/tolerant-reader.js';
 import { PcacheError } from '../errors.js';
 import type { ByteRange } from '../media/byte-range.js';
-import { KsetOverlay, OVERLAY_CAPACITY, OVERLAY_KSETS } from './kset-overlay.js';
+import { KsetOverlay, OVERLAY_CAPACITY, OVERLAY_KEYS } from './kset-overlay.js';
 import { CRC_SEED } from '../media/crc32c.js';
 import { KSET_KEYS_MAX, type KsetView } from '../media/kset.js';
 
@@ -22,12 +22,11 @@ const STAGING_BUFFERS = 4;
 
 /** The keys of the added ksets; a struct of arrays. */
 class Keys {
-  private static readonly capacity = OVERLAY_KSETS * KSET_KEYS_MAX;
   count = 0;
-  readonly pmemOffsetBytes = new Float64Array(Keys.capacity);
-  readonly offsetBytes = new Float64Array(Keys.capacity);
-  readonly lengthBytes = new Uint32Array(Keys.capacity);
-  readonly crc = new Uint32Array(Keys.capacity);
+  readonly pmemOffsetBytes = new Float64Array(OVERLAY_KEYS);
+  readonly offsetBytes = new Float64Array(OVERLAY_KEYS);
+  readonly lengthBytes = new Uint32Array(OVERLAY_KEYS);
+  readonly crc = new Uint32Array(OVERLAY_KEYS);
 }
 
 class Staging {
@@ -51,7 +50,6 @@ export class KsetWriter {
   };
   private readonly freeStaging: Staging[] = [];
   private readonly keys = new Keys();
-  private addedKsets = 0;
   /** Payload of all added ksets, bytes. */
   addedBytes = 0;
   private error: Error | null = null;
@@ -79,7 +77,7 @@ export class KsetWriter {
 
   /** Whether another kset can be added before `start`. */
   get takesMore(): boolean {
-    return this.addedKsets < OVERLAY_KSETS && this.overlay.takesKset;
+    return this.keys.count + KSET_KEYS_MAX <= OVERLAY_KEYS;
   }
 
   /** Adds the next kset of the log. */
@@ -97,7 +95,6 @@ export class KsetWriter {
       overlay.insert(offsetBytes, lengthBytes, at, key, kset.keyIsClean(i));
       this.addedBytes += lengthBytes;
     }
-    this.addedKsets++;
   }
 
   /** Writes the added ksets. */
@@ -117,7 +114,6 @@ export class KsetWriter {
   /** Forgets the added ksets. */
   drop(): void {
     this.keys.count = 0;
-    this.addedKsets = 0;
     this.addedBytes = 0;
     this.overlay.clear();
   }
