@@ -12,6 +12,7 @@ import { VirtualClock } from '../replay/virtual-clock.js';
 import { LogPmem } from '../simulate/log-pmem.js';
 import { makeModel, type BackingModel, type BackingPreset } from '../simulate/latency-model.js';
 import { QueueModel } from '../simulate/queue-model.js';
+import { noCrc } from '../simulate/simulate.js';
 import { TimedBacking } from '../simulate/timed-backing.js';
 import { wholeBlocks } from './bench-devices.js';
 import { checkRoom, type FilledBenchFlags } from './filled.js';
@@ -91,7 +92,7 @@ function engineWrites(
   const clock = new VirtualClock();
   const queue = new QueueModel(model, spanBytes);
   const backing = new TimedBacking(spanBytes, queue, clock);
-  const cache = new Cache({ pmem, backing, clock, crc: () => 0 });
+  const cache = new Cache({ pmem, backing, clock, crc: noCrc });
   cache.holdWriteback = true;
   const group = new RequestGroup(GROUP_BLOCKS, pmem.registerArena(new Uint8Array(GROUP_BLOCKS * blockBytes)));
   for (let n = 0; n < offsets.length;) {

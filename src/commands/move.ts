@@ -17,10 +17,9 @@ import { sizeFlag } from '../output/flags.js';
 import { GatedCommand } from '../output/gated-command.js';
 import { moveJson, moveText, type MoveJson } from '../output/move-report.js';
 import { prose } from '../output/prose.js';
+import { wipeStepsOptions } from '../output/wipe-report.js';
 import { moveSteps, planMove, refuseTooMuch, type MovePlan, type MoveSource } from '../rescue/move-cache.js';
 
-/** Segments between two turns of the event loop. */
-const SEGMENTS_PER_TURN = 8;
 /** What a crash while the cache was in use leaves, and what is no fault; none of it is moved. */
 const ALLOWED: ReadonlySet<FindingCode> = new Set<FindingCode>([
   'CACHE_INFO_COPY_LOST',
@@ -149,13 +148,7 @@ data; --wipe-old retires it when NEW is complete.`;
 
   private async wipe(pmem: Pmem): Promise<void> {
     const totals = wipeTotals(pmem, KERNEL_GEOMETRY);
-    await this.runSteps(wipeSteps(pmem, KERNEL_GEOMETRY, totals), {
-      label: 'wiping',
-      total: totals.segmentCount,
-      unit: 'count',
-      noun: 'segments',
-      stepsPerTurn: SEGMENTS_PER_TURN,
-      whenInterrupted: `${pmem.path}: moved, and not wiped completely, but its superblock is gone; run "pcache wipe --force" to finish`,
-    });
+    const left = 'moved, and not wiped completely, but its superblock is gone; run "pcache wipe --force" to finish';
+    await this.runSteps(wipeSteps(pmem, KERNEL_GEOMETRY, totals), wipeStepsOptions(totals, `${pmem.path}: ${left}`));
   }
 }

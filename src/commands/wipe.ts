@@ -9,11 +9,8 @@ import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { isPackFile } from '../engine/pack/pack-file.js';
 import { GatedCommand } from '../output/gated-command.js';
 import { prose } from '../output/prose.js';
-import { givenUpNotes, wipeLine, type WipeJson } from '../output/wipe-report.js';
+import { givenUpNotes, wipeLine, wipeStepsOptions, type WipeJson } from '../output/wipe-report.js';
 import { judgeForWipe, refuseDirty, type WipeVerdict } from '../rescue/wipe-verdict.js';
-
-/** Segments between two turns of the event loop. */
-const SEGMENTS_PER_TURN = 8;
 
 export default class Wipe extends GatedCommand {
   static override task = 'create' as const;
@@ -63,14 +60,10 @@ again with --force to finish.`;
       const totals = wipeTotals(pmem, KERNEL_GEOMETRY);
       if (writable !== undefined) {
         const left = 'not wiped completely, but its superblock is gone; run the command again with --force';
-        await this.runSteps(wipeSteps(writable, KERNEL_GEOMETRY, totals), {
-          label: 'wiping',
-          total: totals.segmentCount,
-          unit: 'count',
-          noun: 'segments',
-          stepsPerTurn: SEGMENTS_PER_TURN,
-          whenInterrupted: `${pmem.path}: ${left}`,
-        });
+        await this.runSteps(
+          wipeSteps(writable, KERNEL_GEOMETRY, totals),
+          wipeStepsOptions(totals, `${pmem.path}: ${left}`),
+        );
       }
       const { segmentCount: segments, ksets } = totals;
       const result = { path: pmem.path, dryRun, deviceBytes: pmem.sizeBytes, segments, ksets, ...verdict };

@@ -95,8 +95,9 @@ function warnOutsideItsTime(path: string, pem: Buffer, warn: (text: string) => v
 function withCertificates(folder: string, verifyPeer: boolean, warn: (text: string) => void): TlsFactory {
   const authority = join(folder, 'ca-cert.pem');
   const certificatePath = join(folder, 'server-cert.pem');
+  const certificate = read(certificatePath);
   const options: TlsOptions = {
-    cert: read(certificatePath),
+    cert: certificate,
     key: readSecret(join(folder, 'server-key.pem'), warn),
     ...(verifyPeer || existsSync(authority) ? { ca: readAuthority(authority) } : {}),
     minVersion: 'TLSv1.2',
@@ -104,7 +105,7 @@ function withCertificates(folder: string, verifyPeer: boolean, warn: (text: stri
     rejectUnauthorized: verifyPeer,
   };
   const factory = checked(options, folder);
-  warnOutsideItsTime(certificatePath, read(certificatePath), warn);
+  warnOutsideItsTime(certificatePath, certificate, warn);
   return factory;
 }
 

@@ -1,5 +1,7 @@
 /** The output of `pcache wipe`: text and JSON. Pure. */
+import type { WipeTotals } from '../engine/create/wipe-cache.js';
 import type { WipeVerdict } from '../rescue/wipe-verdict.js';
+import type { StepsOptions } from './base-command.js';
 import { formatBytes, formatCount } from './units.js';
 
 export interface WipeJson {
@@ -17,6 +19,21 @@ export interface WipeJson {
   readonly isCounted: boolean;
   /** The damage that hid it: code, position and detail. */
   readonly doubts: readonly string[];
+}
+
+/** Segments between two turns of the event loop. */
+const SEGMENTS_PER_TURN = 8;
+
+/** How the steps of a wipe are shown. @param whenInterrupted what is left behind then */
+export function wipeStepsOptions({ segmentCount }: WipeTotals, whenInterrupted: string): StepsOptions {
+  return {
+    label: 'wiping',
+    total: segmentCount,
+    unit: 'count',
+    noun: 'segments',
+    stepsPerTurn: SEGMENTS_PER_TURN,
+    whenInterrupted,
+  };
 }
 
 /** What is given up, one line each. */

@@ -1,14 +1,13 @@
 /**
  * The log of a cache that `move` makes: ksets one behind another from the beginning of segment 0, in as many of the first
- * segments as it takes (format §1.7, §2). Nobody reads it before the cache has a superblock, so its stores need no order.
+ * segments as it takes (format §1.7, §2). It is not read before the cache has a superblock, so its stores need no order.
  */
 import type { Pmem, PmemReader } from '../engine/device/pmem.js';
-import type { Position } from '../engine/media/codecs.js';
+import { writeU64, type Position } from '../engine/media/codecs.js';
 import type { Crc32c } from '../engine/media/crc32c.js';
 import { segmentDataOffsetBytes, type Geometry } from '../engine/media/geometry.js';
 import {
   encodeLastKset,
-  KEY_BYTES,
   KEY_FLAG_CLEAN,
   KeyField,
   KSET_BYTES_MAX,
@@ -18,7 +17,6 @@ import {
   KsetView,
   sealKset,
 } from '../engine/media/kset.js';
-import { writeU64 } from '../engine/media/codecs.js';
 
 /** The places of ksets, by their number of keys. */
 export class LogPlaces {
@@ -28,8 +26,8 @@ export class LogPlaces {
   constructor(private readonly geometry: Geometry) {}
 
   /**
-   * Goes on by a kset, for which room and 24 bytes more must be left in its segment.
-   * @returns its place; `last` is that of the LAST kset, where one leads to it
+   * Goes on by a kset. It must fit into its segment with 24 bytes behind it; if not, it begins the next segment.
+   * @returns the position of the kset, and of the LAST kset that leads to it, if there is one
    */
   take(keyCount: number): { readonly at: Position; readonly last: Position | undefined } {
     const { head } = this;
@@ -110,7 +108,11 @@ export class MovedLog {
   }
 }
 
-/** Reads the log back. @param keyCounts keys before and from dirty_tail on @returns the first kset that is not whole */
+/**
+ * Reads the log back.
+ * @param keyCounts number of keys before dirty_tail, and from it on
+ * @returns the first kset that is not whole; undefined when all are
+ */
 export function firstBrokenKset(
   pmem: PmemReader,
   geometry: Geometry,
@@ -119,7 +121,7 @@ export function firstBrokenKset(
 ): Position | undefined {
   const places = new LogPlaces(geometry);
   const kset = new KsetView(crc);
-  const bytes = new Uint8Array(KSET_HEADER_BYTES + KSET_KEYS_MAX * KEY_BYTES);
+  const bytes = new Uint8Array(KSET_BYTES_MAX);
   let broken: Position | undefined;
   for (const keyCount of keyCounts) {
     places.takeKeys(keyCount, (at, count) => {

@@ -35,8 +35,6 @@ const CRASH_SHARE = 0.8;
  * without write-back: each kset then takes as long as the delay.
  */
 const HELD_MAX_SEGMENTS_USED = 16;
-/** Longer than any guest takes from the attach to the status, so that nothing is written back in between. */
-const HELD_FOR_STATUS_MS = 120_000;
 
 export interface ChainOptions {
   readonly kernel: TestKernel;
@@ -201,9 +199,7 @@ export class Chain {
       seconds: GUEST_SECONDS,
       files: { list: encodeRequests([...requestsOf(workload)]), versions: bytesOfIds(this.ids) },
       script: [
-        ...(heldMs === undefined
-          ? [`attach ${dataCrc}`]
-          : [`attach ${dataCrc} ${HELD_FOR_STATUS_MS}`, `set_delay ${heldMs}`]),
+        heldMs === undefined ? `attach ${dataCrc}` : `attach_held ${dataCrc} ${heldMs}`,
         isNew && random.chance(0.5) ? 'dmsetup message pc 0 gc_percent 20' : '',
         isNew || random.chance(0.5) ? '' : '/tmp/x/replay check /dev/mapper/pc /tmp/x/versions',
         `/tmp/x/replay run /dev/mapper/pc /tmp/x/list /tmp/x/versions /tmp/x/acks ${crashAt}`,

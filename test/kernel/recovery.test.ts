@@ -22,8 +22,6 @@ import { expectStatus } from './status.js';
 
 const DEVICE_SECTORS = (12 * SUBTREE_BYTES) / 512 - 9;
 const REQUESTS = 4000;
-/** Longer than any guest takes from the attach to the status, so that nothing is written back in between. */
-const HELD_MS = 120_000;
 /** Of 31 segments; with `GC_EARLY` collection runs all the time, with `GC_LATE` it does not run at all. */
 const GC_EARLY = 20;
 const GC_LATE = 90;
@@ -126,8 +124,7 @@ describeWithKernel('a cache that our engine wrote', (kernel) => {
           images,
           files: { versions: bytesOfIds(logical.ids) },
           script: `
-          attach ${CASES[n].dataCrc} ${HELD_MS}
-          set_delay 3000
+          attach_held ${CASES[n].dataCrc} 3000
           hash_device
           /tmp/x/replay check /dev/mapper/pc "$X"versions
           detach`,

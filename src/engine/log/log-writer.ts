@@ -12,7 +12,7 @@ import type { Clock } from '../clock.js';
 import { assert, internalError } from '../errors.js';
 import * as device from '../device/pmem.js';
 import type { Position } from '../media/codecs.js';
-import { CRC_SEED, type Crc32c } from '../media/crc32c.js';
+import type { Crc32c } from '../media/crc32c.js';
 import * as geometry from '../media/geometry.js';
 import {
   encodeLastKset,
@@ -21,10 +21,8 @@ import {
   KSET_BYTES_MAX,
   KSET_HEADER_BYTES,
   KSET_KEYS_MAX as KEYS_MAX,
-  KSET_MAGIC_HIGH,
-  KSET_MAGIC_LOW,
   ksetBytes,
-  KsetField,
+  sealKset,
 } from '../media/kset.js';
 import type { PayloadCrcs } from '../space/payload-crcs.js';
 import type { Pieces } from '../space/pieces.js';
@@ -53,7 +51,6 @@ const RESERVED_WORD = KeyField.reserved / 4;
 /** An open kset: the image of what will be written. */
 export class OpenKset {
   readonly bytes = new Uint8Array(KSET_BYTES_MAX);
-  readonly view = new DataView(this.bytes.buffer);
   /** The same bytes as words. */
   readonly words = new Int32Array(this.bytes.buffer);
   keyCount = 0;
@@ -196,14 +193,8 @@ export class LogWriter {
   }
 
   private close(kset: OpenKset): boolean {
-    const { view, bytes } = kset;
     const lengthBytes = ksetBytes(kset.keyCount);
-    view.setUint32(KsetField.keyCount, kset.keyCount, true);
-    view.setUint32(KsetField.magic, KSET_MAGIC_LOW, true);
-    view.setUint32(KsetField.magic + 4, KSET_MAGIC_HIGH, true);
-    view.setUint32(KsetField.flags, 0, true);
-    view.setUint32(KsetField.flags + 4, 0, true);
-    view.setUint32(KsetField.crc, this.crc(CRC_SEED, bytes, 4, lengthBytes), true);
+    sealKset(kset.bytes.subarray(0, lengthBytes), kset.keyCount, this.crc);
     if (!this.write(kset, lengthBytes)) return false;
     kset.keyCount = 0;
     this.openSlots--;

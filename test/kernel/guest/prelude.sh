@@ -24,10 +24,12 @@ attach() {
   status
 }
 
-# set_delay MILLISECONDS: from now on writes take that much longer, after an attach with MILLISECONDS. Held writes go at once.
-set_delay() {
+# attach_held true|false MILLISECONDS: as attach, but nothing is written back before the status is printed, for up to two
+# minutes. Writes that were held until then go at once; later ones take MILLISECONDS longer.
+attach_held() {
+  attach "$1" 120000
   dmsetup suspend slow
-  dmsetup load slow --table "0 $sectors delay $BACKING 0 0 $BACKING 0 $1"
+  dmsetup load slow --table "0 $sectors delay $BACKING 0 0 $BACKING 0 $2"
   dmsetup resume slow
 }
 
