@@ -27,7 +27,7 @@ namespace {
 constexpr uint64_t kPage = 4096;
 // Pages at a time: meanwhile no other thread of the process can map or unmap memory.
 constexpr uint64_t kStep = 16 * kPage;
-// As many times the range has to be free: the rest of the room belongs to whoever writes.
+// Free room that is needed, as a multiple of the range: the rest is left to other writers.
 constexpr uint64_t kRoomTimes = 4;
 
 class Touch : public Napi::AsyncWorker {
@@ -61,7 +61,7 @@ class Touch : public Napi::AsyncWorker {
            available_memory() >= wanted;
   }
 
-  // Bytes; 0 when it is not known. Without a stream, which takes functions that glibc 2.28 has not.
+  // Bytes; 0 when it is not known. A C++ stream would need functions that glibc 2.28 does not have.
   static uint64_t available_memory() {
     const int fd = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
     if (fd < 0) return 0;

@@ -12,7 +12,7 @@ const WINDOWS = 4;
 export const WINDOWS_BYTES = WINDOWS * WINDOW_BYTES;
 /** With less room than this at its end a window is left: a receive call costs the same for few bytes. */
 const MIN_RECEIVE_BYTES = 32 * 1024;
-/** So few unparsed bytes are moved to the front of their window, which is in the processor's caches. */
+/** Up to this many unparsed bytes are moved to the front of their window, which is in the processor's caches. */
 const FEW_BYTES = 4096 + 32;
 
 export class ReceiveWindows {

@@ -24,8 +24,8 @@ import type { ServerStats } from './stats.js';
 export const READ_WHOLE_BYTES = 2 * 1024 * 1024;
 
 /**
- * A longer payload is written in pieces of at least so many bytes, as it comes: so it is still in the processor's caches,
- * and the front of the same window receives the next. A multiple of the block.
+ * Minimum size of the pieces in which a longer payload is written as it arrives. A piece is then still in the processor's
+ * caches, and the front of the same window receives the next one. A multiple of the block.
  */
 const PIECE_MIN_BYTES = 128 * 1024;
 /** A piece ends at a multiple of this on the device. */

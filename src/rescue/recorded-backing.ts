@@ -1,11 +1,11 @@
 /**
- * The record of the backing device (format §6): makes it, and tells another device by it, or one that was written to
- * without the cache, where the cache holds only dirty data too.
+ * The record of the backing device (format §6): makes it, and refuses a device that does not match it. It finds another
+ * device, or one that was written to without the cache, even if all data in the cache is dirty.
  *
  * - Size and identity always count.
- * - Digests count while there is dirty data, and nothing attached the cache since they were taken (`stateOf`): nothing
- *   that knows of the cache has written to the backing device then. Samples that dirty keys touch never count, neither
- *   those of then nor those of now: a write-back may have been cut off.
+ * - Digests count while there is dirty data and nothing has attached the cache since they were taken (`stateOf`). Until
+ *   then no user of the cache has written to the backing device, except for a write-back that was cut off. So a sample
+ *   does not count if a dirty key touched it when the digest was taken, or touches it now.
  */
 import { keepBackingRecord, readBackingRecord, stateOf } from '../engine/copies/backing-record.js';
 import type { BackingDevice } from '../engine/device/backing.js';
@@ -171,7 +171,7 @@ export function otherDevice(
 }
 
 /** Records size and identity before the cache is attached, unless they are recorded already. */
-function recordBacking({ cache, backing }: { cache: Pmem; backing: BackingDevice }): void {
+function recordBacking(cache: Pmem, backing: BackingDevice): void {
   const { value: record } = readBackingRecord(cache);
   const identity = backingIdentity(backing.path);
   if (record !== undefined && otherDevice(record, backing.sizeBytes, identity) === undefined) return;
@@ -180,7 +180,7 @@ function recordBacking({ cache, backing }: { cache: Pmem; backing: BackingDevice
 
 /**
  * Records the backing device with digests, when nothing has the cache attached any more. What the backing device holds must
- * be durable: a loss of power must not take back what a digest is of.
+ * be durable, since a digest must still be right after a loss of power.
  * @throws as the devices do
  */
 export async function recordBackingContents(
@@ -200,6 +200,6 @@ export async function flushAndRecordBacking(cache: Pmem, backing: BackingDevice)
 
 /** How `attach` keeps the record: before the cache is opened, and when it was closed. */
 export const BACKING_RECORD = {
-  begin: (cache: Pmem, backing: BackingDevice): void => recordBacking({ cache, backing }),
+  begin: recordBacking,
   end: flushAndRecordBacking,
 };

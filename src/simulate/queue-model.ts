@@ -3,8 +3,8 @@
  * on at once, each takes its fixed time and then hands over its bytes, which share one channel. A flush begins
  * when all calls before it have ended, and nothing begins before it has.
  *
- * A seek takes `shortSeekNs` and a time that grows with the root of the distance. A place a little further on is
- * reached sooner when everything up to it passes at the rate of a transfer.
+ * A seek takes `shortSeekNs` and a time that grows with the root of the distance. An offset a little further on is reached
+ * sooner if everything before it passes at the rate of a transfer.
  *
  * Nothing of what is told later changes an answer, so the end of a call is known when it is made. Times are in
  * nanoseconds from any origin; calls must come in the order of their times.

@@ -27,7 +27,7 @@ export interface EngineJob {
   readonly workload?: Workload;
   /** Set before the first request. */
   readonly gcPercent?: number;
-  /** Write nothing back once so many requests have ended, so that what they and those behind them write stays dirty. */
+  /** Stop write-back after this number of requests, so that what later ones write stays dirty. */
   readonly holdWritebackAfter?: number;
   /** End the workload when the log is so close to the end of its segment, bytes. */
   readonly stopBeforeSegmentEnd?: number;

@@ -18,9 +18,9 @@ export default class BenchWriteback extends PcacheCommand {
   static override description = prose`Fills a temporary cache with dirty blocks at random offsets and writes them back to a temporary backing device,
 repeatedly; alternating with it, plain writes of 1 MiB with the same total go to the same device.
 
-With --model the backing device is a modelled one, as for "pcache replay --simulate --model", and time is virtual. Beside
-write-back there are the same blocks one by one as they were written, and in one sweep in the order of their offsets, which
-is the lower bound. No page cache lies in between, which would sort and merge as well.`;
+With --model the backing device is a modelled one, as for "pcache replay --simulate --model", and time is virtual. The
+report compares write-back with the same blocks written one by one in their original order, and with one sweep in the order
+of offsets, which is the lower bound. The model has no page cache, which would sort and merge writes as well.`;
 
   static override examples = [
     { description: 'Use the smallest possible blocks.', command: '<%= config.bin %> <%= command.id %> --bs 512' },

@@ -7,7 +7,7 @@ import { readU64, writeU64, type MetaHeader } from './codecs.js';
 import { structCrc } from './crc32c.js';
 import { KIB, type CopyOffsets } from './geometry.js';
 
-/** What tells a device from others, by its number on media. */
+/** Kinds of identity; the index is the number on media. */
 export const IDENTITY_KINDS = ['none', 'WWID', 'partition UUID', 'device-mapper UUID', 'MD UUID'] as const;
 
 export interface BackingIdentity {
@@ -29,8 +29,8 @@ export interface BackingRecord {
 }
 
 /**
- * Neither copy lies in a sector, or behind it at a place, where a partition table, a label or a filesystem has its magic:
- * those of the first KiB, ext4 and F2FS in the second, swap in the last 10 bytes of the page.
+ * Partition tables, labels and filesystems have their magic in the first 2 KiB, and swap in the last 10 bytes of the page.
+ * Neither copy touches these.
  */
 export const BACKING_RECORD_COPIES: CopyOffsets = [2 * KIB, 3 * KIB];
 export const BACKING_RECORD_BYTES = 768;

@@ -1,6 +1,6 @@
 /**
- * Has the memory of segments prepared on another thread before payload or the log come there. The first store to each
- * page of a file in memory takes as long as ten copies; later ones do not, so each segment is prepared once.
+ * Prepares the memory of segments on another thread before payload or log is stored there. The first store to each page
+ * of a file in memory takes as long as ten copies; later ones do not, so each segment is prepared once.
  *
  * Only the segments that come next: preparing a hole of the file takes memory.
  */
