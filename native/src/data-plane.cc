@@ -57,6 +57,7 @@ napi_value access(napi_env env, const Mapping& mapping, Body body) {
 napi_value read(napi_env env, napi_callback_info info) {
   Transfer call;
   if (!call.parse(env, info)) return nullptr;
+  if (call.mapping->read_file(call.offset, call.bytes + call.bytes_offset, call.length)) return nullptr;
   return access(env, *call.mapping, [&] {
     kernels().read(call.bytes + call.bytes_offset, call.mapping->base() + call.offset, call.length);
   });

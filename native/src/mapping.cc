@@ -67,6 +67,19 @@ Mapping::~Mapping() {
   close(fd_);
 }
 
+bool Mapping::read_file(uint64_t offset, uint8_t* bytes, uint64_t length) const {
+  if (writable_ || durability_ == Durability::dax) return false;
+  while (length > 0) {
+    const ssize_t got = pread(fd_, bytes, length, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) return false;
+    offset += static_cast<uint64_t>(got);
+    bytes += got;
+    length -= static_cast<uint64_t>(got);
+  }
+  return true;
+}
+
 bool Mapping::is_in_memory() const { return on_memory_filesystem(fd_); }
 
 int Mapping::persist() const {

@@ -92,16 +92,13 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
   ];
 
   static override args = {
-    // Without this, oclif reads a missing argument from standard input, which may hold the trace.
     trace: Args.string({
       name: 'TRACE',
       required: true,
-      ignoreStdin: true,
       description: 'trace to replay, or - for standard input',
     }),
     other: Args.string({
       name: 'OTHER',
-      ignoreStdin: true,
       multiple: true,
       description: 'with --diff: results to compare with the first, up to seven',
     }),

@@ -73,7 +73,8 @@ export interface PresentLog {
   readonly payload: PayloadMap;
 }
 
-const SEARCH_BYTES = 1 << 20;
+/** Small enough to stay in a processor's cache. */
+const SEARCH_BYTES = 1 << 18;
 /** Damage that cuts a log into more pieces than this is beyond telling apart. */
 const RUNS_MAX = 256;
 /** A single key among broken ksets may be left from anything. */

@@ -45,6 +45,23 @@ export interface StepsOptions extends ProgressOptions {
 /** How much is done, in the unit of the options; with the total where that is known only once the work has begun. */
 export type Step = number | { readonly done: number; readonly total: number };
 
+/**
+ * oclif takes an argument that is not given from standard input, which is not its own: a loop of a shell would lose the
+ * lines that it reads, and `attach` would take them for its backing device.
+ */
+function withoutStdin<Input extends ParserInput>(input: Input): Input {
+  const args = Object.entries(input.args ?? {}).map(([name, arg]) => [name, { ...(arg as object), ignoreStdin: true }]);
+  // What a class of commands inherits is no property of its own.
+  const { baseFlags, enableJsonFlag } = input;
+  return { ...input, baseFlags, enableJsonFlag, args: Object.fromEntries(args) as unknown };
+}
+
+interface ParserInput {
+  readonly args?: object;
+  readonly baseFlags?: object;
+  readonly enableJsonFlag?: boolean;
+}
+
 export abstract class PcacheCommand extends Command {
   static override enableJsonFlag = true;
   /** Where the command stands in `pcache --help`; one of `TASKS`. */
@@ -74,7 +91,7 @@ export abstract class PcacheCommand extends Command {
     B extends Interfaces.OutputFlags<Interfaces.FlagInput>,
     A extends Interfaces.OutputArgs<Interfaces.ArgInput>,
   >(options?: Interfaces.Input<F, B, A>, argv?: string[]): Promise<Interfaces.ParserOutput<F, B, A>> {
-    const parsed = await super.parse(options, argv);
+    const parsed = await super.parse(options && withoutStdin(options), argv);
     this.quiet = (parsed.flags as { readonly quiet?: boolean }).quiet === true;
     return parsed;
   }
@@ -93,7 +110,7 @@ export abstract class PcacheCommand extends Command {
   ): Promise<string | undefined> {
     const own = this.argv;
     try {
-      await super.parse(command, argv);
+      await super.parse(withoutStdin(command), argv);
       return undefined;
     } catch (error) {
       const report = describeError(error, '');

@@ -42,9 +42,9 @@ export async function bundledConfig({ pjson, manifest, loaders }: BundledCommand
     findCommand: (id: string) => load(id),
     load: () => Promise.resolve(),
   };
+  // A theme of the user's would be read from a file at every start, and again by the copy that oclif makes for a command.
+  Config.prototype.loadTheme = () => Promise.resolve(undefined);
   const config = new Config({ root: '/', version, plugins: new Map([[name, plugin]]) });
-  // A theme of the user's would be read from a file at every start.
-  Object.assign(config, { loadTheme: () => Promise.resolve(undefined) });
   await config.load();
   return config;
 }

@@ -5,7 +5,6 @@
 import { existsSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
 import { Config } from '@oclif/core';
 import { ExitStatus } from '../engine/errors.js';
 import { bundledConfig, type BundledCommands } from './bundled-config.js';
@@ -23,6 +22,8 @@ import { makeStyle, OutputClosedError, terminalColumns, wantsColour } from './te
 const INLINING_FLAG = '--max-inlined-bytecode-size-cumulative=2000';
 /** V8 complains about flags that it does not have; this one is known up to here. */
 const INLINING_V8_MAX = 13;
+/** First words of the commands that run requests. The others start sooner without the module that sets flags. */
+const REQUEST_COMMANDS = ['attach', 'bench', 'replay', 'writeback'];
 
 export interface MainOptions {
   /** Prints the stack of every error, with source maps. */
@@ -36,7 +37,6 @@ export interface MainOptions {
  */
 export async function main(source: string | BundledCommands, options: MainOptions = {}): Promise<void> {
   const args = process.argv.slice(2);
-  if (parseInt(process.versions.v8, 10) <= INLINING_V8_MAX) setFlagsFromString(INLINING_FLAG);
   takeOverStreams();
   if (options.development === true) process.setSourceMapsEnabled(true);
   let helpCommand = 'pcache --help';
@@ -52,6 +52,7 @@ export async function main(source: string | BundledCommands, options: MainOption
     const config = typeof source === 'string' ? await Config.load(fileURLToPath(source)) : await bundledConfig(source);
     const invocation = readInvocation(args, config.commandIDs, existsSync);
     if (invocation.kind === 'command') {
+      if (REQUEST_COMMANDS.includes(invocation.id.split(':')[0])) allowInlining();
       helpCommand = `pcache ${invocation.id.replaceAll(':', ' ')} --help`;
       await config.runCommand(invocation.id, [...invocation.args]);
     } else {
@@ -64,6 +65,11 @@ export async function main(source: string | BundledCommands, options: MainOption
     fail(error);
   }
   await end(fail);
+}
+
+function allowInlining(): void {
+  if (parseInt(process.versions.v8, 10) > INLINING_V8_MAX) return;
+  process.getBuiltinModule('node:v8').setFlagsFromString(INLINING_FLAG);
 }
 
 /**

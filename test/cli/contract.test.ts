@@ -1,6 +1,10 @@
 /** What holds for every command: streams, exit statuses, JSON, signals. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { runCli, SAMPLE_CLI, type CliResult } from '../support/cli.js';
+import { PCACHE, runCli, SAMPLE_CLI, type CliResult } from '../support/cli.js';
 
 const sample = (args: string[], env: NodeJS.ProcessEnv = {}): Promise<CliResult> =>
   runCli(args, { entry: SAMPLE_CLI, env });
@@ -98,6 +102,28 @@ describe('bad usage is status 16, one line and a hint', () => {
       schemaVersion: 1,
       error: { code: 'USAGE', message: 'missing argument HOW' },
     });
+  });
+});
+
+describe('standard input', () => {
+  // A pipe: what a command has read of it, nobody else gets.
+  const rest = (command: string): string =>
+    execFileSync('sh', ['-c', `${command} > /dev/null 2>&1; cat`, PCACHE, process.execPath], {
+      input: 'one\ntwo\n',
+      encoding: 'utf8',
+    });
+
+  it.each(['info /dev/null', 'map /dev/null', 'attach /dev/null'])('is left to others by "%s"', (line) => {
+    expect(rest(`"$1" "$0" ${line}`)).toBe('one\ntwo\n');
+  });
+
+  it('does not stand for a missing argument', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'pcache-contract-'));
+    const words = join(folder, 'words');
+    writeFileSync(words, 'well\n');
+    const { status, stderr } = await runCli(['end'], { entry: SAMPLE_CLI, stdinFrom: words });
+    rmSync(folder, { recursive: true });
+    expect({ status, stderr }).toMatchObject({ status: 16, stderr: expect.stringContaining('missing argument HOW') });
   });
 });
 

@@ -8,6 +8,7 @@ import {
   readFileSync,
   readSync,
   rmSync,
+  statSync,
   statfsSync,
   truncateSync,
   writeFileSync,
@@ -30,6 +31,7 @@ import {
 import { ExtentIndex } from '../../src/engine/index/extent-index.js';
 import { PcacheError } from '../../src/engine/errors.js';
 import { CRC_SEED, crc32cRaw } from '../../src/engine/media/crc32c.js';
+import { MIB } from '../../src/engine/media/geometry.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'pcache-device-'));
 const path = join(directory, 'cache.pmem');
@@ -218,6 +220,21 @@ describe('a writable mapping', () => {
     opened.persist();
     opened.close();
     rmSync(other);
+  });
+
+  test.each(['/dev/shm', directory])('gives no memory to the holes of a file in %s that is only read', (where) => {
+    const sparse = join(where, `pcache-sparse-${process.pid}`);
+    const sizeBytes = 8 * MIB;
+    writeFileSync(sparse, '');
+    truncateSync(sparse, sizeBytes);
+    const reader = openPmemReader(sparse);
+    const target = new Uint8Array(sizeBytes).fill(1);
+    reader.read(0, target, 0, sizeBytes);
+    reader.close();
+    const { blocks } = statSync(sparse);
+    rmSync(sparse);
+    expect(target.every((byte) => byte === 0)).toBe(true);
+    expect(blocks).toBe(0);
   });
 
   test('reaches beyond 4 GiB', () => {

@@ -7,7 +7,6 @@
  * the header before it and the body), then the first 20 KiB of the device, then per segment both infos and both
  * generations, 16 bytes each. The CRC is a raw CRC-32C with the format's seed.
  */
-import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   fsyncSync,
@@ -183,6 +182,8 @@ function crcOf(header: Uint8Array, body: Uint8Array): number {
 function replaceBackup(path: string, bytes: Uint8Array, deviceBytes: number): void {
   try {
     const target = requireReplaceable(path, deviceBytes);
+    // Loaded here: commands that change nothing start sooner without it.
+    const { randomBytes } = process.getBuiltinModule('node:crypto');
     const temporary = `${target}.${randomBytes(4).toString('hex')}.tmp`;
     try {
       writeDurably(temporary, bytes);
