@@ -7,6 +7,7 @@ import { userInfo } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Config } from '@oclif/core';
 import { ExitStatus } from '../engine/errors.js';
+import { builtin } from '../layout/builtin.js';
 import { bundledConfig, type BundledCommands } from './bundled-config.js';
 import { shown } from './charset.js';
 import { describeError, errorJson, errorLines } from './error-report.js';
@@ -69,7 +70,7 @@ export async function main(source: string | BundledCommands, options: MainOption
 
 function allowInlining(): void {
   if (parseInt(process.versions.v8, 10) > INLINING_V8_MAX) return;
-  process.getBuiltinModule('node:v8').setFlagsFromString(INLINING_FLAG);
+  builtin('node:v8').setFlagsFromString(INLINING_FLAG);
 }
 
 /**

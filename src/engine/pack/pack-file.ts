@@ -1,5 +1,6 @@
 /** Reads the file of a packed cache frame by frame (`pack-format.ts`). Every frame is checked before it is used. */
 import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
+import { builtin } from '../../layout/builtin.js';
 import { bestCrc32c } from '../device/native.js';
 import { fromSystemError, PcacheError } from '../errors.js';
 import { CRC_SEED } from '../media/crc32c.js';
@@ -89,8 +90,7 @@ export class PackFile {
     if (this.crc(CRC_SEED, packed, 0, packedBytes) !== crc) {
       throw damagedPack(this.path, `the CRC of what is packed at byte ${atBytes} is wrong`);
     }
-    // Loaded here: commands on a cache that is not packed start sooner without it.
-    const { brotliDecompressSync } = process.getBuiltinModule('node:zlib');
+    const { brotliDecompressSync } = builtin('node:zlib');
     try {
       const raw = brotliDecompressSync(packed, { maxOutputLength: rawBytes });
       if (raw.length === rawBytes) return raw;

@@ -52,6 +52,7 @@ import {
 } from '../../engine/media/geometry.js';
 import type { Change, RepairDevice } from './types.js';
 import { syncFolder, type UndoLog } from './undo-file.js';
+import { builtin } from '../../layout/builtin.js';
 
 const MAGIC = Buffer.from('PCACHE-METADATA\n', 'latin1');
 const VERSION = 1;
@@ -182,8 +183,7 @@ function crcOf(header: Uint8Array, body: Uint8Array): number {
 function replaceBackup(path: string, bytes: Uint8Array, deviceBytes: number): void {
   try {
     const target = requireReplaceable(path, deviceBytes);
-    // Loaded here: commands that change nothing start sooner without it.
-    const { randomBytes } = process.getBuiltinModule('node:crypto');
+    const { randomBytes } = builtin('node:crypto');
     const temporary = `${target}.${randomBytes(4).toString('hex')}.tmp`;
     try {
       writeDurably(temporary, bytes);

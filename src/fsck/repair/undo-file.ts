@@ -24,6 +24,7 @@ import {
   SEGMENTS_OFFSET_BYTES,
 } from '../../engine/media/geometry.js';
 import type { Change, RepairDevice } from './types.js';
+import { builtin } from '../../layout/builtin.js';
 
 const MAGIC = Buffer.from('PCACHE-UNDO\n\0\0\0\0', 'latin1');
 const VERSION = 1;
@@ -70,8 +71,7 @@ function encodeHeader(header: Header): Buffer {
 
 /** SHA-256 over the metadata of a device, as `read` gives them. */
 function identityOf(source: ByteSource): Uint8Array {
-  // Loaded here: commands that change nothing start sooner without it.
-  const hash = process.getBuiltinModule('node:crypto').createHash('sha256');
+  const hash = builtin('node:crypto').createHash('sha256');
   const add = (offsetBytes: number, lengthBytes: number): void => {
     const length = Math.max(0, Math.min(lengthBytes, source.sizeBytes - offsetBytes));
     const bytes = new Uint8Array(length);
