@@ -6,6 +6,7 @@
  * PCACHE_NBD_KILLS=N kills that often; PCACHE_NBD_KILL_SEED=N does it otherwise.
  */
 import { rmSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { Random } from '../../src/engine/sim/random.js';
 import { runCli } from '../support/cli.js';
@@ -155,7 +156,8 @@ describe('a server that is killed', () => {
         const workers = clients.map((client, k) =>
           work(client, ledger, k, new Random(random.below(2 ** 31)), MIXES[n % 2]),
         );
-        await new Promise((resolve) => setTimeout(resolve, random.between(20, 900)));
+        await setTimeout(random.between(20, 900));
+        while (!ledger.acknowledged.some((version) => version > 1)) await setTimeout(50);
         await Promise.all([attached.stop('SIGKILL'), ...workers]);
       }
       const attached = await attach(folder, [cache, backing]);

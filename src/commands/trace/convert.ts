@@ -79,8 +79,9 @@ describes the formats.`;
       ...(table === undefined ? {} : { table: tableOfColumns(table) }),
       ...(flags['max-malformed'] === undefined ? {} : { malformedLimit: flags['max-malformed'] }),
     };
-    const file = toOutput ? undefined : new NewFile(args.out, flags.force, FILE_MODE);
-    const result = await this.work(args.trace, options, to, args.out, file);
+    const result = await this.work(args.trace, options, to, args.out, () =>
+      toOutput ? undefined : new NewFile(args.out, flags.force, FILE_MODE),
+    );
     const json = { ...result, file: toOutput ? null : args.out };
     for (const line of convertNotes(json)) this.note(line);
     if (toOutput) this.note(convertLine(json));
@@ -93,18 +94,22 @@ describes the formats.`;
     options: TraceOptions,
     to: WriteFormat,
     out: string,
-    file: NewFile | undefined,
+    createFile: () => NewFile | undefined,
   ): Promise<ConvertResult> {
-    const progress = this.progress({ label: 'converting', unit: 'count', noun: 'requests' });
+    // First of all: a signal that nobody hears would leave the unfinished file.
     const release = this.onInterrupt(() => undefined);
+    const progress = this.progress({ label: 'converting', unit: 'count', noun: 'requests' });
+    let file: NewFile | undefined;
     try {
+      file = createFile();
+      const sink = file;
       const result = await convertTrace({
         trace,
         options,
         to,
         gzip: out.endsWith('.gz'),
         sink: async (bytes) => {
-          if (file !== undefined) writeAll(file.fd, file.path, bytes, null);
+          if (sink !== undefined) writeAll(sink.fd, sink.path, bytes, null);
           else if (!this.output.write(bytes)) await this.output.drained();
         },
         progress: (requests) => progress.update(requests),
