@@ -73,8 +73,8 @@ export interface PresentLog {
   readonly payload: PayloadMap;
 }
 
-/** Small enough to stay in a processor's cache. */
-const SEARCH_BYTES = 1 << 18;
+/** Small, since a program that has just started pays for each page of a buffer that it touches first. */
+const SEARCH_BYTES = 1 << 19;
 /** Damage that cuts a log into more pieces than this is beyond telling apart. */
 const RUNS_MAX = 256;
 /** A single key among broken ksets may be left from anything. */

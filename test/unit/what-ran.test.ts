@@ -11,6 +11,7 @@ describe('the last lines of a test run', () => {
       { title: 'c', state: 'failed' },
     ] as const;
     expect(whatRan(outcomes, 2, false)).toBe('Ran the short tests: 2 passed, 1 failed, in 2 files.');
+    expect(whatRan(outcomes, 2, false, 3)).toContain('\nLeft out 3 files: long, they run in npm run test:all.');
     expect(whatRan(outcomes, 2, true)).toBe('Ran all tests, long ones included: 2 passed, 1 failed, in 2 files.');
   });
 
