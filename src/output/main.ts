@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Config } from '@oclif/core';
-import { ExitStatus } from '../engine/errors.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { builtin } from '../layout/builtin.js';
 import { bundledConfig, type BundledCommands } from './bundled-config.js';
 import { shown } from './charset.js';
@@ -50,6 +50,7 @@ export async function main(source: string | BundledCommands, options: MainOption
   });
   try {
     nameUnknownUser(process.env);
+    refuseOddArguments(args);
     const config = typeof source === 'string' ? await Config.load(fileURLToPath(source)) : await bundledConfig(source);
     const invocation = readInvocation(args, config.commandIDs, existsSync);
     if (invocation.kind === 'command') {
@@ -85,6 +86,13 @@ function nameUnknownUser(environment: NodeJS.ProcessEnv): void {
     environment['HOME'] ??= '/';
     environment['SHELL'] ??= '/bin/sh';
   }
+}
+
+/** Node.js reads bytes that are not UTF-8 as U+FFFD: a file of that name would not be found, or created under another. */
+function refuseOddArguments(args: readonly string[]): void {
+  const odd = args.find((arg) => arg.includes('\ufffd'));
+  if (odd === undefined) return;
+  throw new PcacheError('USAGE', `argument '${odd}' is not UTF-8; give the file a name, or a link to it, in UTF-8`);
 }
 
 function wantsFlag(args: readonly string[], flag: string): boolean {

@@ -12,8 +12,9 @@ export interface WipeJson {
   readonly segments: number;
   /** Headers of ksets that were erased; 0 with --dry-run. */
   readonly ksets: number;
-  /** Keys that were not written back, and their bytes; given up with --force. */
+  /** Keys that were not written back; given up with --force. */
   readonly dirtyKeys: number;
+  /** What they hold, a range that several keys hold counted once. */
   readonly dirtyBytes: number;
   /** False where damage hid a part of the log, so that more may have been dirty. */
   readonly isCounted: boolean;

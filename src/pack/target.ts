@@ -3,7 +3,7 @@
  * what is given up half-way leaves nothing behind.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync, type Stats } from 'node:fs';
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, rmSync, statSync, writeSync, type Stats } from 'node:fs';
 import { fromSystemError, PcacheError } from '../engine/errors.js';
 
 /** Something at `path`, or undefined. @throws PcacheError when it cannot be looked at */
@@ -27,6 +27,10 @@ export function writeAll(fd: number, path: string, bytes: Uint8Array, offsetByte
   }
 }
 
+function exists(path: string): PcacheError {
+  return new PcacheError('USAGE', `${path}: already exists; give --force to overwrite it`);
+}
+
 /** A regular file that takes its name when it is whole. */
 export class NewFile {
   readonly fd: number;
@@ -38,7 +42,7 @@ export class NewFile {
    */
   constructor(
     readonly path: string,
-    force: boolean,
+    private readonly force: boolean,
     mode: number,
   ) {
     const status = statusOf(path);
@@ -47,7 +51,7 @@ export class NewFile {
       throw new PcacheError('NOT_A_DEVICE', `${path}: is a device or the like; give the name of a file`);
     }
     if (status !== undefined && status.size > 0 && !force) {
-      throw new PcacheError('USAGE', `${path}: already exists; give --force to overwrite it`);
+      throw exists(path);
     }
     this.partial = `${path}.${randomBytes(4).toString('hex')}.partial`;
     try {
@@ -57,13 +61,31 @@ export class NewFile {
     }
   }
 
-  /** Makes it durable and gives it its name. */
+  /**
+   * Makes it durable and gives it its name.
+   * @throws PcacheError when another has been given that name meanwhile, unless `force` was given
+   */
   finish(): void {
     try {
       fsyncSync(this.fd);
-      renameSync(this.partial, this.path);
+      if (this.force || !this.link()) renameSync(this.partial, this.path);
     } catch (error) {
       throw fromSystemError(error, this.path, 'making it durable');
+    }
+  }
+
+  /**
+   * Gives it its name where nothing has that.
+   * @returns false where an empty file has it, or the filesystem has no links
+   * @throws PcacheError when something else has it
+   */
+  private link(): boolean {
+    try {
+      linkSync(this.partial, this.path);
+      return true;
+    } catch {
+      if ((statusOf(this.path)?.size ?? 0) > 0) throw exists(this.path);
+      return false;
     }
   }
 

@@ -7,16 +7,21 @@ import { readMetadataOf } from '../engine/log/recovery.js';
 import type { Crc32c } from '../engine/media/crc32c.js';
 import type { Geometry } from '../engine/media/geometry.js';
 import type { GateVerdict } from '../fsck/gate.js';
+import { mergeRanges, totalBytes, type ByteRange } from '../fsck/repair/ranges.js';
 
 export interface WipeVerdict {
-  /** Keys from dirty_tail on that are neither CLEAN nor stale, and their bytes; at least, if `isCounted` is false. */
+  /** Keys from dirty_tail on that are neither CLEAN nor stale; at least, if `isCounted` is false. */
   readonly dirtyKeys: number;
+  /** What they hold, a range that several keys hold counted once; at least, if `isCounted` is false. */
   readonly dirtyBytes: number;
   /** False where damage hides a part of the log: what it holds is not known. */
   readonly isCounted: boolean;
   /** What is wrong with the cache, and may hide dirty data or have lost some: `CODE where: detail`. */
   readonly doubts: readonly string[];
 }
+
+/** Ranges that several keys hold are merged every so often, so that memory is bounded by what is dirty. */
+const RANGES_PER_MERGE = 1 << 20;
 
 /**
  * @param gate what the gate found in the same cache
@@ -27,18 +32,24 @@ export function judgeForWipe(pmem: PmemReader, geometry: Geometry, gate: GateVer
   const doubts = [...gate.losses, ...gate.doubts].map(({ code, where, detail }) => `${code} ${where}: ${detail}`);
   if (doubts.length === 0) for (const { code, detail } of metadata.problems) doubts.push(`${code}: ${detail}`);
   let dirtyKeys = 0;
-  let dirtyBytes = 0;
+  let dirty: ByteRange[] = [];
+  let rangesMax = RANGES_PER_MERGE;
   let isComplete = false;
   if (LogKeys.canWalk(metadata)) {
     const keys = new LogKeys(new TolerantReader(pmem), metadata, Infinity, crc);
     while (keys.next()) {
       if (keys.row.state !== 'dirty') continue;
       dirtyKeys++;
-      dirtyBytes += keys.row.lengthBytes;
+      const { offsetBytes, lengthBytes } = keys.row;
+      dirty.push({ offsetBytes, lengthBytes });
+      if (dirty.length < rangesMax) continue;
+      dirty = mergeRanges(dirty);
+      rangesMax = Math.max(rangesMax, 2 * dirty.length);
     }
     isComplete = keys.problem === undefined;
     if (keys.problem !== undefined && doubts.length === 0) doubts.push(`${keys.problem.code}: ${keys.problem.detail}`);
   }
+  const dirtyBytes = totalBytes(mergeRanges(dirty));
   return { dirtyKeys, dirtyBytes, isCounted: isComplete && doubts.length === 0, doubts };
 }
 

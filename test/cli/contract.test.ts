@@ -1,5 +1,5 @@
 /** What holds for every command: streams, exit statuses, JSON, signals. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -93,6 +93,13 @@ describe('bad usage is status 16, one line and a hint', () => {
     [['rows', '--count'], '--count needs a value', "Try 'pcache rows --help'."],
   ])('%j', async (args, line, hint) => {
     expect(await sample(args)).toEqual({ status: 16, signal: null, stdout: '', stderr: `pcache: ${line}\n${hint}\n` });
+  });
+
+  it('of a name that is not UTF-8, which would be another one', () => {
+    const script = '"$1" "$0" info "$(printf "\\377.img")"';
+    const { status, stderr } = spawnSync('sh', ['-c', script, PCACHE, process.execPath], { encoding: 'utf8' });
+    expect(status).toBe(16);
+    expect(stderr).toMatch(/^pcache: argument '.*\.img' is not UTF-8; give the file a name, or a link to it, in UTF-8\n/);
   });
 
   it('as JSON too', async () => {

@@ -127,3 +127,15 @@ describe('fsck -y whose undo file finds no room', () => {
     expect(afterRepairs).toBeGreaterThan(0);
   });
 });
+
+describe('fsck -y whose undo file would be a FIFO', () => {
+  it('is refused, and does not wait for its other end', async () => {
+    const own = mkdtempSync(join(folder, 'fifo-'));
+    const cache = await damagedCopy(own, 'dirty-crc', damage);
+    const fifo = join(own, 'fifo');
+    execFileSync('mkfifo', [fifo]);
+    const { status, stderr } = await runCli(['fsck', cache, '-y', '--undo', fifo]);
+    expect(status).toBe(16);
+    expect(stderr).toContain(`${fifo}: `);
+  });
+});

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { openSync, closeSync, writeSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { openDeviceFile } from '../../src/engine/device/device-file.js';
+import type { CacheSummary } from '../../src/engine/inspect/summary.js';
 import { runCli, type CliResult } from '../support/cli.js';
 import { hashOf, temporaryFolder, writableImage } from '../support/cli-images.js';
 import type { WipeJson } from '../../src/output/wipe-report.js';
@@ -58,6 +59,13 @@ describe('wipe', { timeout: 60_000 }, () => {
     });
     expect(stderr).toMatch(/given up: 760 keys not written back/);
     expect(await hashOf(cache)).toBe(before);
+  });
+
+  it.each(['dirty-crc', 'crash'])('counts what %s has not written back as info does', async (image) => {
+    const { cache } = await copyOf(image);
+    const given = JSON.parse((await wipe(cache, '--force', '--dry-run', '--json')).stdout) as WipeJson;
+    const { content } = JSON.parse((await runCli(['info', cache, '--json'])).stdout) as CacheSummary;
+    expect(given.dirtyBytes).toBe(content?.dirtyBytes);
   });
 
   it('refuses a cache whose damage may hide dirty data', async () => {

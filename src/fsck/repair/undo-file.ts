@@ -10,7 +10,7 @@
  * The identity is a SHA-256 over the metadata as it was before the repair. Taking back must lead to it again: if it
  * would not, this is another device, or it was used since.
  */
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, unlinkSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { storeOrWriteOver } from '../../engine/device/write-over.js';
 import { assert, fromSystemError, PcacheError } from '../../engine/errors.js';
@@ -242,6 +242,7 @@ export class UndoFile {
   static read(path: string): UndoFile {
     let fd: number;
     try {
+      if (!statSync(path).isFile()) throw badUndo(path, 'is not a regular file');
       fd = openSync(path, 'r');
     } catch (error) {
       throw fromSystemError(error, path, 'opening the undo file');
@@ -358,6 +359,7 @@ export type UndoState = 'none' | 'incomplete' | 'unfinished' | 'unfinished-losin
 export function undoStateOf(path: string): UndoState {
   let fd: number;
   try {
+    if (!statSync(path).isFile()) return 'other';
     fd = openSync(path, 'r');
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'none' : 'other';
