@@ -272,17 +272,22 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
 
   private async work<Result>(body: (observer: ReplayObserver) => Promise<Result>): Promise<Result> {
     let progress = this.progress({ label: 'starting', unit: 'count' });
+    let hasBegun = false;
     let release = () => {};
     try {
       return await body({
         begins: (phase, total) => {
+          hasBegun = true;
           progress.stop();
           progress = this.progress({ ...PHASES[phase], ...(total === undefined ? {} : { total }) });
         },
         progress: (done) => progress.update(done),
         warn: (message) => this.note(message),
         onInterrupt: (stop) => {
-          release = this.onInterrupt(stop);
+          release = this.onInterrupt(() => {
+            if (!hasBegun) this.stopInput('interrupted before the trace was read: nothing was replayed');
+            stop();
+          });
         },
       });
     } finally {

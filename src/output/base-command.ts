@@ -147,6 +147,12 @@ export abstract class PcacheCommand extends Command {
     return process.stdin;
   }
 
+  /** Ends what waits for standard input: it fails with INTERRUPTED. */
+  protected stopInput(whenInterrupted: string): void {
+    // The listener is for when nobody reads it yet.
+    this.input.on('error', () => undefined).destroy(new PcacheError('INTERRUPTED', whenInterrupted));
+  }
+
   /** Prints a part of the result; nothing with `--json` or `--quiet`. `text` ends its own lines. */
   protected print(text: string): void {
     if (!this.jsonEnabled() && !this.quiet) this.output.write(shown(text));

@@ -1,5 +1,5 @@
 /** `pcache trace info` and `pcache trace convert` as a user runs them. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -172,6 +172,28 @@ describe('trace convert', () => {
     expect(result.stderr).toContain('not converted');
     expect(existsSync(out)).toBe(false);
     expect(readdirSync(folder).filter((name) => name.startsWith('stopped'))).toEqual([]);
+  });
+
+  it.each([
+    ['trace convert', ['trace', 'convert', '-', 'waited', '--to', 'csv'], /"standard input: not converted"/],
+    ['trace info', ['trace', 'info', '-'], /"standard input: interrupted before its end"/],
+    ['replay', ['replay', '-'], /"interrupted before the trace was read: nothing was replayed"/],
+  ])('%s that waits for standard input ends at the first signal, and leaves no file', async (_, args, message) => {
+    const own = mkdtempSync(join(folder, 'waiting-'));
+    const child = spawn(process.execPath, [PCACHE, ...args, '--json'], {
+      cwd: own,
+      env: { ...process.env, TMPDIR: own },
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    let stdout = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    const ended = new Promise((resolve) => child.on('close', resolve));
+    while (readdirSync(own).length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    child.kill('SIGTERM');
+    expect(await ended).toBe(143);
+    expect(stdout).toContain('"code": "INTERRUPTED"');
+    expect(stdout).toMatch(message);
+    expect(readdirSync(own)).toEqual([]);
   });
 
   it.each([

@@ -7,7 +7,14 @@ import { prose } from '../../output/prose.js';
 import { breathe } from '../../output/terminal.js';
 import { columnsChoice, traceArg, traceFlags } from '../../output/trace-flags.js';
 import { NewFile, writeAll } from '../../pack/target.js';
-import { convertTrace, tableOfColumns, TRACE_FORMATS, WRITE_FORMATS, WRITE_TRAITS } from '../../trace/index.js';
+import {
+  convertTrace,
+  STDIN_PATH,
+  tableOfColumns,
+  TRACE_FORMATS,
+  WRITE_FORMATS,
+  WRITE_TRAITS,
+} from '../../trace/index.js';
 import type { ConvertResult, TraceAction, TraceFormat, TraceOptions, WriteFormat } from '../../trace/index.js';
 
 const FILE_MODE = 0o666;
@@ -97,7 +104,10 @@ describes the formats.`;
     createFile: () => NewFile | undefined,
   ): Promise<ConvertResult> {
     // First of all: a signal that nobody hears would leave the unfinished file.
-    const release = this.onInterrupt(() => undefined);
+    const whenInterrupted = `${trace === STDIN_PATH ? 'standard input' : trace}: not converted`;
+    const release = this.onInterrupt(() => {
+      if (trace === STDIN_PATH) this.stopInput(whenInterrupted);
+    });
     const progress = this.progress({ label: 'converting', unit: 'count', noun: 'requests' });
     let file: NewFile | undefined;
     try {
@@ -115,7 +125,7 @@ describes the formats.`;
         progress: (requests) => progress.update(requests),
         turn: async () => {
           await breathe();
-          if (this.interrupted) throw new PcacheError('INTERRUPTED', `${trace}: not converted`);
+          if (this.interrupted) throw new PcacheError('INTERRUPTED', whenInterrupted);
         },
       });
       file?.finish();

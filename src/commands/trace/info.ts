@@ -5,7 +5,14 @@ import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 import { breathe } from '../../output/terminal.js';
 import { columnsChoice, traceArg, traceFlags } from '../../output/trace-flags.js';
-import { describeTrace, tableOfColumns, TRACE_FORMATS, traceReport, withReadableTrace } from '../../trace/index.js';
+import {
+  describeTrace,
+  STDIN_PATH,
+  tableOfColumns,
+  TRACE_FORMATS,
+  traceReport,
+  withReadableTrace,
+} from '../../trace/index.js';
 import type { TraceInfo as TraceInfoResult, TraceAction, TraceFormat, TraceOptions } from '../../trace/index.js';
 
 const PHASES = {
@@ -59,7 +66,10 @@ where the previous request of its kind ended, and sequential in 32 streams when 
 
   private async work(trace: string, options: TraceOptions): Promise<TraceInfoResult> {
     let progress = this.progress(PHASES.measure);
-    const release = this.onInterrupt(() => undefined);
+    const whenInterrupted = `${trace === STDIN_PATH ? 'standard input' : trace}: interrupted before its end`;
+    const release = this.onInterrupt(() => {
+      if (trace === STDIN_PATH) this.stopInput(whenInterrupted);
+    });
     try {
       return await withReadableTrace(trace, this.input, (path, name) =>
         describeTrace(
@@ -73,7 +83,7 @@ where the previous request of its kind ended, and sequential in 32 streams when 
             progress: (done) => progress.update(done),
             turn: async () => {
               await breathe();
-              if (this.interrupted) throw new PcacheError('INTERRUPTED', `${trace}: interrupted before its end`);
+              if (this.interrupted) throw new PcacheError('INTERRUPTED', whenInterrupted);
             },
           },
         ),
