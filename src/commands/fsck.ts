@@ -304,6 +304,10 @@ not be carried out.`;
       else this.printVerdict(cachePath, result.after);
       const lost = !nothingLost(result.losses);
       if (lost) this.print(`${lossSummaryText(result.losses, formatBytes)}\n`);
+      if (this.interrupted && !result.after.clean) {
+        const what = changed ? 'some repairs were not made' : 'nothing was repaired';
+        this.note(`${cachePath}: interrupted: ${what}; run the command again`);
+      }
       const complete = result.after.clean && (!lost || flags['accept-loss']);
       this.setExitStatus(repairStatus({ complete, changed }));
       const repair = repairJson(result, undoPath);

@@ -116,6 +116,7 @@ Exits 0 when nothing is left dirty and 4 otherwise. With --dry-run it exits 4 wh
       await this.report(result, flags['list-failed']);
       if (!isSaved) this.setExitStatus(ExitStatus.operationalError);
       if (!result.complete) this.setExitStatus(ExitStatus.problemsLeft);
+      else if (!flags['dry-run']) this.endedInOrder(); // whatever signal came at the end
       return writebackJson(result, flags['list-failed']);
     } finally {
       devices.close();

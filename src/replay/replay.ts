@@ -2,19 +2,14 @@
  * A replay from beginning to end: looks at the trace, opens the devices, runs, verifies, closes, and says
  * what happened. Whatever happens the devices are closed in order, so that the cache is consistent.
  */
-import { createReadStream, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Cache, CacheDriver, PcacheError, type CacheStatus, type Clock, type CloseReport } from '../engine/index.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import type { CacheMode } from '../engine/media/codecs.js';
 import { MIB } from '../engine/media/geometry.js';
 import {
-  isReadableOnce,
   scanTrace,
-  spoolStdin,
-  STDIN_PATH,
+  withReadableTrace,
   type TraceAction,
   type TraceBatch,
   type TraceFootprint,
@@ -133,9 +128,8 @@ export function withScannedTrace<T>(
   observer: ReplayObserver,
   body: (trace: ScannedTrace) => Promise<T>,
 ): Promise<T> {
-  return withSpooledTrace(choice, async (path) => {
-    const name = choice.trace === STDIN_PATH ? 'standard input' : choice.trace;
-    const options: TraceOptions = { ...traceOptionsOf(choice), ...(path === choice.trace ? {} : { name }) };
+  return withReadableTrace(choice.trace, choice.stdin, async (path, name) => {
+    const options: TraceOptions = { ...traceOptionsOf(choice), ...(name === undefined ? {} : { name }) };
     observer.begins('scan', undefined);
     const footprint = await scanTrace(path, options);
     for (const warning of footprint.warnings) observer.warn(warning);
@@ -158,20 +152,6 @@ function checkDeviceOptions(options: ReplayOptions): void {
   if (!own && options.verifyReads && !options.dataCrc) refuse('--verify-reads needs --data-crc');
   if (options.lockstep && options.speed !== Infinity) refuse('--lockstep cannot be used with --speed');
   if (!own && options.force) refuse('--force needs --cache and --backing; temporary devices are always empty');
-}
-
-/** The trace is read twice; what can be read only once is copied first. */
-async function withSpooledTrace<T>(options: TraceChoice, body: (path: string) => Promise<T>): Promise<T> {
-  if (!(await isReadableOnce(options.trace))) return body(options.trace);
-  const stream = options.trace === STDIN_PATH ? options.stdin : createReadStream(options.trace);
-  const folder = mkdtempSync(join(tmpdir(), 'pcache-trace-'));
-  try {
-    const path = join(folder, 'trace');
-    await spoolStdin(stream, path);
-    return await body(path);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
 }
 
 function openDevices(options: ReplayOptions, footprint: TraceFootprint): ReplayDevices {

@@ -25,7 +25,7 @@ export async function withReadableTrace<T>(
   if (!(await isReadableOnce(trace))) return body(trace, undefined);
   const stream = trace === STDIN_PATH ? stdin : createReadStream(trace);
   const folder = await mkdtemp(join(tmpdir(), 'pcache-trace-')).catch((error: unknown) => {
-    throw fromSystemError(error, tmpdir(), 'making a copy of the trace');
+    throw fromSystemError(error, `${tmpdir()} (TMPDIR, for a copy of the trace)`, 'making a copy of the trace');
   });
   try {
     const path = join(folder, 'trace');

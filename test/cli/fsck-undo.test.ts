@@ -1,6 +1,6 @@
 /** Repairs that end early, from outside: killed at any moment, and without room for the undo file. */
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { UndoWriter } from '../../src/fsck/repair/undo-file.js';
@@ -137,5 +137,32 @@ describe('fsck -y whose undo file would be a FIFO', () => {
     const { status, stderr } = await runCli(['fsck', cache, '-y', '--undo', fifo]);
     expect(status).toBe(16);
     expect(stderr).toContain(`${fifo}: `);
+  });
+});
+
+describe('fsck -y that is interrupted before its first repair', () => {
+  // Node.js itself hears SIGINT, and not SIGUSR2, for which the program listens with all others.
+  const SIGUSR2_BIT = 1n << 11n;
+  const hearsInterrupts = (pid: number): boolean => {
+    const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0';
+    return (BigInt(`0x${caught}`) & SIGUSR2_BIT) !== 0n;
+  };
+
+  it('says so, and changes nothing', async () => {
+    const own = mkdtempSync(join(folder, 'interrupted-'));
+    const cache = await damagedCopy(own, 'dirty-crc', damage);
+    const before = execFileSync('sha256sum', [cache]).toString();
+    const result = await runCli(['fsck', cache, '-y', '--undo', join(own, 'undo')], {
+      onStart: (child) => {
+        const look = setInterval(() => {
+          if (!hearsInterrupts(child.pid!)) return;
+          clearInterval(look);
+          child.kill('SIGINT');
+        }, 1);
+      },
+    });
+    expect(result.status).toBe(130);
+    expect(result.stderr).toContain('interrupted: nothing was repaired; run the command again');
+    expect(execFileSync('sha256sum', [cache]).toString()).toBe(before);
   });
 });

@@ -16,7 +16,11 @@ const FILE_UNIT_BYTES = 4 * KIB;
 /** @throws PcacheError USAGE for a `--size` that is not a whole number of pages */
 export function refuseOddSize(sizeBytes: number): void {
   if (sizeBytes % FILE_UNIT_BYTES === 0) return;
-  throw new PcacheError('USAGE', `--size ${sizeBytes} is not a multiple of ${FILE_UNIT_BYTES} bytes; round it up`);
+  const roundedBytes = Math.ceil(sizeBytes / FILE_UNIT_BYTES) * FILE_UNIT_BYTES;
+  throw new PcacheError(
+    'USAGE',
+    `--size ${sizeBytes} is not a multiple of ${FILE_UNIT_BYTES} bytes; round it up to ${roundedBytes}`,
+  );
 }
 
 /** Gives a file another size; nobody may have it mapped. @throws PcacheError what the system says */
