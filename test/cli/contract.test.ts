@@ -99,7 +99,9 @@ describe('bad usage is status 16, one line and a hint', () => {
     const script = '"$1" "$0" info "$(printf "\\377.img")"';
     const { status, stderr } = spawnSync('sh', ['-c', script, PCACHE, process.execPath], { encoding: 'utf8' });
     expect(status).toBe(16);
-    expect(stderr).toMatch(/^pcache: argument '.*\.img' is not UTF-8; give the file a name, or a link to it, in UTF-8\n/);
+    expect(stderr).toMatch(
+      /^pcache: argument '.*\.img' is not UTF-8; give the file a name, or a link to it, in UTF-8\n/,
+    );
   });
 
   it('as JSON too', async () => {

@@ -10,7 +10,17 @@
  * The identity is a SHA-256 over the metadata as it was before the repair. Taking back must lead to it again: if it
  * would not, this is another device, or it was used since.
  */
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, statSync, unlinkSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  openSync,
+  readSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { storeOrWriteOver } from '../../engine/device/write-over.js';
 import { assert, fromSystemError, PcacheError } from '../../engine/errors.js';
