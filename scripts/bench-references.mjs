@@ -2,7 +2,8 @@
  * What `npm run bench:check` compares with: ratios of the engine's speed to what memory itself allows, medians as
  * `pcache bench` gives them, measured on a quiet virtual machine with 2 cores of a Zen 4 server processor, caches in
  * a memory filesystem. Ratios, not times: both sides of one are measured in the same run, so they hold on other
- * machines as well, within wide bounds. One that a change raises for good is to be raised here.
+ * machines as well, within wide bounds. One that a change raises for good is to be raised here. The one of fsck is lower than
+ * measured there (0.55): a Zen 5 processor computes CRCs faster, with the same fsck beside it (0.34 to 0.37).
  */
 export const REFERENCES = [
   { name: '4 KiB random write, depth 1', args: ['--pattern', 'randwrite', '--depth', '1'], ratio: 0.7 },
@@ -13,5 +14,5 @@ export const REFERENCES = [
   { name: '64 KiB write', args: ['--pattern', 'write', '--bs', '64k'], ratio: 0.94 },
   { name: '64 KiB read', args: ['--pattern', 'read', '--bs', '64k'], ratio: 0.95 },
   { name: 'recovery', command: 'recovery', args: ['--keys', '150000'], ratio: 0.65 },
-  { name: 'fsck of payload, 1 thread', command: 'fsck', args: ['--keys', '100000', '--threads', '1'], ratio: 0.55 },
+  { name: 'fsck of payload, 1 thread', command: 'fsck', args: ['--keys', '100000', '--threads', '1'], ratio: 0.5 },
 ];
