@@ -2,8 +2,10 @@
  * What `npm run bench:check` compares with: ratios of the engine's speed to what memory itself allows, medians as
  * `pcache bench` gives them, measured on a quiet virtual machine with 2 cores of a Zen 4 server processor, caches in
  * a memory filesystem. Ratios, not times: both sides of one are measured in the same run, so they hold on other
- * machines as well, within wide bounds. One that a change raises for good is to be raised here. The one of fsck is lower than
- * measured there (0.55): a Zen 5 processor computes CRCs faster, with the same fsck beside it (0.34 to 0.37).
+ * machines as well, within wide bounds. One that a change raises for good is to be raised here.
+ *
+ * Zen 4 showed 0.55 for fsck of payload. The reference is lower, because Zen 5 shows 0.34 to 0.37: its CRCs are faster,
+ * and fsck is not.
  */
 export const REFERENCES = [
   { name: '4 KiB random write, depth 1', args: ['--pattern', 'randwrite', '--depth', '1'], ratio: 0.7 },

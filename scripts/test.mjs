@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { orExplain, root, setup } from './setup.mjs';
 
 /**
- * Files that take longer than all others, with their short tests alone: they run the program dozens of times, or real
- * clients. `npm test` leaves them out, unless files are named.
+ * The files whose short tests take longest: they run the program dozens of times, or real clients. `npm test` without
+ * arguments leaves them out.
  */
 const LONG_FILES = [
   'browser/report',
@@ -53,7 +53,7 @@ const leftOut = runsAll || more.length > 0 ? [] : LONG_FILES;
 
 orExplain(() => {
   const missing = LONG_FILES.filter((file) => !existsSync(join(root, file)));
-  if (missing.length > 0) throw new Error(`scripts/test.mjs names what is not there: ${missing.join(', ')}`);
+  if (missing.length > 0) throw new Error(`scripts/test.mjs names files that do not exist: ${missing.join(', ')}`);
   setup();
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
   const exclude = leftOut.map((file) => `--exclude=${file}`);

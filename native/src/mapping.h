@@ -29,9 +29,9 @@ class Mapping {
     return length <= size_bytes_ && offset <= size_bytes_ - length;
   }
 
-  // Reads [offset, offset + length) with a call of the system, where that serves better than the mapping does: pages of
-  // a file that is only read would be mapped one by one, and its holes would be given memory. False when it did not read
-  // all of it: the mapping tells why.
+  // Reads [offset, offset + length) with pread, if nothing is stored through this mapping: a read through the mapping
+  // costs a fault for each page, and gives memory to the holes of a file. False when it has not read all of it: a read
+  // through the mapping does that, or tells why.
   bool read_file(uint64_t offset, uint8_t* bytes, uint64_t length) const;
 
   // Whether a memory filesystem is behind it, whose pages are its only copy.

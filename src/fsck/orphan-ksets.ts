@@ -73,7 +73,7 @@ export interface PresentLog {
   readonly payload: PayloadMap;
 }
 
-/** Small, since a program that has just started pays for each page of a buffer that it touches first. */
+/** Small: each page of a new buffer costs a page fault, and a small cache is checked in milliseconds. */
 const SEARCH_BYTES = 1 << 19;
 /** Damage that cuts a log into more pieces than this is beyond telling apart. */
 const RUNS_MAX = 256;

@@ -45,21 +45,21 @@ export interface StepsOptions extends ProgressOptions {
 /** How much is done, in the unit of the options; with the total where that is known only once the work has begun. */
 export type Step = number | { readonly done: number; readonly total: number };
 
-/**
- * oclif takes an argument that is not given from standard input, which is not its own: a loop of a shell would lose the
- * lines that it reads, and `attach` would take them for its backing device.
- */
-function withoutStdin<Input extends ParserInput>(input: Input): Input {
-  const args = Object.entries(input.args ?? {}).map(([name, arg]) => [name, { ...(arg as object), ignoreStdin: true }]);
-  // What a class of commands inherits is no property of its own.
-  const { baseFlags, enableJsonFlag } = input;
-  return { ...input, baseFlags, enableJsonFlag, args: Object.fromEntries(args) as unknown };
-}
-
 interface ParserInput {
   readonly args?: object;
   readonly baseFlags?: object;
   readonly enableJsonFlag?: boolean;
+}
+
+/**
+ * oclif reads a missing argument from standard input, which belongs to others: a shell loop would lose the lines that it
+ * reads, and `attach` would take one for its backing device.
+ */
+function withoutStdin<Input extends ParserInput>(input: Input): Input {
+  const args = Object.entries(input.args ?? {}).map(([name, arg]) => [name, { ...(arg as object), ignoreStdin: true }]);
+  // `input` may be a class, which inherits these: copying its own properties leaves them out.
+  const { baseFlags, enableJsonFlag } = input;
+  return { ...input, baseFlags, enableJsonFlag, args: Object.fromEntries(args) as unknown };
 }
 
 export abstract class PcacheCommand extends Command {
@@ -147,9 +147,9 @@ export abstract class PcacheCommand extends Command {
     return process.stdin;
   }
 
-  /** Ends what waits for standard input: it fails with INTERRUPTED. */
+  /** Ends standard input: whatever waits for it fails with INTERRUPTED and this message. */
   protected stopInput(whenInterrupted: string): void {
-    // The listener is for when nobody reads it yet.
+    // Without a listener the error would end the process; nobody may be reading yet.
     this.input.on('error', () => undefined).destroy(new PcacheError('INTERRUPTED', whenInterrupted));
   }
 

@@ -23,8 +23,11 @@ import { makeStyle, OutputClosedError, terminalColumns, wantsColour } from './te
 const INLINING_FLAG = '--max-inlined-bytecode-size-cumulative=2000';
 /** V8 complains about flags that it does not have; this one is known up to here. */
 const INLINING_V8_MAX = 13;
-/** First words of the commands that run requests. The others start sooner without the module that sets flags. */
-const REQUEST_COMMANDS = ['attach', 'bench', 'replay', 'writeback'];
+/**
+ * First words of the commands that run requests; `tab attach` runs `attach` in its own process. The others start sooner
+ * without the module that sets flags.
+ */
+const REQUEST_COMMANDS = ['attach', 'bench', 'replay', 'tab', 'writeback'];
 
 export interface MainOptions {
   /** Prints the stack of every error, with source maps. */
@@ -50,7 +53,7 @@ export async function main(source: string | BundledCommands, options: MainOption
   });
   try {
     nameUnknownUser(process.env);
-    refuseOddArguments(args);
+    refuseNonUtf8(args);
     const config = typeof source === 'string' ? await Config.load(fileURLToPath(source)) : await bundledConfig(source);
     const invocation = readInvocation(args, config.commandIDs, existsSync);
     if (invocation.kind === 'command') {
@@ -88,11 +91,11 @@ function nameUnknownUser(environment: NodeJS.ProcessEnv): void {
   }
 }
 
-/** Node.js reads bytes that are not UTF-8 as U+FFFD: a file of that name would not be found, or created under another. */
-function refuseOddArguments(args: readonly string[]): void {
-  const odd = args.find((arg) => arg.includes('\ufffd'));
-  if (odd === undefined) return;
-  throw new PcacheError('USAGE', `argument '${odd}' is not UTF-8; give the file a name, or a link to it, in UTF-8`);
+/** Node.js turns bytes that are not UTF-8 into U+FFFD: a file would not be found, or be created under another name. */
+function refuseNonUtf8(args: readonly string[]): void {
+  const changed = args.find((arg) => arg.includes('\ufffd'));
+  if (changed === undefined) return;
+  throw new PcacheError('USAGE', `argument '${changed}' is not UTF-8; give the file a name, or a link to it, in UTF-8`);
 }
 
 function wantsFlag(args: readonly string[], flag: string): boolean {

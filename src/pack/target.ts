@@ -27,7 +27,7 @@ export function writeAll(fd: number, path: string, bytes: Uint8Array, offsetByte
   }
 }
 
-function exists(path: string): PcacheError {
+function existsError(path: string): PcacheError {
   return new PcacheError('USAGE', `${path}: already exists; give --force to overwrite it`);
 }
 
@@ -51,7 +51,7 @@ export class NewFile {
       throw new PcacheError('NOT_A_DEVICE', `${path}: is a device or the like; give the name of a file`);
     }
     if (status !== undefined && status.size > 0 && !force) {
-      throw exists(path);
+      throw existsError(path);
     }
     this.partial = `${path}.${randomBytes(4).toString('hex')}.partial`;
     try {
@@ -63,7 +63,7 @@ export class NewFile {
 
   /**
    * Makes it durable and gives it its name.
-   * @throws PcacheError when another has been given that name meanwhile, unless `force` was given
+   * @throws PcacheError when another file has got that name meanwhile, unless `force` was given
    */
   finish(): void {
     try {
@@ -75,16 +75,16 @@ export class NewFile {
   }
 
   /**
-   * Gives it its name where nothing has that.
-   * @returns false where an empty file has it, or the filesystem has no links
-   * @throws PcacheError when something else has it
+   * Gives it its name if no file has that name: a link, unlike a rename, replaces nothing.
+   * @returns false when an empty file has the name, or the filesystem has no links
+   * @throws PcacheError when another file has the name
    */
   private link(): boolean {
     try {
       linkSync(this.partial, this.path);
       return true;
     } catch {
-      if ((statusOf(this.path)?.size ?? 0) > 0) throw exists(this.path);
+      if ((statusOf(this.path)?.size ?? 0) > 0) throw existsError(this.path);
       return false;
     }
   }

@@ -17,6 +17,11 @@ const CPUS_MAX = 8192;
 /** Standard input's name on the command line. */
 export const STDIN_PATH = '-';
 
+/** What to call a trace in messages. */
+export function traceName(trace: string): string {
+  return trace === STDIN_PATH ? 'standard input' : trace;
+}
+
 export interface TraceFiles {
   /** In the order of their CPUs. */
   readonly paths: readonly string[];

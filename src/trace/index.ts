@@ -1,5 +1,5 @@
 /** The trace readers' public face; what they do is in the files named here. */
-export { findTraceFiles, isReadableOnce, STDIN_PATH } from './files.js';
+export { findTraceFiles, isReadableOnce, STDIN_PATH, traceName } from './files.js';
 export type { TraceFiles } from './files.js';
 export { tableOfColumns } from './columns.js';
 export { convertTrace } from './convert.js';

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fromSystemError } from '../engine/errors.js';
 import { StreamSource } from './bytes.js';
-import { isReadableOnce, STDIN_PATH } from './files.js';
+import { isReadableOnce, STDIN_PATH, traceName } from './files.js';
 
 const PIECE_BYTES = 256 * 1024;
 
@@ -30,7 +30,7 @@ export async function withReadableTrace<T>(
   try {
     const path = join(folder, 'trace');
     await spoolStdin(stream, path);
-    return await body(path, trace === STDIN_PATH ? 'standard input' : trace);
+    return await body(path, traceName(trace));
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -95,7 +95,7 @@ describe('bad usage is status 16, one line and a hint', () => {
     expect(await sample(args)).toEqual({ status: 16, signal: null, stdout: '', stderr: `pcache: ${line}\n${hint}\n` });
   });
 
-  it('of a name that is not UTF-8, which would be another one', () => {
+  it('an argument that is not UTF-8', () => {
     const script = '"$1" "$0" info "$(printf "\\377.img")"';
     const { status, stderr } = spawnSync('sh', ['-c', script, PCACHE, process.execPath], { encoding: 'utf8' });
     expect(status).toBe(16);
@@ -115,7 +115,7 @@ describe('bad usage is status 16, one line and a hint', () => {
 });
 
 describe('standard input', () => {
-  // A pipe: what a command has read of it, nobody else gets.
+  /** @returns what `cat` reads after `command` from the same pipe */
   const rest = (command: string): string =>
     execFileSync('sh', ['-c', `${command} > /dev/null 2>&1; cat`, PCACHE, process.execPath], {
       input: 'one\ntwo\n',

@@ -1,4 +1,4 @@
-/** Repairs that end early, from outside: killed at any moment, and without room for the undo file. */
+/** Repairs that end early, from outside: killed at any moment, interrupted, and without a place for the undo file. */
 import { execFileSync, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';

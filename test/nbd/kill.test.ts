@@ -157,6 +157,7 @@ describe('a server that is killed', () => {
           work(client, ledger, k, new Random(random.below(2 ** 31)), MIXES[n % 2]),
         );
         await setTimeout(random.between(20, 900));
+        // A busy server may need longer for the first sector that is written twice.
         while (!ledger.acknowledged.some((version) => version > 1)) await setTimeout(50);
         await Promise.all([attached.stop('SIGKILL'), ...workers]);
       }

@@ -62,6 +62,21 @@ describe.each([
   ['mapped', true],
   ['by plain reads', false],
 ])('a reader, %s', (_, native) => {
+  test.each(['/dev/shm', directory])('gives no memory to the holes of a file in %s', (where) => {
+    const sparse = join(where, `pcache-sparse-${process.pid}`);
+    const sizeBytes = 8 * MIB;
+    writeFileSync(sparse, '');
+    truncateSync(sparse, sizeBytes);
+    const reader = openPmemReader(sparse, { native });
+    const target = new Uint8Array(sizeBytes).fill(1);
+    reader.read(0, target, 0, sizeBytes);
+    reader.close();
+    const { blocks } = statSync(sparse);
+    rmSync(sparse);
+    expect(target.every((byte) => byte === 0)).toBe(true);
+    expect(blocks).toBe(0);
+  });
+
   test('reads bytes and takes their CRC', () => {
     const reader = openPmemReader(path, { native });
     expect(reader.sizeBytes).toBe(SIZE_BYTES);
@@ -220,21 +235,6 @@ describe('a writable mapping', () => {
     opened.persist();
     opened.close();
     rmSync(other);
-  });
-
-  test.each(['/dev/shm', directory])('gives no memory to the holes of a file in %s that is only read', (where) => {
-    const sparse = join(where, `pcache-sparse-${process.pid}`);
-    const sizeBytes = 8 * MIB;
-    writeFileSync(sparse, '');
-    truncateSync(sparse, sizeBytes);
-    const reader = openPmemReader(sparse);
-    const target = new Uint8Array(sizeBytes).fill(1);
-    reader.read(0, target, 0, sizeBytes);
-    reader.close();
-    const { blocks } = statSync(sparse);
-    rmSync(sparse);
-    expect(target.every((byte) => byte === 0)).toBe(true);
-    expect(blocks).toBe(0);
   });
 
   test('reaches beyond 4 GiB', () => {

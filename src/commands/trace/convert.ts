@@ -12,6 +12,7 @@ import {
   STDIN_PATH,
   tableOfColumns,
   TRACE_FORMATS,
+  traceName,
   WRITE_FORMATS,
   WRITE_TRAITS,
 } from '../../trace/index.js';
@@ -103,8 +104,8 @@ describes the formats.`;
     out: string,
     createFile: () => NewFile | undefined,
   ): Promise<ConvertResult> {
-    // First of all: a signal that nobody hears would leave the unfinished file.
-    const whenInterrupted = `${trace === STDIN_PATH ? 'standard input' : trace}: not converted`;
+    // Before the file is created: a signal without a handler would leave it behind, unfinished.
+    const whenInterrupted = `${traceName(trace)}: not converted`;
     const release = this.onInterrupt(() => {
       if (trace === STDIN_PATH) this.stopInput(whenInterrupted);
     });
@@ -112,14 +113,13 @@ describes the formats.`;
     let file: NewFile | undefined;
     try {
       file = createFile();
-      const sink = file;
       const result = await convertTrace({
         trace,
         options,
         to,
         gzip: out.endsWith('.gz'),
         sink: async (bytes) => {
-          if (sink !== undefined) writeAll(sink.fd, sink.path, bytes, null);
+          if (file !== undefined) writeAll(file.fd, file.path, bytes, null);
           else if (!this.output.write(bytes)) await this.output.drained();
         },
         progress: (requests) => progress.update(requests),

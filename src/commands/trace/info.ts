@@ -10,6 +10,7 @@ import {
   STDIN_PATH,
   tableOfColumns,
   TRACE_FORMATS,
+  traceName,
   traceReport,
   withReadableTrace,
 } from '../../trace/index.js';
@@ -66,7 +67,7 @@ where the previous request of its kind ended, and sequential in 32 streams when 
 
   private async work(trace: string, options: TraceOptions): Promise<TraceInfoResult> {
     let progress = this.progress(PHASES.measure);
-    const whenInterrupted = `${trace === STDIN_PATH ? 'standard input' : trace}: interrupted before its end`;
+    const whenInterrupted = `${traceName(trace)}: interrupted before its end`;
     const release = this.onInterrupt(() => {
       if (trace === STDIN_PATH) this.stopInput(whenInterrupted);
     });

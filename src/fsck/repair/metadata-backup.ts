@@ -50,9 +50,9 @@ import {
   type CopyOffsets,
   type Geometry,
 } from '../../engine/media/geometry.js';
+import { builtin } from '../../layout/builtin.js';
 import type { Change, RepairDevice } from './types.js';
 import { syncFolder, type UndoLog } from './undo-file.js';
-import { builtin } from '../../layout/builtin.js';
 
 const MAGIC = Buffer.from('PCACHE-METADATA\n', 'latin1');
 const VERSION = 1;

@@ -33,8 +33,8 @@ import {
   segmentOffsetBytes,
   SEGMENTS_OFFSET_BYTES,
 } from '../../engine/media/geometry.js';
-import type { Change, RepairDevice } from './types.js';
 import { builtin } from '../../layout/builtin.js';
+import type { Change, RepairDevice } from './types.js';
 
 const MAGIC = Buffer.from('PCACHE-UNDO\n\0\0\0\0', 'latin1');
 const VERSION = 1;
@@ -252,6 +252,7 @@ export class UndoFile {
   static read(path: string): UndoFile {
     let fd: number;
     try {
+      // Looked at before it is opened: opening a FIFO would wait for its other end.
       if (!statSync(path).isFile()) throw badUndo(path, 'is not a regular file');
       fd = openSync(path, 'r');
     } catch (error) {
@@ -369,6 +370,7 @@ export type UndoState = 'none' | 'incomplete' | 'unfinished' | 'unfinished-losin
 export function undoStateOf(path: string): UndoState {
   let fd: number;
   try {
+    // As in `UndoFile.read`: never opens a FIFO.
     if (!statSync(path).isFile()) return 'other';
     fd = openSync(path, 'r');
   } catch (error) {
