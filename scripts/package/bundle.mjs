@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { rolldown } from 'rolldown';
+import { writeCompiledCode } from './compiled-code.mjs';
 import { lazyOclif } from './lazy-oclif.mjs';
 import { writeCompletions } from './completion/completion.mjs';
 import { licencesOf } from './licences.mjs';
@@ -162,6 +163,7 @@ export async function bundle(manifest) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const manifest = await commandManifest();
   await bundle(manifest);
+  writeCompiledCode(await import('../../dist/layout/compiled-code.js'));
   await writeManual(manifest);
   writeCompletions(manifest);
 }

@@ -16,6 +16,7 @@ const REQUIRED = [
   'CHANGELOG.md',
   'bundle/pcache.cjs',
   'bundle/pcache.cjs.map',
+  'bundle/compiled.code',
   'bundle/index.js',
   'bundle/worker-bench.js',
   'bundle/worker-curve.js',

@@ -23,6 +23,7 @@ const UPLOT_FILES: Readonly<Record<string, string>> = {
 export const checkout: Layout = {
   helperRemedy: 'build it with: npm run build:native',
   version: () => (requireHere(fileURLToPath(new URL('package.json', ROOT))) as { version: string }).version,
+  useCompiledCode: () => undefined,
   loadAddon: () => requireHere(fileURLToPath(new URL('native/build/Release/pcache_native.node', ROOT))) as unknown,
   workerModule: (name) => WORKERS[name],
   pageFile: (name) => {

@@ -70,6 +70,7 @@ function workerFolder(): string {
 export const singleExecutable: Layout = {
   version: () => PCACHE_VERSION,
   helperRemedy: 'set TMPDIR to a folder on a filesystem that is writable and not mounted noexec',
+  useCompiledCode: () => undefined,
   loadAddon: () => withExtracted([HELPER], loadHelper, false),
   workerModule: (name) => pathToFileURL(join(workerFolder(), 'bundle', `worker-${name}.js`)),
   pageFile: (name) => getAsset(`bundle/page/${name}`, 'utf8'),

@@ -1,7 +1,9 @@
 /** The files of the installed package: every chunk of the bundle is in `bundle/` itself. */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { dirname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { useCompiledCode } from './compiled-code.js';
 import { freshModule } from './fresh-module.js';
 import type { Layout } from './types.js';
 
@@ -20,6 +22,7 @@ function helperPath(): string {
 export const installedPackage: Layout = {
   version: () => PCACHE_VERSION,
   helperRemedy: 'build it with: npm rebuild --global pcache',
+  useCompiledCode: () => useCompiledCode(dirname(fileURLToPath(import.meta.url))),
   loadAddon: () => createRequire(import.meta.url)(helperPath()) as unknown,
   workerModule: (name) => new URL(`worker-${name}.js`, BUNDLE),
   pageFile: (name) => readFileSync(new URL(`page/${name}`, BUNDLE), 'utf8'),

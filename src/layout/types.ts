@@ -7,6 +7,8 @@ export type WorkerName = 'bench' | 'curve';
 export interface Layout {
   /** Version of the package, such as `0.1.0`. */
   version(): string;
+  /** Called before the first command is loaded: takes what was compiled when the program was made, if it fits. */
+  useCompiledCode(): void;
   /** What to do where the native helper is missing or cannot be loaded. */
   readonly helperRemedy: string;
   /** Loads the native helper. Throws what Node throws, MODULE_NOT_FOUND where there is none. */

@@ -27,6 +27,7 @@ export async function start(source: string | (() => Promise<BundledCommands>), d
     process.stdout.write(`pcache/${layout.version()} ${process.platform}-${process.arch} node-v${node}\n`);
     return;
   }
+  layout.useCompiledCode();
   const { main } = await import('./main.js');
   await main(typeof source === 'string' ? source : await source(), { development });
 }
