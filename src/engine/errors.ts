@@ -96,7 +96,7 @@ export function fromSystemError(error: unknown, path: string, doing: string): Pc
   const options = { cause: error };
   switch (code) {
     case 'ENOENT':
-      return new PcacheError('NOT_FOUND', `${path}: no such file; check the path`, options);
+      return new PcacheError('NOT_FOUND', `${path || "''"}: no such file; check the path`, options);
     case 'EACCES':
     case 'EPERM':
       return new PcacheError(
