@@ -32,7 +32,6 @@ const GUEST_SOURCES = fileURLToPath(new URL('../kernel/guest/', import.meta.url)
 const PRELUDE = join(GUEST_SOURCES, 'prelude.sh');
 /** Holds a program called as QEMU is, for machines with persistent memory of the old kind. */
 const LEGACY_PMEM = fileURLToPath(new URL('legacy-pmem/', import.meta.url));
-const REPLAY_SOURCE = join(GUEST_SOURCES, 'replay.c');
 const LOCK_PATH = join(tmpdir(), 'pcache-test-kernel.lock');
 
 const DEFAULT_SECONDS = 180;
@@ -137,8 +136,10 @@ export interface GuestJob {
   readonly backing: string;
   /** Bash commands after `prelude.sh`, whose functions they use. The exchange folder is /tmp/x. */
   readonly script: string;
-  /** Further files for the exchange folder. `replay` is always there. */
+  /** Further files for the exchange folder. */
   readonly files?: Readonly<Record<string, Uint8Array>>;
+  /** Programs of `test/kernel/guest/` for the exchange folder, besides `replay`. */
+  readonly programs?: readonly string[];
   /**
    * File of 2 GiB that is the machine's memory. Two ranges of it, of 608 MiB each, are persistent memory of the old kind,
    * /dev/pmem0 and /dev/pmem1; `cache` is /dev/pmem2 then.
@@ -164,7 +165,9 @@ export async function runGuest(job: GuestJob): Promise<GuestResult> {
   const exchange = mkdtempSync(join(tmpdir(), 'pcache-guest-'));
   try {
     writeFileSync(join(exchange, 'guest.sh'), `${readFileSync(PRELUDE, 'utf8')}\n${job.script}\n`);
-    copyFileSync(await replayProgram(), join(exchange, 'replay'));
+    for (const name of ['replay', ...(job.programs ?? [])]) {
+      copyFileSync(await guestProgram(name), join(exchange, name));
+    }
     for (const [name, bytes] of Object.entries(job.files ?? {})) writeFileSync(join(exchange, name), bytes);
     const seconds = job.seconds ?? DEFAULT_SECONDS;
     let { status, output } = await boot(job, exchange, seconds);
@@ -257,25 +260,27 @@ function tailOf(output: string): string {
     .join('\n');
 }
 
-let compiled: Promise<string> | undefined;
+const compiled = new Map<string, Promise<string>>();
 
-/** `guest/replay.c`, compiled once per test process. */
-function replayProgram(): Promise<string> {
-  compiled ??= (async () => {
-    const folder = imagesFolderOf(process.ppid); // goes with the run
-    mkdirSync(folder, { recursive: true });
-    const target = join(folder, `guest-replay-${process.pid}`);
-    const child = spawn('gcc', ['-O2', '-Wall', '-Wextra', '-pthread', '-o', target, REPLAY_SOURCE], {
-      stdio: 'inherit',
-    });
-    const status = await new Promise((resolve, reject) => {
-      child.on('error', reject);
-      child.on('close', resolve);
-    });
-    if (status !== 0) throw new Error('guest/replay.c does not compile; the compiler said why above');
-    return target;
-  })();
-  return compiled;
+/** `guest/NAME.c`, compiled once per test process. */
+function guestProgram(name: string): Promise<string> {
+  const program = compiled.get(name) ?? compileForGuest(name);
+  compiled.set(name, program);
+  return program;
+}
+
+async function compileForGuest(name: string): Promise<string> {
+  const folder = imagesFolderOf(process.ppid); // goes with the run
+  mkdirSync(folder, { recursive: true });
+  const target = join(folder, `guest-${name}-${process.pid}`);
+  const source = join(GUEST_SOURCES, `${name}.c`);
+  const child = spawn('gcc', ['-O2', '-Wall', '-Wextra', '-pthread', '-o', target, source], { stdio: 'inherit' });
+  const status = await new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', resolve);
+  });
+  if (status !== 0) throw new Error(`guest/${name}.c does not compile; the compiler said why above`);
+  return target;
 }
 
 /** What the guest printed as `name: value`, in order. */
