@@ -19,6 +19,7 @@ import { pairIdentity } from './pair-identity.js';
 import { PidFile } from './pid-file.js';
 import { openServedDevices, type Served, type ServedDevices } from './served-devices.js';
 import { NbdServer } from './server.js';
+import { ServedWatch } from './served-watch.js';
 import { ServiceNotifier } from './service-manager.js';
 import { makeSocketFolder, uriOf } from './socket-address.js';
 import { StatusReporter } from './status.js';
@@ -76,10 +77,6 @@ export interface AttachResult {
 const HURRY_MAX_MS = 5_000;
 /** Maximum time for comparing the backing device with the cache. */
 export const GUARD_MAX_MS = 10_000;
-/** How often a running cache is checked for a failed device. */
-const FAILURE_CHECK_MS = 500;
-/** How often the service manager gets a new line of status. */
-const SERVICE_STATUS_MS = 10_000;
 /** How often the observer hears of a drain. */
 const DRAIN_TOLD_EVERY_MS = 250;
 
@@ -113,7 +110,6 @@ class Session {
   private served: Served | undefined;
   private server: NbdServer | undefined;
   private device: ServedDevice | undefined;
-  private reporter: StatusReporter | undefined;
   private readonly closers: (() => void)[] = [];
   private readonly notifier: ServiceNotifier;
   private isDriverClosed = false;
@@ -121,10 +117,6 @@ class Session {
   private isAbandoned = false;
   /** The backing device is read, to be compared with the cache or recorded in it. */
   private isReadingBacking = false;
-  /** Why write-back fails, as the observer has been told. */
-  private toldReason: string | undefined;
-  /** Reads that were mended, as the observer has been told. */
-  private toldMended = 0;
   private readonly stopped: Promise<void>;
   private readonly hurried: Promise<void>;
   private stop!: () => void;
@@ -163,7 +155,7 @@ class Session {
       handshakeMaxMs: options.handshakeMaxMs,
       tell: (kind, text) => this.log.tell(kind, text),
     }));
-    this.serve(taken, served, server);
+    const reporter = this.serve(taken, served, server);
     await this.startDevice(served, server);
     observer.serving({
       uri: taken.uri,
@@ -172,8 +164,16 @@ class Session {
       metricsUrl: taken.metrics?.url,
       devicePath: this.device?.path,
     });
-    this.notifier.ready(this.serviceStatus(taken.uri));
-    const command = await this.untilTheEnd(taken);
+    const watch = new ServedWatch({
+      driver: served.driver,
+      uri: taken.uri,
+      reporter,
+      stats: server.stats,
+      notifier: this.notifier,
+      tell: (text) => observer.tell(text),
+    });
+    this.notifier.ready(watch.serviceStatus());
+    const command = await this.untilTheEnd(taken, watch);
     observer.begins('stop');
     this.notifier.stopping('closing');
     await this.endDevice(served);
@@ -254,9 +254,9 @@ class Session {
     return { path: folder.socketPath };
   }
 
-  private serve({ uri, listener, control, metrics }: Taken, served: Served, server: NbdServer): void {
+  private serve({ uri, listener, control, metrics }: Taken, served: Served, server: NbdServer): StatusReporter {
     const { options, closers } = this;
-    const reporter = (this.reporter = new StatusReporter({
+    const reporter = new StatusReporter({
       cachePath: options.cachePath,
       backingPath: options.backingPath,
       uri,
@@ -268,7 +268,7 @@ class Session {
       driver: served.driver,
       durability: served.durability,
       nowMs: () => performance.now(),
-    }));
+    });
     if (control) {
       const controlServer = new ControlServer(
         {
@@ -285,6 +285,7 @@ class Session {
     }
     metrics?.serve(() => reporter.status());
     listener.serve(server.accept);
+    return reporter;
   }
 
   private async startDevice({ store }: Served, server: NbdServer): Promise<void> {
@@ -346,22 +347,10 @@ class Session {
   }
 
   /** Waits for the command, or where there is none for a signal. A cache device that fails ends it too. */
-  private async untilTheEnd({ address, uri }: Taken): Promise<CommandEnd | null> {
+  private async untilTheEnd({ address, uri }: Taken, watch: ServedWatch): Promise<CommandEnd | null> {
     const { exec, json } = this.options;
     const { signalGroup } = this.observer;
-    let timer: NodeJS.Timeout | undefined;
-    let statusMs = performance.now();
-    const failed = new Promise<void>((resolve) => {
-      timer = setInterval(() => {
-        if (this.served?.driver?.cache.failure) resolve();
-        this.tellOfWriteback();
-        this.tellOfMending();
-        this.reporter?.look();
-        if (performance.now() - statusMs < SERVICE_STATUS_MS) return;
-        statusMs = performance.now();
-        this.notifier.status(this.serviceStatus(uri));
-      }, FAILURE_CHECK_MS);
-    });
+    const failed = watch.start();
     try {
       const stopped = Promise.race([this.stopped, failed, ...(this.device ? [this.device.ended] : [])]);
       if (exec === undefined) {
@@ -376,31 +365,8 @@ class Session {
       const { hurried } = this;
       return await runCommand({ command: exec, variables, outputToStderr: json, stopped, hurried, signalGroup });
     } finally {
-      clearInterval(timer);
+      watch.stop();
     }
-  }
-
-  /** One line for the service manager. */
-  private serviceStatus(uri: string): string {
-    const clients = this.server?.stats.connections ?? 0;
-    const failing = this.toldReason === undefined ? '' : `; write-back fails: ${this.toldReason}`;
-    return `serving at ${uri}, clients: ${clients}${failing}`;
-  }
-
-  private tellOfMending(): void {
-    const mended = this.served?.driver?.cache.stats.readPayloadsMended ?? 0;
-    if (mended === this.toldMended) return;
-    const reads = mended - this.toldMended === 1 ? '1 read' : `${mended - this.toldMended} reads`;
-    this.observer.tell(`cached data of ${reads} did not match its CRC, and was mended from the backing device`);
-    this.toldMended = mended;
-  }
-
-  private tellOfWriteback(): void {
-    const reason = this.served?.driver?.cache.writebackError?.message;
-    if (reason !== undefined && reason !== this.toldReason) {
-      this.observer.tell(`write-back failed and will be retried: ${reason}`);
-    }
-    this.toldReason = reason;
   }
 
   /** Ends the clients' requests, drains if that was asked for, and closes the cache. */
