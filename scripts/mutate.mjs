@@ -1,7 +1,8 @@
 /**
- * `node scripts/mutate.mjs [--only TEXT] [--file TEXT] [--no-baseline]`: breaks the engine in one place at a time, in a copy
- * of the tree, and runs the tests that prove it. Prints a table: mutation, red or green, and what saw it.
- * Exit status 1 if any mutation stays green, or if the tests are not green without one.
+ * `node scripts/mutate.mjs [--only TEXT] [--file TEXT] [--from TEXT] [--no-baseline]`: breaks the engine in one place at a
+ * time, in a copy of the tree, and runs the tests that prove it. Prints a table: mutation, red or green, and what saw it.
+ * Exit status 1 if any mutation stays green, or if the tests are not green without one. All of it takes an hour; `--from`
+ * goes on with the first mutation that has TEXT in its name.
  *
  * A mutation names a file, a text that must be in it exactly once, and what to put there instead.
  */
@@ -97,9 +98,16 @@ function apply(folder, mutation) {
 }
 
 const { values } = parseArgs({
-  options: { 'only': { type: 'string' }, 'file': { type: 'string' }, 'no-baseline': { type: 'boolean' } },
+  options: {
+    'only': { type: 'string' },
+    'file': { type: 'string' },
+    'from': { type: 'string' },
+    'no-baseline': { type: 'boolean' },
+  },
 });
-const chosen = MUTATIONS.filter(
+const first = MUTATIONS.findIndex(({ name }) => name.includes(values.from ?? ''));
+if (first < 0) throw new Error(`no mutation has '${values.from}' in its name`);
+const chosen = MUTATIONS.slice(first).filter(
   ({ name, file }) => name.includes(values.only ?? '') && file.includes(values.file ?? ''),
 );
 const folder = copyTree();
