@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { median, spread } from './bench-figures.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -197,12 +198,4 @@ function label(server) {
 
 function thousands(iops) {
   return (iops / 1000).toFixed(1).padStart(7);
-}
-
-function median(numbers) {
-  return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
-}
-
-function spread(numbers) {
-  return `${median(numbers).toFixed(2)} (${Math.min(...numbers).toFixed(2)}-${Math.max(...numbers).toFixed(2)})`;
 }
