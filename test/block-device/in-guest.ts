@@ -13,7 +13,7 @@ export const REASON = KILLS === 0 ? ' (skipped: needs PCACHE_KERNEL_DEVICE_KILLS
 
 /** Programs that a guest starts over and over, with their libraries: into its memory, as in `guest-programs.ts`. */
 function programFiles(): string[] {
-  const programs = ['e2fsck', 'env', 'grep', 'mount', 'seq', 'sleep', 'umount'].map((name) => findClient(name) ?? name);
+  const programs = ['e2fsck', 'env', 'mount', 'seq', 'umount'].map((name) => findClient(name) ?? name);
   const libraries = programs.flatMap((path) => [
     ...execFileSync('ldd', [path], { encoding: 'utf8' }).matchAll(/ => (\/\S+)/g),
   ]);
@@ -26,6 +26,7 @@ function programFiles(): string[] {
  * - begin FLAG…: starts an attach of /dev/pmem0 and the first backing device; its process is $pid.
  * - serve FLAG…: the same, and waits until it serves.
  * - gone: waits until /dev/nbd0 is free.
+ * - pause SECONDS: sleeps, without a program: starting one takes much longer in an emulated machine.
  *
  * What an attach says is in /tmp/x/result and /tmp/x/log at the end.
  */
@@ -36,14 +37,17 @@ export const deviceFunctions = (backingBytes: number): string => `
   mkdir -p /tmp/m
   BACKING=/dev/mapper/backing0 sectors=$(blockdev --getsz /dev/mapper/backing0)
   trap 'cp /tmp/result /tmp/log /tmp/x' EXIT
+  mkfifo /tmp/never
+  pause() { read -rt $1 <>/tmp/never || true; }
   begin() { $PROGRAM attach /dev/pmem0 $BACKING "$@" --json >/tmp/result 2>/tmp/log & pid=$!; }
   serve() {
     begin "$@"
     for n in $(seq 2400); do
-      grep -q serving /tmp/log && return
+      mapfile -t said </tmp/log
+      [[ "\${said[*]}" = *serving* ]] && return
       kill -0 $pid || { cat /tmp/log; return 1; }
-      sleep 0.1
+      pause 0.2
     done
     return 1
   }
-  gone() { for n in $(seq 300); do [ "$(cat /sys/block/nbd0/size)" != 0 ] || return 0; sleep 0.1; done; return 1; }`;
+  gone() { for n in $(seq 300); do read -r blocks </sys/block/nbd0/size; [ "$blocks" != 0 ] || return 0; pause 0.1; done; return 1; }`;

@@ -34,7 +34,7 @@ const FUNCTIONS = `
     for n in $(seq 1200); do
       mapfile -t lines </tmp/written; written=\${#lines[@]}
       [ $written -lt $((before + $1)) ] || return 0
-      sleep 0.1
+      pause 0.1
     done
     return 1
   }`;
@@ -56,8 +56,7 @@ const ublk: Kind = {
   recover: `
     if [ $((round % 5)) = 0 ]; then
       begin --device /dev/ublkb0 --recover
-      sleep $((RANDOM % 7)).$((RANDOM % 10))
-      grep -q serving /tmp/log && echo "served before it was killed: $round"
+      pause $((RANDOM % 7)).$((RANDOM % 10))
       kill -9 $pid; wait $pid || true
     fi
     serve --device /dev/ublkb0 --recover
@@ -95,7 +94,7 @@ const scriptOf = ({ device, before, recover, after }: Kind): string => `
     : >/tmp/written; written=0
     synced write /tmp/m/synced /tmp/kept $round /tmp/writing >>/tmp/written & writer=$!
     answered ${FILES}
-    sleep 0.$((RANDOM % 10))
+    pause 0.$((RANDOM % 10))
     kill -9 $pid; wait $pid || true
     ${recover}
     count=$(synced check /tmp/m/synced /tmp/kept) || { echo "round $round: $count"; exit 1; }

@@ -25,7 +25,7 @@
 #define LENGTH_MAX (128 << 10)
 #define DIRECT_ALIGN 4096
 #define PAGE_BYTES 4096
-#define PAUSE_US 50000
+#define PAUSE_US 200000
 
 static unsigned char model[SIZE_MAX_BYTES], *buffer;
 static size_t size;
