@@ -210,6 +210,7 @@ Discards are counted and skipped, because dm-pcache has no discard.`;
       loops: flags.loop,
       limit: flags.limit ?? Infinity,
       stdin: this.input,
+      onPipe: this.onPipe,
     };
     const cache = {
       cacheBytes: flags['cache-size'],

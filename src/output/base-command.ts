@@ -4,6 +4,7 @@
  * them. Invariants: with `--json` exactly one JSON document goes to standard output (what `run` returns),
  * and whatever is not the result goes to standard error.
  */
+import type { Readable } from 'node:stream';
 import { Command, Flags, type Interfaces } from '@oclif/core';
 import { setNativeEnabled } from '../engine/device/native.js';
 import { PcacheError } from '../engine/errors.js';
@@ -63,6 +64,8 @@ function withoutStdin<Input extends ParserInput>(input: Input): Input {
 }
 
 export abstract class PcacheCommand extends Command {
+  /** A trace that is read through a pipe with a name. */
+  private pipe: Readable | undefined;
   static override enableJsonFlag = true;
   /** Where the command stands in `pcache --help`; one of `TASKS`. */
   static task: Task | undefined;
@@ -147,10 +150,15 @@ export abstract class PcacheCommand extends Command {
     return process.stdin;
   }
 
-  /** Ends standard input: whatever waits for it fails with INTERRUPTED and this message. */
+  /** A pipe was opened by its name: `stopInput` ends it too. */
+  protected readonly onPipe = (pipe: Readable): void => {
+    this.pipe = pipe;
+  };
+
+  /** Ends standard input, or the pipe that is read: whatever waits for it fails with INTERRUPTED and this message. */
   protected stopInput(whenInterrupted: string): void {
     // Without a listener the error would end the process; nobody may be reading yet.
-    this.input.on('error', () => undefined).destroy(new PcacheError('INTERRUPTED', whenInterrupted));
+    (this.pipe ?? this.input).on('error', () => undefined).destroy(new PcacheError('INTERRUPTED', whenInterrupted));
   }
 
   /** Prints a part of the result; nothing with `--json` or `--quiet`. `text` ends its own lines. */

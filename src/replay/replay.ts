@@ -46,6 +46,8 @@ export interface TraceChoice {
   /** Stop after that many requests. */
   readonly limit: number;
   readonly stdin: NodeJS.ReadableStream;
+  /** As `TraceOptions.onPipe`. */
+  readonly onPipe?: TraceOptions['onPipe'];
 }
 
 export interface ReplayOptions extends TraceChoice {
@@ -128,7 +130,7 @@ export function withScannedTrace<T>(
   observer: ReplayObserver,
   body: (trace: ScannedTrace) => Promise<T>,
 ): Promise<T> {
-  return withReadableTrace(choice.trace, choice.stdin, async (path, name) => {
+  return withReadableTrace(choice.trace, choice, async (path, name) => {
     const options: TraceOptions = { ...traceOptionsOf(choice), ...(name === undefined ? {} : { name }) };
     observer.begins('scan', undefined);
     const footprint = await scanTrace(path, options);

@@ -34,7 +34,11 @@ export async function streamedTrace(
   choice: TraceChoice,
   backingBytes: number,
 ): Promise<SimulatedTrace & { readonly warnings: readonly string[] }> {
-  const reader = await openTrace(choice.trace, { ...traceOptionsOf(choice), stdin: choice.stdin });
+  const reader = await openTrace(choice.trace, {
+    ...traceOptionsOf(choice),
+    stdin: choice.stdin,
+    onPipe: choice.onPipe,
+  });
   let durationNs = 0;
   let endBytes = 0;
   async function* batches(): AsyncGenerator<TraceBatch, void, undefined> {

@@ -2,9 +2,11 @@
  * Where the bytes of a recording come from: a file, a stream, or either through gunzip. Pull only: nothing is
  * read ahead beyond one piece, so closing a source leaves nothing under way, and memory stays bounded.
  */
+import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { Readable } from 'node:stream';
+import { Socket } from 'node:net';
+import { PassThrough, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import type { Gunzip } from 'node:zlib';
 import { assert, fromSystemError, PcacheError } from '../engine/errors.js';
@@ -54,6 +56,53 @@ export async function openFileSource(path: string, name = path): Promise<ByteSou
     return new FileSource(name, await open(path, 'r'));
   } catch (error) {
     throw fromSystemError(error, path, READING);
+  }
+}
+
+/** How often a pipe is looked at that nobody has opened for writing yet. */
+const PIPE_LOOK_MS = 50;
+
+/**
+ * Opens a pipe by name, whose other end nobody may have opened yet. No thread waits for that: destroying the stream ends
+ * the wait.
+ */
+export function openPipe(path: string): Readable {
+  let fd: number;
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw fromSystemError(error, path, READING);
+  }
+  const stream = new PassThrough();
+  let socket: Socket | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const look = (): void => {
+    const piece = readNow(fd);
+    if (piece?.length === 0) {
+      timer = setTimeout(look, PIPE_LOOK_MS); // nobody writes yet: that is not the end
+      return;
+    }
+    if (piece !== undefined) stream.write(piece);
+    socket = new Socket({ fd, readable: true, writable: false });
+    socket.on('error', (error) => stream.destroy(error)).pipe(stream);
+  };
+  stream.once('close', () => {
+    clearTimeout(timer);
+    if (socket) socket.destroy();
+    else closeSync(fd);
+  });
+  look();
+  return stream;
+}
+
+/** @returns what is in the pipe; nothing where no writer has it open, undefined where one has and there is nothing yet */
+function readNow(fd: number): Buffer | undefined {
+  const piece = Buffer.alloc(PACKED_PIECE_BYTES);
+  try {
+    return piece.subarray(0, readSync(fd, piece));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return undefined;
+    throw error;
   }
 }
 

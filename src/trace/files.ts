@@ -96,6 +96,11 @@ function notFound(path: string, base: string, isDirectory: boolean): PcacheError
   return new PcacheError('NOT_FOUND', `${path}: no such file, and no ${base}.0 or the like there; check the path`);
 }
 
+/** True for a pipe by name. */
+export async function isPipe(path: string): Promise<boolean> {
+  return (await statOf(path))?.isFIFO() === true;
+}
+
 /** True when TRACE can be read only once (standard input, a pipe), so that a second pass needs a spooled copy. */
 export async function isReadableOnce(path: string): Promise<boolean> {
   if (path === STDIN_PATH) return true;

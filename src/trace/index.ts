@@ -11,7 +11,7 @@ export { traceReport } from './trace-report.js';
 export { scanTrace } from './scan.js';
 export type { TableDefinition } from './types.js';
 export type { TraceFootprint } from './scan.js';
-export { spoolStdin, withReadableTrace } from './spool.js';
+export { spoolStream, withReadableTrace } from './spool.js';
 export { makeBatch, TRACE_FORMATS, TraceFlag, TraceOp } from './types.js';
 export type {
   DeviceBatch,

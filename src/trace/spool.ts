@@ -7,33 +7,42 @@ import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fromSystemError } from '../engine/errors.js';
-import { StreamSource } from './bytes.js';
-import { isReadableOnce, STDIN_PATH, traceName } from './files.js';
+import { openPipe, StreamSource } from './bytes.js';
+import { isPipe, isReadableOnce, STDIN_PATH, traceName } from './files.js';
+import type { TraceOptions } from './types.js';
 
 const PIECE_BYTES = 256 * 1024;
 
 /**
  * Calls `body` with a path that can be read more than once: TRACE itself, or a copy of it that is gone afterwards.
- * @param stdin what `-` reads
+ * @param input what `-` reads, and who hears of a pipe
  * @param body gets the path, and what to call the trace in messages if not so
  */
 export async function withReadableTrace<T>(
   trace: string,
-  stdin: NodeJS.ReadableStream,
+  input: Required<Pick<TraceOptions, 'stdin'>> & Pick<TraceOptions, 'onPipe'>,
   body: (path: string, name: string | undefined) => Promise<T>,
 ): Promise<T> {
   if (!(await isReadableOnce(trace))) return body(trace, undefined);
-  const stream = trace === STDIN_PATH ? stdin : createReadStream(trace);
+  const stream = await openOnce(trace, input);
   const folder = await mkdtemp(join(tmpdir(), 'pcache-trace-')).catch((error: unknown) => {
     throw fromSystemError(error, `${tmpdir()} (TMPDIR, for a copy of the trace)`, 'making a copy of the trace');
   });
   try {
     const path = join(folder, 'trace');
-    await spoolStdin(stream, path);
+    await spoolStream(traceName(trace), stream, path);
     return await body(path, traceName(trace));
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+async function openOnce(trace: string, input: Parameters<typeof withReadableTrace>[1]): Promise<NodeJS.ReadableStream> {
+  if (trace === STDIN_PATH) return input.stdin;
+  if (!(await isPipe(trace))) return createReadStream(trace);
+  const pipe = openPipe(trace);
+  input.onPipe?.(pipe);
+  return pipe;
 }
 
 /**
@@ -42,8 +51,8 @@ export async function withReadableTrace<T>(
  * Throws IO for the stream, and NO_SPACE, NO_ACCESS, NOT_FOUND or IO (also: it exists) for the file.
  * @returns bytes copied.
  */
-export async function spoolStdin(stream: NodeJS.ReadableStream, path: string): Promise<number> {
-  const source = new StreamSource('standard input', stream);
+export async function spoolStream(name: string, stream: NodeJS.ReadableStream, path: string): Promise<number> {
+  const source = new StreamSource(name, stream);
   try {
     const file = await open(path, 'wx', 0o600).catch((error: unknown) => {
       throw fromSystemError(error, path, 'making a copy of the trace');

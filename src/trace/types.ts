@@ -2,6 +2,7 @@
  * What a trace reader hands out: batches of requests as parallel arrays, and the tally of what it met.
  * A batch belongs to the reader, which refills it: use it up before asking for the next.
  */
+import type { Readable } from 'node:stream';
 
 /** What a request does; the values of `TraceBatch.op`. */
 export const TraceOp = { read: 0, write: 1, flush: 2, discard: 3 } as const;
@@ -85,6 +86,8 @@ export interface TraceOptions {
   readonly malformedLimit?: number;
   /** What `-` reads: the process's standard input, which this layer does not know. Needed for that only. */
   readonly stdin?: NodeJS.ReadableStream;
+  /** Hears of a pipe that was opened by its name: destroying it ends a wait for its writer. */
+  readonly onPipe?: ((pipe: Readable) => void) | undefined;
 }
 
 /** `records` is the sum of `notify` down to `malformed`; `selected` that of the four kinds of request. */

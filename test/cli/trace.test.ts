@@ -1,5 +1,5 @@
 /** `pcache trace info` and `pcache trace convert` as a user runs them. */
-import { spawn, spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -174,13 +174,25 @@ describe('trace convert', () => {
     expect(readdirSync(folder).filter((name) => name.startsWith('stopped'))).toEqual([]);
   });
 
-  it.each([
-    ['trace convert', ['trace', 'convert', '-', 'waited', '--to', 'csv'], /"standard input: not converted"/],
-    ['trace info', ['trace', 'info', '-'], /"standard input: interrupted before its end"/],
-    ['replay', ['replay', '-'], /"interrupted before the trace was read: nothing was replayed"/],
-  ])('%s that waits for standard input ends at the first signal, and leaves no file', async (_, args, message) => {
+  const WAITING: readonly (readonly [string, (trace: string) => string[], (name: string) => string])[] = [
+    [
+      'trace convert',
+      (trace) => ['trace', 'convert', trace, 'waited', '--to', 'csv'],
+      (name) => `${name}: not converted`,
+    ],
+    ['trace info', (trace) => ['trace', 'info', trace], (name) => `${name}: interrupted before its end`],
+    ['replay', (trace) => ['replay', trace], () => 'interrupted before the trace was read: nothing was replayed'],
+  ];
+  const WAITED = WAITING.flatMap((one) => [
+    [...one, 'standard input', '-'] as const,
+    [...one, 'a pipe that nobody writes to', 'pipe'] as const,
+  ]);
+  it.each(WAITED)('%s ends at the first signal, and leaves no file, while it waits for %4$s', async (...given) => {
+    const [, args, message, , trace] = given;
     const own = mkdtempSync(join(folder, 'waiting-'));
-    const child = spawn(process.execPath, [PCACHE, ...args, '--json'], {
+    if (trace !== '-') execFileSync('mkfifo', [join(own, trace)]);
+    const before = readdirSync(own);
+    const child = spawn(process.execPath, [PCACHE, ...args(trace), '--json'], {
       cwd: own,
       env: { ...process.env, TMPDIR: own },
       stdio: ['pipe', 'pipe', 'ignore'],
@@ -188,12 +200,25 @@ describe('trace convert', () => {
     let stdout = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
     const ended = new Promise((resolve) => child.on('close', resolve));
-    while (readdirSync(own).length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+    while (readdirSync(own).length === before.length) await new Promise((resolve) => setTimeout(resolve, 10));
     child.kill('SIGTERM');
     expect(await ended).toBe(143);
     expect(stdout).toContain('"code": "INTERRUPTED"');
-    expect(stdout).toMatch(message);
-    expect(readdirSync(own)).toEqual([]);
+    expect(stdout).toContain(`"${message(trace === '-' ? 'standard input' : trace)}"`);
+    expect(readdirSync(own)).toEqual(before);
+  });
+
+  it('of a pipe that is written to later is read to its end', async () => {
+    const csv = file('written', 'op,offset_bytes,length_bytes\n' + 'w,0,4096\n'.repeat(20_000));
+    const pipe = join(folder, 'later');
+    execFileSync('mkfifo', [pipe]);
+    const reading = runCli(['trace', 'info', pipe, '--json']);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    spawn('sh', ['-c', 'cat "$0" >"$1"', csv, pipe], { stdio: 'ignore' });
+    const { status, stdout, stderr } = await reading;
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    const expected = await runCli(['trace', 'info', csv, '--json']);
+    expect(JSON.parse(stdout.replaceAll(pipe, csv))).toEqual(JSON.parse(expected.stdout));
   });
 
   it.each([

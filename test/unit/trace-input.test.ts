@@ -5,7 +5,7 @@ import { PassThrough, Readable } from 'node:stream';
 import { constants, gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { GunzipSource, openFileSource, StreamSource } from '../../src/trace/bytes.js';
-import { isReadableOnce, openTrace, scanTrace, spoolStdin } from '../../src/trace/index.js';
+import { isReadableOnce, openTrace, scanTrace, spoolStream } from '../../src/trace/index.js';
 import {
   act,
   Bit,
@@ -337,7 +337,7 @@ describe('spooling', () => {
     const packed = readFileSync(join(FIXTURES, 'pgbench.blktrace.0.gz'));
     const path = join(directory, 'spool');
     const stdin = Readable.from([packed.subarray(0, 5), packed.subarray(5)]);
-    expect(await spoolStdin(stdin, path)).toBe(packed.length);
+    expect(await spoolStream('standard input', stdin, path)).toBe(packed.length);
     expect(readFileSync(path).equals(packed)).toBe(true);
     expect(statSync(path).mode & 0o777).toBe(0o600);
     const first = await scanTrace(path, { action: 'queue' });
@@ -358,7 +358,7 @@ describe('spooling', () => {
     stdin.write('begun');
     setTimeout(() => stdin.destroy(new Error('gone')), 20);
     const path = join(directory, 'spool-failed');
-    await expect(spoolStdin(stdin, path)).rejects.toMatchObject({ code: 'IO' });
+    await expect(spoolStream('standard input', stdin, path)).rejects.toMatchObject({ code: 'IO' });
     expect(existsSync(path)).toBe(false);
     expect(openFilesIn(directory)).toEqual([]);
   });
@@ -366,7 +366,7 @@ describe('spooling', () => {
   it('neither writes over a file nor leaves the stream open then', async () => {
     const path = file('mine', 'precious');
     const stdin = Readable.from(['x'].map((text) => Buffer.from(text)));
-    await expect(spoolStdin(stdin, path)).rejects.toMatchObject({
+    await expect(spoolStream('standard input', stdin, path)).rejects.toMatchObject({
       code: 'IO',
       message: containing('EEXIST while making a copy of the trace'),
     });

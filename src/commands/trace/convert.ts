@@ -9,7 +9,6 @@ import { columnsChoice, traceArg, traceFlags } from '../../output/trace-flags.js
 import { NewFile, writeAll } from '../../pack/target.js';
 import {
   convertTrace,
-  STDIN_PATH,
   tableOfColumns,
   TRACE_FORMATS,
   traceName,
@@ -82,6 +81,7 @@ describes the formats.`;
     const options: TraceOptions = {
       action: flags.action as TraceAction,
       stdin: this.input,
+      onPipe: this.onPipe,
       ...(flags.device === undefined ? {} : { device: flags.device }),
       ...(flags.format === undefined ? {} : { format: flags.format as TraceFormat }),
       ...(table === undefined ? {} : { table: tableOfColumns(table) }),
@@ -106,9 +106,7 @@ describes the formats.`;
   ): Promise<ConvertResult> {
     // Before the file is created: a signal without a handler would leave it behind, unfinished.
     const whenInterrupted = `${traceName(trace)}: not converted`;
-    const release = this.onInterrupt(() => {
-      if (trace === STDIN_PATH) this.stopInput(whenInterrupted);
-    });
+    const release = this.onInterrupt(() => this.stopInput(whenInterrupted));
     const progress = this.progress({ label: 'converting', unit: 'count', noun: 'requests' });
     let file: NewFile | undefined;
     try {

@@ -7,7 +7,6 @@ import { breathe } from '../../output/terminal.js';
 import { columnsChoice, traceArg, traceFlags } from '../../output/trace-flags.js';
 import {
   describeTrace,
-  STDIN_PATH,
   tableOfColumns,
   TRACE_FORMATS,
   traceName,
@@ -68,11 +67,9 @@ where the previous request of its kind ended, and sequential in 32 streams when 
   private async work(trace: string, options: TraceOptions): Promise<TraceInfoResult> {
     let progress = this.progress(PHASES.measure);
     const whenInterrupted = `${traceName(trace)}: interrupted before its end`;
-    const release = this.onInterrupt(() => {
-      if (trace === STDIN_PATH) this.stopInput(whenInterrupted);
-    });
+    const release = this.onInterrupt(() => this.stopInput(whenInterrupted));
     try {
-      return await withReadableTrace(trace, this.input, (path, name) =>
+      return await withReadableTrace(trace, { stdin: this.input, onPipe: this.onPipe }, (path, name) =>
         describeTrace(
           path,
           { ...options, name },
