@@ -3,7 +3,7 @@
  * that plays the live cache device. test/kernel/live.test.ts has the same in real kernels.
  */
 import { execFile } from 'node:child_process';
-import { mkdtempSync } from 'node:fs';
+import { mkdtempSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -163,7 +163,7 @@ describe('drain of a cache of the kernel', () => {
     const { status, stdout } = await pcache(['drain', 'pc', '--json']);
     expect(status).toBe(0);
     expect(schemaErrors('drain', stdout)).toEqual([]);
-    expect((JSON.parse(stdout) as { dirtyBytes: number }).dirtyBytes).toBeGreaterThan(0);
+    expect((JSON.parse(stdout) as { content: { dirtyBytes: number } }).content.dirtyBytes).toBeGreaterThan(0);
   });
 
   it('gives up after --timeout with status 4 and says how much is dirty', async () => {
@@ -321,5 +321,40 @@ describe('a device that is not one of the kernel target', () => {
         'pcache: dmsetup: not installed, or not in PATH; install the package dmsetup\n',
       ]);
     }
+  });
+});
+
+describe('tab detach of a cache of the kernel', () => {
+  const detach = async (options: string, fails?: string) => {
+    const { cache, backing } = await writableImage(folder, 'dirty-crc');
+    fake = new FakeDmsetup(mkdtempSync(join(folder, 'dev-')), { cachePath: cache, backingPath: backing, state: DIRTY });
+    if (fails !== undefined) fake.write('fails', fails);
+    const tab = join(mkdtempSync(join(folder, 'tab-')), 'tab');
+    writeFileSync(tab, `pc ${cache} ${backing} ${options}\n`);
+    const ended = await pcache(['tab', 'detach', 'pc', '--tab', tab]);
+    const { stdout } = await pcache(['info', cache, backing, '--json']);
+    return { ...ended, dirtyBytes: (JSON.parse(stdout) as { content: { dirtyBytes: number } }).content.dirtyBytes };
+  };
+
+  it('removes it from device-mapper, and shows what stays dirty', async () => {
+    const { status, stdout, dirtyBytes } = await detach('kernel');
+    expect(fake.commands).toEqual(['remove --retry pc']);
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^dirty: +\d.*B/m);
+    expect(dirtyBytes).toBeGreaterThan(0);
+  });
+
+  it('with the option drain removes it first, and writes everything back', async () => {
+    const { status, stderr, dirtyBytes } = await detach('kernel,drain');
+    expect([status, stderr]).toEqual([0, '']);
+    expect(fake.commands).toEqual(['remove --retry pc']);
+    expect(dirtyBytes).toBe(0);
+  });
+
+  it('leaves one that is in use as it is, and writes nothing back', async () => {
+    const { status, stdout, dirtyBytes } = await detach('kernel,drain', 'device-mapper: remove failed: busy');
+    expect(status).toBe(8);
+    expect(stdout).toBe('');
+    expect(dirtyBytes).toBeGreaterThan(0);
   });
 });
