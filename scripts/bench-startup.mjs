@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { median } from './bench-figures.mjs';
 import { root } from './package/root.mjs';
 
 const runs = Number(process.argv[2] ?? 20);
@@ -34,10 +35,6 @@ function filesOpened(command) {
   return readFileSync(log, 'utf8')
     .split('\n')
     .filter((line) => /\bopen(at)?\(/.test(line) && !line.includes('= -1')).length;
-}
-
-function median(values) {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 }
 
 try {

@@ -51,10 +51,10 @@ function npm(what, args) {
   else run(what, 'npm', args);
 }
 
-/** Runs `make` when `inputs` are not what they were at its last success, or `output` is missing. */
-function whenStale(name, inputs, output, make) {
+/** Runs `make` when `inputs` or `maker` are not what they were at its last success, or `output` is missing. */
+function whenStale(name, inputs, output, make, maker = '') {
   const stamp = at('node_modules', '.cache', 'pcache-setup', name);
-  const print = fingerprint(inputs);
+  const print = fingerprint(inputs) + maker;
   if (existsSync(output) && existsSync(stamp) && readFileSync(stamp, 'utf8') === print) return;
   make();
   mkdirSync(dirname(stamp), { recursive: true });
@@ -94,9 +94,15 @@ export function buildSources() {
 export function buildBundle() {
   const texts = [at('README.md'), at('docs', 'format.md'), at('docs', 'findings.md')];
   const inputs = [...[at('src'), at('scripts', 'package')].flatMap(filesBelow), ...texts];
-  whenStale('bundle', [...inputs, at('package.json'), at('package-lock.json')], at('bundle', 'pcache.cjs'), () => {
-    run('bundling', process.execPath, [at('scripts', 'package', 'bundle.mjs')]);
-  });
+  whenStale(
+    'bundle',
+    [...inputs, at('package.json'), at('package-lock.json')],
+    at('bundle', 'pcache.cjs'),
+    () => {
+      run('bundling', process.execPath, [at('scripts', 'package', 'bundle.mjs')]);
+    },
+    process.version,
+  );
 }
 
 /** The prebuilt helpers of the package. */

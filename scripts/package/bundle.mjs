@@ -163,7 +163,7 @@ export async function bundle(manifest) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const manifest = await commandManifest();
   await bundle(manifest);
-  writeCompiledCode(await import('../../dist/layout/compiled-code.js'));
+  await writeCompiledCode();
   await writeManual(manifest);
   writeCompletions(manifest);
 }

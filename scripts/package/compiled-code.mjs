@@ -1,6 +1,6 @@
 /**
- * Runs the bundled program and keeps what V8 compiled for it (`src/layout/compiled-code.ts`): how it is started most is
- * how it starts quickest. `bundle.mjs` calls `writeCompiledCode`, which runs this file once for each command, with
+ * Runs the bundled program and keeps what V8 compiled for it (`src/layout/compiled-code.ts`), so that the commands
+ * listed here start quickest. `bundle.mjs` calls `writeCompiledCode`, which runs this file once for each command, with
  * the file for the result and the command line as arguments.
  */
 import { spawnSync } from 'node:child_process';
@@ -13,6 +13,7 @@ import { deserialize, serialize } from 'node:v8';
 import { root } from './root.mjs';
 
 const bundleFolder = join(root, 'bundle');
+const COMPILED_CODE = '../../dist/layout/compiled-code.js';
 const require = createRequire(import.meta.url);
 /** Commands that end at once. The first that loads a chunk decides which of its functions are compiled. */
 const runsOf = (image) => [
@@ -25,7 +26,7 @@ const runsOf = (image) => [
 ];
 
 async function record(file, args) {
-  const { compileChunk, runChunk } = await import('../../dist/layout/compiled-code.js');
+  const { compileChunk, runChunk } = await import(COMPILED_CODE);
   const scripts = new Map();
   const entry = join(bundleFolder, 'pcache.cjs');
   require.extensions['.cjs'] = (module, filename) => {
@@ -42,7 +43,8 @@ async function record(file, args) {
 }
 
 /** Writes the compiled code beside the chunks in `bundle/`. Where no cache can be made, less is compiled. */
-export function writeCompiledCode({ COMPILED_CODE_FILE, CompiledCode }) {
+export async function writeCompiledCode() {
+  const { COMPILED_CODE_FILE, CompiledCode } = await import(COMPILED_CODE);
   const folder = mkdtempSync(join(tmpdir(), 'pcache-compile-'));
   const image = join(folder, 'cache.img');
   const file = join(folder, 'recorded');

@@ -25,7 +25,7 @@ const HEAD = '(function (exports, require, module, __filename, __dirname) { ';
 const FOOT = '\n});';
 
 /** The builds of Node.js whose compiled code is the same. V8 also refuses code of another version or other flags. */
-export function nodeBuild(): string {
+function nodeBuild(): string {
   return `${process.version} ${process.versions.v8} ${process.arch}`;
 }
 

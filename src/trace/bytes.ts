@@ -10,6 +10,8 @@ import { PassThrough, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import type { Gunzip } from 'node:zlib';
 import { assert, fromSystemError, PcacheError } from '../engine/errors.js';
+import { isPipe, STDIN_PATH } from './files.js';
+import type { TraceOptions } from './types.js';
 
 export interface ByteSource {
   /** What to call it in errors and warnings. */
@@ -62,11 +64,29 @@ export async function openFileSource(path: string, name = path): Promise<ByteSou
 /** How often a pipe is looked at that nobody has opened for writing yet. */
 const PIPE_LOOK_MS = 50;
 
+/** What `-` reads, and who hears of a pipe. */
+export type StreamOptions = Pick<TraceOptions, 'stdin' | 'onPipe'>;
+
+/** Opens standard input or a pipe by name. @returns undefined for anything else */
+export async function openStream(
+  trace: string,
+  { stdin, onPipe }: StreamOptions,
+): Promise<NodeJS.ReadableStream | undefined> {
+  if (trace === STDIN_PATH) {
+    assert(stdin !== undefined, 'reading a trace from - needs a stream');
+    return stdin;
+  }
+  if (!(await isPipe(trace))) return undefined;
+  const pipe = openPipe(trace);
+  onPipe?.(pipe);
+  return pipe;
+}
+
 /**
  * Opens a pipe by name, whose other end nobody may have opened yet. No thread waits for that: destroying the stream ends
  * the wait.
  */
-export function openPipe(path: string): Readable {
+function openPipe(path: string): Readable {
   let fd: number;
   try {
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -77,7 +97,13 @@ export function openPipe(path: string): Readable {
   let socket: Socket | undefined;
   let timer: NodeJS.Timeout | undefined;
   const look = (): void => {
-    const piece = readNow(fd);
+    let piece: Buffer | undefined;
+    try {
+      piece = readNow(fd);
+    } catch (error) {
+      stream.destroy(error as Error);
+      return;
+    }
     if (piece?.length === 0) {
       timer = setTimeout(look, PIPE_LOOK_MS); // nobody writes yet: that is not the end
       return;

@@ -7,10 +7,10 @@
  * request before it, and counted in `outOfOrder`.
  */
 import { assert, PcacheError } from '../engine/errors.js';
-import { openFileSource, openPipe, StreamSource } from './bytes.js';
+import { openFileSource, openStream, StreamSource } from './bytes.js';
 import type { ByteSource } from './bytes.js';
 import { counted } from './counted.js';
-import { findTraceFiles, isPipe, STDIN_PATH } from './files.js';
+import { findTraceFiles, traceName } from './files.js';
 import type { TraceInput } from './input.js';
 import { LineInput } from './lines.js';
 import { openInput } from './open.js';
@@ -35,15 +35,9 @@ const REORDER_RECORDS_MIN = 1024;
  * NOT_FOUND, NO_ACCESS, NOT_A_DEVICE or IO for what the system refuses.
  */
 export async function openTrace(path: string, options: TraceOptions): Promise<TraceReader> {
-  if (path === STDIN_PATH) {
-    assert(options.stdin !== undefined, 'reading a trace from - needs a stream');
-    const source = new StreamSource('standard input', options.stdin);
-    return openSources('standard input', [() => Promise.resolve(source)], [], options);
-  }
-  if (await isPipe(path)) {
-    const pipe = openPipe(path);
-    options.onPipe?.(pipe);
-    const source = new StreamSource(options.name ?? path, pipe);
+  const stream = await openStream(path, options);
+  if (stream !== undefined) {
+    const source = new StreamSource(traceName(path), stream);
     return openSources(source.name, [() => Promise.resolve(source)], [], options);
   }
   const { paths, warnings, missing } = await findTraceFiles(path);

@@ -7,9 +7,8 @@ import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fromSystemError } from '../engine/errors.js';
-import { openPipe, StreamSource } from './bytes.js';
-import { isPipe, isReadableOnce, STDIN_PATH, traceName } from './files.js';
-import type { TraceOptions } from './types.js';
+import { openStream, StreamSource, type StreamOptions } from './bytes.js';
+import { isReadableOnce, traceName } from './files.js';
 
 const PIECE_BYTES = 256 * 1024;
 
@@ -20,11 +19,11 @@ const PIECE_BYTES = 256 * 1024;
  */
 export async function withReadableTrace<T>(
   trace: string,
-  input: Required<Pick<TraceOptions, 'stdin'>> & Pick<TraceOptions, 'onPipe'>,
+  input: StreamOptions,
   body: (path: string, name: string | undefined) => Promise<T>,
 ): Promise<T> {
   if (!(await isReadableOnce(trace))) return body(trace, undefined);
-  const stream = await openOnce(trace, input);
+  const stream = (await openStream(trace, input)) ?? createReadStream(trace);
   const folder = await mkdtemp(join(tmpdir(), 'pcache-trace-')).catch((error: unknown) => {
     throw fromSystemError(error, `${tmpdir()} (TMPDIR, for a copy of the trace)`, 'making a copy of the trace');
   });
@@ -35,14 +34,6 @@ export async function withReadableTrace<T>(
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-}
-
-async function openOnce(trace: string, input: Parameters<typeof withReadableTrace>[1]): Promise<NodeJS.ReadableStream> {
-  if (trace === STDIN_PATH) return input.stdin;
-  if (!(await isPipe(trace))) return createReadStream(trace);
-  const pipe = openPipe(trace);
-  input.onPipe?.(pipe);
-  return pipe;
 }
 
 /**

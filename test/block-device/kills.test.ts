@@ -5,7 +5,7 @@
  * ublk device is killed while it starts. On ublk a second program compares a file with its model all the while, and never
  * notices a kill. Afterwards e2fsck finds nothing and the kernel's own target reads the same.
  *
- * PCACHE_KERNEL_DEVICE_KILLS=N kills that often; it takes some 20 seconds for each.
+ * PCACHE_KERNEL_DEVICE_KILLS=N kills that often; each takes 20 to 60 seconds.
  */
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';

@@ -80,7 +80,6 @@ describe('the bundled program', () => {
 
     test('is taken by V8 for every chunk that is in it', () => {
       const script = `
-        import { readFileSync } from 'node:fs';
         import { join } from 'node:path';
         import { compileChunk, CompiledCode } from ${JSON.stringify(join(root, 'dist/layout/compiled-code.js'))};
         const folder = process.argv[1];

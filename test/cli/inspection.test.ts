@@ -61,7 +61,7 @@ describe.each(COMMANDS)('%s', (command) => {
     const backing = join(folder, 'no-backing');
     const missing = await runCli([command, image.cachePath, backing]);
     expect([missing.status, missing.stderr]).toEqual([8, `pcache: ${backing}: no such file; check the path\n`]);
-    const unnamed = await runCli(['info', '']);
+    const unnamed = await runCli([command, '']);
     expect([unnamed.status, unnamed.stderr]).toEqual([8, "pcache: '': no such file; check the path\n"]);
     mkdirSync(join(folder, 'd'), { recursive: true });
     const directory = await runCli([command, image.cachePath, join(folder, 'd')]);

@@ -183,12 +183,12 @@ describe('trace convert', () => {
     ['trace info', (trace) => ['trace', 'info', trace], (name) => `${name}: interrupted before its end`],
     ['replay', (trace) => ['replay', trace], () => 'interrupted before the trace was read: nothing was replayed'],
   ];
-  const WAITED = WAITING.flatMap((one) => [
-    [...one, 'standard input', '-'] as const,
-    [...one, 'a pipe that nobody writes to', 'pipe'] as const,
+  const WAITED = WAITING.flatMap(([command, ...rest]) => [
+    [command, 'standard input', '-', ...rest] as const,
+    [command, 'the writer of a pipe', 'pipe', ...rest] as const,
   ]);
-  it.each(WAITED)('%s ends at the first signal, and leaves no file, while it waits for %4$s', async (...given) => {
-    const [, args, message, , trace] = given;
+  it.each(WAITED)('%s that waits for %s ends at the first signal, and leaves no file', async (...given) => {
+    const [, , trace, args, message] = given;
     const own = mkdtempSync(join(folder, 'waiting-'));
     if (trace !== '-') execFileSync('mkfifo', [join(own, trace)]);
     const before = readdirSync(own);
