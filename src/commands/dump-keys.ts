@@ -1,6 +1,6 @@
 /** `pcache dump-keys`: the keys of a cache, one a row. */
 import { Args, Flags } from '@oclif/core';
-import { ExitStatus } from '../engine/errors.js';
+import { ExitStatus, PcacheError } from '../engine/errors.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import { TolerantReader } from '../engine/device/tolerant-reader.js';
 import { liveEntries, LogKeys, type KeyRow } from '../engine/inspect/keys.js';
@@ -11,7 +11,7 @@ import {
   openForInspection,
   type InspectedDevices,
 } from '../engine/inspect/open.js';
-import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
+import { KERNEL_GEOMETRY, segmentCountFor } from '../engine/media/geometry.js';
 import { readMetadataOf } from '../engine/log/recovery.js';
 import { rangeFlag } from '../output/flags.js';
 import { GatedCommand } from '../output/gated-command.js';
@@ -53,7 +53,7 @@ keys up to the damage, reports the damage on standard error and exits 4; it also
     log: Flags.boolean({ description: 'list keys in log order (the default)', exclusive: ['live'] }),
     live: Flags.boolean({ description: 'list current keys in the order of the logical device', exclusive: ['log'] }),
     format: Flags.option({ description: 'output format', options: ROW_FORMATS, default: 'table' })(),
-    json: Flags.boolean({ description: 'same as --format ndjson' }),
+    json: Flags.boolean({ description: 'same as --format ndjson', exclusive: ['format'] }),
     dirty: Flags.boolean({ description: 'list dirty keys only' }),
     offset: rangeFlag({ description: 'list keys that touch this range of the logical device' }),
     segment: Flags.integer({ description: 'list keys with payload in this logical segment', min: 0, helpValue: 'N' }),
@@ -74,6 +74,7 @@ keys up to the damage, reports the damage on standard error and exits 4; it also
       native: this.nativeEnabled,
     });
     try {
+      if (segment !== undefined) requireSegment(devices, segment);
       const isTold = flags.live
         ? await this.dumpLive(devices, format, wanted)
         : await this.dumpLog(devices, format, wanted);
@@ -110,4 +111,13 @@ keys up to the damage, reports the damage on standard error and exits 4; it also
     this.setExitStatus(ExitStatus.problemsLeft);
     return true;
   }
+}
+
+/** Refuses a segment that no key can have. A cut image has fewer segments than its superblock says. */
+function requireSegment({ pmem }: InspectedDevices, segment: number): void {
+  const { superblock } = readMetadataOf(pmem, KERNEL_GEOMETRY);
+  const roomForSegments = segmentCountFor(KERNEL_GEOMETRY, pmem.sizeBytes);
+  const count = Math.max(roomForSegments, superblock.crcOk ? superblock.segmentCount : 0);
+  if (segment < count) return;
+  throw new PcacheError('USAGE', `--segment ${segment}: ${pmem.path} has ${count} segments; give 0 to ${count - 1}`);
 }

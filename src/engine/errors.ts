@@ -121,6 +121,12 @@ export function fromSystemError(error: unknown, path: string, doing: string): Pc
         `${path}: no space left on its filesystem while ${doing}; free some space`,
         options,
       );
+    case 'EFBIG':
+      return new PcacheError(
+        'NO_SPACE',
+        `${path}: too large for its filesystem or for "ulimit -f" while ${doing}; raise the limit or make it smaller`,
+        options,
+      );
     case 'ENXIO':
     case 'ENODEV':
       return new PcacheError('NOT_A_DEVICE', `${path}: no such device is present while ${doing}`, options);

@@ -81,7 +81,7 @@ export interface ByteRange {
  * @throws PcacheError USAGE
  */
 export function parseRange(text: string): ByteRange {
-  const match = /^([^-+]+)(?:([-+])([^-+]*))?$/.exec(text.trim());
+  const match = /^(\d[^-+]*)(?:([-+])([^-+]*))?$/.exec(text.trim());
   if (match === null) throw new PcacheError('USAGE', `'${text}' is not a range; ${RANGE_ACCEPTED}`);
   const startBytes = parseSize(match[1]);
   if (match[2] === undefined) return { startBytes, endBytes: Infinity };

@@ -113,10 +113,18 @@ describe('dump-keys', () => {
     [['--format', 'xml'], /xml/],
     [['--offset', '2-1'], /is an empty range/],
     [['--segment', '-1'], /--segment/],
+    [['--segment', '31'], /--segment 31: .* has 31 segments; give 0 to 30/],
   ])('refuses %j', async (args, message) => {
     const { cachePath } = await unpackImage('fresh');
     const { status, stdout, stderr } = await runCli(['dump-keys', cachePath, ...args]);
     expect([status, stdout]).toEqual([16, '']);
     expect(stderr).toMatch(message);
+  });
+
+  it('refuses --json beside another format', async () => {
+    const { cachePath } = await unpackImage('fresh');
+    const { status, stderr } = await runCli(['dump-keys', cachePath, '--format', 'csv', '--json']);
+    expect(status).toBe(16);
+    expect(stderr).toMatch(/--json.*--format|--format.*--json/);
   });
 });

@@ -97,7 +97,7 @@ describe('map refuses, in one line', () => {
     for (const [args, message] of [
       [[], 'missing argument CACHE'],
       [[image.cachePath], 'missing argument OFFSET[-END]'],
-      [[image.cachePath, 'x'], "'x' is not a size; "],
+      [[image.cachePath, 'x'], "'x' is not a range; "],
       [[image.cachePath, '2M-1M'], "'2M-1M' is an empty range; "],
       [[image.cachePath, image.backingPath, '0', 'more'], 'unexpected argument more'],
       [[image.cachePath, image.cachePath, '0'], `${image.cachePath}: is the cache device itself`],

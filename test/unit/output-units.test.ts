@@ -94,7 +94,7 @@ describe('parseRange', () => {
     expect(parseRange(text)).toEqual({ startBytes, endBytes });
   });
 
-  it.each(['', '-', '-5', '1-', '1+', '1-2-3', '1+2+3'])('refuses %j', (text) => {
+  it.each(['', '-', '-5', '1-', '1+', '1-2-3', '1+2+3', 'disk.img'])('refuses %j', (text) => {
     expect(messageOf(() => parseRange(text))).toContain('is not a range; give OFFSET');
   });
 

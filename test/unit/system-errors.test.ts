@@ -13,6 +13,7 @@ it.each([
   ['EBUSY', 'BUSY', 'stop that use first'],
   ['ENOSPC', 'NO_SPACE', 'free some space'],
   ['EDQUOT', 'NO_SPACE', 'free some space'],
+  ['EFBIG', 'NO_SPACE', 'raise the limit or make it smaller'],
   ['ENXIO', 'NOT_A_DEVICE', 'no such device is present'],
   ['ENODEV', 'NOT_A_DEVICE', 'no such device is present'],
   ['EIO', 'IO', 'EIO while reading it'],
