@@ -1,5 +1,6 @@
 /** Reports of the benchmarks. Pure. */
 import type { CheckBenchResult, CrcBenchResult } from '../bench/fsck-bench.js';
+import type { JobsBenchResult } from '../bench/jobs-bench.js';
 import type { RecoveryBenchResult } from '../bench/recovery-bench.js';
 import type { ModelledWritebackResult, ModelledWrites } from '../bench/modelled-writeback.js';
 import type { WritebackBenchResult } from '../bench/writeback-bench.js';
@@ -110,6 +111,51 @@ export function recoveryBenchReport(result: RecoveryBenchResult): ReportSection[
         {
           name: 'index',
           values: [rounded(result.index.entries), text('entries in'), bytes(result.index.memoryBytes)],
+        },
+      ],
+    },
+  ];
+}
+
+const share = (value: number): Quantity => text(`${(100 * value).toFixed(1)}%`);
+
+export function jobsBenchReport(result: JobsBenchResult): ReportSection[] {
+  const { pattern, blockBytes, depth, fuaEvery, dataCrc, transferNs, steps, scalesTo, lockCeiling } = result;
+  const writes = fuaEvery > 0 ? `, 1 of ${fuaEvery} writes FUA` : '';
+  const crc = dataCrc ? ', data_crc' : '';
+  const last = steps.at(-1)!.jobs;
+  const scales =
+    scalesTo === last ? `${scalesTo} jobs, the most that were asked for` : `${scalesTo} jobs; more give less than half`;
+  return [
+    {
+      title: 'Modelled jobs',
+      rows: [
+        { name: 'requests', values: [text(`${pattern}, ${formatBytes(blockBytes)}, depth ${depth}${writes}${crc}`)] },
+        { name: 'a cache line from another processor', values: [text(`${transferNs} ns (--transfer-ns)`)] },
+        { name: 'not modelled', values: [text('memory bandwidth, write-back')] },
+      ],
+    },
+    {
+      title: 'Throughput',
+      head: ['', 'requests/s', 'times', 'lock held', 'waits for it', 'lines/request'],
+      rows: steps.map((step) => ({
+        name: `${step.jobs}`,
+        values: [
+          rounded(step.requestsPerSecond),
+          text(step.times.toFixed(2)),
+          share(step.lockHeldShare),
+          share(step.lockWaitShare),
+          text(step.transfersPerRequest.toFixed(3)),
+        ],
+      })),
+    },
+    {
+      title: 'Scaling',
+      rows: [
+        { name: 'scales to', values: [text(scales)] },
+        {
+          name: 'limit of the lock',
+          values: lockCeiling === null ? [text('none: it was not taken')] : [rounded(lockCeiling), text('requests/s')],
         },
       ],
     },

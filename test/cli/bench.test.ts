@@ -4,6 +4,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { CheckBenchResult } from '../../src/bench/fsck-bench.js';
+import type { JobsBenchResult } from '../../src/bench/jobs-bench.js';
 import type { RecoveryBenchResult } from '../../src/bench/recovery-bench.js';
 import type { RequestBenchResult } from '../../src/bench/requests.js';
 import type { WritebackBenchResult } from '../../src/bench/writeback-bench.js';
@@ -67,6 +68,41 @@ describe('bench', { timeout: 60_000 }, () => {
       expect(readdirSync(folder)).toEqual([]);
     },
   );
+
+  it('models more jobs than there are processors, and what they share', async () => {
+    const one = await benchJson<JobsBenchResult>('jobs', '--jobs', '1,4', '--depth', '1', '--cache-size', '512MiB');
+    expect(one.steps.map(({ jobs }) => jobs)).toEqual([1, 4]);
+    const [alone, four] = one.steps;
+    expect([alone.times, alone.transfersPerRequest, alone.lockWaitShare]).toEqual([1, 0, 0]);
+    expect(four.times).toBeGreaterThan(2);
+    expect(four.lockHeldShare).toBeGreaterThan(alone.lockHeldShare);
+    // Two lines for each kset of 128 keys, the lock's and that of the log's head, and a few for a new segment.
+    expect(four.transfersPerRequest).toBeGreaterThan(1 / 128);
+    expect(four.transfersPerRequest).toBeLessThan(3 / 128);
+    // Each write takes the lock for its kset.
+    const fua = ['jobs', '--jobs', '8,16', '--depth', '1', '--fua', '1', '--cache-size', '1GiB'];
+    const { steps, scalesTo, lockCeiling } = await benchJson<JobsBenchResult>(...fua);
+    expect(scalesTo).toBe(8);
+    expect(steps[1].lockHeldShare).toBeGreaterThan(0.9);
+    expect(steps[1].requestsPerSecond).toBeLessThan(1.05 * lockCeiling!);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it.each([
+    [['--jobs', '4,2'], 16, /--jobs '4,2': give numbers from 1 to 64 in ascending order/],
+    [['--jobs', '0'], 16, /--jobs '0': give numbers/],
+    [
+      ['--jobs', '64', '--cache-size', '512MiB'],
+      8,
+      /64 jobs: the cache is too small for them; use a larger --cache-size/,
+    ],
+    [['--jobs', '2', '--span', '4k'], 16, /2 jobs: --span is too small for them/],
+  ])('refuses to model %j', async (args, status, message) => {
+    const run = await bench('jobs', ...args);
+    expect([run.status, run.stdout]).toEqual([status, '']);
+    expect(run.stderr).toMatch(message);
+    expect(readdirSync(folder)).toEqual([]);
+  });
 
   const MIXES_OF_JOBS: readonly [string, string, string[]][] = [
     ['randwrite', '2', ['--fua', '8']],

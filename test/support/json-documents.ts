@@ -5,6 +5,7 @@ import type { BackupJson, FsckJson, UndoJson } from '../../src/commands/fsck.js'
 import type { InfoJson } from '../../src/commands/info.js';
 import type { MapJson } from '../../src/commands/map.js';
 import type { CheckBenchResult, CrcBenchResult } from '../../src/bench/fsck-bench.js';
+import type { JobsBenchResult } from '../../src/bench/jobs-bench.js';
 import type { RecoveryBenchResult } from '../../src/bench/recovery-bench.js';
 import type { RequestBenchResult } from '../../src/bench/requests.js';
 import type { ScaleResult } from '../../src/bench/scale.js';
@@ -42,6 +43,7 @@ export interface Documents {
   'bench': Document<RequestBenchResult>;
   'bench crc': Document<CrcBenchResult>;
   'bench fsck': Document<CheckBenchResult>;
+  'bench jobs': Document<JobsBenchResult>;
   'bench recovery': Document<RecoveryBenchResult>;
   'bench scale': Document<ScaleResult>;
   'bench writeback': Document<WritebackBenchResult>;

@@ -99,7 +99,8 @@ Without arguments the cache is temporary and there is no backing device. With CA
       force: flags.force ?? false,
     });
     if (flags.jobs > availableParallelism()) {
-      this.note(`--jobs ${flags.jobs} exceeds the ${availableParallelism()} available processors; threads share them`);
+      const processors = `the ${availableParallelism()} available processors`;
+      this.note(`--jobs ${flags.jobs} exceeds ${processors}; threads share them ("pcache bench jobs" models more)`);
     }
     let stopped = false;
     const release = this.onInterrupt(() => {

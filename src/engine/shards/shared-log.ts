@@ -53,7 +53,7 @@ export class SharedLog extends LogWriter {
   }
 
   private load(): void {
-    const { log } = this.state.memory;
+    const log = this.state.logHead;
     this.headSegment = log[LogField.segment];
     this.headOffsetBytes = log[LogField.offsetBytes];
     this.ksetsClosed = log[LogField.ksetsClosed];
@@ -61,7 +61,7 @@ export class SharedLog extends LogWriter {
   }
 
   private store(): void {
-    const { log } = this.state.memory;
+    const log = this.state.logHead;
     log[LogField.segment] = this.headSegment;
     log[LogField.offsetBytes] = this.headOffsetBytes;
     log[LogField.ksetsClosed] = this.ksetsClosed;

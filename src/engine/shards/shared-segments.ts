@@ -38,7 +38,7 @@ export class SharedSegments extends SegmentTable {
 
   /** Drops references. @returns whether that was the last one of a segment that is not in the log */
   protected dropped(segment: number, references: number): boolean {
-    const before = Atomics.sub(this.references, segment, references);
+    const before = this.state.dropReferences(segment, references);
     assert(before >= references, 'a segment reference is dropped twice');
     return before === references && this.inLog[segment] === 0;
   }

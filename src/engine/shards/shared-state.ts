@@ -9,32 +9,33 @@
 import { makeColumns, type SegmentColumns } from '../space/segment-table.js';
 import { SharedLock } from './shared-lock.js';
 
+/** Words between two words that threads change: a cache line, so that a thread that changes one takes no other away. */
+export const LINE_WORDS = 16;
+
 /** Words that exist once. */
 export const Word = {
   lock: 0,
   /** 1 when the cache device has failed under a thread: all threads stop. */
-  failed: 1,
+  failed: LINE_WORDS,
   /** 1 while the coordinator sleeps and has to be woken when there is something to do. */
-  coordinatorIdle: 2,
+  coordinatorIdle: 2 * LINE_WORDS,
   /** 1 when write-back will not make any room. */
-  hopeless: 3,
+  hopeless: 3 * LINE_WORDS,
   /** Number of segments freed so far. */
-  freed: 4,
+  freed: 4 * LINE_WORDS,
   /** Number of the last flush that a shard asked for. */
-  flushAsked: 5,
+  flushAsked: 5 * LINE_WORDS,
   /** Number of segments in `orphans`: those whose last reference a shard dropped. */
-  orphans: 6,
+  orphans: 6 * LINE_WORDS,
   /** Number of segments taken so far. */
-  taken: 7,
+  taken: 7 * LINE_WORDS,
 } as const;
-const WORDS = 8;
+const WORDS = 8 * LINE_WORDS;
 
 /** The log's head: its position, and the number of ksets and keys written since the open. */
 export const LogField = { segment: 0, offsetBytes: 1, ksetsClosed: 2, keysLogged: 3 } as const;
 const LOG_FIELDS = 4;
 
-/** Words between the words of two shards, so that they do not share a cache line. */
-const SHARD_STRIDE = 16;
 const ShardWord = {
   /** Counts how often the shard entered and left the request path: odd while it is inside. */
   epoch: 0,
@@ -61,18 +62,28 @@ export function makeSharedMemory(jobs: number, segments: number): SharedMemory {
     columns: makeColumns(segments, shared),
     words: new Int32Array(shared(4 * WORDS)),
     log: new Float64Array(shared(8 * LOG_FIELDS)),
-    shards: new Int32Array(shared(4 * SHARD_STRIDE * jobs)),
+    shards: new Int32Array(shared(4 * LINE_WORDS * jobs)),
     orphans: new Int32Array(shared(4 * segments)),
   };
 }
 
 export class SharedState {
-  readonly lock: SharedLock;
   readonly jobs: number;
 
-  constructor(readonly memory: SharedMemory) {
-    this.lock = new SharedLock(memory.words, Word.lock);
+  constructor(
+    readonly memory: SharedMemory,
+    readonly lock = new SharedLock(memory.words, Word.lock),
+  ) {
     this.jobs = memory.jobs;
+  }
+
+  /** The log's head, under the lock. */
+  get logHead(): Float64Array {
+    return this.memory.log;
+  }
+  /** Drops references of a segment. @returns how many it had */
+  dropReferences(segment: number, references: number): number {
+    return Atomics.sub(this.memory.columns.references, segment, references);
   }
 
   get(word: number): number {
@@ -94,10 +105,10 @@ export class SharedState {
 
   /** The shard enters the request path: payload that it finds in its index stays readable until it leaves. */
   enter(shard: number): void {
-    Atomics.add(this.memory.shards, shard * SHARD_STRIDE + ShardWord.epoch, 1);
+    Atomics.add(this.memory.shards, shard * LINE_WORDS + ShardWord.epoch, 1);
   }
   leave(shard: number): void {
-    Atomics.add(this.memory.shards, shard * SHARD_STRIDE + ShardWord.epoch, 1);
+    Atomics.add(this.memory.shards, shard * LINE_WORDS + ShardWord.epoch, 1);
   }
 
   /**
@@ -107,7 +118,7 @@ export class SharedState {
   awaitOutside(): void {
     const { shards } = this.memory;
     for (let shard = 0; shard < this.jobs; shard++) {
-      const at = shard * SHARD_STRIDE + ShardWord.epoch;
+      const at = shard * LINE_WORDS + ShardWord.epoch;
       // Not a load: a load could overtake the caller's store of a new generation, and the shard would see the old one.
       const epoch = Atomics.add(shards, at, 0);
       // With a time limit, because shards that leave do not wake other threads.
@@ -118,21 +129,21 @@ export class SharedState {
   // ---- waiting for room -------------------------------------------------------------------------------
 
   setWaiting(shard: number, isWaiting: boolean): void {
-    Atomics.store(this.memory.shards, shard * SHARD_STRIDE + ShardWord.waiting, isWaiting ? 1 : 0);
+    Atomics.store(this.memory.shards, shard * LINE_WORDS + ShardWord.waiting, isWaiting ? 1 : 0);
   }
   isWaiting(shard: number): boolean {
-    return Atomics.load(this.memory.shards, shard * SHARD_STRIDE + ShardWord.waiting) === 1;
+    return Atomics.load(this.memory.shards, shard * LINE_WORDS + ShardWord.waiting) === 1;
   }
 
   // ---- flushes ----------------------------------------------------------------------------------------
 
   setFlushServed(shard: number, flush: number): void {
-    Atomics.store(this.memory.shards, shard * SHARD_STRIDE + ShardWord.flushServed, flush);
+    Atomics.store(this.memory.shards, shard * LINE_WORDS + ShardWord.flushServed, flush);
   }
   /** Whether every shard has closed the ksets that were open when flush number `flush` was asked for. */
   isFlushServed(flush: number): boolean {
     for (let shard = 0; shard < this.jobs; shard++) {
-      const served = Atomics.load(this.memory.shards, shard * SHARD_STRIDE + ShardWord.flushServed);
+      const served = Atomics.load(this.memory.shards, shard * LINE_WORDS + ShardWord.flushServed);
       if (served - flush < 0) return false;
     }
     return true;
