@@ -95,7 +95,8 @@ function dmsetupError(name: string, command: string, status: unknown, stderr: st
     return new PcacheError('UNSUPPORTED', `${name}: this kernel has no device-mapper; ${remedy}`, options);
   }
   if (/no such device or address|not found|does not exist/i.test(said)) {
-    return new PcacheError('NOT_FOUND', `${name}: no device-mapper device has this name; ${LIST}`, options);
+    const served = `a device that "pcache attach" serves is given by its path, such as /dev/pcache/${name}`;
+    return new PcacheError('NOT_FOUND', `${name}: no device-mapper device has this name; ${LIST}; ${served}`, options);
   }
   if (/resource busy/i.test(said)) {
     return new PcacheError('BUSY', `${name}: in use; end that use first (unmount it, close it)`, options);

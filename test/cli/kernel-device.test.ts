@@ -300,6 +300,7 @@ describe('a device that is not one of the kernel target', () => {
       'no device-mapper device has',
     ],
     ['Device pc not found\nCommand failed.', 'pcache: pc: no device-mapper device has this name; "dmsetup ls'],
+    ['Device pc not found\nCommand failed.', 'serves is given by its path, such as /dev/pcache/pc'],
     [
       '/dev/mapper/control: open failed: Permission denied\nFailure to communicate',
       'pc: dmsetup has no permission; run as root',
