@@ -6,7 +6,6 @@
  * Groups are told apart by how often they take the lock. All of a kind take the time that a quarter of them stayed below,
  * so that what disturbed the recording counts little.
  */
-import { assert } from '../engine/errors.js';
 import { Event, LOCK_LINE, type Recording } from './shared-touches.js';
 import { percentileOf } from './spread.js';
 
@@ -66,13 +65,12 @@ export class JobTimes {
     for (const recording of recordings) {
       let hold = 0;
       let group = 0;
-      for (const { holds, end } of groupsOf(recording)) {
+      for (const holds of groupsOf(recording)) {
         let ns = recording.groupNs[group++];
         for (let n = 0; n < holds; n++) ns -= recording.holdNs[hold++];
         const kind = alone.get(holds);
         if (kind) kind.push(ns);
         else alone.set(holds, [ns]);
-        assert(end <= recording.events.length, 'a group ends behind its recording');
       }
     }
     for (const [holds, all] of alone) this.aloneNs.set(holds, Math.max(0, quietOf(all)));
@@ -86,12 +84,13 @@ export class JobTimes {
   }
 }
 
-function* groupsOf({ events }: Recording): Generator<{ readonly holds: number; readonly end: number }> {
+/** How often each group takes the lock. */
+function* groupsOf({ events }: Recording): Generator<number> {
   let holds = 0;
-  for (let at = 0; at < events.length; at++) {
-    if (events[at] === Event.lock) holds++;
-    if (events[at] !== Event.groupEnd) continue;
-    yield { holds, end: at + 1 };
+  for (const event of events) {
+    if (event === Event.lock) holds++;
+    if (event !== Event.groupEnd) continue;
+    yield holds;
     holds = 0;
   }
 }
@@ -111,7 +110,7 @@ class Player {
     private readonly recording: Recording,
     private readonly times: JobTimes,
   ) {
-    this.kinds = Uint16Array.from([...groupsOf(recording)].map(({ holds }) => holds));
+    this.kinds = Uint16Array.from(groupsOf(recording));
     this.beginGroup();
   }
 

@@ -112,7 +112,8 @@ export class RecordedState extends SharedState {
     super.setFlushServed(shard, flush);
   }
   override addOrphan(segment: number): void {
-    this.recording.touch(lineOf(Part.orphans, this.get(Word.orphans)), true);
+    this.recording.touch(lineOf(Part.words, Word.orphans), true);
+    this.recording.touch(lineOf(Part.orphans, this.memory.words[Word.orphans]), true);
     super.addOrphan(segment);
   }
 }
