@@ -63,6 +63,13 @@ void unmap(const Napi::CallbackInfo& info) {
   if (!state.mappings.remove(handle_argument(info))) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
 }
 
+// expectScattered(mapping)
+void expect_scattered(const Napi::CallbackInfo& info) {
+  const Mapping* const mapping = state_of(info).mappings.find(handle_argument(info));
+  if (mapping == nullptr) throw coded_error(info.Env(), "CLOSED", "the handle is not open");
+  mapping->expect_scattered();
+}
+
 // registerArena(memory: Uint8Array) → handle
 Napi::Value register_arena(const Napi::CallbackInfo& info) {
   if (!info[0].IsTypedArray() || info[0].As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
@@ -225,6 +232,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   const auto add = [&](const char* name, auto callback) { exports.Set(name, Napi::Function::New(env, callback, name, state)); };
   add("map", map);
   add("unmap", unmap);
+  add("expectScattered", expect_scattered);
   add("registerArena", register_arena);
   add("unregisterArena", unregister_arena);
   add("registerList", register_list);

@@ -82,6 +82,10 @@ bool Mapping::read_file(uint64_t offset, uint8_t* bytes, uint64_t length) const 
 
 bool Mapping::is_in_memory() const { return on_memory_filesystem(fd_); }
 
+void Mapping::expect_scattered() const {
+  madvise(base_, size_bytes_, MADV_RANDOM);  // It is advice: without it everything works, but slower.
+}
+
 int Mapping::persist() const {
   fence();
   if (durability_ != Durability::page_cache) return 0;

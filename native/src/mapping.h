@@ -37,6 +37,9 @@ class Mapping {
   // Whether a memory filesystem is behind it, whose pages are its only copy.
   bool is_in_memory() const;
 
+  // Has page faults read single pages: few are touched, far apart. Otherwise each reads what its disk reads ahead.
+  void expect_scattered() const;
+
   // Fence, and on a page-cache mapping fdatasync. Returns 0 or an errno.
   int persist() const;
 

@@ -70,7 +70,7 @@ data.`;
     if (isPackFile(args.cache)) throw new PcacheError('UNSUPPORTED', `${args.cache}: a packed cache; unpack it first`);
     const dryRun = flags['dry-run'];
     if (flags.size !== undefined && !dryRun) this.enlarge(args.cache, flags.size);
-    const writable = dryRun ? undefined : openPmem(args.cache);
+    const writable = dryRun ? undefined : openPmem(args.cache, { isScattered: true });
     const pmem = writable ?? openPmemReader(args.cache, { native: this.nativeEnabled });
     try {
       const plan = this.plan(pmem, dryRun ? flags.size : undefined);

@@ -1,5 +1,5 @@
 /** `pcache format` from outside: what it makes, what it refuses, what it leaves when it fails. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -16,7 +16,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openPmemReader } from '../../src/engine/device/open.js';
 import type { PmemReader } from '../../src/engine/device/pmem.js';
-import { CACHE_INFO_COPIES, KERNEL_GEOMETRY, MIB, segmentOffsetBytes } from '../../src/engine/media/geometry.js';
+import { CACHE_INFO_COPIES, KERNEL_GEOMETRY, KIB, MIB, segmentOffsetBytes } from '../../src/engine/media/geometry.js';
 import { readMetadata } from '../../src/engine/media/metadata.js';
 import { PCACHE, runCli, type CliResult } from '../support/cli.js';
 import { unpackImage } from '../support/images.js';
@@ -90,6 +90,14 @@ describe('a new file', () => {
     expect(JSON.parse(again.stdout)).toMatchObject({ sparse: false });
     expect(statSync(cache).blocks * 512).toBeGreaterThanOrEqual(512 * MIB);
     expect(problems(cache)).toEqual([]);
+  });
+
+  it('is touched at the heads of its segments only, however much its disk reads ahead', async () => {
+    expect((await format('--size', '2GiB', '--no-preallocate')).status).toBe(0);
+    const resident = execFileSync('fincore', ['--bytes', '--noheadings', '--output', 'RES', cache], {
+      encoding: 'utf8',
+    });
+    expect(Number(resident)).toBeLessThan(127 * 64 * KIB);
   });
 
   it('that its filesystem has no room for is refused with --preallocate, and not left behind', async () => {

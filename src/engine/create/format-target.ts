@@ -162,7 +162,7 @@ export function* runJob(
   try {
     if (job.resizesFromBytes !== undefined) resize(path, job.resizesFromBytes, deviceBytes);
     if (!job.creates && job.preallocate === true) preallocateFile(path, deviceBytes);
-    const pmem = openPmem(path);
+    const pmem = openPmem(path, { isScattered: true });
     try {
       const present = lookAt(pmem);
       if (!force) refuseToOverwrite(path, present);

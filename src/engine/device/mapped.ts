@@ -242,6 +242,11 @@ export class MappedPmem extends MappedReader implements Pmem {
     return { path, fd, sizeBytes, ephemeral: this.durability === 'volatile' };
   }
 
+  /** Page faults read single pages from now on, not all that the disk reads ahead. */
+  expectScattered(): void {
+    this.addon.expectScattered(this.handle);
+  }
+
   /** @param ephemeral no durability is needed: `persist` is only a fence on any device. */
   constructor(addon: NativeAddon, options: MapOptions, ephemeral: boolean) {
     super(addon, options, true, ephemeral);

@@ -82,6 +82,8 @@ export interface NativeAddon {
     ephemeral: boolean,
   ): { handle: number; durability: Durability; isInMemory: boolean };
   unmap(mapping: number): void;
+  /** Has page faults of the mapping read single pages. */
+  expectScattered(mapping: number): void;
   registerArena(memory: Uint8Array): number;
   unregisterArena(arena: number): void;
   /** `run` copies the first `list.call[0]` entries, into the arena `list.call[1]`. */

@@ -48,13 +48,17 @@ export function openPmemReader(path: string, options: OpenReaderOptions = {}): P
 export interface OpenPmemOptions {
   /** No durability is needed: `persist` is only a fence on any device. Default false. */
   readonly ephemeral?: boolean;
+  /** Little is read and written, far apart, such as the heads of segments. Default false. */
+  readonly isScattered?: boolean;
 }
 
 /** Opens `path` for reading and writing. Takes an exclusive lock. Throws NATIVE_MISSING without the helper. */
 export function openPmem(path: string, options: OpenPmemOptions = {}): Pmem {
   const addon = nativeAddon();
   const file = openDeviceFile(path, { writable: true });
-  return orClose(file.fd, () => new MappedPmem(addon, file, options.ephemeral ?? false));
+  const pmem = orClose(file.fd, () => new MappedPmem(addon, file, options.ephemeral ?? false));
+  if (options.isScattered === true) pmem.expectScattered();
+  return pmem;
 }
 
 /**
