@@ -285,12 +285,6 @@ export const MUTATIONS = [
     put: 'if (!index.valid || index.start !== read.startSector) {',
   },
   {
-    name: 'placeholder not shortened to what was allocated',
-    file: 'src/engine/request/miss-reads.ts',
-    find: 'if (sectors < wanted) index.truncate(sectors);',
-    put: '',
-  },
-  {
     name: 'placeholder of a failed read left',
     file: 'src/engine/request/miss-reads.ts',
     find: '      index.remove();\n      stats.fillsDropped++;',

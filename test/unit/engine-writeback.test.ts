@@ -1,5 +1,6 @@
 /** Write-back and GC: what goes to the backing device, what is passed, what stops them. */
 import { describe, expect, it } from 'vitest';
+import { SECTOR_BYTES } from '../../src/engine/media/geometry.js';
 import { ksetBytes } from '../../src/engine/media/kset.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { SmallCache } from '../support/small-cache.js';
@@ -390,6 +391,20 @@ describe('the log', () => {
     small.settle();
     expect(small.cache.writebackError?.code).toBe('BAD_MEDIA');
     expect(small.cache.nextDeadlineMs).toBe(Infinity);
+  });
+});
+
+describe('a miss', () => {
+  it('that finds room for a part only is cached as far as there is room', () => {
+    const small = new SmallCache();
+    small.write(100, 28, 1); // of the segment's 32 sectors
+    small.drain();
+    expect(small.readIds(10, 8)).toEqual(new Array(8).fill(0));
+    expect([small.cache.stats.fills, small.cache.stats.fillBytes]).toEqual([1, 4 * SECTOR_BYTES]);
+    expect(small.placeholders()).toBe(0);
+    expect([13, 14].map((sector) => small.cache.locate(sector * SECTOR_BYTES) >= 0)).toEqual([true, false]);
+    expect(small.readIds(10, 8)).toEqual(new Array(8).fill(0));
+    expect(small.cache.stats.fills).toBe(2);
   });
 });
 

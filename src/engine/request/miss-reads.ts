@@ -150,10 +150,9 @@ export class MissReads {
       stats.fillsDropped++;
       return;
     }
-    const wanted = index.end - index.start;
+    // The key takes the placeholder's place, whole or not: what has no room in the segment is not cached.
     const { offsetSectors, leftSectors } = pieces.head;
-    const sectors = Math.min(wanted, leftSectors);
-    if (sectors < wanted) index.truncate(sectors);
+    const sectors = Math.min(index.end - index.start, leftSectors);
     pieces.set(0, offsetSectors, sectors, read.subtree, read.startSector, read.arenaOffsetBytes, read.request);
     pieces.count = 1;
     pieces.sectors = sectors;
