@@ -345,6 +345,12 @@ export const MUTATIONS = [
     put: '',
   },
   {
+    name: 'of a torn kset without its first key nothing blanked at open',
+    file: 'src/engine/core.ts',
+    find: 'isFirstLap ? nextHeaderBytes(bytes) : Math.min(ksetBytes(1), bytes.length);',
+    put: 'Math.min(ksetBytes(1), bytes.length);',
+  },
+  {
     name: 'no reserve of segments for the log',
     file: 'src/engine/space/segment-table.ts',
     find: 'export const LOG_RESERVE_SEGMENTS = 1;',

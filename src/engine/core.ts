@@ -28,7 +28,14 @@ import {
   subtreeOf,
   type Geometry,
 } from './media/geometry.js';
-import { KeyField, KSET_HEADER_BYTES, ksetBytes, KsetView } from './media/kset.js';
+import {
+  KeyField,
+  KSET_ALIGNMENT_BYTES,
+  KSET_BYTES_MAX,
+  KSET_HEADER_BYTES,
+  ksetBytes,
+  KsetView,
+} from './media/kset.js';
 import type { CacheMetadata } from './media/metadata.js';
 import { PayloadCopies } from './space/payload-copies.js';
 import { PayloadCrcs } from './space/payload-crcs.js';
@@ -264,20 +271,43 @@ export function openCore(options: CacheOptions): { readonly core: Core; readonly
 
 /**
  * Wipes what a crash leaves of a torn kset at key_head, which is not part of the log: its header, or keys without one. A
- * log in order ends with zeroes, so that fsck can tell a torn kset from a damaged one. Of the keys the length of the
- * first is enough: as many zeroes as a whole kset has would look like a cleared piece of the medium.
+ * log in order ends with zeroes, so that fsck can tell a torn kset from a damaged one. Of a key its length is enough:
+ * as many zeroes as a whole kset has would look like a cleared piece of the medium.
  */
 function blankLogEnd(pmem: Pmem, loaded: LoadedCache): void {
   const { segment, offsetBytes } = loaded.keyHead;
   const { geometry } = loaded.segments;
-  const bytes = new Uint8Array(Math.min(ksetBytes(1), geometry.segmentDataBytes - offsetBytes));
+  const bytes = new Uint8Array(Math.min(KSET_BYTES_MAX, geometry.segmentDataBytes - offsetBytes));
   const at = loaded.segments.dataOffsetBytes[segment] + offsetBytes;
   pmem.read(at, bytes, 0, bytes.length);
   const header = bytes.subarray(0, KSET_HEADER_BYTES);
-  const kset = new KsetView().attach(bytes, 0);
-  const hasKey = bytes.length === ksetBytes(1) && kset.keyProblem(0, geometry, loaded.segments.count, Infinity) === '';
-  if (header.every((byte) => byte === 0) && !hasKey) return;
+  const keys = tornKeys(bytes, loaded);
+  if (header.every((byte) => byte === 0) && keys.length === 0) return;
   pmem.zero(at, header.length);
-  if (hasKey) pmem.zero(at + KSET_HEADER_BYTES + KeyField.length, KeyField.segment - KeyField.length); // and its flags
+  for (const index of keys) pmem.zero(at + ksetBytes(index) + KeyField.length, KeyField.segment - KeyField.length); // and its flags
   pmem.persist();
+}
+
+/**
+ * @param bytes what lies at key_head, up to the size of the largest kset
+ * @returns numbers of the keys of a torn kset there. Where an earlier lap of the log may have left keys, only the first
+ * is one for certain; in front of a kset that lies there, what that kset left is none.
+ */
+function tornKeys(bytes: Uint8Array, { segments, keyHead }: LoadedCache): number[] {
+  const isFirstLap = segments.generation(keyHead.segment) === 0;
+  const endBytes = isFirstLap ? nextHeaderBytes(bytes) : Math.min(ksetBytes(1), bytes.length);
+  const kset = new KsetView().attach(bytes, 0);
+  const keys: number[] = [];
+  for (let index = 0; ksetBytes(index + 1) <= endBytes; index++) {
+    if (kset.keyProblem(index, segments.geometry, segments.count, Infinity) === '') keys.push(index);
+  }
+  return keys;
+}
+
+/** @returns offset of the next header of a kset in `bytes`, or their end */
+function nextHeaderBytes(bytes: Uint8Array): number {
+  for (let at = KSET_ALIGNMENT_BYTES; at + KSET_HEADER_BYTES <= bytes.length; at += KSET_ALIGNMENT_BYTES) {
+    if (new KsetView().attach(bytes, at).magicOk) return at;
+  }
+  return bytes.length;
 }

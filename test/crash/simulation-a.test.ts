@@ -11,7 +11,7 @@ const FIRST_SEED = 1;
 const SEEDS = countOf({ share: 12, all: 40 });
 const SEEDS_PER_TEXT = 12;
 /** Lives that showed a fault once. */
-const FAULTY_ONCE = [114969932];
+const FAULTY_ONCE = [114969932, 166694304];
 const TIMEOUT_MS = 300_000;
 
 it(`the engine survives seeds ${FIRST_SEED} to ${FIRST_SEED + SEEDS - 1}`, { timeout: TIMEOUT_MS }, () => {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Cache, CacheDriver, CacheIo, loadCacheOrThrow } from '../../src/engine/index.js';
 import type { BackingDevice } from '../../src/engine/device/backing.js';
 import { formatDevice, planFormat } from '../../src/engine/create/create-cache.js';
+import { KEY_BYTES, KSET_BYTES_MAX, ksetBytes, KsetView } from '../../src/engine/media/kset.js';
 import { makeGeometry } from '../../src/engine/media/geometry.js';
 import { MemoryPmem } from '../support/memory-pmem.js';
 
@@ -49,6 +50,21 @@ describe('opening a cache for writing', () => {
     const after = pmem.bytes(0, pmem.sizeBytes);
     // cache_info is written anew by every open; everything behind it is as it was before the crash.
     expect(Buffer.compare(after.subarray(16 * 1024), before.subarray(16 * 1024))).toBe(0);
+  });
+
+  it('leaves no key of a torn kset of which the beginning never came to the medium', async () => {
+    const pmem = await cacheWithOneKset();
+    const { keyHead, segments } = load(pmem);
+    const at = segments.dataOffsetBytes[keyHead.segment] + keyHead.offsetBytes;
+    const before = pmem.bytes(0, pmem.sizeBytes);
+    const key = pmem.bytes(at - KEY_BYTES, KEY_BYTES); // of the good kset in front
+    for (const index of [1, 2, 7]) pmem.write(at + ksetBytes(index), key, 0, KEY_BYTES);
+    new Cache({ pmem, backing, clock, geometry });
+    const kset = new KsetView().attach(pmem.bytes(at, KSET_BYTES_MAX), 0);
+    for (const index of [0, 1, 2, 7]) expect(kset.keyProblem(index, geometry, segments.count, Infinity)).not.toBe('');
+    expect(load(pmem).keyHead).toEqual(keyHead);
+    const after = pmem.bytes(0, pmem.sizeBytes);
+    expect(Buffer.compare(after.subarray(16 * 1024, at), before.subarray(16 * 1024, at))).toBe(0);
   });
 
   it('writes a broken copy from the good one with the next seq, and leaves a blank copy blank', async () => {

@@ -3,6 +3,7 @@ import { TolerantReader } from '../device/tolerant-reader.js';
 import type { Pmem } from '../device/pmem.js';
 import { MIB, segmentDataOffsetBytes, type Geometry } from '../media/geometry.js';
 import {
+  KSET_ALIGNMENT_BYTES,
   KSET_HEADER_BYTES,
   KSET_KEYS_MAX,
   KSET_MAGIC_HIGH,
@@ -13,8 +14,6 @@ import {
 
 /** Payload is searched for ksets in parts of this size. */
 const SEARCH_BYTES = MIB;
-/** Ksets and payload begin at multiples of this. */
-const KSET_ALIGNMENT_BYTES = 8;
 
 /**
  * Finds what begins like a kset, and erases it with its keys. A later cache on the device starts with generation 0 again,

@@ -12,6 +12,8 @@ export const KSET_HEADER_BYTES = 24;
 export const KEY_BYTES = 40;
 export const KSET_KEYS_MAX = 128;
 export const KSET_BYTES_MAX = KSET_HEADER_BYTES + KSET_KEYS_MAX * KEY_BYTES;
+/** Ksets and payload begin at multiples of this. */
+export const KSET_ALIGNMENT_BYTES = 8;
 
 /** Magic of a kset as two 32-bit halves: 0x676894a64e164f1a. */
 export const KSET_MAGIC_LOW = 0x4e164f1a;
