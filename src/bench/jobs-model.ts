@@ -31,6 +31,7 @@ export interface ModelOptions {
   readonly depth: number;
 }
 
+/** Share of the recorded times that lie below the one that counts. */
 const QUIET_SHARE = 0.25;
 const quietOf = (ns: readonly number[]): number => percentileOf(Float64Array.from(ns).sort(), QUIET_SHARE);
 

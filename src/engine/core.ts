@@ -290,8 +290,8 @@ function blankLogEnd(pmem: Pmem, loaded: LoadedCache): void {
 
 /**
  * @param bytes what lies at key_head, up to the size of the largest kset
- * @returns numbers of the keys of a torn kset there. Where an earlier lap of the log may have left keys, only the first
- * is one for certain; in front of a kset that lies there, what that kset left is none.
+ * @returns numbers of the keys of a torn kset there. In a segment that was never collected these are all keys up to the
+ * next kset header. Elsewhere an earlier lap of the log may have left the keys, and only the first one counts.
  */
 function tornKeys(bytes: Uint8Array, { segments, keyHead }: LoadedCache): number[] {
   const isFirstLap = segments.generation(keyHead.segment) === 0;
@@ -306,8 +306,9 @@ function tornKeys(bytes: Uint8Array, { segments, keyHead }: LoadedCache): number
 
 /** @returns offset of the next header of a kset in `bytes`, or their end */
 function nextHeaderBytes(bytes: Uint8Array): number {
+  const kset = new KsetView();
   for (let at = KSET_ALIGNMENT_BYTES; at + KSET_HEADER_BYTES <= bytes.length; at += KSET_ALIGNMENT_BYTES) {
-    if (new KsetView().attach(bytes, at).magicOk) return at;
+    if (kset.attach(bytes, at).magicOk) return at;
   }
   return bytes.length;
 }

@@ -33,9 +33,16 @@ function rateRow(name: string, rate: RateResult) {
   };
 }
 
+type Requests = Pick<RequestBenchResult, 'pattern' | 'blockBytes' | 'depth' | 'fuaEvery'>;
+
+/** `randwrite, 4 KiB, depth 32, 1 of 8 writes FUA`; `jobs` stands behind the depth. */
+function requestsText({ pattern, blockBytes, depth, fuaEvery }: Requests, jobs = ''): string {
+  const writes = fuaEvery > 0 ? `, 1 of ${fuaEvery} writes FUA` : '';
+  return `${pattern}, ${formatBytes(blockBytes)}, depth ${depth}${jobs}${writes}`;
+}
+
 export function requestBenchReport(result: RequestBenchResult): ReportSection[] {
   const { engine, limit, limitInGroups, ratio, quietest, index } = result;
-  const writes = result.fuaEvery > 0 ? `, 1 of ${result.fuaEvery} writes FUA` : '';
   const jobs = result.jobs > 1 ? `, ${result.jobs} jobs` : '';
   return [
     {
@@ -43,7 +50,7 @@ export function requestBenchReport(result: RequestBenchResult): ReportSection[] 
       rows: [
         {
           name: 'requests',
-          values: [text(`${result.pattern}, ${formatBytes(result.blockBytes)}, depth ${result.depth}${jobs}${writes}`)],
+          values: [text(requestsText(result, jobs))],
         },
         {
           name: 'cache',
@@ -120,8 +127,7 @@ export function recoveryBenchReport(result: RecoveryBenchResult): ReportSection[
 const share = (value: number): Quantity => text(`${(100 * value).toFixed(1)}%`);
 
 export function jobsBenchReport(result: JobsBenchResult): ReportSection[] {
-  const { pattern, blockBytes, depth, fuaEvery, dataCrc, transferNs, steps, scalesTo, lockCeiling } = result;
-  const writes = fuaEvery > 0 ? `, 1 of ${fuaEvery} writes FUA` : '';
+  const { dataCrc, transferNs, steps, scalesTo, lockCeiling } = result;
   const crc = dataCrc ? ', data_crc' : '';
   const last = steps.at(-1)!.jobs;
   const scales =
@@ -130,7 +136,7 @@ export function jobsBenchReport(result: JobsBenchResult): ReportSection[] {
     {
       title: 'Modelled jobs',
       rows: [
-        { name: 'requests', values: [text(`${pattern}, ${formatBytes(blockBytes)}, depth ${depth}${writes}${crc}`)] },
+        { name: 'requests', values: [text(`${requestsText(result)}${crc}`)] },
         { name: 'a cache line from another processor', values: [text(`${transferNs} ns (--transfer-ns)`)] },
         { name: 'not modelled', values: [text('memory bandwidth, write-back')] },
       ],

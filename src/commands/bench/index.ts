@@ -1,13 +1,13 @@
 /** `pcache bench`: measures the engine against the limit of the memory. */
 import { availableParallelism } from 'node:os';
 import { Args, Flags } from '@oclif/core';
-import { PATTERNS, type Pattern } from '../../bench/pattern.js';
+import type { Pattern } from '../../bench/pattern.js';
 import { benchRequests, type RequestBenchResult } from '../../bench/requests.js';
 import { openBenchDevices } from '../../bench/bench-devices.js';
 import { JOBS_MAX } from '../../engine/index.js';
 import { PcacheCommand } from '../../output/base-command.js';
+import { REQUEST_FLAGS } from '../../output/bench-flags.js';
 import { requestBenchReport } from '../../output/bench-report.js';
-import { sizeFlag } from '../../output/flags.js';
 import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 
@@ -47,15 +47,9 @@ Without arguments the cache is temporary and there is no backing device. With CA
   };
 
   static override flags = {
-    'pattern': Flags.string({ description: 'access pattern', options: PATTERNS, default: 'randwrite' }),
-    'bs': sizeFlag({ description: 'request size', default: 4096, defaultHelp: () => Promise.resolve('4KiB') }),
-    'depth': Flags.integer({
-      description: 'number of requests in a group',
-      default: 32,
-      min: 1,
-      max: 1024,
-      helpValue: 'N',
-    }),
+    'pattern': REQUEST_FLAGS.pattern,
+    'bs': REQUEST_FLAGS.bs,
+    'depth': REQUEST_FLAGS.depth,
     'jobs': Flags.integer({
       description: 'number of threads, each with its own shard of the cache',
       default: 1,
@@ -63,24 +57,16 @@ Without arguments the cache is temporary and there is no backing device. With CA
       max: JOBS_MAX,
       helpValue: 'N',
     }),
-    'data-crc': Flags.boolean({ description: 'create the temporary cache with data_crc', default: false }),
-    'fua': Flags.integer({ description: 'make every Nth write FUA', default: 0, min: 0, helpValue: 'N' }),
+    'data-crc': REQUEST_FLAGS['data-crc'],
+    'fua': REQUEST_FLAGS.fua,
     'seconds': Flags.integer({
       description: 'approximate duration of the measurement',
       default: 5,
       min: 1,
       helpValue: 'N',
     }),
-    'cache-size': sizeFlag({
-      description: 'size of the temporary cache',
-      default: 2 ** 31,
-      defaultHelp: () => Promise.resolve('2GiB'),
-    }),
-    'span': sizeFlag({
-      description: 'size of the range over which requests are scattered',
-      default: 2 ** 32,
-      defaultHelp: () => Promise.resolve('4GiB'),
-    }),
+    'cache-size': REQUEST_FLAGS['cache-size'],
+    'span': REQUEST_FLAGS.span,
     'force': Flags.boolean({
       char: 'f',
       description: 'overwrite a backing device that holds a filesystem or other recognised data',

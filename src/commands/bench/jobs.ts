@@ -1,11 +1,11 @@
 /** `pcache bench jobs`: models how the request path scales with processors. */
 import { Flags } from '@oclif/core';
 import { benchJobsModel, type JobsBenchResult } from '../../bench/jobs-bench.js';
-import { PATTERNS, type Pattern } from '../../bench/pattern.js';
+import type { Pattern } from '../../bench/pattern.js';
 import { JOBS_MAX, PcacheError } from '../../engine/index.js';
 import { PcacheCommand } from '../../output/base-command.js';
+import { REQUEST_FLAGS } from '../../output/bench-flags.js';
 import { jobsBenchReport } from '../../output/bench-report.js';
-import { sizeFlag } from '../../output/flags.js';
 import { prose } from '../../output/prose.js';
 import { renderReport } from '../../output/report.js';
 
@@ -47,17 +47,11 @@ own.`;
       default: [1, 2, 4, 8, 16, 32],
       defaultHelp: () => Promise.resolve('1,2,4,8,16,32'),
     }),
-    'pattern': Flags.string({ description: 'access pattern', options: PATTERNS, default: 'randwrite' }),
-    'bs': sizeFlag({ description: 'request size', default: 4096, defaultHelp: () => Promise.resolve('4KiB') }),
-    'depth': Flags.integer({
-      description: 'number of requests in a group',
-      default: 32,
-      min: 1,
-      max: 1024,
-      helpValue: 'N',
-    }),
-    'data-crc': Flags.boolean({ description: 'create the temporary cache with data_crc', default: false }),
-    'fua': Flags.integer({ description: 'make every Nth write FUA', default: 0, min: 0, helpValue: 'N' }),
+    'pattern': REQUEST_FLAGS.pattern,
+    'bs': REQUEST_FLAGS.bs,
+    'depth': REQUEST_FLAGS.depth,
+    'data-crc': REQUEST_FLAGS['data-crc'],
+    'fua': REQUEST_FLAGS.fua,
     'transfer-ns': Flags.integer({
       description: 'time that a cache line from another processor takes, ns',
       default: 100,
@@ -65,16 +59,8 @@ own.`;
       max: 100_000,
       helpValue: 'N',
     }),
-    'cache-size': sizeFlag({
-      description: 'size of the temporary cache',
-      default: 2 ** 31,
-      defaultHelp: () => Promise.resolve('2GiB'),
-    }),
-    'span': sizeFlag({
-      description: 'size of the range over which requests are scattered',
-      default: 2 ** 32,
-      defaultHelp: () => Promise.resolve('4GiB'),
-    }),
+    'cache-size': REQUEST_FLAGS['cache-size'],
+    'span': REQUEST_FLAGS.span,
   };
 
   async run(): Promise<JobsBenchResult> {

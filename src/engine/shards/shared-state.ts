@@ -9,7 +9,7 @@
 import { makeColumns, type SegmentColumns } from '../space/segment-table.js';
 import { SharedLock } from './shared-lock.js';
 
-/** Words between two words that threads change: a cache line, so that a thread that changes one takes no other away. */
+/** Words of a cache line. Shared words lie so far apart that a change of one does not take another one away. */
 export const LINE_WORDS = 16;
 
 /** Words that exist once. */
