@@ -490,7 +490,7 @@ export const MUTATIONS = [
   {
     name: 'PREFLUSH does not flush the backing device',
     file: 'src/engine/request/requests.ts',
-    find: '      if (!this.isThrough && !this.hasUnsettledWrites) return true;\n',
+    find: '      if (!this.isThrough && !this.owesFlush) return true;\n',
     put: '      return true;\n',
   },
   {
@@ -550,7 +550,7 @@ export const MUTATIONS = [
   {
     name: 'FLUSH acknowledged with holes that may be lost',
     file: 'src/engine/request/requests.ts',
-    find: '    return isFlush && this.hasUnsettledWrites;',
+    find: '    return isFlush && this.owesFlush;',
     put: '    return isFlush && false;',
   },
   {
@@ -574,8 +574,8 @@ export const MUTATIONS = [
   {
     name: 'writes past the cache settled by a flush that began before their end',
     file: 'src/engine/request/direct-writes.ts',
-    find: 'write.flush = this.durability.flushes.next;',
-    put: 'write.flush = this.durability.flushes.next - 1;',
+    find: 'write.flush = this.durability.flushes.owe();',
+    put: 'write.flush = this.durability.flushes.owe() - 1;',
   },
   {
     name: 'what an earlier life wrote past the cache taken for durable',
@@ -643,6 +643,54 @@ export const MUTATIONS = [
     file: 'src/engine/shards/sharded-cache.ts',
     find: 'if (taken === this.takenAtYield) {',
     put: 'if (this.takenAtYield >= 0) {',
+  },
+  {
+    name: 'FLUSH acknowledged with holes of other shards that may be lost',
+    file: 'src/engine/shards/shard-durability.ts',
+    find: 'return this.state.backingFlush(FlushField.owed) > this.state.backingFlush(FlushField.done);',
+    put: 'return false;',
+  },
+  {
+    name: 'holes not counted before they are acknowledged',
+    file: 'src/engine/shards/shard-durability.ts',
+    find: '      this.state.raiseBackingFlush(FlushField.owed, next);\n',
+    put: '',
+  },
+  {
+    name: 'holes of shards settled by a flush that began before their end',
+    file: 'src/engine/shards/sharded-cache.ts',
+    find: 'this.state.raiseBackingFlush(FlushField.begun, begun);',
+    put: 'this.state.raiseBackingFlush(FlushField.begun, done);',
+  },
+  {
+    name: 'holes of shards settled by no drain or close',
+    file: 'src/engine/shards/shard.ts',
+    find: '    if (this.hurryWriteback && requests.hasUnsettledWrites && !durability.isWanted) durability.flushes.request();\n',
+    put: '',
+  },
+  {
+    name: 'shards not told of a failed flush',
+    file: 'src/engine/shards/sharded-cache.ts',
+    find: 'if (hasFailed && state.isBackingFlushWanted) {',
+    put: 'if (false) {',
+  },
+  {
+    name: 'a shard called out of room while it makes a hole',
+    file: 'src/engine/shards/shard.ts',
+    find: 'return this.requests.hasDirectWrites ? 0 : this.requests.waitingCount;',
+    put: 'return this.requests.waitingCount;',
+  },
+  {
+    name: 'a write that waits for a hole failed because another shard is out of room',
+    file: 'src/engine/shards/shard.ts',
+    find: '    if (this.requests.hasDirectWrites) return; //',
+    put: '    //',
+  },
+  {
+    name: 'a request that was held back refused by a close',
+    file: 'src/engine/shards/shard.ts',
+    find: '    requests.isClosed = false; // the group was taken before\n',
+    put: '',
   },
   {
     name: 'a thread that ended not noticed',

@@ -23,6 +23,8 @@ export interface ShardsJob {
   /** Of 100 requests so many are reads, and so many flushes; the rest are writes, a quarter of them FUA. */
   readonly reads: number;
   readonly flushes: number;
+  /** Holes are made: in the last sectors of each subtree, which are not written otherwise. */
+  readonly punches: boolean;
   /** File for the ids of all sectors at the end, 32 bits each. */
   readonly ids: string;
   /** A file of each job with the ids that have to outlive a crash, 32 bits a sector: this and its number. */
@@ -38,6 +40,8 @@ export interface ShardsReport {
   readonly writebackKsets: number;
   readonly deferred: number;
   readonly flushes: number;
+  /** Bytes of holes in the backing device. */
+  readonly holeBytes: number;
   readonly dirtyKeys: number;
 }
 
@@ -60,6 +64,7 @@ export interface ShardsJobReport {
 async function main(job: ShardsJob): Promise<ShardsReport> {
   const pmem = openPmem(job.cache) as MappedPmem;
   const backing = openBacking(job.backing, { readOnly: false });
+  if (job.punches) backing.findPunch();
   const geometry = makeGeometry(job.segmentBytes);
   const clock = { nowMs: () => performance.now() };
   const cache = new ShardedCache({ pmem, backing, clock, geometry, crc: bestCrc32c(), jobs: job.jobs });
@@ -104,6 +109,7 @@ async function main(job: ShardsJob): Promise<ShardsReport> {
     writebackKsets: cache.stats.writebackKsets,
     deferred: sum(({ stats }) => stats.deferredRequests),
     flushes: sum(({ stats }) => stats.flushes),
+    holeBytes: sum(({ stats }) => stats.backingZeroBytes),
     dirtyKeys,
   };
 }

@@ -40,6 +40,7 @@ export interface ShardsOptions {
   readonly gcPercent?: number;
   readonly reads?: number;
   readonly flushes?: number;
+  readonly punches?: boolean;
   readonly ending?: ShardsJob['ending'];
 }
 
@@ -51,6 +52,7 @@ export class ShardsRun {
   constructor(options: ShardsOptions) {
     const path = (name: string) => join(this.folder, name);
     const { segments = 20, dataCrc = false, gcPercent = 40, reads = 30, flushes = 1, ending = 'close' } = options;
+    const { punches = false } = options;
     const { jobs, groups, seed } = options;
     this.job = {
       cache: path('cache'),
@@ -61,6 +63,7 @@ export class ShardsRun {
       seed,
       reads,
       flushes,
+      punches,
       ids: path('ids'),
       durable: path('durable-'),
       ending,

@@ -13,11 +13,13 @@ import { Op, openShard, RequestFlag, RequestGroup, RequestState, type ShardSeed 
 import { SECTOR_BYTES, SUBTREE_SECTORS } from '../../src/engine/media/geometry.js';
 import { Random } from '../../src/engine/sim/random.js';
 import type { ShardsJobData } from './shards-process.js';
-import { describeContents, NOT_A_STAMP, readStamp, stamp, wordsOf } from './stamps.js';
+import { describeContents, NOT_A_STAMP, readStamp, stamp, wordsOf, ZEROES } from './stamps.js';
 
 const GROUP_MAX = 12;
 const SECTORS_MAX = 24;
 const WRONG_MAX = 10;
+/** Sectors at the end of each subtree that are zeroed and not written, with holes. */
+const HOLES_SECTORS = 1024;
 const SECTOR_WORDS = SECTOR_BYTES / 4;
 const SLOT_WORDS = SECTORS_MAX * SECTOR_WORDS;
 
@@ -27,11 +29,11 @@ const data = workerData as ShardsJobData & {
   readonly device: MappedDevice;
   readonly file: SharedBacking;
 };
-const { shard, jobs, sectors, written, acked, reads, flushes } = data;
+const { shard, jobs, sectors, written, acked, reads, flushes, punches } = data;
 const pmem = mapAgain(data.device);
 const backing = openBackingAgain(data.file);
 const clock = { nowMs: () => performance.now() };
-const { driver, closed } = openShard({ seed: data.shardSeed, pmem, backing, clock, crc: bestCrc32c() });
+const { driver, closed } = openShard({ seed: data.shardSeed, pmem, backing, clock, crc: bestCrc32c(), punches });
 const random = new Random(data.workSeed * 64 + shard);
 const memory = new Uint8Array(GROUP_MAX * SECTORS_MAX * SECTOR_BYTES);
 const words = wordsOf(memory);
@@ -49,15 +51,30 @@ let lastId = 0;
 let requests = 0;
 let snapshot: Int32Array | undefined;
 
-function pickRange(): [number, number] {
+/** @returns first sector and end of one of the subtrees of this shard */
+function pickSubtree(): [number, number] {
   const subtrees = Math.ceil(sectors / SUBTREE_SECTORS);
   const own = Math.floor((subtrees - shard + jobs - 1) / jobs);
   const subtree = shard + jobs * random.below(own);
-  const end = Math.min(SUBTREE_SECTORS, sectors - subtree * SUBTREE_SECTORS);
+  return [subtree * SUBTREE_SECTORS, Math.min(sectors, (subtree + 1) * SUBTREE_SECTORS)];
+}
+
+function pickRange(): [number, number] {
+  const [start, end] = pickSubtree();
+  const length = end - start - (punches ? HOLES_SECTORS : 0);
   const count = random.between(1, SECTORS_MAX);
   // Half of all go to a small part, so that the cache is hit.
-  const reach = random.below(2) === 0 ? Math.min(end, 512) : end;
-  return [subtree * SUBTREE_SECTORS + random.below(reach - count + 1), count];
+  const reach = random.below(2) === 0 ? Math.min(length, 512) : length;
+  return [start + random.below(reach - count + 1), count];
+}
+
+function addZeroes(i: number): void {
+  const [, end] = pickSubtree();
+  counts[i] = random.between(1, SECTORS_MAX);
+  firsts[i] = end - HOLES_SECTORS + random.below(HOLES_SECTORS - counts[i] + 1);
+  ids[i] = ZEROES;
+  const op = random.below(2) === 0 ? Op.trim : Op.zero;
+  group.add(op, firsts[i] * SECTOR_BYTES, counts[i] * SECTOR_BYTES, 0, random.below(8) === 0 ? RequestFlag.fua : 0);
 }
 
 function add(): void {
@@ -68,6 +85,10 @@ function add(): void {
     group.add(Op.flush, 0, 0, 0);
     firsts[i] = counts[i] = ids[i] = 0;
     snapshot ??= acked.slice();
+    return;
+  }
+  if (punches && random.below(8) === 0) {
+    addZeroes(i);
     return;
   }
   const [first, count] = pickRange();
@@ -106,6 +127,8 @@ function check(i: number): void {
     if ((group.flags[i] & RequestFlag.fua) === 0) return;
     for (let n = 0; n < count; n++) durable[first + n] = Math.max(durable[first + n], ids[i]);
     note(first, count);
+  } else if (group.op[i] >= Op.trim) {
+    written.fill(ZEROES, first, first + count);
   } else if (group.op[i] === Op.read) {
     for (let n = 0; n < count && wrong.length < WRONG_MAX; n++) {
       const id = readStamp(words, i * SLOT_WORDS + n * SECTOR_WORDS, first + n);

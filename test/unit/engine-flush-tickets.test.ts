@@ -28,7 +28,7 @@ describe('tickets for flushes of the backing device', () => {
   it('a flush that covers too few ksets serves no ticket, and counts as a flush all the same', () => {
     const tickets = new FlushTickets();
     const ticket = tickets.request(5);
-    const flush = tickets.next;
+    const flush = tickets.owe();
     tickets.begin(4);
     tickets.succeed();
     expect(tickets.isServed(ticket)).toBe(false);
@@ -38,12 +38,12 @@ describe('tickets for flushes of the backing device', () => {
   it('a flush that failed serves nobody, and the next one that succeeds stands in for it', () => {
     const tickets = new FlushTickets();
     const ticket = tickets.request();
-    const flush = tickets.next;
+    const flush = tickets.owe();
     tickets.begin(0);
     expect([tickets.isServed(ticket), tickets.isDone(flush)]).toEqual([false, false]);
     tickets.begin(0);
     tickets.succeed();
     expect([tickets.isServed(ticket), tickets.isDone(flush)]).toEqual([true, true]);
-    expect(tickets.isDone(tickets.next)).toBe(false);
+    expect(tickets.isDone(tickets.owe())).toBe(false);
   });
 });

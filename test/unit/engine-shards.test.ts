@@ -21,6 +21,7 @@ async function isRightAndWhole(options: ShardsOptions): Promise<void> {
     expect(report.segmentsFreed).toBeGreaterThan(20);
     expect(report.writebackKsets).toBeGreaterThan(100);
     expect(report.flushes).toBeGreaterThan(0);
+    if (options.punches) expect(report.holeBytes).toBeGreaterThan(100 * 1024);
     if (options.ending === 'drain') expect(report.dirtyKeys).toBe(0);
     expect(run.check()).toMatchObject({ clean: true, findings: [] });
     const ids = run.writtenIds;
@@ -38,8 +39,8 @@ describe('a cache in several threads', { timeout: 120_000 }, () => {
   it.each<[string, ShardsOptions]>([
     ['four threads in a very small cache', { jobs: 4, groups: 400, seed: 2, segments: 14 }],
     [
-      'two threads with data_crc, drained at the end',
-      { jobs: 2, groups: 400, seed: 3, dataCrc: true, ending: 'drain' },
+      'two threads with data_crc that make holes, drained at the end',
+      { jobs: 2, groups: 400, seed: 3, dataCrc: true, punches: true, ending: 'drain' },
     ],
   ])(TITLE, (_, options) => isRightAndWhole(options));
 
@@ -49,6 +50,7 @@ describe('a cache in several threads', { timeout: 120_000 }, () => {
       ['three threads that mostly read', { jobs: 3, groups: 400, seed: 4, reads: 80, gcPercent: 70 }],
       ['two threads that flush often', { jobs: 2, groups: 200, seed: 5, flushes: 20 }],
       ['one thread', { jobs: 1, groups: 400, seed: 6 }],
+      ['four threads that make holes and flush often', { jobs: 4, groups: 200, seed: 7, punches: true, flushes: 10 }],
     ])(TITLE, (_, options) => isRightAndWhole(options));
   });
 

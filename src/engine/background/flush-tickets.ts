@@ -1,7 +1,7 @@
 /**
  * Bookkeeping of the flushes of the backing device; at most one is under way. It answers two questions: has the flush
  * that a ticket asked for succeeded (`request`, `isServed`), and has any flush that began after a certain moment
- * succeeded (`next`, `isDone`)?
+ * succeeded (`owe`, `isDone`)?
  */
 export class FlushTickets {
   /** Number of the last flush that began, and of the last that succeeded. */
@@ -13,6 +13,11 @@ export class FlushTickets {
   private serving = 0;
   /** Highest kset that a flush has to cover to serve the tickets given out. */
   private requestedKset = -Infinity;
+  /**
+   * Called with the numbers of the last flush that began and of the last that succeeded, when one of them changes: before
+   * the device is asked for the flush.
+   */
+  onChange: (begun: number, done: number) => void = () => {};
 
   /**
    * Asks for a flush that begins from now on and covers all ksets up to number `kset`; if not given, no kset.
@@ -31,8 +36,8 @@ export class FlushTickets {
     return this.served < this.requested;
   }
 
-  /** Number of the next flush to begin. */
-  get next(): number {
+  /** Something that is not durable has ended at the device. @returns number of the next flush to begin, which covers it */
+  owe(): number {
     return this.begun + 1;
   }
   /** Whether the flush of that number, or a later one, has succeeded. */
@@ -48,10 +53,12 @@ export class FlushTickets {
   begin(written: number): void {
     this.begun++;
     this.serving = this.wouldServe(written) ? this.requested : this.served;
+    this.onChange(this.begun, this.done);
   }
   /** The flush under way has succeeded. A flush that fails serves no ticket and needs no call. */
   succeed(): void {
     this.done = this.begun;
     this.served = this.serving;
+    this.onChange(this.begun, this.done);
   }
 }

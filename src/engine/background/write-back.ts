@@ -55,6 +55,7 @@ export class Writeback implements BackingDurability {
   failures = 0;
   /** True when write-back cannot go on before the cache is opened again. */
   stopped = false;
+  readonly othersOweFlush = false;
   /** Number of the last kset that has been written to the backing device, and of the last that is durable there. */
   written: number;
   flushed: number;

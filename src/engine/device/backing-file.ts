@@ -63,17 +63,17 @@ export interface SharedBacking {
   readonly fd: number;
   readonly sizeBytes: number;
   readonly ephemeral: boolean;
+  readonly canPunch: boolean;
 }
 
 /** Opens the device again in another thread of the process, under the lock that the first opening holds. */
-export function openBackingAgain({ path, fd, sizeBytes, ephemeral }: SharedBacking): BackingFile {
-  return new BackingFile(path, reopen(path, fd), sizeBytes, false, ephemeral);
+export function openBackingAgain({ path, fd, sizeBytes, ephemeral, canPunch }: SharedBacking): BackingFile {
+  return new BackingFile(path, reopen(path, fd), sizeBytes, false, ephemeral, canPunch);
 }
 
 export class BackingFile implements BackingDevice {
   private open = true;
   private readonly addon = nativeAddonIfAvailable();
-  private punches = false;
   /** Batches transfers through the native helper; undefined without it, and then each transfer is one call. */
   private readonly queue: TransferQueue | undefined;
 
@@ -84,14 +84,15 @@ export class BackingFile implements BackingDevice {
     readonly sizeBytes: number,
     readonly readOnly: boolean,
     private readonly ephemeral = false,
+    private punches = false,
   ) {
     if (this.addon) this.queue = new TransferQueue(this.addon, fd);
   }
 
   /** For `openBackingAgain` in other threads; valid while this object is open. */
   get shared(): SharedBacking {
-    const { path, fd, sizeBytes, ephemeral } = this;
-    return { path, fd, sizeBytes, ephemeral };
+    const { path, fd, sizeBytes, ephemeral, canPunch } = this;
+    return { path, fd, sizeBytes, ephemeral, canPunch };
   }
 
   read(offsetBytes: number, target: Uint8Array, targetOffset: number, lengthBytes: number, done: BackingDone): void {

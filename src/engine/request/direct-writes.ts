@@ -43,7 +43,7 @@ export class DirectWrites {
   ) {
     const unknown = new DirectWrite(0, core.backing.sizeBytes);
     unknown.isUnderWay = false;
-    unknown.flush = durability.flushes.next;
+    unknown.flush = durability.flushes.owe();
     this.writes.push(unknown);
     durability.flushes.request();
   }
@@ -105,7 +105,7 @@ export class DirectWrites {
     return (error) => {
       this.underWay--;
       write.isUnderWay = false;
-      write.flush = this.durability.flushes.next;
+      write.flush = this.durability.flushes.owe();
       if (this.writes.length > UNFLUSHED_RANGES_MAX) {
         this.durability.flushes.request();
         if (this.writes.length > 2 * (UNFLUSHED_RANGES_MAX + this.underWay)) this.merge();

@@ -51,7 +51,7 @@ export class Requests {
   /** @param durability needed in the modes that write through and when holes are made; its `onChange` is set here */
   constructor(
     private readonly core: Core,
-    durability: BackingDurability | undefined,
+    private readonly durability: BackingDurability | undefined,
     onProgress: () => void,
   ) {
     const partDone = (group: EngineGroup, request: number, error: PcacheError | undefined) => {
@@ -92,11 +92,19 @@ export class Requests {
   }
   /** Parts of requests are under way at the backing device. */
   get hasPendingParts(): boolean {
-    return this.misses.pending > 0 || (this.direct?.pending ?? 0) > 0 || (this.mender?.pending ?? 0) > 0;
+    return this.misses.pending > 0 || this.hasDirectWrites || (this.mender?.pending ?? 0) > 0;
+  }
+  /** Direct writes are under way. */
+  get hasDirectWrites(): boolean {
+    return (this.direct?.pending ?? 0) > 0;
   }
   /** Some direct write is not known to be durable on the backing device. */
   get hasUnsettledWrites(): boolean {
     return this.direct?.hasUnsettled ?? false;
+  }
+  /** A FLUSH has to flush the backing device: this thread or another has written past the cache. */
+  private get owesFlush(): boolean {
+    return this.hasUnsettledWrites || this.durability?.othersOweFlush === true;
   }
   get unsettledRanges(): number {
     return this.direct?.unsettledCount ?? 0;
@@ -293,7 +301,7 @@ export class Requests {
     if (group.flush[i] === 0) {
       core.log.markAllDue();
       if (!core.commit()) return false;
-      if (!this.isThrough && !this.hasUnsettledWrites) return true;
+      if (!this.isThrough && !this.owesFlush) return true;
       through!.requestPreflush(group, i, this.ksetToWaitFor);
     }
     return through!.isFlushed(group, i);
@@ -328,7 +336,7 @@ export class Requests {
   private concernsBacking(group: EngineGroup, i: number): boolean {
     if (this.isThrough || group.missBytes[i] > 0) return true;
     const isFlush = group.op[i] === FLUSH || (group.lengthBytes[i] === 0 && (group.flags[i] & (FUA | PREFLUSH)) !== 0);
-    return isFlush && this.hasUnsettledWrites;
+    return isFlush && this.owesFlush;
   }
 
   /** In writeback mode no kset has to be on the backing device before a flush of it. */

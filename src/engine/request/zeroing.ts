@@ -2,9 +2,20 @@
  * TRIM and WRITE_ZEROES, which carry no payload.
  *
  * Ranges that the cache does not hold are zeroed on the backing device, past the cache (`direct-writes.ts`), where that
- * makes a hole. No key of the log is about such a range, and none can come to be before the hole is made: writes of the
- * range wait, and reads do not fill it. So write-back never writes there meanwhile, and a crash leaves the old data or
- * zeroes.
+ * makes a hole. No key that write-back has yet to write is about such a range, and none can come to be before the hole is
+ * made: writes of the range wait, and reads do not fill it. So write-back never writes there meanwhile, and a crash
+ * leaves the old data or zeroes.
+ *
+ * The index decides that, and it holds the range of every key from dirty_tail on, and of every key in an open kset:
+ * - An entry goes when a newer key of its range takes its place, which is behind it in the log, because all keys of a
+ *   subtree pass through one slot in their order; or when it is stale.
+ * - It is stale when its segment has a new generation, and that comes only when the segment has no reference left. Every
+ *   key has one, which GC drops when key_tail passes the key. GC does not pass dirty_tail, in neither of its copies.
+ * - dirty_tail passes a key when a flush has succeeded after the key was written to the backing device. Write-back never
+ *   goes back behind dirty_tail, not after a failed flush either, and nor does the next life of the cache.
+ * So when an entry is found to be stale, or has gone, the last write of its key has ended for good. That is why it holds
+ * in the threads of one cache (`shards/`) as well: all keys of a range come from its shard, and write-back, in another
+ * thread, has done with a key before the generation changes that the shard sees, however late it sees that.
  *
  * Ranges that the cache holds: TRIM leaves them as they are, because the log has no entry for "this range is not cached
  * any more"; WRITE_ZEROES writes zeroes into the cache, with dirty keys. It does so everywhere when the backing device

@@ -14,7 +14,7 @@ export interface ShardStatus {
 }
 
 export type ToShard =
-  /** There may be something to do: a free segment, or a flush that some shard asked for. */
+  /** There may be something to do: a free segment, or a flush that some shard asked for, of the log or the backing device. */
   | { readonly kind: 'wake' }
   /** Close the open ksets and answer. */
   | { readonly kind: 'drain' }
@@ -22,6 +22,8 @@ export type ToShard =
   | { readonly kind: 'yield' }
   /** Requests that wait for room have to fail. */
   | { readonly kind: 'fail'; readonly error: ErrorNote }
+  /** A flush of the backing device that some shard asked for has failed. The coordinator tries again. */
+  | { readonly kind: 'unflushed'; readonly error: ErrorNote }
   | { readonly kind: 'status' }
   /** Take no more requests, end those taken, close the open ksets, answer, and end. */
   | { readonly kind: 'close' };

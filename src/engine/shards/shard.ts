@@ -4,15 +4,16 @@
  *
  * All code that may read payload that the index refers to runs between `enter` and `leave`. A FLUSH covers everything
  * that any shard has acknowledged, as the kernel's FLUSH closes the ksets of all processors: its group is held back
- * until every shard has closed its ksets, and groups behind it wait, too.
+ * until every shard has closed its ksets, and groups behind it wait, too. If any shard has zeroed ranges on the backing
+ * device that are not durable, the FLUSH then waits for a flush of that device, too (`shard-durability.ts`).
  */
 import type { MessagePort } from 'node:worker_threads';
 import type { BackingDevice } from '../device/backing.js';
 import type { Pmem } from '../device/pmem.js';
 import type { Clock } from '../clock.js';
 import { Core } from '../core.js';
-import { CacheDriver, type Driven } from '../driver.js';
-import { assert, errorOf, noteOf, PcacheError } from '../errors.js';
+import type { Driven } from '../driver.js';
+import { assert, noteOf, PcacheError } from '../errors.js';
 import { IndexSweeper } from '../index/index-sweeper.js';
 import { KSET_TIMER_MS } from '../log/kset-timer.js';
 import type { LogWriter } from '../log/log-writer.js';
@@ -23,7 +24,8 @@ import { loadCacheOrThrow } from '../log/recovery.js';
 import { Op, RequestFlag, RequestState, type RequestGroup } from '../request/request-group.js';
 import { Requests } from '../request/requests.js';
 import type { DirtyInLog } from '../status.js';
-import type { FromShard, ShardStatus, ToShard } from './messages.js';
+import type { FromShard, ShardStatus } from './messages.js';
+import { ShardDurability } from './shard-durability.js';
 import { SharedLog } from './shared-log.js';
 import { ShardSegments } from './shared-segments.js';
 import { SharedState, Word, type SharedMemory } from './shared-state.js';
@@ -43,6 +45,8 @@ export interface ShardOptions {
   readonly backing: BackingDevice;
   readonly clock: Clock;
   readonly crc?: Crc32c;
+  /** As in `CacheOptions`; the same for all shards. */
+  readonly punches?: boolean;
   /** For benchmarks that count what the threads share. */
   readonly makeState?: (memory: SharedMemory) => SharedState;
 }
@@ -52,12 +56,12 @@ export class Shard implements Driven {
   holdWriteback = false;
   hurryWriteback = false;
   readonly isThrough = false;
-  readonly hasUnsettledWrites = false;
-  readonly writebackError = undefined;
 
   private readonly core: Core;
   private readonly log: SharedLog;
   private readonly requests: Requests;
+  /** Given when holes are made. */
+  private readonly durability: ShardDurability | undefined;
   private readonly state: SharedState;
   private readonly shard: number;
   private readonly jobs: number;
@@ -74,7 +78,7 @@ export class Shard implements Driven {
   private isFailureReported = false;
 
   /** @throws PcacheError what loading a cache throws */
-  constructor({ seed, pmem, backing, clock, crc, makeState }: ShardOptions) {
+  constructor({ seed, pmem, backing, clock, crc, punches = false, makeState }: ShardOptions) {
     const state = makeState?.(seed.memory) ?? new SharedState(seed.memory);
     const { shard } = seed;
     const { jobs } = state;
@@ -83,6 +87,7 @@ export class Shard implements Driven {
       pmem,
       backing,
       clock,
+      punches,
       geometry: makeGeometry(seed.segmentBytes),
       ...(crc ? { crc } : {}),
       sharing: {
@@ -99,7 +104,8 @@ export class Shard implements Driven {
     this.state = state;
     this.shard = shard;
     this.jobs = jobs;
-    this.requests = new Requests(this.core, undefined, () => this.onProgress());
+    if (this.core.punches) this.durability = new ShardDurability(state, () => this.kickIfIdle());
+    this.requests = new Requests(this.core, this.durability, () => this.onProgress());
   }
 
   get failure(): PcacheError | undefined {
@@ -121,7 +127,14 @@ export class Shard implements Driven {
     return this.requests.hasPendingParts;
   }
   get hasWaitingRequests(): boolean {
-    return this.requests.hasWaiting || this.held.length > 0;
+    return this.requests.hasWaiting || this.requests.hasThroughWaits || this.held.length > 0;
+  }
+  get hasUnsettledWrites(): boolean {
+    return this.requests.hasUnsettledWrites;
+  }
+  /** Why the backing device cannot be flushed; undefined when it can. */
+  get writebackError(): PcacheError | undefined {
+    return this.durability?.lastError;
   }
   get isWritebackHopeless(): boolean {
     return this.state.get(Word.hopeless) === 1;
@@ -223,7 +236,7 @@ export class Shard implements Driven {
       this.closedSeen = log.closedHere;
       this.kickIfIdle();
     }
-    const waiting = this.requests.waitingCount + (log.isStuck ? 1 : 0);
+    const waiting = this.waitingForRoom + (log.isStuck ? 1 : 0);
     if (waiting === this.waitingSeen) return;
     const isNew = waiting > this.waitingSeen;
     this.waitingSeen = waiting;
@@ -231,6 +244,11 @@ export class Shard implements Driven {
     if (!isNew) return;
     this.onProgress(); // a segment may have been freed before the coordinator saw that this shard waits
     this.tell({ kind: 'kick' });
+  }
+
+  /** Number of requests that wait for room. None counts while holes are made: the first may wait for one of them. */
+  private get waitingForRoom(): number {
+    return this.requests.hasDirectWrites ? 0 : this.requests.waitingCount;
   }
 
   private kickIfIdle(): void {
@@ -268,7 +286,11 @@ export class Shard implements Driven {
   }
 
   private runLate(group: RequestGroup): void {
+    const { requests } = this;
+    const { isClosed } = requests;
+    requests.isClosed = false; // the group was taken before
     this.run(group);
+    requests.isClosed = isClosed;
     for (let i = 0; i < group.count; i++) {
       if (group.state[i] !== RequestState.pending) group.onRequestDone?.(group, i);
     }
@@ -305,6 +327,7 @@ export class Shard implements Driven {
       worked = this.closeKsets();
       if (this.serveFlush()) worked = true;
       if (requests.serveWaiting()) worked = true;
+      if (this.stepHoles()) worked = true;
       if (this.sweeper.step(this.state.get(Word.freed))) worked = true;
     } catch (error) {
       requests.stopOn(error);
@@ -313,6 +336,16 @@ export class Shard implements Driven {
       this.tellOthers();
     }
     return this.runHeld() || worked;
+  }
+
+  /** Acknowledges the requests that waited for a flush of the backing device, and asks for one for a drain or close. */
+  private stepHoles(): boolean {
+    const { durability, requests } = this;
+    if (durability === undefined) return false;
+    let worked = durability.refresh();
+    if (requests.settleThrough()) worked = true;
+    if (this.hurryWriteback && requests.hasUnsettledWrites && !durability.isWanted) durability.flushes.request();
+    return worked;
   }
 
   private closeKsets(): boolean {
@@ -331,67 +364,15 @@ export class Shard implements Driven {
     this.log.markAllDue();
   }
 
+  /** There will be no room: makes the requests fail that wait for it. */
   failWaiting(error: PcacheError): void {
+    if (this.requests.hasDirectWrites) return; // those that still wait when the holes are made are counted again
     this.requests.failWaiting(error);
     this.tellOthers();
   }
-}
 
-/**
- * Makes this thread a shard, which answers its coordinator until the cache is closed.
- * @returns the shard's driver, and a promise that settles when the shard is closed
- */
-export function openShard(options: ShardOptions): {
-  readonly driver: CacheDriver<Shard>;
-  readonly closed: Promise<void>;
-} {
-  const { port } = options.seed;
-  const tell = (message: FromShard) => port.postMessage(message);
-  let shard: Shard;
-  try {
-    shard = new Shard(options);
-  } catch (error) {
-    tell({ kind: 'failed', error: noteOf(error) });
-    throw error;
+  /** A flush of the backing device that some shard asked for has failed. */
+  flushFailed(error: PcacheError): void {
+    this.durability?.failed(error);
   }
-  shard.tell = tell;
-  const driver = new CacheDriver(shard, options.clock);
-  const closed = new Promise<void>((resolve, reject) => {
-    const act = async (message: ToShard): Promise<void> => {
-      switch (message.kind) {
-        case 'wake':
-          driver.kick();
-          break;
-        case 'drain':
-          await driver.drain().then(
-            () => tell({ kind: 'drained' }),
-            (error: unknown) => tell({ kind: 'drained', error: noteOf(error) }),
-          );
-          break;
-        case 'yield':
-          shard.letGo();
-          shard.step();
-          driver.kick();
-          tell({ kind: 'yielded' });
-          break;
-        case 'fail':
-          shard.failWaiting(errorOf(message.error));
-          driver.kick();
-          break;
-        case 'status':
-          tell({ kind: 'status', status: shard.status });
-          break;
-        case 'close':
-          await driver.close().then(
-            (report) => tell({ kind: 'closed', report }),
-            (error: unknown) => tell({ kind: 'closed', error: noteOf(error) }),
-          );
-          port.close();
-          resolve();
-      }
-    };
-    port.on('message', (message: ToShard) => void act(message).catch(reject));
-  });
-  tell({ kind: 'ready' });
-  return { driver, closed };
 }

@@ -20,12 +20,14 @@ import type { FromShard, ShardStatus, ToShard } from './messages.js';
 import type { ShardSeed } from './shard.js';
 import { SharedLog } from './shared-log.js';
 import { SharedSegments } from './shared-segments.js';
-import { makeSharedMemory, SharedState, Word } from './shared-state.js';
+import { FlushField, makeSharedMemory, SharedState, Word } from './shared-state.js';
 
 /** With more shards a small cache would have no segments left beside those of the data heads. */
 export const JOBS_MAX = 64;
 
-export type ShardedOptions = Omit<CacheOptions, 'slots' | 'verifyReads' | 'sharing'> & { readonly jobs: number };
+export type ShardedOptions = Omit<CacheOptions, 'slots' | 'verifyReads' | 'punches' | 'sharing'> & {
+  readonly jobs: number;
+};
 
 /** The coordinator's cache: it takes no requests. */
 class CoordinatorCache extends Cache {
@@ -35,6 +37,9 @@ class CoordinatorCache extends Cache {
   /** Number of shards that have not answered the last `yield`, and the count of segments taken when it was sent. */
   private yieldsLeft = 0;
   private takenAtYield = -1;
+  /** Number of the last flush of the backing device, and of failures of write-back, that the shards were told of. */
+  private flushTold = 0;
+  private failuresTold = 0;
   private readonly log: SharedLog;
   private readonly shared: SharedSegments;
 
@@ -55,6 +60,10 @@ class CoordinatorCache extends Cache {
     this.log = this.core.log as SharedLog;
     this.shared = this.core.segments as SharedSegments;
     this.log.publish();
+    this.writeback.flushes.onChange = (begun, done) => {
+      this.state.raiseBackingFlush(FlushField.begun, begun);
+      this.state.raiseBackingFlush(FlushField.done, done);
+    };
   }
 
   /** Brings the log's head and the segments up to what the shards have done. */
@@ -68,9 +77,12 @@ class CoordinatorCache extends Cache {
     const wasIdle = state.get(Word.coordinatorIdle) === 1;
     this.refresh();
     const freedBefore = state.get(Word.freed);
+    const { flushes } = this.writeback;
+    if (state.isBackingFlushWanted && !flushes.isWanted) flushes.request();
     const worked = super.step();
     if (core.failure) state.set(Word.failed, 1);
     state.set(Word.hopeless, this.isWritebackHopeless ? 1 : 0);
+    this.tellFlushes();
     if (state.get(Word.freed) !== freedBefore) this.wakeWaiting();
     if (worked) {
       this.takenAtYield = -1; // the shards may have given up the segments that they had then
@@ -87,6 +99,22 @@ class CoordinatorCache extends Cache {
     const { state } = this;
     for (let shard = 0; shard < state.jobs; shard++) if (state.isWaiting(shard)) return true;
     return false;
+  }
+
+  /** Tells the shards how the flush of the backing device went that one of them asked for. */
+  private tellFlushes(): void {
+    const { state, writeback } = this;
+    const { writebackFailures } = this.stats;
+    const done = state.backingFlush(FlushField.done);
+    const hasFailed = writeback.failures > 0 && (writebackFailures !== this.failuresTold || writeback.stopped);
+    if (done !== this.flushTold && state.backingFlush(FlushField.wanted) > this.flushTold) {
+      this.broadcast({ kind: 'wake' });
+    }
+    if (hasFailed && state.isBackingFlushWanted) {
+      this.broadcast({ kind: 'unflushed', error: noteOf(writeback.lastError) });
+    }
+    this.flushTold = done;
+    this.failuresTold = writebackFailures;
   }
 
   /** Wakes the shards that wait for room. */

@@ -32,6 +32,13 @@ export const Word = {
 } as const;
 const WORDS = 8 * LINE_WORDS;
 
+/**
+ * Flushes of the backing device, which the coordinator makes, by their numbers: the last that began, the last that
+ * succeeded, the highest that a shard asked for, and the highest that a range zeroed by a shard needs to be durable.
+ */
+export const FlushField = { begun: 0, done: 1, wanted: 2, owed: 3 } as const;
+const FLUSH_FIELDS = 4;
+
 /** The log's head: its position, and the number of ksets and keys written since the open. */
 export const LogField = { segment: 0, offsetBytes: 1, ksetsClosed: 2, keysLogged: 3 } as const;
 const LOG_FIELDS = 4;
@@ -53,6 +60,8 @@ export interface SharedMemory {
   readonly log: Float64Array;
   readonly shards: Int32Array;
   readonly orphans: Int32Array;
+  /** By `FlushField`. */
+  readonly flushes: BigInt64Array;
 }
 
 export function makeSharedMemory(jobs: number, segments: number): SharedMemory {
@@ -64,6 +73,7 @@ export function makeSharedMemory(jobs: number, segments: number): SharedMemory {
     log: new Float64Array(shared(8 * LOG_FIELDS)),
     shards: new Int32Array(shared(4 * LINE_WORDS * jobs)),
     orphans: new Int32Array(shared(4 * segments)),
+    flushes: new BigInt64Array(shared(8 * FLUSH_FIELDS)),
   };
 }
 
@@ -147,6 +157,26 @@ export class SharedState {
       if (served - flush < 0) return false;
     }
     return true;
+  }
+
+  // ---- flushes of the backing device ------------------------------------------------------------------
+
+  backingFlush(field: number): number {
+    return Number(Atomics.load(this.memory.flushes, field));
+  }
+  /** Raises a number of `FlushField` to `flush`, unless it is higher. */
+  raiseBackingFlush(field: number, flush: number): void {
+    const { flushes } = this.memory;
+    const value = BigInt(flush);
+    for (let found = Atomics.load(flushes, field); found < value;) {
+      const before = Atomics.compareExchange(flushes, field, found, value);
+      if (before === found) return;
+      found = before;
+    }
+  }
+  /** A flush that a shard asked for has not succeeded. */
+  get isBackingFlushWanted(): boolean {
+    return this.backingFlush(FlushField.wanted) > this.backingFlush(FlushField.done);
   }
 
   // ---- orphaned segments ------------------------------------------------------------------------------
