@@ -693,6 +693,24 @@ export const MUTATIONS = [
     put: '',
   },
   {
+    name: 'FLUSH served before every shard has closed its ksets',
+    file: 'src/engine/shards/shared-state.ts',
+    find: "      state = 'pending';\n",
+    put: '',
+  },
+  {
+    name: 'FLUSH waits for a shard that is closed',
+    file: 'src/engine/shards/open-shard.ts',
+    find: '            .finally(() => shard.markClosed())\n',
+    put: '',
+  },
+  {
+    name: 'FLUSH waits for a shard that can never close its ksets',
+    file: 'src/engine/shards/shard.ts',
+    find: '    if (this.log.isStuck) this.setStuck(true);\n',
+    put: '',
+  },
+  {
     name: 'a thread that ended not noticed',
     file: 'src/engine/shards/sharded-cache.ts',
     find: "      port.on('close', () => this.lost(shard));\n",

@@ -101,6 +101,17 @@ describe('the log that threads share', () => {
   });
 });
 
+it('flushes of all shards are served in order when their numbers wrap', () => {
+  const { memory, state } = shared();
+  memory.words[Word.flushAsked] = 2 ** 31 - 2;
+  for (let n = 0; n < 4; n++) {
+    const flush = state.add(Word.flushAsked, 1);
+    expect(state.flushState(flush)).toBe('pending');
+    for (const shard of [0, 1]) state.setFlushServed(shard, state.get(Word.flushAsked));
+    expect(state.flushState(flush)).toBe('served');
+  }
+});
+
 describe('several threads at once', { timeout: 60_000 }, () => {
   async function both(does: SharedWork['does'], times: number) {
     const { chain, memory, segments, state } = shared();

@@ -173,6 +173,44 @@ describe('in a cache that several threads share', () => {
   });
 });
 
+describe('a FLUSH that another thread cannot serve', () => {
+  it('does not wait for it when that thread has closed its share', async () => {
+    const sim = await open();
+    await sim.write(at(1), 1, 1);
+    const [driver] = sim.shards;
+    const close = driver.close.bind(driver);
+    let flush: ReturnType<SimShards['flush']> | undefined;
+    driver.close = async () => {
+      await sim.settle();
+      flush = sim.flush(0);
+      const end = close();
+      await sim.flush(0).done; // refused: the thread takes no more
+      return end;
+    };
+    await sim.cache.close();
+    await flush!.done;
+    expect(flush!.group.errors[0]).toBeUndefined();
+  });
+
+  it('fails when the log has no room and write-back cannot make any', async () => {
+    const jobs = 20; // with so many segments of their own that few are left for the log
+    const sim = await open({ jobs, shape: { segments: jobs + 2 }, subtrees: jobs });
+    sim.fails = 'all';
+    const fua = { id: 1, flags: RequestFlag.fua };
+    const writes = Array.from({ length: 1000 }, (_, n) => sim.submit(Op.write, at(n % jobs) + n, 1, fua));
+    await sim.settle();
+    expect(sim.shards.some(({ cache }) => cache.isLogStuck)).toBe(true);
+    const flush = sim.flush(0);
+    await flush.done;
+    expect(flush.group.errors[0]).toMatchObject({ code: 'CACHE_FULL' });
+    await Promise.all(writes.map(({ done }) => done));
+    const last = sim.flush(1);
+    await expect(sim.cache.close()).rejects.toMatchObject({ code: 'CACHE_FULL' });
+    await last.done;
+    expect(last.group.errors[0]).toMatchObject({ code: 'CACHE_FULL' });
+  });
+});
+
 /** What a sector has been through, oldest first. A TRIM may have left what was there, or zeroes. */
 class History {
   readonly ids = [0];

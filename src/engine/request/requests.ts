@@ -138,7 +138,7 @@ export class Requests {
     group.pending = count;
     group.isBeingTaken = true;
     if (core.failure !== undefined || this.isClosed) {
-      this.refuse(group);
+      this.fail(group, core.failure ?? closedError(core.pmem.path));
     } else {
       try {
         if (group.hasReads) this.lookAhead(group, count);
@@ -171,8 +171,14 @@ export class Requests {
     }
   }
 
-  private refuse(group: EngineGroup): void {
-    const why = this.core.failure ?? closedError(this.core.pmem.path);
+  /** Makes all requests of a group fail that has not been submitted. */
+  failGroup(group: RequestGroup, why: PcacheError): void {
+    const engineGroup = group as EngineGroup;
+    if (engineGroup.blankFrom > 0) engineGroup.blank();
+    this.fail(engineGroup, why);
+  }
+
+  private fail(group: EngineGroup, why: PcacheError): void {
     group.blankFrom = group.count;
     for (let i = 0; i < group.count; i++) this.partDone(group, i, why);
   }

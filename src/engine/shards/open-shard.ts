@@ -53,10 +53,13 @@ export function openShard(options: ShardOptions): {
           tell({ kind: 'status', status: shard.status });
           break;
         case 'close':
-          await driver.close().then(
-            (report) => tell({ kind: 'closed', report }),
-            (error: unknown) => tell({ kind: 'closed', error: noteOf(error) }),
-          );
+          await driver
+            .close()
+            .finally(() => shard.markClosed())
+            .then(
+              (report) => tell({ kind: 'closed', report }),
+              (error: unknown) => tell({ kind: 'closed', error: noteOf(error) }),
+            );
           port.close();
           resolve();
       }

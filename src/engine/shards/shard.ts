@@ -24,6 +24,7 @@ import { loadCacheOrThrow } from '../log/recovery.js';
 import { Op, RequestFlag, RequestState, type RequestGroup } from '../request/request-group.js';
 import { Requests } from '../request/requests.js';
 import type { DirtyInLog } from '../status.js';
+import { HeldGroups } from './held-groups.js';
 import type { FromShard, ShardStatus } from './messages.js';
 import { ShardDurability } from './shard-durability.js';
 import { SharedLog } from './shared-log.js';
@@ -65,10 +66,7 @@ export class Shard implements Driven {
   private readonly state: SharedState;
   private readonly shard: number;
   private readonly jobs: number;
-  /** Groups held back by a flush that some shard has not served. */
-  private readonly held: RequestGroup[] = [];
-  /** Number of the flush that the first of them waits for; 0 before it was requested. */
-  private heldFor = 0;
+  private readonly held: HeldGroups;
   private flushServed = 0;
   private closedSeen = 0;
   private waitingSeen = 0;
@@ -76,6 +74,7 @@ export class Shard implements Driven {
   private depth = 0;
   private readonly sweeper: IndexSweeper;
   private isFailureReported = false;
+  private isStuckTold = false;
 
   /** @throws PcacheError what loading a cache throws */
   constructor({ seed, pmem, backing, clock, crc, punches = false, makeState }: ShardOptions) {
@@ -104,6 +103,11 @@ export class Shard implements Driven {
     this.state = state;
     this.shard = shard;
     this.jobs = jobs;
+    this.held = new HeldGroups(
+      state,
+      () => this.tell({ kind: 'flush' }),
+      (...end) => this.runHeld(...end),
+    );
     if (this.core.punches) this.durability = new ShardDurability(state, () => this.kickIfIdle());
     this.requests = new Requests(this.core, this.durability, () => this.onProgress());
   }
@@ -171,8 +175,10 @@ export class Shard implements Driven {
   /** Like `Cache.submit`; all requests must be in the shard's subtrees. */
   submit(group: RequestGroup): number {
     const isFlush = this.checkGroup(group);
-    if ((isFlush && this.jobs > 1) || this.held.length > 0) {
-      this.hold(group);
+    const mustWait = (isFlush && this.jobs > 1) || this.held.length > 0;
+    if (mustWait && !this.requests.isClosed) {
+      this.held.hold(group, isFlush);
+      this.onProgress();
       return group.pending;
     }
     return this.run(group);
@@ -236,6 +242,7 @@ export class Shard implements Driven {
       this.closedSeen = log.closedHere;
       this.kickIfIdle();
     }
+    if (!log.isStuck && this.isStuckTold) this.setStuck(false);
     const waiting = this.waitingForRoom + (log.isStuck ? 1 : 0);
     if (waiting === this.waitingSeen) return;
     const isNew = waiting > this.waitingSeen;
@@ -260,33 +267,18 @@ export class Shard implements Driven {
 
   // ---- flushes ----------------------------------------------------------------------------------------
 
-  private hold(group: RequestGroup): void {
-    group.pending = group.count;
-    group.state.fill(RequestState.pending, 0, group.count);
-    this.held.push(group);
-    this.onProgress();
+  private stuckError(): PcacheError {
+    const why = 'its log is full, and the cache cannot be written back';
+    return new PcacheError('CACHE_FULL', `${this.core.pmem.path}: the last writes cannot be made durable: ${why}`);
   }
 
-  /** Runs the groups that were held back, as far as their flushes are served. @returns whether it did anything */
-  private runHeld(): boolean {
-    const { state, held } = this;
-    let worked = false;
-    while (held.length > 0) {
-      if (this.heldFor === 0 && !this.core.failure) {
-        this.heldFor = state.add(Word.flushAsked, 1);
-        this.tell({ kind: 'flush' });
-        return true; // this shard has to serve the flush, too
-      }
-      if (!this.core.failure && !state.isFlushServed(this.heldFor)) break;
-      this.heldFor = 0;
-      this.runLate(held.shift()!);
-      worked = true;
-    }
-    return worked;
-  }
-
-  private runLate(group: RequestGroup): void {
+  /** Ends a group that was held back. */
+  private runHeld(group: RequestGroup, isStuck: boolean): void {
     const { requests } = this;
+    if (isStuck) {
+      requests.failGroup(group, this.stuckError());
+      return;
+    }
     const { isClosed } = requests;
     requests.isClosed = false; // the group was taken before
     this.run(group);
@@ -317,7 +309,7 @@ export class Shard implements Driven {
     this.checkOthers();
     if (core.failure) {
       requests.failWaiting(core.failure);
-      this.runHeld();
+      this.held.run(true);
       this.tellOthers();
       return false;
     }
@@ -335,7 +327,7 @@ export class Shard implements Driven {
       this.leave();
       this.tellOthers();
     }
-    return this.runHeld() || worked;
+    return this.held.run(this.failure !== undefined) || worked;
   }
 
   /** Acknowledges the requests that waited for a flush of the backing device, and asks for one for a drain or close. */
@@ -368,7 +360,22 @@ export class Shard implements Driven {
   failWaiting(error: PcacheError): void {
     if (this.requests.hasDirectWrites) return; // those that still wait when the holes are made are counted again
     this.requests.failWaiting(error);
+    if (this.log.isStuck) this.setStuck(true);
     this.tellOthers();
+  }
+
+  /** A FLUSH in any shard fails while this one cannot close its ksets. */
+  private setStuck(isStuck: boolean): void {
+    this.isStuckTold = isStuck;
+    this.state.setStuck(this.shard, isStuck);
+    this.tell({ kind: 'flush' });
+  }
+
+  /** The shard is closed: a FLUSH in another one does not wait for it, and fails if keys of this one are lost. */
+  markClosed(): void {
+    if (this.log.hasOpenKeys) this.state.setStuck(this.shard, true);
+    else this.state.setClosed(this.shard);
+    this.tell({ kind: 'flush' });
   }
 
   /** A flush of the backing device that some shard asked for has failed. */

@@ -50,6 +50,10 @@ const ShardWord = {
   waiting: 1,
   /** Number of the last flush for which the shard has closed its ksets. */
   flushServed: 2,
+  /** 1 while the shard cannot close its ksets, and write-back will not make any room. */
+  stuck: 3,
+  /** 1 when the shard is closed, with all its keys in the log. */
+  closed: 4,
 } as const;
 
 /** The memory itself, as threads pass it on. */
@@ -104,7 +108,7 @@ export class SharedState {
   }
   /** Adds to a word. @returns the new value */
   add(word: number, value: number): number {
-    return Atomics.add(this.memory.words, word, value) + value;
+    return (Atomics.add(this.memory.words, word, value) + value) | 0;
   }
   /** Sets a word. @returns the old value */
   exchange(word: number, value: number): number {
@@ -150,13 +154,26 @@ export class SharedState {
   setFlushServed(shard: number, flush: number): void {
     Atomics.store(this.memory.shards, shard * LINE_WORDS + ShardWord.flushServed, flush);
   }
-  /** Whether every shard has closed the ksets that were open when flush number `flush` was asked for. */
-  isFlushServed(flush: number): boolean {
-    for (let shard = 0; shard < this.jobs; shard++) {
-      const served = Atomics.load(this.memory.shards, shard * LINE_WORDS + ShardWord.flushServed);
-      if (served - flush < 0) return false;
+  setStuck(shard: number, isStuck: boolean): void {
+    Atomics.store(this.memory.shards, shard * LINE_WORDS + ShardWord.stuck, isStuck ? 1 : 0);
+  }
+  setClosed(shard: number): void {
+    Atomics.store(this.memory.shards, shard * LINE_WORDS + ShardWord.closed, 1);
+  }
+  /**
+   * Whether every shard has closed the ksets that were open when flush number `flush` was asked for; `stuck` when one
+   * cannot.
+   */
+  flushState(flush: number): 'served' | 'pending' | 'stuck' {
+    const { shards } = this.memory;
+    let state: 'served' | 'pending' = 'served';
+    for (let at = 0; at < this.jobs * LINE_WORDS; at += LINE_WORDS) {
+      const served = Atomics.load(shards, at + ShardWord.flushServed);
+      if (((served - flush) | 0) >= 0 || Atomics.load(shards, at + ShardWord.closed) === 1) continue; // numbers wrap
+      if (Atomics.load(shards, at + ShardWord.stuck) === 1) return 'stuck';
+      state = 'pending';
     }
-    return true;
+    return state;
   }
 
   // ---- flushes of the backing device ------------------------------------------------------------------
