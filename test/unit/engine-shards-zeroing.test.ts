@@ -104,7 +104,7 @@ describe('in a cache that several threads share', () => {
     await sim.read(at(1), 1);
     expect(sim.holds(at(1))).toBe(false);
     sim.fails = 'none';
-    await expect.poll(() => sim.shards[1].cache.hasUnsettledWrites).toBe(false);
+    await expect.poll(() => sim.shards[1].cache.hasUnsettledWrites, { timeout: 20_000 }).toBe(false);
     await sim.read(at(1), 1);
     expect(sim.holds(at(1))).toBe(true);
 
