@@ -35,18 +35,29 @@ Napi::Value handle_value(Napi::Env env, uint32_t handle) {
   return Napi::Number::New(env, handle);
 }
 
-// map(fd, sizeBytes, writable, ephemeral) → { handle, durability }
+// map(fd, sizeBytes, writable, ephemeral, region) → { handle, durability, isInMemory, region }
 Napi::Value map(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const int fd = info[0].As<Napi::Number>().Int32Value();
   const double size = info[1].As<Napi::Number>().DoubleValue();
   if (!(size >= 1 && size < 9007199254740992.0)) throw coded_error(env, "OUT_OF_RANGE", "size is out of range");
   install_fault_handler();
-  std::unique_ptr<Mapping> mapping(Mapping::create(fd, static_cast<uint64_t>(size), info[2].ToBoolean(), info[3].ToBoolean()));
+  const bool writable = info[2].ToBoolean();
+  std::shared_ptr<Region> region;
+  if (info[4].IsNumber()) {
+    region = Region::find(info[4].As<Napi::Number>().Uint32Value());
+    if (!region) throw coded_error(env, "CLOSED", "the mapping of the other thread is closed");
+    if (region->size_bytes != static_cast<uint64_t>(size) || region->writable != writable) {
+      throw coded_error(env, "INVALID", "the other thread has another mapping");
+    }
+  }
+  std::unique_ptr<Mapping> mapping(
+      Mapping::create(fd, static_cast<uint64_t>(size), writable, info[3].ToBoolean(), std::move(region)));
   if (!mapping) throw errno_error(env, "mmap", errno);
   Napi::Object result = Napi::Object::New(env);
   result.Set("durability", kDurabilityNames[static_cast<int>(mapping->durability())]);
   result.Set("isInMemory", mapping->is_in_memory());
+  result.Set("region", Region::share(mapping->region()));
   result.Set("handle", handle_value(env, state_of(info).mappings.add(std::move(mapping))));
   return result;
 }
@@ -252,6 +263,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   add("nbdClear", nbd_clear);
   add("notifyService", notify_service);
   add("redirect", redirect);
+  add("duplicate", duplicate);
   add("allocate", allocate);
   add("extents", extents);
   add("canPunch", can_punch);

@@ -2,7 +2,10 @@
 
 #include <cerrno>
 #include <fcntl.h>
+#include <iterator>
 #include <linux/magic.h>
+#include <map>
+#include <mutex>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -33,39 +36,77 @@ bool on_memory_filesystem(int fd) {
   return type == TMPFS_MAGIC || type == RAMFS_MAGIC || type == HUGETLBFS_MAGIC;
 }
 
+struct Shared {
+  std::mutex mutex;
+  uint32_t last = 0;
+  std::map<uint32_t, std::weak_ptr<Region>> regions;
+};
+
+Shared& shared() {
+  static Shared* const all = new Shared;  // never destroyed: threads may end after the process has begun to
+  return *all;
+}
+
+// Null with errno set when the system refuses.
+std::shared_ptr<Region> map_region(int fd, uint64_t size_bytes, bool writable) {
+  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* base = MAP_FAILED;
+  // Without cache-line write-backs fdatasync serves DAX files as well. A reader asks too: it reports the durability.
+  if (can_write_back()) {
+    base = mmap(nullptr, size_bytes, protection, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0);
+  }
+  const bool is_sync = base != MAP_FAILED;
+  if (!is_sync) base = mmap(nullptr, size_bytes, protection, MAP_SHARED, fd, 0);
+  if (base == MAP_FAILED) return nullptr;
+  return std::make_shared<Region>(static_cast<uint8_t*>(base), size_bytes, writable, is_sync);
+}
+
 }  // namespace
 
-Mapping* Mapping::create(int fd, uint64_t size_bytes, bool writable, bool ephemeral) {
+Region::Region(uint8_t* at, uint64_t size, bool can_store, bool sync)
+    : base(at), size_bytes(size), writable(can_store), is_sync(sync) {}
+
+Region::~Region() { munmap(base, size_bytes); }
+
+uint32_t Region::share(const std::shared_ptr<Region>& region) {
+  Shared& all = shared();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  for (auto entry = all.regions.begin(); entry != all.regions.end();) {
+    const auto known = entry->second.lock();
+    if (known == region) return entry->first;
+    entry = known ? std::next(entry) : all.regions.erase(entry);
+  }
+  all.regions.emplace(++all.last, region);
+  return all.last;
+}
+
+std::shared_ptr<Region> Region::find(uint32_t number) {
+  Shared& all = shared();
+  const std::lock_guard<std::mutex> lock(all.mutex);
+  const auto found = all.regions.find(number);
+  return found == all.regions.end() ? nullptr : found->second.lock();
+}
+
+Mapping* Mapping::create(int fd, uint64_t size_bytes, bool writable, bool ephemeral, std::shared_ptr<Region> region) {
   if (size_bytes == 0 || size_bytes > SIZE_MAX) {
     errno = EINVAL;
     return nullptr;
   }
   const int own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (own_fd < 0) return nullptr;
-
-  void* base = MAP_FAILED;
-  Durability durability = Durability::page_cache;
-  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  // Without cache-line write-backs fdatasync serves DAX files as well. A reader asks too: it reports the durability.
-  if (can_write_back()) {
-    base = mmap(nullptr, size_bytes, protection, MAP_SHARED_VALIDATE | MAP_SYNC, own_fd, 0);
-  }
-  if (base != MAP_FAILED) durability = Durability::dax;
-  if (base == MAP_FAILED) base = mmap(nullptr, size_bytes, protection, MAP_SHARED, own_fd, 0);
-  if (base == MAP_FAILED) {
+  if (!region) region = map_region(own_fd, size_bytes, writable);
+  if (!region) {
     const int error = errno;
     close(own_fd);
     errno = error;
     return nullptr;
   }
+  Durability durability = region->is_sync ? Durability::dax : Durability::page_cache;
   if (ephemeral || on_memory_filesystem(own_fd)) durability = Durability::volatile_memory;
-  return new Mapping(static_cast<uint8_t*>(base), size_bytes, own_fd, writable, durability);
+  return new Mapping(std::move(region), own_fd, durability);
 }
 
-Mapping::~Mapping() {
-  munmap(base_, size_bytes_);
-  close(fd_);
-}
+Mapping::~Mapping() { close(fd_); }
 
 bool Mapping::read_file(uint64_t offset, uint8_t* bytes, uint64_t length) const {
   if (writable_ || durability_ == Durability::dax) return false;

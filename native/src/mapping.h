@@ -3,17 +3,40 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 namespace pcache {
 
 enum class Durability { dax, page_cache, volatile_memory };
 
-// Owns the mapping and a duplicate of its file descriptor, so that a flock on the file lasts at least as long as the
-// mapping.
+// The mapped pages. Threads of a cache share them: each page is entered in the page tables once, not once a thread.
+class Region {
+ public:
+  Region(uint8_t* base, uint64_t size_bytes, bool writable, bool is_sync);
+  ~Region();
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+
+  // The region of that number; null when it is gone.
+  static std::shared_ptr<Region> find(uint32_t number);
+  // Its number for `find`, in whatever thread.
+  static uint32_t share(const std::shared_ptr<Region>& region);
+
+  uint8_t* const base;
+  const uint64_t size_bytes;
+  const bool writable;
+  // Mapped with MAP_SYNC.
+  const bool is_sync;
+};
+
+// Owns a share of the mapped pages and a duplicate of a file descriptor, so that a flock on the file lasts at least as
+// long as the mapping. The open file is its own: the system reports an error of write-back once for each.
 class Mapping {
  public:
-  // Returns null and sets errno when the system refuses. `ephemeral`: no durability is needed.
-  static Mapping* create(int fd, uint64_t size_bytes, bool writable, bool ephemeral);
+  // Returns null and sets errno when the system refuses. `ephemeral`: no durability is needed. `region`: pages that
+  // another thread has mapped, of the same device; null to map them.
+  static Mapping* create(int fd, uint64_t size_bytes, bool writable, bool ephemeral, std::shared_ptr<Region> region);
   ~Mapping();
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -21,6 +44,7 @@ class Mapping {
   uint8_t* base() const { return base_; }
   uint64_t size_bytes() const { return size_bytes_; }
   bool writable() const { return writable_; }
+  const std::shared_ptr<Region>& region() const { return region_; }
   int fd() const { return fd_; }
   Durability durability() const { return durability_; }
 
@@ -44,9 +68,15 @@ class Mapping {
   int persist() const;
 
  private:
-  Mapping(uint8_t* base, uint64_t size_bytes, int fd, bool writable, Durability durability)
-      : base_(base), size_bytes_(size_bytes), fd_(fd), writable_(writable), durability_(durability) {}
+  Mapping(std::shared_ptr<Region> region, int fd, Durability durability)
+      : region_(std::move(region)),
+        base_(region_->base),
+        size_bytes_(region_->size_bytes),
+        fd_(fd),
+        writable_(region_->writable),
+        durability_(durability) {}
 
+  const std::shared_ptr<Region> region_;
   uint8_t* base_;
   uint64_t size_bytes_;
   int fd_;

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <fcntl.h>
 #include <string>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -38,6 +39,12 @@ void redirect(const Napi::CallbackInfo& info) {
   while (dup2(to, from) < 0) {
     if (errno != EINTR && errno != EBUSY) throw errno_error(info.Env(), "dup2", errno);
   }
+}
+
+Napi::Value duplicate(const Napi::CallbackInfo& info) {
+  const int fd = fcntl(info[0].As<Napi::Number>().Int32Value(), F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) throw errno_error(info.Env(), "dup", errno);
+  return Napi::Number::New(info.Env(), fd);
 }
 
 }  // namespace pcache

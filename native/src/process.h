@@ -11,5 +11,7 @@ namespace pcache {
 Napi::Value notify_service(const Napi::CallbackInfo& info);
 // redirect(from, to): from now on the number `from` names the open file `to` (dup2(2)).
 void redirect(const Napi::CallbackInfo& info);
+// duplicate(fd) → another number for the open file, closed in programs that are started.
+Napi::Value duplicate(const Napi::CallbackInfo& info);
 
 }  // namespace pcache

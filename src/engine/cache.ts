@@ -46,6 +46,7 @@ export class Cache {
   protected readonly writeback: Writeback;
   private readonly gc: GarbageCollector;
   private readonly sweeper: IndexSweeper;
+  protected readonly ahead: PagesAhead | undefined;
   private nowMs: number;
   /** While true write-back starts nothing: for an orderly close, and for tests. */
   holdWriteback = false;
@@ -73,14 +74,10 @@ export class Cache {
     this.gc = new GarbageCollector(core);
     this.sweeper = new IndexSweeper(core.index, core.segments.count);
     this.requests = new Requests(core, this.writeback, progress);
-    if (options.preparesMemory === true) this.prepareMemory();
-  }
-
-  private prepareMemory(): void {
-    const { pmem, segments } = this.core;
-    const ahead = new PagesAhead(pmem, segments);
-    segments.onTaken = () => ahead.look();
-    ahead.look();
+    if (options.preparesMemory === true) {
+      this.ahead = new PagesAhead(core.pmem, core.segments);
+      this.ahead.begin();
+    }
   }
 
   /** Size of the logical device, which is that of the backing device. */

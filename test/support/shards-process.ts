@@ -6,7 +6,6 @@
 import { writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { openBacking } from '../../src/engine/device/backing-file.js';
-import type { MappedPmem } from '../../src/engine/device/mapped.js';
 import { bestCrc32c } from '../../src/engine/device/native.js';
 import { openPmem } from '../../src/engine/device/open.js';
 import { ShardedCache } from '../../src/engine/index.js';
@@ -62,7 +61,7 @@ export interface ShardsJobReport {
 }
 
 async function main(job: ShardsJob): Promise<ShardsReport> {
-  const pmem = openPmem(job.cache) as MappedPmem;
+  const pmem = openPmem(job.cache);
   const backing = openBacking(job.backing, { readOnly: false });
   if (job.punches) backing.findPunch();
   const geometry = makeGeometry(job.segmentBytes);
@@ -93,7 +92,10 @@ async function main(job: ShardsJob): Promise<ShardsReport> {
   );
   await Promise.race([cache.ready(), ...reports]);
   const done = await Promise.all(reports);
-  if (job.ending === 'drain') await cache.drain();
+  if (job.ending === 'drain') {
+    await cache.drain();
+    await cache.collectGarbage();
+  }
   const shards = await cache.shardStatus();
   const { dirtyKeys } = await cache.close();
   await Promise.all(exits);

@@ -31,6 +31,8 @@ export interface MapOptions {
   /** Open file with the access that the mapping needs. The new object closes it, once its constructor has returned. */
   readonly fd: number;
   readonly sizeBytes: number;
+  /** Pages of the device that another thread has mapped, to be shared. */
+  readonly region?: number | undefined;
 }
 
 /** Everything that another thread of the process needs to map the same device (`mapAgain` in `open.ts`). */
@@ -47,6 +49,7 @@ export class MappedReader implements PmemReader {
   protected readonly isInMemory: boolean;
   protected readonly handle: number;
   protected readonly fd: number;
+  protected readonly region: number;
   private open = true;
 
   constructor(
@@ -59,8 +62,16 @@ export class MappedReader implements PmemReader {
     this.fd = options.fd;
     this.sizeBytes = options.sizeBytes;
     try {
-      const { handle, durability, isInMemory } = addon.map(this.fd, this.sizeBytes, writable, ephemeral);
+      const shared: [] | [number] = options.region === undefined ? [] : [options.region];
+      const { handle, durability, isInMemory, region } = addon.map(
+        this.fd,
+        this.sizeBytes,
+        writable,
+        ephemeral,
+        ...shared,
+      );
       this.handle = handle;
+      this.region = region;
       this.isInMemory = isInMemory;
       // The helper sees a mapping; that nothing but the device is behind it is seen from the device.
       this.durability = durability === 'dax' && fstatSync(this.fd).isCharacterDevice() ? 'device-dax' : durability;
@@ -238,8 +249,8 @@ export class MappedPmem extends MappedReader implements Pmem {
 
   /** For `mapAgain` in other threads; valid while this object is open. */
   get device(): MappedDevice {
-    const { path, fd, sizeBytes } = this;
-    return { path, fd, sizeBytes, ephemeral: this.durability === 'volatile' };
+    const { path, fd, sizeBytes, region } = this;
+    return { path, fd, sizeBytes, region, ephemeral: this.durability === 'volatile' };
   }
 
   /** Page faults read single pages from now on, not all that the disk reads ahead. */

@@ -74,13 +74,17 @@ export type HintFinder = (
  * memory itself fails, FAULT or FAULT_MEMORY (with `offsetBytes`).
  */
 export interface NativeAddon {
-  /** `isInMemory`: a memory filesystem is behind it, whose pages are its only copy. */
+  /**
+   * Maps a device, or shares the mapped pages of another thread, whose `region` is given.
+   * `isInMemory`: a memory filesystem is behind it, whose pages are its only copy.
+   */
   map(
     fd: number,
     sizeBytes: number,
     writable: boolean,
     ephemeral: boolean,
-  ): { handle: number; durability: Durability; isInMemory: boolean };
+    ...region: [] | [number]
+  ): { handle: number; durability: Durability; isInMemory: boolean; region: number };
   unmap(mapping: number): void;
   /** Has page faults of the mapping read single pages. */
   expectScattered(mapping: number): void;
@@ -192,13 +196,14 @@ export interface NativeAddon {
     done: (result: number, buffer: Uint8Array) => void,
   ): void;
   /**
-   * Serves queue 0 of a ublk device whose /dev/ublkcN is open, on this thread, through io_uring. `take` finds `count`
+   * Serves a queue of a ublk device whose /dev/ublkcN is open, on this thread, through io_uring. `take` finds `count`
    * requests in the columns. The payload of a tag lies in `memory` at tag × `maxBytes`. `commit` answers the first
    * `count` rows of `commitTag` and `commitResult`; `ended` is called when the device takes no further answers. Throws
    * ERRNO where the system does not let this process use io_uring.
    */
   ublkServe(
     fd: number,
+    queue: number,
     columns: UblkColumns,
     memory: Uint8Array,
     maxBytes: number,
@@ -206,6 +211,8 @@ export interface NativeAddon {
     take: (count: number) => void,
     ended: (errno: number) => void,
   ): { commit(count: number): void; close(): void };
+  /** Duplicates a file descriptor, closed in programs that are started. Throws ERRNO. */
+  duplicate(fd: number): number;
   features(): NativeFeatures;
   /** For tests: selects slower instructions; false when this processor lacks them. */
   select(copy: CopyInstructions, writeBack: WriteBackInstruction, crc: CrcMethod): boolean;

@@ -9,7 +9,7 @@ import { DirectReader } from './direct-reader.js';
 import { FileReader } from './file-reader.js';
 import { MappedPmem, MappedReader, type MappedDevice } from './mapped.js';
 import { nativeAddon, nativeAddonIfAvailable } from './native.js';
-import type { Pmem, PmemReader } from './pmem.js';
+import type { PmemReader } from './pmem.js';
 
 export interface OpenReaderOptions {
   /** False to use plain reads even where the native helper could map the device. Default true. */
@@ -53,7 +53,7 @@ export interface OpenPmemOptions {
 }
 
 /** Opens `path` for reading and writing. Takes an exclusive lock. Throws NATIVE_MISSING without the helper. */
-export function openPmem(path: string, options: OpenPmemOptions = {}): Pmem {
+export function openPmem(path: string, options: OpenPmemOptions = {}): MappedPmem {
   const addon = nativeAddon();
   const file = openDeviceFile(path, { writable: true });
   const pmem = orClose(file.fd, () => new MappedPmem(addon, file, options.ephemeral ?? false));
@@ -62,10 +62,10 @@ export function openPmem(path: string, options: OpenPmemOptions = {}): Pmem {
 }
 
 /**
- * Maps the device again in another thread of the process, under the lock that the first opening holds. Handles of the
- * native helper and its guard against faults belong to one thread each.
+ * Opens the device in another thread of the process, under the lock that the first opening holds. The mapped pages are
+ * shared. Handles of the native helper, its guard against faults and the open file belong to one thread each.
  */
-export function mapAgain({ path, fd, sizeBytes, ephemeral }: MappedDevice): MappedPmem {
+export function mapAgain({ path, fd, sizeBytes, region, ephemeral }: MappedDevice): MappedPmem {
   const again = reopen(path, fd);
-  return orClose(again, () => new MappedPmem(nativeAddon(), { path, fd: again, sizeBytes }, ephemeral));
+  return orClose(again, () => new MappedPmem(nativeAddon(), { path, fd: again, sizeBytes, region }, ephemeral));
 }

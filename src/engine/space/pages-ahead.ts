@@ -17,12 +17,18 @@ export class PagesAhead {
 
   constructor(
     private readonly pmem: Pick<Pmem, 'touchAhead'>,
-    private readonly segments: Pick<SegmentTable, 'count' | 'geometry' | 'dataOffsetBytes' | 'nextFree'>,
+    private readonly segments: Pick<SegmentTable, 'count' | 'geometry' | 'dataOffsetBytes' | 'nextFree' | 'onTaken'>,
   ) {
     this.isPrepared = new Uint8Array(segments.count);
   }
 
-  /** Call it when a segment has been taken, and at the beginning. */
+  /** Prepares from now on. */
+  begin(): void {
+    this.segments.onTaken = () => this.look();
+    this.look();
+  }
+
+  /** To be called when a segment has been taken. */
   look(): void {
     if (this.isBusy || this.hasFailed || !this.pmem.touchAhead) return;
     const segment = this.next();
