@@ -91,11 +91,11 @@ struct Columns {
   int32_t* commit_result;
 };
 
-// Serves queue 0 from the thread that creates it: the kernel hands requests to that thread only, and copies their data
+// Serves a queue from the thread that creates it: the kernel hands requests to that thread only, and copies their data
 // while it is in a system call. Memory and columns stay alive by references.
 class Queue : public std::enable_shared_from_this<Queue> {
  public:
-  Queue(Napi::Env env, int fd, uint32_t depth) : env_(env), fd_(fd), depth_(depth) {}
+  Queue(Napi::Env env, int fd, uint16_t number, uint32_t depth) : env_(env), fd_(fd), number_(number), depth_(depth) {}
   ~Queue() { release(); }
 
   Columns columns = {};
@@ -119,13 +119,14 @@ class Queue : public std::enable_shared_from_this<Queue> {
     close();
     throw errno_error(env_, doing, error);
   }
-  size_t descriptors_bytes() const {
+  static size_t descriptors_bytes(uint32_t depth) {
     const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-    return (depth_ * sizeof(abi::Descriptor) + page - 1) / page * page;
+    return (depth * sizeof(abi::Descriptor) + page - 1) / page * page;
   }
 
   const Napi::Env env_;
   const int fd_;
+  const uint16_t number_;
   const uint32_t depth_;
   std::unique_ptr<Uring> ring_;
   int event_fd_ = -1;
@@ -152,7 +153,9 @@ void Queue::start() {
   if (event_fd_ < 0) refuse("eventfd", errno);
   error = ring_->signal_on(event_fd_);
   if (error != 0) refuse("io_uring_register", error);
-  void* const mapped = mmap(nullptr, descriptors_bytes(), PROT_READ, MAP_SHARED | MAP_POPULATE, fd_, 0);
+  // Each queue has room for the greatest depth.
+  const auto place = static_cast<off_t>(number_ * descriptors_bytes(kDepthMax));
+  void* const mapped = mmap(nullptr, descriptors_bytes(depth_), PROT_READ, MAP_SHARED | MAP_POPULATE, fd_, place);
   if (mapped == MAP_FAILED) refuse("mmap", errno);
   descriptors_ = static_cast<const abi::Descriptor*>(mapped);
   uv_loop_s* loop = nullptr;
@@ -182,7 +185,7 @@ void Queue::command(uint32_t number, uint16_t tag, int32_t result) {
   entry->fd = fd_;
   entry->command_op = is_encoded ? abi::kIoCommandEncoding | number : number;
   entry->user_data = tag;
-  const abi::IoCommand command = {0, tag, result, reinterpret_cast<uint64_t>(memory) + uint64_t{tag} * max_bytes};
+  const abi::IoCommand command = {number_, tag, result, reinterpret_cast<uint64_t>(memory) + uint64_t{tag} * max_bytes};
   abi::place(entry, command);
   commands_++;
 }
@@ -257,7 +260,7 @@ void Queue::release() {
   ring_.reset();
   if (event_fd_ >= 0) ::close(event_fd_);
   event_fd_ = -1;
-  if (descriptors_ != nullptr) munmap(const_cast<abi::Descriptor*>(descriptors_), descriptors_bytes());
+  if (descriptors_ != nullptr) munmap(const_cast<abi::Descriptor*>(descriptors_), descriptors_bytes(depth_));
   descriptors_ = nullptr;
 }
 
@@ -300,10 +303,11 @@ void ublk_control(const Napi::CallbackInfo& info) {
 
 Napi::Value ublk_serve(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const auto object = info[1].As<Napi::Object>();
+  const auto object = info[2].As<Napi::Object>();
   const uint32_t depth = object.Get("depth").As<Napi::Number>().Uint32Value();
   if (depth < 1 || depth > kDepthMax) throw coded_error(env, "INVALID", "1 to 4096 tags are possible");
-  auto queue = std::make_shared<Queue>(env, info[0].As<Napi::Number>().Int32Value(), depth);
+  auto queue = std::make_shared<Queue>(env, info[0].As<Napi::Number>().Int32Value(),
+                                       static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value()), depth);
   queue->columns = {
       column<uint16_t>(object, "tag", napi_uint16_array, depth),
       column<uint8_t>(object, "op", napi_uint8_array, depth),
@@ -312,15 +316,15 @@ Napi::Value ublk_serve(const Napi::CallbackInfo& info) {
       column<uint16_t>(object, "commitTag", napi_uint16_array, depth),
       column<int32_t>(object, "commitResult", napi_int32_array, depth),
   };
-  auto memory = info[2].As<Napi::Uint8Array>();
+  auto memory = info[3].As<Napi::Uint8Array>();
   queue->memory = memory.Data();
-  queue->max_bytes = info[3].As<Napi::Number>().Uint32Value();
+  queue->max_bytes = info[4].As<Napi::Number>().Uint32Value();
   if (queue->max_bytes < 4096 || memory.ByteLength() / queue->max_bytes < depth) {
     throw coded_error(env, "INVALID", "the memory has no room for every tag");
   }
-  queue->is_encoded = info[4].ToBoolean();
-  queue->take_ = Napi::Persistent(info[5].As<Napi::Function>());
-  queue->ended_ = Napi::Persistent(info[6].As<Napi::Function>());
+  queue->is_encoded = info[5].ToBoolean();
+  queue->take_ = Napi::Persistent(info[6].As<Napi::Function>());
+  queue->ended_ = Napi::Persistent(info[7].As<Napi::Function>());
   queue->columns_kept = Napi::Persistent(object);
   queue->memory_kept = Napi::Persistent(memory.As<Napi::Object>());
   queue->start();

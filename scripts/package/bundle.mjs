@@ -146,6 +146,7 @@ export async function bundle(manifest) {
         'index': source('index.ts'),
         'worker-bench': source('bench', 'job-worker.ts'),
         'worker-curve': source('curve', 'worker.ts'),
+        'worker-serve': source('nbd', 'serve-worker.ts'),
       },
     },
     { format: 'esm', entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' },

@@ -20,6 +20,7 @@ const REQUIRED = [
   'bundle/index.js',
   'bundle/worker-bench.js',
   'bundle/worker-curve.js',
+  'bundle/worker-serve.js',
   'bundle/page/main.js',
   'bundle/page/uplot/uPlot.iife.min.js',
   'bundle/LICENSES.txt',

@@ -118,6 +118,7 @@ async function recordJobs(jobs: number, devices: BenchDevices, options: JobsBenc
   for (const job of made) await job.fill();
   for (let round = 0; round < WARM_UP_ROUNDS + ROUNDS; round++) {
     await cache.drain();
+    await cache.collectGarbage();
     for (const job of made) job.plan(sizes.groupsOfJob);
     cache.hold = true;
     for (let from = 0; from < sizes.groupsOfJob; from += STRETCH_GROUPS) {

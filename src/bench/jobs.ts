@@ -129,13 +129,19 @@ export class Jobs {
     let filled = 0;
     this.onFilling = (blocks) => onProgress((filled += blocks));
     const answers = await this.ask({ kind: 'fill' }, 'filled');
-    await this.cache.drain();
+    await this.drain();
     return answers.reduce((sum, { blocks }) => sum + blocks, 0);
+  }
+
+  /** Writes everything back, and frees what can be freed. */
+  private async drain(): Promise<void> {
+    await this.cache.drain();
+    await this.cache.collectGarbage();
   }
 
   /** One round of each, of all jobs at once; `requests` of each job. */
   async run(requests: number): Promise<void> {
-    await Promise.race([this.cache.drain(), this.broken]);
+    await Promise.race([this.drain(), this.broken]);
     this.cache.hold = true;
     const answers = await this.ask({ kind: 'round', requests }, 'measured');
     this.cache.hold = false;

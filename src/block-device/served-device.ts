@@ -8,8 +8,7 @@ import { deviceSocketPath, SOCKETS_FOLDER } from './device-socket.js';
 import type { Claim } from './device-users.js';
 import { NbdDevice } from './nbd-device.js';
 import { UblkDriver } from './ublk-control.js';
-import { UblkDevice } from './ublk-device.js';
-import type { QueueServer, UblkQueue } from './ublk-queue.js';
+import { UblkDevice, type ServeQueue } from './ublk-device.js';
 
 const CHECK_MS = 250;
 /** Uses that end sooner are not reported: programs such as udev look at a device for a moment. */
@@ -24,6 +23,8 @@ export interface DeviceRequest {
   readonly identity: bigint;
   /** The device is to be /dev/pcache/NAME as well. */
   readonly name: string | undefined;
+  /** Threads that will serve it. */
+  readonly jobs: number;
 }
 
 /** What serves the requests of a device. */
@@ -34,8 +35,8 @@ export interface DeviceServer {
   readonly nbdFlags: number;
   /** Takes a connection of the kernel's NBD client, which sends requests at once. */
   accept(socket: Socket, path: string): void;
-  /** Makes what takes the requests of a ublk device. */
-  serveQueue(queue: UblkQueue): QueueServer;
+  /** Serves a queue of a ublk device. */
+  readonly serveQueue: ServeQueue;
 }
 
 /** What is given for the next free device, of either driver or of one. */
@@ -54,14 +55,14 @@ export function checkDeviceName(wanted: string, recover: boolean): void {
   );
 }
 
-async function take({ wanted, recover, identity }: DeviceRequest): Promise<NbdDevice | UblkDevice> {
+async function take({ wanted, recover, identity, jobs }: DeviceRequest): Promise<NbdDevice | UblkDevice> {
   if (recover) return UblkDevice.recover(wanted, identity);
   if (wanted === 'nbd') return NbdDevice.take('auto');
   if (wanted.startsWith('/dev/nbd')) return NbdDevice.take(wanted);
-  if (wanted === 'ublk') return UblkDevice.take('auto', identity);
+  if (wanted === 'ublk') return UblkDevice.take('auto', identity, jobs);
   if (wanted !== 'auto' || UblkDriver.isPresent()) {
     try {
-      return await UblkDevice.take(wanted, identity);
+      return await UblkDevice.take(wanted, identity, jobs);
     } catch (error) {
       const isUnsupported = error instanceof PcacheError && error.code === 'UNSUPPORTED';
       if (wanted !== 'auto' || !isUnsupported || !NbdDevice.isDriverPresent()) throw error;
@@ -123,7 +124,7 @@ export class ServedDevice {
   async start(server: DeviceServer): Promise<void> {
     const { device, name } = this;
     if (device instanceof UblkDevice) {
-      await device.start(server.sizeBytes, server.isReadOnly, (queue) => server.serveQueue(queue));
+      await device.start(server.sizeBytes, server.isReadOnly, server.serveQueue);
     } else {
       for (const socket of device.sockets) server.accept(socket, this.path);
       await device.start(server.sizeBytes, server.nbdFlags);

@@ -26,7 +26,7 @@ import {
   type DeviceInfo,
 } from './ublk-abi.js';
 import { isOurs, serverFlagsOf, UblkDriver, whileLocked } from './ublk-control.js';
-import { UblkQueue, type QueueServer } from './ublk-queue.js';
+import type { QueuePlace, ServedQueue } from './ublk-queue.js';
 
 const SECTOR_BYTES = 512;
 const LOGICAL_BLOCK_SHIFT = 9;
@@ -41,12 +41,16 @@ const NOTICE_MAX_MS = 15_000;
 const END_MAX_MS = 5_000;
 const RETRY_MS = 20;
 
+/** Begins to serve a queue, in whatever thread. @param ended receives an errno, or 0 */
+export type ServeQueue = (place: QueuePlace, ended: (errno: number) => void) => Promise<ServedQueue>;
+
 export class UblkDevice {
   readonly path: string;
   /** Resolves when the device is gone, for whatever reason. */
   readonly ended: Promise<void>;
   private sayEnded!: () => void;
-  private readonly queue: UblkQueue;
+  private readonly queues: ServedQueue[] = [];
+  private queuesRunning = 0;
   private isRunning = false;
   /** It was ended without waiting for its users. */
   private isLeftToUsers = false;
@@ -60,7 +64,6 @@ export class UblkDevice {
     private readonly isRecovery: boolean,
   ) {
     this.path = `/dev/ublkb${info.id}`;
-    this.queue = new UblkQueue(info.depth, info.maxIoBytes);
     this.ended = new Promise((resolve) => (this.sayEnded = resolve));
   }
 
@@ -68,16 +71,17 @@ export class UblkDevice {
    * Reserves a device. It does not appear until `start`.
    * @param wanted `/dev/ublkbN`, or `auto` for the first free number
    * @param identity 48 bits that stand for the pair of cache and backing device
+   * @param queues each can be served by a thread of its own; the kernel makes no more than there are processors
    * @throws PcacheError UNSUPPORTED without the kernel's driver, BUSY when it is in use, NO_ACCESS without privileges
    */
-  static async take(wanted: string, identity: bigint): Promise<UblkDevice> {
+  static async take(wanted: string, identity: bigint, queues: number): Promise<UblkDevice> {
     const driver = await UblkDriver.open();
     return whileLocked(async () => {
       await driver.sweep();
       await driver.requireNoneLeft(identity);
       const id = wanted === 'auto' ? ANY_DEVICE : idOf(wanted);
       const request: DeviceInfo = {
-        queues: 1,
+        queues,
         depth: DEPTH,
         state: DeviceState.dead,
         maxIoBytes: MAX_IO_BYTES,
@@ -132,9 +136,9 @@ export class UblkDevice {
 
   /**
    * Makes the device appear, with its partitions, or go on.
-   * @param serve makes what takes the requests of the device
+   * @param serve serves one of its queues
    */
-  async start(sizeBytes: number, isReadOnly: boolean, serve: (queue: UblkQueue) => QueueServer): Promise<void> {
+  async start(sizeBytes: number, isReadOnly: boolean, serve: ServeQueue): Promise<void> {
     const { driver, info } = this;
     // No volatile cache: a write is answered when it is durable (why: ublk-requests.ts), so there is nothing to flush.
     const attributes = isReadOnly ? Attribute.readOnly : 0;
@@ -156,10 +160,7 @@ export class UblkDevice {
         };
         await driver.control(ControlOp.setParameters, info.id, 0, encodeParameters(parameters));
       }
-      this.queue.serve(this.fd!, driver.isEncoded, serve(this.queue), () => {
-        this.isRunning = false;
-        this.sayEnded();
-      });
+      await this.serveQueues(serve);
       const op = this.isRecovery ? ControlOp.endUserRecovery : ControlOp.startDevice;
       await driver.control(op, info.id, Number(readlinkSync('/proc/self')));
       this.isRunning = true;
@@ -176,6 +177,21 @@ export class UblkDevice {
         throw fromSystemError(error, this.path, 'opening it');
       },
     );
+  }
+
+  private async serveQueues(serve: ServeQueue): Promise<void> {
+    const { info, path, driver, queues } = this;
+    const { depth, maxIoBytes } = info;
+    const ended = () => {
+      if (--this.queuesRunning > 0) return;
+      this.isRunning = false;
+      this.sayEnded();
+    };
+    this.queuesRunning = info.queues;
+    for (let number = 0; number < info.queues; number++) {
+      const place = { path, fd: this.fd!, number, depth, maxIoBytes, isEncoded: driver.isEncoded };
+      queues.push(await serve(place, ended));
+    }
   }
 
   /**
@@ -262,7 +278,7 @@ export class UblkDevice {
   async close(): Promise<void> {
     if (this.isClosed) return;
     this.isClosed = true;
-    this.queue.close();
+    await Promise.all(this.queues.map((queue) => queue.close()));
     if (this.fd !== undefined) closeSync(this.fd);
     if (this.isRecovery && !this.isRunning && !(await this.isDead())) return;
     const { driver, info } = this;

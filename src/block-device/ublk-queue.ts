@@ -1,5 +1,5 @@
 /**
- * Queue 0 of a ublk device: requests come in columns, and results go back. The kernel copies the payload of a request
+ * A queue of a ublk device: requests come in columns, and results go back. The kernel copies the payload of a request
  * from and to the memory of its tag, in the thread that serves the queue.
  */
 import { nativeAddon, type UblkColumns } from '../engine/device/native.js';
@@ -12,15 +12,36 @@ export interface QueueServer {
   take(count: number): void;
 }
 
-export class UblkQueue {
+/** Where a queue is, for the thread that serves it. */
+export interface QueuePlace {
+  /** Of the block device. */
+  readonly path: string;
+  /** Of /dev/ublkcN; it stays open until the queue is closed. */
+  readonly fd: number;
+  readonly number: number;
+  /** Requests under way at most, and their longest payload. */
+  readonly depth: number;
+  readonly maxIoBytes: number;
+  /** False for drivers before Linux 6.4. */
+  readonly isEncoded: boolean;
+}
+
+export interface ServedQueue {
+  /** Resolves when the queue no longer uses the file. */
+  close(): Promise<void>;
+}
+
+export class UblkQueue implements ServedQueue {
   readonly columns: UblkColumns;
+  readonly depth: number;
+  readonly maxIoBytes: number;
   private served: { commit(count: number): void; close(): void } | undefined;
   private finished = 0;
 
-  constructor(
-    readonly depth: number,
-    readonly maxIoBytes: number,
-  ) {
+  constructor(private readonly place: QueuePlace) {
+    const { depth, maxIoBytes } = place;
+    this.depth = depth;
+    this.maxIoBytes = maxIoBytes;
     this.columns = {
       depth,
       tag: new Uint16Array(depth),
@@ -33,13 +54,14 @@ export class UblkQueue {
   }
 
   /**
-   * Begins to serve. The device can be started afterwards.
-   * @param fd of /dev/ublkcN, kept open until `close`
+   * Begins to serve, in this thread. The device can be started when all of its queues are served.
    * @param ended receives an errno, or 0, when the driver takes no further results
    */
-  serve(fd: number, isEncoded: boolean, server: QueueServer, ended: (errno: number) => void): void {
+  serve(server: QueueServer, ended: (errno: number) => void): void {
+    const { fd, number, isEncoded } = this.place;
     this.served = nativeAddon().ublkServe(
       fd,
+      number,
       this.columns,
       server.memory,
       this.maxIoBytes,
@@ -64,8 +86,9 @@ export class UblkQueue {
     this.served?.commit(count);
   }
 
-  close(): void {
+  close(): Promise<void> {
     this.served?.close();
     this.served = undefined;
+    return Promise.resolve();
   }
 }

@@ -5,6 +5,7 @@ import { sameDevice } from '../engine/device/lock.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import type { PmemReader } from '../engine/device/pmem.js';
 import { ExitStatus, PcacheError } from '../engine/errors.js';
+import { JOBS_MAX } from '../engine/index.js';
 import { GC_PERCENT_MAX } from '../engine/media/codecs.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import { requireOwnBacking } from '../rescue/backing-guard.js';
@@ -31,22 +32,10 @@ const LOOPBACK = '127.0.0.1';
 
 /** Flags that only apply when the cache is served, which --kernel does not do. */
 const SERVING_FLAGS = [
-  ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'exec', 'drain', 'pid-file'],
-  ...[
-    'device',
-    'name',
-    'recover',
-    'control',
-    'metrics',
-    'metrics-address',
-    'tls-certificates',
-    'tls-verify-peer',
-    'tls-psk',
-    'export-name',
-  ],
-  'accept-loss',
-  'backup-metadata',
-  ...['background', 'log-file'],
+  ...['socket', 'port', 'address', 'read-only', 'gc-percent', 'verify-reads', 'jobs', 'exec', 'drain', 'pid-file'],
+  ...['device', 'name', 'recover', 'control', 'metrics', 'metrics-address', 'export-name'],
+  ...['tls-certificates', 'tls-verify-peer', 'tls-psk'],
+  ...['accept-loss', 'backup-metadata', 'background', 'log-file'],
 ];
 
 /** Not used with --accept-loss: data whose newest key is lost differs on the right device, too. */
@@ -163,6 +152,14 @@ which lists what is given up.`;
         'check cached data against its CRC on every read, and mend it from the backing device (caches with data_crc only)',
       default: false,
     }),
+    'jobs': Flags.integer({
+      char: 'j',
+      description: 'threads that serve clients and --device, each with a share of the cache',
+      default: 1,
+      min: 1,
+      max: JOBS_MAX,
+      helpValue: 'N',
+    }),
     'tls-certificates': Flags.string({
       description: 'require TLS, with server-cert.pem, server-key.pem and optionally ca-cert.pem of this folder',
       helpValue: 'FOLDER',
@@ -253,7 +250,9 @@ which lists what is given up.`;
   async run(): Promise<AttachResult | BackgroundAttach | undefined | (KernelAttach & { readonly ran: boolean })> {
     const { args, flags } = await this.parse(Attach);
     if (flags.kernel !== undefined) {
-      const given = Object.entries(flags).find(([name, value]) => SERVING_FLAGS.includes(name) && value !== false);
+      const given = Object.entries({ ...flags, jobs: flags.jobs > 1 }).find(
+        ([name, value]) => SERVING_FLAGS.includes(name) && value !== false,
+      );
       if (given) throw new PcacheError('USAGE', `--${given[0]} cannot be used with --kernel, which serves nothing`);
       return this.attachWithKernel(args.cache, args.backing, flags.kernel, {
         dataCrc: flags['data-crc'],
@@ -287,6 +286,7 @@ which lists what is given up.`;
           dataCrc: flags['data-crc'],
           gcPercent: flags['gc-percent'],
           verifyReads: flags['verify-reads'],
+          jobs: flags.jobs,
           tls: {
             certificates: flags['tls-certificates'],
             pskFile: flags['tls-psk'],

@@ -12,6 +12,7 @@ const requireHere = createRequire(import.meta.url);
 const WORKERS = {
   bench: new URL('../bench/job-worker.js', import.meta.url),
   curve: new URL('../curve/worker.js', import.meta.url),
+  serve: new URL('../nbd/serve-worker.js', import.meta.url),
 };
 
 const UPLOT_FILES: Readonly<Record<string, string>> = {

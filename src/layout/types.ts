@@ -1,7 +1,7 @@
 /** The files that belong to the program, wherever it was installed. */
 
 /** Modules that run in worker threads. */
-export type WorkerName = 'bench' | 'curve';
+export type WorkerName = 'bench' | 'curve' | 'serve';
 
 /** Finds the program's own files: in a checkout, in the installed package, or inside the single executable. */
 export interface Layout {

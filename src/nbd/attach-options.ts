@@ -23,6 +23,8 @@ export interface AttachOptions {
   readonly dataCrc: boolean | undefined;
   readonly gcPercent: number | undefined;
   readonly verifyReads: boolean;
+  /** Threads that serve; with more than one each has a share of the cache. */
+  readonly jobs: number;
   readonly tls: TlsRequest;
   /** Command to run while attached; attach ends when it ends. */
   readonly exec: string | undefined;
@@ -90,6 +92,10 @@ export function checkAttachOptions(options: AttachOptions): void {
   if (readOnly && options.gcPercent !== undefined) refuse('--gc-percent cannot be used with --read-only');
   if (readOnly && options.verifyReads) {
     refuse('--verify-reads cannot be used with --read-only; run "pcache fsck" first');
+  }
+  if (options.jobs > 1 && readOnly) refuse('--jobs cannot be used with --read-only, which one thread serves');
+  if (options.jobs > 1 && options.verifyReads) {
+    refuse('--verify-reads cannot be used with --jobs: leave out one of them');
   }
   if (sameDevice(options.cachePath, options.backingPath)) {
     refuse(`${options.backingPath}: is the cache device itself; give the backing device`);

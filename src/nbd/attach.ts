@@ -8,6 +8,7 @@ import { performance } from 'node:perf_hooks';
 import { ServedDevice } from '../block-device/served-device.js';
 import type { PmemReader } from '../engine/device/pmem.js';
 import { PcacheError, type CloseReport } from '../engine/index.js';
+import type { ServerCounters } from './activity.js';
 import { checkAttachOptions, type AttachOptions } from './attach-options.js';
 import { ControlServer, controlPathOf, type Tuned } from './control.js';
 import { EventLog } from './event-log.js';
@@ -17,6 +18,7 @@ import { listenForMetrics, type MetricsEndpoint } from './metrics.js';
 import { transmissionFlags } from './negotiation.js';
 import { pairIdentity } from './pair-identity.js';
 import { PidFile } from './pid-file.js';
+import type { ServedCache } from './served-cache.js';
 import { openServedDevices, type Served, type ServedDevices } from './served-devices.js';
 import { NbdServer } from './server.js';
 import { ServedWatch } from './served-watch.js';
@@ -24,7 +26,6 @@ import { ServiceNotifier } from './service-manager.js';
 import { makeSocketFolder, uriOf } from './socket-address.js';
 import { StatusReporter } from './status.js';
 import { loadTls, type TlsFactory } from './tls.js';
-import { UblkRequests } from './ublk-requests.js';
 
 export type { AttachOptions } from './attach-options.js';
 
@@ -144,31 +145,26 @@ class Session {
     await this.guardBacking(this.devices);
     const taken = await this.take();
     this.notifier.status('opening the cache');
-    const served = (this.served = this.devices.openStore());
-    const server = (this.server = new NbdServer({
-      store: served.store,
-      description: `pcache ${options.cachePath} over ${options.backingPath}`,
-      nowMs: () => performance.now(),
-      tls: this.tls,
-      exportName: options.exportName,
-      clientsMax: options.clientsMax,
-      handshakeMaxMs: options.handshakeMaxMs,
-      tell: (kind, text) => this.log.tell(kind, text),
-    }));
+    const tell = (kind: string, text: string) => this.log.tell(kind, text);
+    const description = `pcache ${options.cachePath} over ${options.backingPath}`;
+    const served = (this.served = await this.devices.open({ description, tls: this.tls, tell }));
+    const { service } = served;
+    const { clientsMax, handshakeMaxMs } = options;
+    const server = (this.server = new NbdServer({ service, clientsMax, handshakeMaxMs, tell }));
     const reporter = this.serve(taken, served, server);
     await this.startDevice(served, server);
     observer.serving({
       uri: taken.uri,
-      sizeBytes: served.store.sizeBytes,
+      sizeBytes: served.sizeBytes,
       durability: served.durability,
       metricsUrl: taken.metrics?.url,
       devicePath: this.device?.path,
     });
     const watch = new ServedWatch({
-      driver: served.driver,
+      cache: served.cache,
       uri: taken.uri,
       reporter,
-      stats: server.stats,
+      stats: service.stats,
       notifier: this.notifier,
       tell: (text) => observer.tell(text),
     });
@@ -178,20 +174,19 @@ class Session {
     this.notifier.stopping('closing');
     await this.endDevice(served);
     this.releaseNames();
-    const { dirty, drainError } = await this.closeInOrder(served, server);
-    const { stats } = server;
+    const { dirty, drainError, did } = await this.closeInOrder(served, server);
     return {
       uri: taken.uri,
       device: this.device?.path ?? null,
-      sizeBytes: served.store.sizeBytes,
-      readOnly: served.store.isReadOnly,
-      requests: stats.requests,
-      readBytes: stats.readBytes,
-      writeBytes: stats.writeBytes,
-      failedRequests: stats.failedRequests,
-      connections: stats.accepted,
+      sizeBytes: served.sizeBytes,
+      readOnly: served.isReadOnly,
+      requests: did.requests,
+      readBytes: did.readBytes,
+      writeBytes: did.writeBytes,
+      failedRequests: did.failedRequests,
+      connections: did.accepted,
       dirty,
-      writebackError: served.driver?.cache.writebackError?.message ?? null,
+      writebackError: served.cache?.writebackError?.message ?? null,
       drainError,
       command,
     };
@@ -218,8 +213,8 @@ class Session {
     const { options, closers } = this;
     if (options.device !== undefined) {
       const identity = pairIdentity(options.cachePath, options.backingPath);
-      const { device: wanted, recover, name } = options;
-      this.device = await ServedDevice.take({ wanted, recover, identity, name });
+      const { device: wanted, recover, name, jobs } = options;
+      this.device = await ServedDevice.take({ wanted, recover, identity, name, jobs });
     }
     const listener = await listen(this.address());
     const { address } = listener;
@@ -261,11 +256,10 @@ class Session {
       backingPath: options.backingPath,
       uri,
       device: this.device?.path ?? null,
-      sizeBytes: served.store.sizeBytes,
-      readOnly: served.store.isReadOnly,
-      stats: server.stats,
-      pacer: server.pacer,
-      driver: served.driver,
+      sizeBytes: served.sizeBytes,
+      readOnly: served.isReadOnly,
+      activity: () => served.service.activity(),
+      cache: served.cache,
       durability: served.durability,
       nowMs: () => performance.now(),
     });
@@ -288,57 +282,46 @@ class Session {
     return reporter;
   }
 
-  private async startDevice({ store }: Served, server: NbdServer): Promise<void> {
+  private async startDevice({ sizeBytes, isReadOnly, service }: Served, server: NbdServer): Promise<void> {
     const { device } = this;
     if (device === undefined) return;
-    const { stats, pacer } = server;
     const started = device.start({
-      sizeBytes: store.sizeBytes,
-      isReadOnly: store.isReadOnly,
-      nbdFlags: transmissionFlags(store.isReadOnly, false),
+      sizeBytes,
+      isReadOnly,
+      nbdFlags: transmissionFlags(isReadOnly, false),
       accept: (socket, path) => server.acceptDevice(socket, path),
-      serveQueue: (queue) =>
-        new UblkRequests(queue, {
-          store,
-          stats,
-          pacer,
-          nowMs: () => performance.now(),
-          tell: (kind, text) => this.log.tell(kind, `${device.path}: ${text}`),
-        }),
+      serveQueue: (place, ended) => service.serveQueue(place, ended),
     });
     await Promise.race([started, this.hurried]);
   }
 
   /** Waits until nobody uses the block device, and removes it. */
-  private async endDevice({ driver }: Served): Promise<void> {
+  private async endDevice({ cache }: Served): Promise<void> {
     if (this.device === undefined) return;
     // Even if the process is killed while a user is waited for, acknowledged writes are in the log.
-    driver?.cache.requestClose();
-    driver?.kick();
-    const hurried = driver?.cache.failure ? Promise.resolve() : this.hurried;
+    cache?.commitSoon();
+    const hurried = cache?.failure ? Promise.resolve() : this.hurried;
     await this.device.end(hurried, (text) => this.observer.tell(text));
     await this.device.close();
   }
 
   private tune(gcPercent: number): Tuned {
-    const driver = this.runningDriver('nothing can be set');
-    driver.cache.setGcPercent(gcPercent);
-    driver.kick();
+    this.runningCache('nothing can be set').setGcPercent(gcPercent);
     return { gcPercent };
   }
 
   /** Writes everything back while clients are served. @returns what has become dirty meanwhile */
   private async drainNow(): Promise<CloseReport> {
-    const driver = this.runningDriver('there is nothing to write back');
-    await driver.drain();
-    const { keys, bytes } = driver.cache.dirtyInLog();
+    const cache = this.runningCache('there is nothing to write back');
+    await cache.drain();
+    const { keys, bytes } = cache.dirtyInLog();
     return { dirtyKeys: keys, dirtyBytes: bytes };
   }
 
-  private runningDriver(otherwise: string): NonNullable<Served['driver']> {
-    const driver = this.served?.driver;
-    if (driver === undefined) throw new PcacheError('NO_ACCESS', `the cache is served read-only; ${otherwise}`);
-    return driver;
+  private runningCache(otherwise: string): ServedCache {
+    const cache = this.served?.cache;
+    if (cache === undefined) throw new PcacheError('NO_ACCESS', `the cache is served read-only; ${otherwise}`);
+    return cache;
   }
 
   /** In the order opposite to that in which they were taken. */
@@ -352,7 +335,9 @@ class Session {
     const { signalGroup } = this.observer;
     const failed = watch.start();
     try {
-      const stopped = Promise.race([this.stopped, failed, ...(this.device ? [this.device.ended] : [])]);
+      const { broken } = this.served!;
+      const ends = [...(this.device ? [this.device.ended] : []), ...(broken ? [broken] : [])];
+      const stopped = Promise.race([this.stopped, failed, ...ends]);
       if (exec === undefined) {
         await stopped;
         return null;
@@ -371,43 +356,41 @@ class Session {
 
   /** Ends the clients' requests, drains if that was asked for, and closes the cache. */
   private async closeInOrder(
-    { driver }: Served,
+    { cache, service }: Served,
     server: NbdServer,
-  ): Promise<{ dirty: CloseReport | null; drainError: string | null }> {
+  ): Promise<{ dirty: CloseReport | null; drainError: string | null; did: ServerCounters }> {
     // Acknowledged writes go to the log first of all: from here on even a kill loses none of them.
-    driver?.cache.requestClose();
-    driver?.kick();
+    cache?.commitSoon();
     await Promise.race([server.stop(), this.hurried]);
     if (this.isHurried) server.destroy();
-    if (driver === undefined) {
+    const { server: did } = await service.activity();
+    if (cache === undefined) {
       this.isAbandoned = this.isHurried; // reads may be under way
-      return { dirty: null, drainError: null };
+      return { dirty: null, drainError: null, did };
     }
-    driver.cache.requestClose();
-    driver.kick();
+    cache.commitSoon();
     let drainError: string | null = null;
-    if (this.options.drain && !driver.cache.failure && !this.isHurried) {
+    if (this.options.drain && !cache.failure && !this.isHurried) {
       this.observer.begins('drain');
-      const { cache } = driver;
       const totalBytes = cache.dirtyInLog().bytes;
       const writtenBefore = cache.stats.writebackBytes;
       const telling = setInterval(
         () => this.observer.drains(cache.stats.writebackBytes - writtenBefore, totalBytes),
         DRAIN_TOLD_EVERY_MS,
       );
-      const drained = driver.drain().catch((error: Error) => (drainError = error.message));
-      await this.notifier.whileDraining(driver.cache.stats, Promise.race([drained, this.hurried]));
+      const drained = cache.drain().catch((error: Error) => (drainError = error.message));
+      await this.notifier.whileDraining(cache.stats, Promise.race([drained, this.hurried]));
       clearInterval(telling);
     }
     if (this.options.drain && this.isHurried) drainError ??= 'ended by a second signal';
     this.isDriverClosed = true;
-    const dirty = await this.closedOrAbandoned(driver.close());
+    const dirty = await this.closedOrAbandoned(cache.close());
     if (this.devices) {
       await this.recordBacking(this.devices);
       this.observer.closed(this.devices.cache);
     }
     if (drainError !== null && dirty.dirtyKeys === 0) drainError = null;
-    return { dirty, drainError };
+    return { dirty, drainError, did };
   }
 
   /** Records what the backing device holds, for the next attach. The cache is closed: a failure is a line, and no more. */
@@ -433,7 +416,7 @@ class Session {
     if (report !== undefined) return report;
     closing.catch(() => undefined);
     this.isAbandoned = true;
-    const isLost = this.served?.driver?.cache.hasOpenKeys === true;
+    const isLost = this.served?.cache?.hasOpenKeys === true;
     throw new PcacheError(
       'IO',
       `${this.options.backingPath}: does not answer; ended without waiting for it; ` +
@@ -450,7 +433,7 @@ class Session {
     await this.device?.close();
     this.server?.destroy();
     // After a failure: what was acknowledged goes to the log all the same, if it can.
-    if (!this.isDriverClosed) await this.served?.driver?.close().catch(() => {});
+    if (!this.isDriverClosed) await this.served?.cache?.close().catch(() => {});
     if (this.isAbandoned || this.isReadingBacking) this.observer.abandons();
     else this.devices?.close();
   }

@@ -27,6 +27,8 @@ export interface ConnectionOptions {
   readonly startTls: () => void;
   /** Receives what belongs in a log. */
   readonly tell?: (kind: string, text: string) => void;
+  /** Called when negotiation is over. */
+  readonly onAdmitted?: (() => void) | undefined;
   /** Called once, when the client is gone and holds nothing any more. */
   readonly onReleased: () => void;
 }
@@ -138,6 +140,7 @@ export class Connection implements Receiver {
       onFailure: (command, text) => tell?.(`failed ${command}`, `request ${command} failed: ${text}`),
       onReleased: () => this.release(),
     });
+    this.options.onAdmitted?.();
     return rest.length === 0 || this.transmission.take(rest);
   }
 

@@ -45,7 +45,7 @@ export interface Tuned {
 }
 
 export interface ControlTarget {
-  status(): AttachStatus;
+  status(): Promise<AttachStatus>;
   /** @throws PcacheError USAGE */
   tune(gcPercent: number): Tuned;
   /** Writes everything back. @throws PcacheError for what keeps it from succeeding */
@@ -166,7 +166,7 @@ export class ControlServer {
     const { command, gcPercent } = (request ?? {}) as { command?: unknown; gcPercent?: unknown };
     switch (command) {
       case 'status':
-        return { status: this.target.status() };
+        return this.target.status().then((status) => ({ status }));
       case 'tune':
         if (typeof gcPercent !== 'number') throw new PcacheError('USAGE', 'gcPercent is missing');
         return { tuned: this.target.tune(gcPercent) };

@@ -18,11 +18,11 @@ export class ArenaPool {
   constructor(private readonly store: Store) {}
 
   take(): Arena {
-    return this.kept.pop() ?? this.store.registerArena(new Uint8Array(ARENA_BYTES));
+    return this.kept.pop() ?? this.store.makeArena(ARENA_BYTES);
   }
 
   give(arena: Arena): void {
     if (this.kept.length < KEPT) this.kept.push(arena);
-    else this.store.unregisterArena(arena);
+    else this.store.dropArena(arena);
   }
 }

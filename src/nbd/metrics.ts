@@ -3,7 +3,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { percentileNs, snapshotCount } from './histogram.js';
 import { tcpError } from './listen.js';
-import type { AttachStatus, LatencyKind } from './status.js';
+import type { LatencyKind } from './activity.js';
+import type { AttachStatus } from './status.js';
 
 const QUANTILES = [0.5, 0.9, 0.99, 0.999] as const;
 
@@ -117,7 +118,7 @@ export function renderMetrics(metrics: readonly Metric[]): string {
 export interface MetricsEndpoint {
   readonly url: string;
   /** Answers from now on; before, requests are answered with 503. */
-  serve(status: () => AttachStatus): void;
+  serve(status: () => Promise<AttachStatus>): void;
   close(): void;
 }
 
@@ -127,9 +128,9 @@ const REQUEST_MAX_MS = 10_000;
 
 /** Serves `/metrics` over HTTP. @throws PcacheError when the address cannot be had. */
 export async function listenForMetrics(host: string, port: number): Promise<MetricsEndpoint> {
-  let source: (() => AttachStatus) | undefined;
+  let source: (() => Promise<AttachStatus>) | undefined;
   const limits = { requestTimeout: REQUEST_MAX_MS, headersTimeout: REQUEST_MAX_MS, keepAliveTimeout: REQUEST_MAX_MS };
-  const server: Server = createServer(limits, (request, response) => answer(request, response, source));
+  const server: Server = createServer(limits, (request, response) => void answer(request, response, source));
   server.maxConnections = CLIENTS_MAX;
   try {
     await new Promise<void>((resolve, reject) => {
@@ -150,11 +151,11 @@ export async function listenForMetrics(host: string, port: number): Promise<Metr
   };
 }
 
-function answer(
+async function answer(
   { method, url = '' }: IncomingMessage,
   response: ServerResponse,
-  source: (() => AttachStatus) | undefined,
-): void {
+  source: (() => Promise<AttachStatus>) | undefined,
+): Promise<void> {
   const end = (status: number, text: string, headers: Record<string, string> = {}) => {
     response.writeHead(status, {
       'content-type': 'text/plain; charset=utf-8',
@@ -166,5 +167,5 @@ function answer(
   if (url.split('?', 1)[0] !== '/metrics') end(404, 'GET /metrics\n');
   else if (method !== 'GET' && method !== 'HEAD') end(405, 'GET /metrics\n', { allow: 'GET, HEAD' });
   else if (source === undefined) end(503, 'the cache is being opened\n');
-  else end(200, metricsText(source()), { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
+  else end(200, metricsText(await source()), { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' });
 }

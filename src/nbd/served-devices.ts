@@ -4,22 +4,38 @@
  */
 import { performance } from 'node:perf_hooks';
 import type { BackingDevice } from '../engine/device/backing.js';
-import { openBacking } from '../engine/device/backing-file.js';
+import { openBacking, type BackingFile } from '../engine/device/backing-file.js';
 import { bestCrc32c } from '../engine/device/native.js';
 import { openPmem } from '../engine/device/open.js';
 import type { Pmem, PmemReader } from '../engine/device/pmem.js';
+import type { MappedPmem } from '../engine/device/mapped.js';
 import { Cache, CacheDriver, PcacheError, readMetadataOf } from '../engine/index.js';
 import { LogicalReader } from '../engine/inspect/logical-reader.js';
 import { loadForInspection, openForInspection } from '../engine/inspect/open.js';
 import { KERNEL_GEOMETRY } from '../engine/media/geometry.js';
 import type { AttachOptions } from './attach-options.js';
-import { CacheStore, ReadOnlyStore, type Store } from './store.js';
+import { DrivenCache, type ServedCache } from './served-cache.js';
+import { LocalService, type Service, type Tell } from './service.js';
+import { CacheStore, ReadOnlyStore } from './store.js';
+import { ThreadedCache } from './threaded-cache.js';
+import type { TlsFactory } from './tls.js';
 
 export interface Served {
-  readonly store: Store;
-  /** Absent when served read-only. */
-  readonly driver: CacheDriver | undefined;
+  readonly sizeBytes: number;
+  readonly isReadOnly: boolean;
   readonly durability: string;
+  /** Undefined when served read-only. */
+  readonly cache: ServedCache | undefined;
+  readonly service: Service;
+  /** Rejects when a thread that serves has ended though nobody told it to. */
+  readonly broken?: Promise<never>;
+}
+
+/** How what was opened is served. */
+export interface ServiceOptions {
+  readonly description: string;
+  readonly tls: TlsFactory | undefined;
+  readonly tell: Tell;
 }
 
 export interface ServedDevices {
@@ -28,9 +44,11 @@ export interface ServedDevices {
   readonly writable: Pmem | undefined;
   readonly backing: BackingDevice;
   /** @throws PcacheError for a cache that cannot be run */
-  openStore(): Served;
+  open(how: ServiceOptions): Promise<Served>;
   close(): void;
 }
+
+const nowMs = () => performance.now();
 
 function refuseOtherCrc(path: string, has: boolean, wanted: boolean | undefined): void {
   if (wanted === undefined || has === wanted) return;
@@ -45,27 +63,30 @@ export function openServedDevices(options: AttachOptions): ServedDevices {
   return options.readOnly ? openReadOnly(options) : openReadWrite(options);
 }
 
-function openReadOnly({ cachePath, backingPath, dataCrc, native, admit }: AttachOptions): ServedDevices {
+function openReadOnly({ cachePath, backingPath, dataCrc, native, admit, exportName }: AttachOptions): ServedDevices {
   const devices = openForInspection({ cachePath, backingPath, native });
   return {
     cache: devices.pmem,
     writable: undefined,
     backing: devices.backing!,
-    openStore: () => {
+    open: (how) => {
       const loaded = loadForInspection(devices);
       refuseOtherCrc(cachePath, loaded.metadata.flags.dataCrc, dataCrc);
       admit(devices.pmem, devices.backing!.sizeBytes);
       const reader = new LogicalReader(devices.pmem, loaded, devices.backing);
-      return { store: new ReadOnlyStore(reader, devices.backing!), driver: undefined, durability: 'read-only' };
+      const store = new ReadOnlyStore(reader, devices.backing!);
+      const service = new LocalService({ ...how, store, nowMs, exportName });
+      const { sizeBytes } = store;
+      return Promise.resolve({ sizeBytes, isReadOnly: true, durability: 'read-only', cache: undefined, service });
     },
     close: () => devices.close(),
   };
 }
 
 function openReadWrite(options: AttachOptions): ServedDevices {
-  const { cachePath, backingPath, dataCrc, gcPercent, verifyReads, admit, record } = options;
+  const { cachePath, backingPath, dataCrc, admit, record } = options;
   const backing = openBacking(backingPath, { readOnly: false });
-  let pmem: ReturnType<typeof openPmem>;
+  let pmem: MappedPmem;
   try {
     pmem = openPmem(cachePath);
   } catch (error) {
@@ -90,16 +111,42 @@ function openReadWrite(options: AttachOptions): ServedDevices {
     cache: pmem,
     writable: pmem,
     backing,
-    openStore: () => {
-      const clock = { nowMs: () => performance.now() };
+    open: async (how) => {
       backing.findPunch();
       record.begin(pmem, backing);
-      const wishes = { verifyReads, punches: true, preparesMemory: true };
-      const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), ...wishes });
-      if (gcPercent !== undefined) cache.setGcPercent(gcPercent);
-      const driver = new CacheDriver(cache, clock, () => backing.giveWay());
-      return { store: new CacheStore(driver, pmem, backing), driver, durability: pmem.durability };
+      const served = await (options.jobs === 1
+        ? openHere(pmem, backing, options, how)
+        : openInThreads(pmem, backing, options, how));
+      if (options.gcPercent !== undefined) served.cache.setGcPercent(options.gcPercent);
+      return { sizeBytes: backing.sizeBytes, isReadOnly: false, durability: pmem.durability, ...served };
     },
     close,
   };
+}
+
+type Running = Pick<Served, 'service' | 'broken'> & { readonly cache: ServedCache };
+
+function openHere(
+  pmem: MappedPmem,
+  backing: BackingFile,
+  { verifyReads, exportName }: AttachOptions,
+  how: ServiceOptions,
+): Promise<Running> {
+  const clock = { nowMs };
+  const wishes = { verifyReads, punches: true, preparesMemory: true };
+  const cache = new Cache({ pmem, backing, clock, crc: bestCrc32c(), ...wishes });
+  const driver = new CacheDriver(cache, clock, () => backing.giveWay());
+  const store = new CacheStore(driver, pmem, backing);
+  const service = new LocalService({ ...how, store, nowMs, exportName });
+  return Promise.resolve({ cache: new DrivenCache(driver), service });
+}
+
+async function openInThreads(
+  pmem: MappedPmem,
+  backing: BackingFile,
+  { jobs, exportName, tls }: AttachOptions,
+  { description, tell }: ServiceOptions,
+): Promise<Running> {
+  const cache = await ThreadedCache.open({ pmem, backing, jobs, description, exportName, tls, tell });
+  return { cache, service: cache.threads, broken: cache.threads.broken };
 }

@@ -1,5 +1,5 @@
 /** What is said while a cache is served: write-back that fails, reads that were mended, a line for the service manager. */
-import type { CacheDriver } from '../engine/index.js';
+import type { ServedCache } from './served-cache.js';
 import type { ServiceNotifier } from './service-manager.js';
 import type { ServerStats } from './stats.js';
 import type { StatusReporter } from './status.js';
@@ -11,7 +11,7 @@ const SERVICE_STATUS_MS = 10_000;
 
 export interface WatchedParts {
   /** Undefined for a cache that is served read-only. */
-  readonly driver: CacheDriver | undefined;
+  readonly cache: ServedCache | undefined;
   readonly uri: string;
   readonly reporter: StatusReporter;
   readonly stats: ServerStats;
@@ -33,7 +33,7 @@ export class ServedWatch {
   start(): Promise<void> {
     return new Promise((resolve) => {
       this.timer = setInterval(() => {
-        if (this.parts.driver?.cache.failure) resolve();
+        if (this.parts.cache?.failure) resolve();
         this.look();
       }, LOOK_EVERY_MS);
     });
@@ -61,7 +61,7 @@ export class ServedWatch {
   }
 
   private tellOfMending(): void {
-    const mended = this.parts.driver?.cache.stats.readPayloadsMended ?? 0;
+    const mended = this.parts.cache?.stats.readPayloadsMended ?? 0;
     if (mended === this.toldMended) return;
     const reads = mended - this.toldMended === 1 ? '1 read' : `${mended - this.toldMended} reads`;
     this.parts.tell(`cached data of ${reads} did not match its CRC, and was mended from the backing device`);
@@ -69,7 +69,7 @@ export class ServedWatch {
   }
 
   private tellOfWriteback(): void {
-    const reason = this.parts.driver?.cache.writebackError?.message;
+    const reason = this.parts.cache?.writebackError?.message;
     if (reason !== undefined && reason !== this.toldReason) {
       this.parts.tell(`write-back failed and will be retried: ${reason}`);
     }

@@ -1,15 +1,10 @@
 /**
- * Serves a store to clients. Bounded: their number, and the time that negotiation may take. When there is no room,
+ * Takes the clients of a service. Bounded: their number, and the time that negotiation may take. When there is no room,
  * a new client takes the place of one that has not finished negotiating, so that idle sockets lock nobody out.
  */
 import type { Socket } from 'node:net';
-import { Connection } from './connection.js';
-import { ArenaPool } from './memory.js';
-import { SocketTransport } from './socket-transport.js';
-import { ServerStats } from './stats.js';
-import type { Store } from './store.js';
-import type { TlsFactory } from './tls.js';
-import { WritePacer } from './write-pacer.js';
+import type { ServedClient, Service, Tell } from './service.js';
+import type { ServerStats } from './stats.js';
 
 export const CLIENTS_MAX = 64;
 export const HANDSHAKE_MAX_MS = 10_000;
@@ -18,35 +13,23 @@ const STOP_GRACE_MS = 5_000;
 /** After this long without data the system asks whether the other side is still there. */
 const KEEPALIVE_MS = 60_000;
 
-/** @param kind of a fixed set, by which repeated lines are suppressed. */
-export type Tell = (kind: string, text: string) => void;
-
 export interface ServerOptions {
-  readonly store: Store;
-  readonly description: string;
-  readonly nowMs: () => number;
-  readonly tls?: TlsFactory | undefined;
-  /** False to receive by copying always; for tests. */
-  readonly inPlace?: boolean;
+  readonly service: Service;
   readonly clientsMax?: number | undefined;
   readonly handshakeMaxMs?: number | undefined;
   readonly stopGraceMs?: number;
-  /** Name of the export; undefined takes whatever name a client gives. */
-  readonly exportName?: string | undefined;
-  /** Receives what belongs in a log: refused clients, failed handshakes, failed requests. */
+  /** Receives what belongs in a log: refused clients, failed handshakes. */
   readonly tell?: Tell;
 }
 
 interface Client {
-  readonly connection: Connection;
+  readonly connection: ServedClient;
   /** Where it comes from: an address, or the same for all clients of a Unix socket. */
   readonly origin: string;
 }
 
 export class NbdServer {
-  readonly stats = new ServerStats();
-  readonly pacer: WritePacer;
-  private readonly arenas: ArenaPool;
+  private readonly stats: ServerStats;
   private readonly clients = new Set<Client>();
   private readonly waiters: (() => void)[] = [];
   private readonly tell: Tell;
@@ -54,15 +37,8 @@ export class NbdServer {
   private deviceConnections = 0;
 
   constructor(private readonly options: ServerOptions) {
-    this.arenas = new ArenaPool(options.store);
+    this.stats = options.service.stats;
     this.tell = options.tell ?? (() => undefined);
-    this.pacer = new WritePacer({
-      pressure: () => options.store.pressure?.(),
-      nowMs: options.nowMs,
-      onChange: (isSlowed, bytesPerSecond) => {
-        if (isSlowed) this.tell('pace', slowedText(bytesPerSecond));
-      },
-    });
   }
 
   /** Takes a client that has just connected, not yet read from. */
@@ -85,24 +61,11 @@ export class NbdServer {
       socket.destroy();
       return;
     }
-    const { store, description, nowMs, exportName, inPlace = true } = options;
-    const tls = isDevice ? undefined : options.tls;
-    const { pacer } = this;
     socket.setKeepAlive(true, KEEPALIVE_MS);
-    const transport = new SocketTransport(socket, inPlace && tls === undefined);
-    const connection: Connection = new Connection(transport, {
-      store,
-      arenas: this.arenas,
-      stats,
-      pacer,
-      description,
-      exportName,
-      nowMs,
-      isNegotiated: isDevice,
-      needsTls: tls !== undefined,
-      startTls: () =>
-        transport.startTls(tls!, (reason) => this.tell('tls', `TLS with a client from ${origin} failed: ${reason}`)),
-      tell: (kind, text) => this.tell(kind, `client from ${origin}: ${text}`),
+    const connection = options.service.connect({
+      socket,
+      origin,
+      isDevice,
       onReleased: () => this.released(client, timer),
     });
     const client: Client = { connection, origin };
@@ -114,7 +77,6 @@ export class NbdServer {
     }, options.handshakeMaxMs ?? HANDSHAKE_MAX_MS);
     this.clients.add(client);
     stats.connections = this.clients.size;
-    transport.start(connection);
   }
 
   /** Whether another client can be taken; if need be one that has not finished negotiating makes room. */
@@ -145,7 +107,7 @@ export class NbdServer {
   /** Takes no further client and no further request; resolves when all that were under way are answered. */
   async stop(): Promise<void> {
     this.isStopping = true;
-    this.pacer.stop();
+    this.options.service.stopPacing();
     for (const { connection } of [...this.clients]) connection.stop();
     const timer = setTimeout(() => this.destroy(), this.options.stopGraceMs ?? STOP_GRACE_MS);
     while (this.clients.size > 0) await new Promise<void>((resolve) => this.waiters.push(resolve));
@@ -157,9 +119,4 @@ export class NbdServer {
     this.isStopping = true;
     for (const { connection } of [...this.clients]) connection.destroy();
   }
-}
-
-function slowedText(bytesPerSecond: number): string {
-  const rate = (bytesPerSecond / 1024).toFixed(0);
-  return `the cache is nearly full: writes are slowed to what the backing device takes, now ${rate} KiB/s`;
 }

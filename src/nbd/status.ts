@@ -1,13 +1,9 @@
 /** How an attached cache stands, as the control socket and the metrics give it: plain data, made when asked for. */
+import type { Activity } from './activity.js';
 import { DirtyAge } from './dirty-age.js';
 import type { Position } from '../engine/media/codecs.js';
-import type { CacheDriver, EngineStats } from '../engine/index.js';
-import type { HistogramSnapshot } from './histogram.js';
-import { KIND_NAMES, type ServerStats } from './stats.js';
-import type { WritePacer } from './write-pacer.js';
-
-export type ServerCounters = Omit<ServerStats, 'latency' | 'countLong'>;
-export type LatencyKind = (typeof KIND_NAMES)[number];
+import type { EngineStats } from '../engine/index.js';
+import type { ServedCache } from './served-cache.js';
 
 export interface CacheState {
   /** The kernel's status line. */
@@ -37,15 +33,7 @@ export interface CacheState {
   readonly engine: EngineStats;
 }
 
-export interface PacingState {
-  readonly slowed: boolean;
-  /** What writers get; null when they are not slowed. */
-  readonly bytesPerSecond: number | null;
-  readonly heldReplies: number;
-  readonly slowedMs: number;
-}
-
-export interface AttachStatus {
+export interface AttachStatus extends Activity {
   readonly path: string;
   readonly backing: string;
   readonly uri: string;
@@ -55,12 +43,6 @@ export interface AttachStatus {
   readonly readOnly: boolean;
   /** Since clients could connect. */
   readonly uptimeMs: number;
-  readonly server: ServerCounters;
-  readonly latency: Readonly<Record<LatencyKind, HistogramSnapshot>>;
-  /** Sum of the latencies, ns. */
-  readonly latencySumNs: Readonly<Record<LatencyKind, number>>;
-  /** Whether writes are slowed because the cache is nearly full. */
-  readonly pacing: PacingState;
   /** Null when served read-only: then no cache runs. */
   readonly cache: CacheState | null;
 }
@@ -72,9 +54,9 @@ export interface StatusSource {
   readonly device: string | null;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
-  readonly stats: ServerStats;
-  readonly pacer: WritePacer;
-  readonly driver: CacheDriver | undefined;
+  readonly activity: () => Promise<Activity>;
+  /** Undefined for a cache that is served read-only. */
+  readonly cache: ServedCache | undefined;
   readonly durability: string;
   readonly nowMs: () => number;
 }
@@ -94,10 +76,9 @@ export class StatusReporter {
     this.dirtyAge = new DirtyAge(this.startedMs);
   }
 
-  status(): AttachStatus {
-    const { cachePath, backingPath, uri, device, sizeBytes, readOnly, stats, nowMs } = this.source;
-    const { latency, ...server } = stats;
-    const snapshots = KIND_NAMES.map((name, kind) => [name, latency[kind].snapshot()] as const);
+  async status(): Promise<AttachStatus> {
+    const { cachePath, backingPath, uri, device, sizeBytes, readOnly, nowMs } = this.source;
+    const { server, latency, latencySumNs, pacing } = await this.source.activity();
     return {
       path: cachePath,
       backing: backingPath,
@@ -107,32 +88,18 @@ export class StatusReporter {
       readOnly,
       uptimeMs: Math.round(nowMs() - this.startedMs),
       server,
-      pacing: this.pacingState(),
-      latency: Object.fromEntries(snapshots) as Record<LatencyKind, HistogramSnapshot>,
-      latencySumNs: Object.fromEntries(KIND_NAMES.map((name, kind) => [name, latency[kind].sumNs])) as Record<
-        LatencyKind,
-        number
-      >,
-      cache: this.cacheState(),
+      pacing,
+      latency,
+      latencySumNs,
+      cache: await this.cacheState(),
     };
   }
 
-  private pacingState(): PacingState {
-    const { isSlowed, rate, heldReplies, slowedMs } = this.source.pacer;
-    return {
-      slowed: isSlowed,
-      bytesPerSecond: isSlowed ? Math.round(rate * 1000) : null,
-      heldReplies,
-      slowedMs: Math.round(slowedMs),
-    };
-  }
-
-  private cacheState(): CacheState | null {
-    const { driver, durability, nowMs } = this.source;
-    if (driver === undefined) return null;
-    const { cache } = driver;
-    this.countDirty();
-    const status = cache.status();
+  private async cacheState(): Promise<CacheState | null> {
+    const { cache, durability, nowMs } = this.source;
+    if (cache === undefined) return null;
+    const status = await cache.status();
+    this.countDirty(cache);
     return {
       line: status.line,
       mode: status.mode,
@@ -146,7 +113,7 @@ export class StatusReporter {
       dirtyKeys: this.dirty.keys,
       dirtyBytes: this.dirty.bytes,
       dirtyAgeMs: Math.round(nowMs() - this.countedMs),
-      oldestDirtyMs: this.oldestDirtyMs(),
+      oldestDirtyMs: this.oldestDirtyMs(cache),
       openKeys: status.openKeys,
       waitingRequests: status.waitingRequests,
       pendingBackingReads: status.pendingBackingReads,
@@ -160,19 +127,17 @@ export class StatusReporter {
 
   /** To be called a few times a second: notes what has become dirty. */
   look(): void {
-    const { driver, nowMs } = this.source;
-    if (driver) this.dirtyAge.look(driver.cache.dirtyKsets, nowMs());
+    const { cache, nowMs } = this.source;
+    if (cache) this.dirtyAge.look(cache.dirtyKsets, nowMs());
   }
 
-  private oldestDirtyMs(): number | null {
-    const { driver, nowMs } = this.source;
-    const ageMs = this.dirtyAge.ageMs(driver!.cache.dirtyKsets, nowMs());
+  private oldestDirtyMs(cache: ServedCache): number | null {
+    const ageMs = this.dirtyAge.ageMs(cache.dirtyKsets, this.source.nowMs());
     return ageMs === null ? null : Math.round(ageMs);
   }
 
-  private countDirty(): void {
-    const { driver, nowMs } = this.source;
-    const { cache } = driver!;
+  private countDirty(cache: ServedCache): void {
+    const { nowMs } = this.source;
     const now = nowMs();
     if (cache.failure || now - this.countedMs < this.countTookMs / COUNTING_SHARE) return;
     this.dirty = cache.dirtyInLog();

@@ -37,12 +37,14 @@ export interface Store {
   ): void;
   /** Whether zeroing the range takes less time than writing it. Absent where it never does. */
   zeroesFast?(offsetBytes: number, lengthBytes: number): boolean;
-  registerArena(memory: Uint8Array): Arena;
-  unregisterArena(arena: Arena): void;
+  /** Memory for payload of requests. */
+  makeArena(lengthBytes: number): Arena;
+  /** No request may be under way that uses the arena. */
+  dropArena(arena: Arena): void;
 }
 
 /** Asks the backing device, and lays what the cache holds over the answer. */
-function findAllocation(
+export function findAllocation(
   holder: { cachedRanges(offsetBytes: number, lengthBytes: number, rangesMax: number): CachedRanges },
   backing: BackingDevice,
   ...[offsetBytes, lengthBytes, extentsMax, done]: Parameters<Required<Store>['allocation']>
@@ -58,8 +60,8 @@ function findAllocation(
 }
 
 /** Time from one flush of a slow backing device to the next, ms; and when writers need the room. */
-const CYCLE_MS = 2000;
-const CYCLE_NEARLY_FULL_MS = 250;
+export const CYCLE_MS = 2000;
+export const CYCLE_NEARLY_FULL_MS = 250;
 
 export class CacheStore implements Store {
   readonly isReadOnly = false;
@@ -101,10 +103,10 @@ export class CacheStore implements Store {
     const { cache } = this.driver;
     return this.backing.canPunch === true && cache.cachedRanges(offsetBytes, lengthBytes, 1).bounds.length === 0;
   }
-  registerArena(memory: Uint8Array): Arena {
-    return this.pmem.registerArena(memory);
+  makeArena(lengthBytes: number): Arena {
+    return this.pmem.registerArena(new Uint8Array(lengthBytes));
   }
-  unregisterArena(arena: Arena): void {
+  dropArena(arena: Arena): void {
     this.pmem.unregisterArena(arena);
   }
 }
@@ -166,8 +168,8 @@ export class ReadOnlyStore implements Store {
   allocation(...question: Parameters<Required<Store>['allocation']>): void {
     findAllocation(this.reader, this.backing, ...question);
   }
-  registerArena(memory: Uint8Array): Arena {
-    return { id: 0, memory };
+  makeArena(lengthBytes: number): Arena {
+    return { id: 0, memory: new Uint8Array(lengthBytes) };
   }
-  unregisterArena(_arena: Arena): void {}
+  dropArena(_arena: Arena): void {}
 }

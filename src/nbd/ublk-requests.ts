@@ -10,7 +10,6 @@
  */
 import { RequestOp } from '../block-device/ublk-abi.js';
 import type { QueueServer, UblkQueue } from '../block-device/ublk-queue.js';
-import type { Arena } from '../engine/device/pmem.js';
 import { assert, Op, RequestFlag, RequestState } from '../engine/index.js';
 import { BatchPool, type Batch } from './ops.js';
 import { errorNumber } from './replies.js';
@@ -38,7 +37,6 @@ const NAMES: Readonly<Record<number, string>> = {
 
 export class UblkRequests implements QueueServer {
   readonly memory: Uint8Array;
-  private readonly arena: Arena;
   private readonly batches: BatchPool;
   /** Reads that are being gathered; apart from the rest, which may wait for a sync. */
   private reads: Batch | undefined;
@@ -60,9 +58,9 @@ export class UblkRequests implements QueueServer {
     private readonly options: UblkRequestsOptions,
   ) {
     const { depth, maxIoBytes } = queue;
-    this.memory = new Uint8Array(depth * maxIoBytes);
-    this.arena = options.store.registerArena(this.memory);
-    this.batches = new BatchPool(this.arena, (batch, i) => this.endedLater(batch, i));
+    const arena = options.store.makeArena(depth * maxIoBytes);
+    this.memory = arena.memory;
+    this.batches = new BatchPool(arena, (batch, i) => this.endedLater(batch, i));
     this.held = new HeldReplies(
       (tag) => this.complete(tag, this.lengthBytes[tag]),
       () => this.goOn(),

@@ -2,7 +2,8 @@
 import type { Position } from '../engine/media/codecs.js';
 import { positionText } from '../engine/media/position-text.js';
 import { percentileNs, snapshotCount, snapshotSince } from '../nbd/histogram.js';
-import type { AttachStatus, CacheState, LatencyKind } from '../nbd/status.js';
+import type { LatencyKind } from '../nbd/activity.js';
+import type { AttachStatus, CacheState } from '../nbd/status.js';
 import { bytes, count, text } from '../report-model/report-section.js';
 import type { Quantity, ReportRow, ReportSection } from '../report-model/report-section.js';
 import { shown } from './charset.js';

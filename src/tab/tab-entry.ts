@@ -39,7 +39,7 @@ const SWITCHES: readonly string[] = [
 /** Options that are written NAME=VALUE. */
 const VALUES: readonly string[] = [
   ...['socket', 'port', 'address', 'control', 'metrics', 'metrics-address', 'gc-percent', 'export-name'],
-  ...['max-clients', 'handshake-timeout', 'tls-certificates', 'tls-psk', 'backup-metadata'],
+  ...['jobs', 'max-clients', 'handshake-timeout', 'tls-certificates', 'tls-psk', 'backup-metadata'],
 ];
 /** Options of a cache that the kernel runs. */
 const OF_KERNEL: readonly string[] = ['data-crc', 'no-data-crc', 'drain'];

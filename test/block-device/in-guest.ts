@@ -20,6 +20,9 @@ function programFiles(): string[] {
   return [...new Set([...programs, ...libraries.map(([, file]) => file)])];
 }
 
+/** `PCACHE_DEVICE_JOBS=N` serves with so many threads. */
+const JOBS = process.env['PCACHE_DEVICE_JOBS'] === undefined ? '' : `--jobs ${process.env['PCACHE_DEVICE_JOBS']}`;
+
 /**
  * Bash functions for a guest whose disk `diskWithPrograms` made.
  *
@@ -39,7 +42,7 @@ export const deviceFunctions = (backingBytes: number): string => `
   trap 'cp /tmp/result /tmp/log /tmp/x' EXIT
   mkfifo /tmp/never
   pause() { read -rt $1 <>/tmp/never || true; }
-  begin() { $PROGRAM attach /dev/pmem0 $BACKING "$@" --json >/tmp/result 2>/tmp/log & pid=$!; }
+  begin() { $PROGRAM attach /dev/pmem0 $BACKING "$@" ${JOBS} --json >/tmp/result 2>/tmp/log & pid=$!; }
   serve() {
     begin "$@"
     for n in $(seq 2400); do

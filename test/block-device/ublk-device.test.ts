@@ -63,9 +63,10 @@ describeWithKernel('a cache as /dev/ublkb0', (kernel) => {
         ${COPY_NODE}
         ${SERVE}
         mkdir -p /tmp/m
-        serve first --device auto
+        serve first --device auto --jobs 2
         queue=/sys/block/ublkb0/queue
         echo "device: $(cd $queue && echo $(cat ../size ../ro logical_block_size physical_block_size write_cache))"
+        echo "queues: $(ls $queue/../mq | wc -l)"
         echo "limits: $(cd $queue && echo $(cat discard_granularity discard_max_bytes write_zeroes_max_bytes))"
         dd if=/dev/urandom of=/dev/ublkb0 bs=64k count=1 seek=688 oflag=direct status=none
         blkdiscard -o 40M -l 2M /dev/ublkb0
@@ -120,6 +121,7 @@ describeWithKernel('a cache as /dev/ublkb0', (kernel) => {
     });
     expect(printed(result, 'device')).toEqual([`${(64 * MIB) / 512} 0 512 4096 write through`]);
     expect(printed(result, 'limits')).toEqual([`4096 ${128 * MIB} ${8 * MIB}`]);
+    expect(printed(result, 'queues')).toEqual(['2']); // and one thread serves both of them in the end
     expect(printed(result, 'zeroed')).toEqual([`0 0 ${MIB / 2}`]); // the cached 64 KiB at 43 MiB are among the zeroes
     expect(printed(result, 'held')).toEqual(['yes']);
     expect(printed(result, 'recovered')).toEqual(['equal']);

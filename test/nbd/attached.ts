@@ -8,6 +8,8 @@ import type { AttachResult } from '../../src/nbd/attach.js';
 import { runCli, type CliResult } from '../support/cli.js';
 
 const MIB = 1024 * 1024;
+/** `PCACHE_NBD_JOBS=N` serves with so many threads where a test does not say how many. */
+const JOBS = process.env['PCACHE_NBD_JOBS'];
 export const BACKING_BYTES = 256 * MIB;
 
 /** Creates an empty file of that size, over what was there. */
@@ -48,12 +50,15 @@ export function killAll(): void {
 process.on('exit', killAll);
 
 /** Attaches, and resolves when clients can connect. @throws Error when it ends before that */
-export async function attach(folder: string, args: readonly string[]): Promise<Attached> {
+export async function attach(folder: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Attached> {
   const socket = join(folder, 'pc.sock');
   let child: ChildProcess | undefined;
   let ended: Promise<CliResult> | undefined;
   const uri = await new Promise<string>((resolve, reject) => {
-    ended = runCli(['attach', ...args, '--socket', socket, '--json'], {
+    const jobs =
+      JOBS === undefined || args.some((arg) => arg === '--jobs' || arg === '--read-only') ? [] : ['--jobs', JOBS];
+    ended = runCli(['attach', ...args, ...jobs, '--socket', socket, '--json'], {
+      env,
       onStart: (started) => {
         child = started;
         running.add(started);

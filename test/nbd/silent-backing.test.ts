@@ -24,6 +24,7 @@ async function attachSilent({ stopsAtOnce }: { stopsAtOnce: boolean }) {
     dataCrc: undefined,
     gcPercent: undefined,
     verifyReads: false,
+    jobs: 1,
     tls: { certificates: undefined, pskFile: undefined, verifyPeer: false },
     exec: undefined,
     device: undefined,

@@ -6,6 +6,7 @@ import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { Op, RequestState, type RequestGroup } from '../../src/engine/index.js';
 import { listen, type Listener } from '../../src/nbd/listen.js';
 import { NbdServer, type ServerOptions } from '../../src/nbd/server.js';
+import { LocalService } from '../../src/nbd/service.js';
 import type { Store } from '../../src/nbd/store.js';
 import { Transmission } from '../../src/nbd/transmission.js';
 import { temporaryFolder } from '../support/cli-images.js';
@@ -16,6 +17,7 @@ const folder = temporaryFolder('nbd-socket');
 const path = join(folder, 'socket');
 let listener: Listener | undefined;
 let server: NbdServer;
+let service: LocalService;
 
 afterEach(async () => {
   listener?.close();
@@ -41,18 +43,19 @@ class MemoryStore implements Store {
     }
     return 0;
   }
-  registerArena(memory: Uint8Array) {
+  makeArena(lengthBytes: number) {
     this.arenas++;
-    return { id: 0, memory };
+    return { id: 0, memory: new Uint8Array(lengthBytes) };
   }
-  unregisterArena(): void {
+  dropArena(): void {
     this.arenas--;
   }
 }
 
-async function serve(options: Partial<ServerOptions> = {}): Promise<MemoryStore> {
+async function serve({ inPlace = true, ...options }: Partial<ServerOptions> & { inPlace?: boolean } = {}) {
   const store = new MemoryStore();
-  server = new NbdServer({ store, description: '', nowMs: () => performance.now(), ...options });
+  service = new LocalService({ store, description: '', nowMs: () => performance.now(), inPlace });
+  server = new NbdServer({ service, ...options });
   listener = await listen({ path });
   listener.serve(server.accept);
   return store;
@@ -114,7 +117,7 @@ describe('the server', () => {
     const began = performance.now();
     await server.stop();
     expect(performance.now() - began).toBeLessThan(5000);
-    expect(server.stats.connections).toBe(0);
+    expect(service.stats.connections).toBe(0);
     expect(store.arenas).toBeLessThanOrEqual(4); // those kept for the next clients
     for (const { socket } of [idle, deaf]) socket.destroy();
   });
@@ -138,7 +141,7 @@ describe('the server', () => {
     const [first, second] = [await NbdClient.connect(path), await NbdClient.connect(path)];
     await expect(NbdClient.connect(path)).rejects.toThrow('closed the connection');
     first.close();
-    await vi.waitFor(() => expect(server.stats.connections).toBe(1));
+    await vi.waitFor(() => expect(service.stats.connections).toBe(1));
     const third = await NbdClient.connect(path);
     for (const client of [second, third]) client.close();
   });
@@ -150,7 +153,7 @@ describe('the server', () => {
     const idle = connect(path);
     const closed = new Promise((resolve) => idle.once('close', resolve));
     idle.on('error', () => undefined).resume();
-    await vi.waitFor(() => expect(server.stats.connections).toBe(2));
+    await vi.waitFor(() => expect(service.stats.connections).toBe(2));
     const late = await NbdClient.connect(path);
     await closed;
     expect((await admitted.read(0, 512)).length + (await late.read(0, 512)).length).toBe(1024);
@@ -167,6 +170,6 @@ describe('the server', () => {
         .resume()
         .once('close', resolve),
     );
-    expect(server.stats.handshakeTimeouts).toBe(1);
+    expect(service.stats.handshakeTimeouts).toBe(1);
   });
 });

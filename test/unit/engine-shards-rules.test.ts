@@ -162,7 +162,7 @@ async function open(jobs: number, pmem: SimPmem = makeDevice(SHAPE)) {
     });
     return { group, done };
   };
-  return { pmem, cache, submit };
+  return { pmem, cache, shards, submit };
 }
 
 /** Keys in the log as it is on the device. */
@@ -181,6 +181,24 @@ describe('a shard', () => {
     await flush.done;
     expect(flush.group.state[0]).toBe(RequestState.done);
     expect(keysInLog(pmem)).toBe(before + 2);
+    await cache.close();
+  });
+
+  it('counts as pending what it has not told of a group that a flush held back', async () => {
+    const { pmem, cache, shards } = await open(2);
+    const group = new RequestGroup(3, pmem.registerArena(new Uint8Array(4096)));
+    group.add(Op.flush, 0, 0, 0);
+    group.add(Op.read, 0, 4096, 0);
+    group.add(Op.write, 4096, 4096, 0);
+    const left: number[] = [];
+    await new Promise<void>((resolve) => {
+      group.onRequestDone = () => {
+        left.push(group.pending);
+        if (left.length === 3) resolve();
+      };
+      shards[0].cache.submit(group);
+    });
+    expect(left).toEqual([2, 1, 0]);
     await cache.close();
   });
 

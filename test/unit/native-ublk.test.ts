@@ -13,14 +13,16 @@ const IO_BYTES = 4096;
 const folder = mkdtempSync(join(tmpdir(), 'pcache-native-ublk-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+const PLACE = { path: '/dev/ublkb0', fd: 0, number: 0, depth: DEPTH, maxIoBytes: IO_BYTES, isEncoded: true };
+
 /** A queue that is served over a plain file. */
 function serve(ended: (errno: number) => void): { queue: UblkQueue; fd: number } {
   const path = join(folder, 'file');
   writeFileSync(path, Buffer.alloc(8192));
   const fd = openSync(path, 'r+');
-  const queue = new UblkQueue(DEPTH, IO_BYTES);
+  const queue = new UblkQueue({ ...PLACE, fd });
   const server = { memory: new Uint8Array(DEPTH * IO_BYTES), take: () => expect.unreachable('there are no requests') };
-  queue.serve(fd, true, server, ended);
+  queue.serve(server, ended);
   return { queue, fd };
 }
 
@@ -28,7 +30,7 @@ function serve(ended: (errno: number) => void): { queue: UblkQueue; fd: number }
 function whyNot(): string | undefined {
   try {
     const { queue, fd } = serve(() => {});
-    queue.close();
+    void queue.close();
     closeSync(fd);
     return undefined;
   } catch (error) {
@@ -41,7 +43,7 @@ const title = 'a queue whose commands are all refused ends with the reason, and 
 it.skipIf(reason !== undefined)(reason === undefined ? title : `${title} (skipped: ${reason})`, async () => {
   const errno = await new Promise((resolve) => {
     const { queue, fd } = serve((number) => {
-      queue.close();
+      void queue.close();
       closeSync(fd);
       queue.complete(0, 0);
       queue.flush(); // after its end nothing takes the answer
@@ -52,9 +54,9 @@ it.skipIf(reason !== undefined)(reason === undefined ? title : `${title} (skippe
 });
 
 it('a queue without memory for every tag is refused', () => {
-  const queue = new UblkQueue(DEPTH, IO_BYTES);
+  const queue = new UblkQueue(PLACE);
   const server = { memory: new Uint8Array(DEPTH * IO_BYTES - 1), take: () => {} };
-  expect(() => queue.serve(0, true, server, () => {})).toThrow('no room for every tag');
+  expect(() => queue.serve(server, () => {})).toThrow('no room for every tag');
 });
 
 it('a control command without the driver ends with the error of opening it', async () => {

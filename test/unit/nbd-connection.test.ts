@@ -46,10 +46,10 @@ class ManualStore implements Store {
   endAll(): void {
     while (this.parts.length > 0) this.end();
   }
-  registerArena(memory: Uint8Array) {
-    return { id: 0, memory };
+  makeArena(lengthBytes: number) {
+    return { id: 0, memory: new Uint8Array(lengthBytes) };
   }
-  unregisterArena(): void {}
+  dropArena(): void {}
 }
 
 /** Keeps what is sent until the client reads it. */

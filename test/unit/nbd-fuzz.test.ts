@@ -110,10 +110,10 @@ class FickleStore implements Store {
     return true;
   }
 
-  registerArena(memory: Uint8Array) {
-    return { id: 0, memory };
+  makeArena(lengthBytes: number) {
+    return { id: 0, memory: new Uint8Array(lengthBytes) };
   }
-  unregisterArena(): void {}
+  dropArena(): void {}
 }
 
 /** What a client expects of a request. */

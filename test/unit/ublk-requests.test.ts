@@ -35,7 +35,14 @@ let requests: UblkRequests;
 let end: ((group: RequestGroup, i: number) => number) | undefined;
 
 beforeEach(() => {
-  queue = new RecordedQueue(DEPTH, IO_BYTES);
+  queue = new RecordedQueue({
+    path: '/dev/ublkb0',
+    fd: 0,
+    number: 0,
+    depth: DEPTH,
+    maxIoBytes: IO_BYTES,
+    isEncoded: true,
+  });
   groups = [];
   told = [];
   stats = new ServerStats();
@@ -48,8 +55,8 @@ beforeEach(() => {
       for (let i = 0; i < group.count && end; i++) group.state[i] = end(group, i);
       return (group.pending = end ? 0 : group.count);
     },
-    registerArena: (memory) => ({ id: 0, memory }),
-    unregisterArena: () => {},
+    makeArena: (lengthBytes) => ({ id: 0, memory: new Uint8Array(lengthBytes) }),
+    dropArena: () => {},
   };
   const nowMs = () => 0;
   const pacer = new WritePacer({ pressure: () => undefined, nowMs });

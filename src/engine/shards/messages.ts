@@ -16,6 +16,8 @@ export interface ShardStatus {
 export type ToShard =
   /** There may be something to do: a free segment, or a flush that some shard asked for, of the log or the backing device. */
   | { readonly kind: 'wake' }
+  /** Close the open ksets. */
+  | { readonly kind: 'commit' }
   /** Close the open ksets and answer. */
   | { readonly kind: 'drain' }
   /** Leave the open segment, close the open ksets, and answer. */

@@ -29,6 +29,10 @@ export function openShard(options: ShardOptions): {
         case 'wake':
           driver.kick();
           break;
+        case 'commit':
+          shard.requestClose();
+          driver.kick();
+          break;
         case 'drain':
           await driver.drain().then(
             () => tell({ kind: 'drained' }),

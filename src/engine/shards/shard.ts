@@ -14,6 +14,7 @@ import type { Clock } from '../clock.js';
 import { Core } from '../core.js';
 import type { Driven } from '../driver.js';
 import { assert, noteOf, PcacheError } from '../errors.js';
+import { cachedRanges, type CachedRanges } from '../index/cached-ranges.js';
 import { IndexSweeper } from '../index/index-sweeper.js';
 import { KSET_TIMER_MS } from '../log/kset-timer.js';
 import type { LogWriter } from '../log/log-writer.js';
@@ -70,6 +71,7 @@ export class Shard implements Driven {
   private flushServed = 0;
   private closedSeen = 0;
   private waitingSeen = 0;
+  private openKeysSeen = false;
   /** Nesting depth of `enter`: the callback of a request may submit the next one at once. */
   private depth = 0;
   private readonly sweeper: IndexSweeper;
@@ -171,6 +173,10 @@ export class Shard implements Driven {
   locate(offsetBytes: number): number {
     return this.core.locate(offsetBytes);
   }
+  /** As `Cache.cachedRanges`, in the subtrees of the shard. */
+  cachedRanges(offsetBytes: number, lengthBytes: number, rangesMax: number): CachedRanges {
+    return cachedRanges(this.core.index, offsetBytes, lengthBytes, rangesMax);
+  }
 
   /** Like `Cache.submit`; all requests must be in the shard's subtrees. */
   submit(group: RequestGroup): number {
@@ -243,6 +249,10 @@ export class Shard implements Driven {
       this.kickIfIdle();
     }
     if (!log.isStuck && this.isStuckTold) this.setStuck(false);
+    if (log.hasOpenKeys !== this.openKeysSeen) {
+      this.openKeysSeen = log.hasOpenKeys;
+      state.setOpenKeys(shard, this.openKeysSeen);
+    }
     const waiting = this.waitingForRoom + (log.isStuck ? 1 : 0);
     if (waiting === this.waitingSeen) return;
     const isNew = waiting > this.waitingSeen;
@@ -281,10 +291,15 @@ export class Shard implements Driven {
     }
     const { isClosed } = requests;
     requests.isClosed = false; // the group was taken before
-    this.run(group);
+    const left = this.run(group);
     requests.isClosed = isClosed;
-    for (let i = 0; i < group.count; i++) {
-      if (group.state[i] !== RequestState.pending) group.onRequestDone?.(group, i);
+    // Those that are not told yet count as pending, so that the owner of the group sees which is the last.
+    const ended: number[] = [];
+    for (let i = 0; i < group.count; i++) if (group.state[i] !== RequestState.pending) ended.push(i);
+    group.pending = left + ended.length;
+    for (const i of ended) {
+      group.pending--;
+      group.onRequestDone?.(group, i);
     }
   }
 

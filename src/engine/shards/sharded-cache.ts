@@ -8,7 +8,7 @@
  * they are about to sleep.
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
-import { Cache } from '../cache.js';
+import { Cache, type WritePressure } from '../cache.js';
 import type { CacheOptions } from '../core.js';
 import { CacheDriver, type CloseReport } from '../driver.js';
 import { assert, errorOf, noteOf, PcacheError } from '../errors.js';
@@ -16,6 +16,7 @@ import type { LogWriter } from '../log/log-writer.js';
 import { KERNEL_GEOMETRY, type Geometry } from '../media/geometry.js';
 import type { SegmentChain } from '../media/metadata.js';
 import { closedError } from '../request/requests.js';
+import type { DirtyInLog } from '../status.js';
 import type { FromShard, ShardStatus, ToShard } from './messages.js';
 import type { ShardSeed } from './shard.js';
 import { SharedLog } from './shared-log.js';
@@ -40,6 +41,7 @@ class CoordinatorCache extends Cache {
   /** Number of the last flush of the backing device, and of failures of write-back, that the shards were told of. */
   private flushTold = 0;
   private failuresTold = 0;
+  private takenSeen = 0;
   private readonly log: SharedLog;
   private readonly shared: SharedSegments;
 
@@ -79,6 +81,7 @@ class CoordinatorCache extends Cache {
     const freedBefore = state.get(Word.freed);
     const { flushes } = this.writeback;
     if (state.isBackingFlushWanted && !flushes.isWanted) flushes.request();
+    this.prepareMemory();
     const worked = super.step();
     if (core.failure) state.set(Word.failed, 1);
     state.set(Word.hopeless, this.isWritebackHopeless ? 1 : 0);
@@ -93,6 +96,14 @@ class CoordinatorCache extends Cache {
     if (wasIdle) return false;
     state.set(Word.coordinatorIdle, 1);
     return true;
+  }
+
+  /** Looks ahead when shards have taken segments. */
+  private prepareMemory(): void {
+    const taken = this.state.get(Word.taken);
+    if (taken === this.takenSeen) return;
+    this.takenSeen = taken;
+    this.ahead?.look();
   }
 
   private get hasWaitingShards(): boolean {
@@ -335,19 +346,52 @@ export class ShardedCache {
   setGcPercent(gcPercent: number): void {
     this.cache.setGcPercent(gcPercent);
   }
+  /** Why write-back fails, as `Cache.writebackError`. */
+  get writebackError(): PcacheError | undefined {
+    return this.cache.writebackError;
+  }
+  /** Some shard has keys in open ksets, or had a moment ago. */
+  get hasOpenKeys(): boolean {
+    return this.cache.state.hasOpenKeys;
+  }
+  /** As `Cache.dirtyKsets`. */
+  get dirtyKsets(): Cache['dirtyKsets'] {
+    this.cache.refresh();
+    const { oldest, newest } = this.cache.dirtyKsets;
+    return { oldest, newest: newest + (this.hasOpenKeys ? 1 : 0) };
+  }
+  /** As `Cache.pressure`, without the room in segments that shards have taken. */
+  pressure(): WritePressure | undefined {
+    return this.cache.pressure();
+  }
+  /** As `Cache.writebackCycleMs`. */
+  set writebackCycleMs(cycleMs: number) {
+    this.cache.writebackCycleMs = cycleMs;
+  }
+  dirtyInLog(): DirtyInLog {
+    return this.cache.dirtyInLog();
+  }
+  /** Has all shards put what they have acknowledged into the log, soon. */
+  commitSoon(): void {
+    this.tellAll({ kind: 'commit' });
+  }
   /** Status of each shard. */
   async shardStatus(): Promise<readonly ShardStatus[]> {
     return (await this.ask({ kind: 'status' }, 'status')).map(({ status }) => status);
   }
 
   /**
-   * Writes back everything that was acknowledged before the call, then lets GC run to its end.
+   * Writes back everything that was acknowledged before the call.
    * @throws PcacheError the failure of write-back or of the cache device
    */
   async drain(): Promise<void> {
     for (const { error } of await this.ask({ kind: 'drain' }, 'drained')) if (error) throw errorOf(error);
     this.cache.refresh();
     await this.driver!.drain();
+  }
+
+  /** Lets GC run to its end. Nobody may write meanwhile. */
+  async collectGarbage(): Promise<void> {
     while (this.cache.step()) await new Promise((resolve) => setImmediate(resolve));
   }
 

@@ -54,6 +54,8 @@ const ShardWord = {
   stuck: 3,
   /** 1 when the shard is closed, with all its keys in the log. */
   closed: 4,
+  /** 1 while the shard has keys in open ksets. */
+  openKeys: 5,
 } as const;
 
 /** The memory itself, as threads pass it on. */
@@ -147,6 +149,19 @@ export class SharedState {
   }
   isWaiting(shard: number): boolean {
     return Atomics.load(this.memory.shards, shard * LINE_WORDS + ShardWord.waiting) === 1;
+  }
+
+  // ---- open ksets ---------------------------------------------------------------------------------------
+
+  setOpenKeys(shard: number, has: boolean): void {
+    Atomics.store(this.memory.shards, shard * LINE_WORDS + ShardWord.openKeys, has ? 1 : 0);
+  }
+  /** Some shard has keys that are not in the log. */
+  get hasOpenKeys(): boolean {
+    for (let shard = 0; shard < this.jobs; shard++) {
+      if (Atomics.load(this.memory.shards, shard * LINE_WORDS + ShardWord.openKeys) === 1) return true;
+    }
+    return false;
   }
 
   // ---- flushes ----------------------------------------------------------------------------------------
