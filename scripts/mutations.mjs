@@ -693,6 +693,36 @@ export const MUTATIONS = [
     put: '',
   },
   {
+    name: 'a slot between threads freed twice',
+    file: 'src/engine/shards/outbox.ts',
+    find: '    if (left === 0) return;\n',
+    put: '',
+  },
+  {
+    name: 'a full slot sent to a thread that is not woken',
+    file: 'src/engine/shards/outbox.ts',
+    find: '    this.hasSent = true;\n',
+    put: '',
+  },
+  {
+    name: 'an answer told for a slot that was sent back and not seen',
+    file: 'src/engine/shards/lane.ts',
+    find: '    Atomics.store(isBack, slot, 0);\n',
+    put: '',
+  },
+  {
+    name: 'a group behind a FLUSH and a write overtakes the write',
+    file: 'src/engine/shards/held-groups.ts',
+    find: '    return this.others > 0;',
+    put: '    return false;',
+  },
+  {
+    name: 'a group that a flush held back told as ended before its last request',
+    file: 'src/engine/shards/shard.ts',
+    find: '    group.pending = left + ended.length;\n',
+    put: '',
+  },
+  {
     name: 'FLUSH served before every shard has closed its ksets',
     file: 'src/engine/shards/shared-state.ts',
     find: "      state = 'pending';\n",

@@ -138,7 +138,10 @@ export class Exchange {
   private isOwn(group: EngineGroup): boolean {
     if (this.threads === 1) return true;
     for (let i = 0; i < group.count; i++) {
-      if (group.op[i] === Op.flush) continue;
+      if (group.op[i] === Op.flush) {
+        if (group.count > 1) return false; // what is beside a FLUSH need not wait for it
+        continue;
+      }
       const first = group.subtree[i];
       if (first % this.threads !== this.own) return false;
       if (subtreeOf(group.offsetBytes[i] + Math.max(0, group.lengthBytes[i] - 1)) !== first) return false;
@@ -161,7 +164,7 @@ export class Exchange {
     group.parts[i] = 1; // until all are given
     if (group.op[i] === Op.flush) {
       group.parts[i]++;
-      ownParts.add(group, i, 0, 0, 0);
+      ownParts.addFlush(group, i);
     } else if (refusal === undefined) {
       const arena = this.arenaNumbers.get(group.arena);
       assert(arena !== undefined, 'a group is submitted whose arena other threads do not know');

@@ -36,8 +36,10 @@ export type FromShard =
   | { readonly kind: 'failed'; readonly error: ErrorNote }
   /** The coordinator has something to do. */
   | { readonly kind: 'kick' }
-  /** A flush was requested or served: the other shards have something to do. */
-  | { readonly kind: 'flush' }
+  /** A flush was asked for: the other shards have to serve it. */
+  | { readonly kind: 'flush asked' }
+  /** A flush is served, or will not be: groups that wait for it can go on. */
+  | { readonly kind: 'flush ended' }
   | { readonly kind: 'drained'; readonly error?: ErrorNote }
   | { readonly kind: 'yielded' }
   | { readonly kind: 'status'; readonly status: ShardStatus }

@@ -17,11 +17,18 @@ class Parts {
     this.group = new RequestGroup(PARTS, arena);
     this.group.onRequestDone = (_, part) => onDone(this, part);
   }
+
+  add(group: EngineGroup, i: number, offsetBytes: number, lengthBytes: number, arenaAt: number): void {
+    const part = this.group.add(group.op[i], offsetBytes, lengthBytes, arenaAt, group.flags[i]);
+    this.groups[part] = group;
+    this.index[part] = i;
+  }
 }
 
 export class OwnParts {
-  /** The group that is being filled. */
+  /** The group that is being filled, and the one with each FLUSH: it waits for all shards, and nothing waits behind it. */
   private open: Parts | undefined;
+  private openFlushes: Parts | undefined;
   /** Those that are not in use, by arena. */
   private readonly free = new Map<Arena, Parts[]>();
 
@@ -35,10 +42,14 @@ export class OwnParts {
   add(group: EngineGroup, i: number, offsetBytes: number, lengthBytes: number, arenaAt: number): void {
     if (this.open?.group.count === PARTS) this.send();
     this.open ??= this.take(group.arena);
-    const { open } = this;
-    const part = open.group.add(group.op[i], offsetBytes, lengthBytes, arenaAt, group.flags[i]);
-    open.groups[part] = group;
-    open.index[part] = i;
+    this.open.add(group, i, offsetBytes, lengthBytes, arenaAt);
+  }
+
+  /** Adds a FLUSH. */
+  addFlush(group: EngineGroup, i: number): void {
+    if (this.openFlushes?.group.count === PARTS) this.send();
+    this.openFlushes ??= this.take(group.arena);
+    this.openFlushes.add(group, i, 0, 0, 0);
   }
 
   private take(arena: Arena): Parts {
@@ -52,14 +63,18 @@ export class OwnParts {
 
   /** Gives the shard what was added. */
   send(): void {
-    const { open } = this;
-    if (open === undefined) return;
-    this.open = undefined;
-    const { group } = open;
-    open.left = group.count;
+    const { open, openFlushes } = this;
+    this.open = this.openFlushes = undefined;
+    if (open !== undefined) this.sendParts(open);
+    if (openFlushes !== undefined) this.sendParts(openFlushes);
+  }
+
+  private sendParts(parts: Parts): void {
+    const { group } = parts;
+    parts.left = group.count;
     if (this.submit(group) === group.count) return;
     for (let part = 0; part < group.count; part++) {
-      if (group.state[part] !== RequestState.pending) this.end(open, part);
+      if (group.state[part] !== RequestState.pending) this.end(parts, part);
     }
   }
 

@@ -107,7 +107,8 @@ export class Shard implements Driven {
     this.jobs = jobs;
     this.held = new HeldGroups(
       state,
-      () => this.tell({ kind: 'flush' }),
+      shard,
+      () => this.tell({ kind: 'flush asked' }),
       (...end) => this.runHeld(...end),
     );
     if (this.core.punches) this.durability = new ShardDurability(state, () => this.kickIfIdle());
@@ -181,7 +182,7 @@ export class Shard implements Driven {
   /** Like `Cache.submit`; all requests must be in the shard's subtrees. */
   submit(group: RequestGroup): number {
     const isFlush = this.checkGroup(group);
-    const mustWait = (isFlush && this.jobs > 1) || this.held.length > 0;
+    const mustWait = (isFlush && this.jobs > 1) || this.held.mustBeFollowed;
     if (mustWait && !this.requests.isClosed) {
       this.held.hold(group, isFlush);
       this.onProgress();
@@ -312,7 +313,8 @@ export class Shard implements Driven {
     if (!core.commit()) return false;
     this.flushServed = asked;
     state.setFlushServed(this.shard, asked);
-    this.tell({ kind: 'flush' });
+    // The last shard to serve it sees that all have.
+    if (state.flushState(asked) !== 'pending') this.tell({ kind: 'flush ended' });
     return true;
   }
 
@@ -383,14 +385,14 @@ export class Shard implements Driven {
   private setStuck(isStuck: boolean): void {
     this.isStuckTold = isStuck;
     this.state.setStuck(this.shard, isStuck);
-    this.tell({ kind: 'flush' });
+    this.tell({ kind: 'flush ended' });
   }
 
   /** The shard is closed: a FLUSH in another one does not wait for it, and fails if keys of this one are lost. */
   markClosed(): void {
     if (this.log.hasOpenKeys) this.state.setStuck(this.shard, true);
     else this.state.setClosed(this.shard);
-    this.tell({ kind: 'flush' });
+    this.tell({ kind: 'flush ended' });
   }
 
   /** A flush of the backing device that some shard asked for has failed. */

@@ -282,8 +282,15 @@ export class ShardedCache {
       case 'kick':
         this.kick();
         break;
-      case 'flush':
-        this.tellAll({ kind: 'wake' });
+      case 'flush asked':
+        this.ports.forEach((port, other) => {
+          if (other !== shard) port.postMessage({ kind: 'wake' } satisfies ToShard);
+        });
+        break;
+      case 'flush ended':
+        this.ports.forEach((port, holding) => {
+          if (this.cache.state.holds(holding)) port.postMessage({ kind: 'wake' } satisfies ToShard);
+        });
         break;
       case 'yielded':
         this.cache.yielded();

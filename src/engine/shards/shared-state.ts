@@ -56,6 +56,8 @@ const ShardWord = {
   closed: 4,
   /** 1 while the shard has keys in open ksets. */
   openKeys: 5,
+  /** 1 while groups of the shard wait for a flush. */
+  holds: 6,
 } as const;
 
 /** The memory itself, as threads pass it on. */
@@ -149,6 +151,15 @@ export class SharedState {
   }
   isWaiting(shard: number): boolean {
     return Atomics.load(this.memory.shards, shard * LINE_WORDS + ShardWord.waiting) === 1;
+  }
+
+  // ---- groups that wait for a flush -------------------------------------------------------------------
+
+  setHolds(shard: number, holds: boolean): void {
+    Atomics.store(this.memory.shards, shard * LINE_WORDS + ShardWord.holds, holds ? 1 : 0);
+  }
+  holds(shard: number): boolean {
+    return Atomics.load(this.memory.shards, shard * LINE_WORDS + ShardWord.holds) === 1;
   }
 
   // ---- open ksets ---------------------------------------------------------------------------------------
