@@ -202,6 +202,43 @@ describe('a shard', () => {
     await cache.close();
   });
 
+  it('lets writes pass a FLUSH, but not one that has writes beside it', async () => {
+    const { pmem, cache, shards, submit } = await open(2);
+    const [shard] = shards;
+    const arena = pmem.registerArena(new Uint8Array(3 * 4096));
+    arena.memory.fill(1, 0, 4096).fill(2, 4096, 8192);
+    const write = (arenaAt: number, ...before: number[]) => {
+      const group = new RequestGroup(2, arena);
+      for (const op of before) group.add(op, 0, 0, 0);
+      group.add(Op.write, 0, 4096, arenaAt);
+      const done = new Promise<void>((resolve) => {
+        group.onRequestDone = () => group.pending === 0 && resolve();
+        if (shard.cache.submit(group) === 0) resolve();
+      });
+      return { group, done };
+    };
+    const flush = submit(0, Op.flush, 0);
+    expect(write(0).group.state[0]).toBe(RequestState.done);
+    expect(flush.group.state[0]).toBe(RequestState.pending);
+    const [first, second] = [write(0, Op.flush), write(4096)];
+    expect(second.group.state[0]).toBe(RequestState.pending);
+    await Promise.all([flush.done, first.done, second.done]);
+    const read = new RequestGroup(1, arena);
+    read.add(Op.read, 0, 4096, 8192);
+    expect(shard.cache.submit(read)).toBe(0);
+    expect(arena.memory[8192]).toBe(2);
+    await cache.close();
+  });
+
+  it('asks for one flush for all that wait', async () => {
+    const asked = vi.spyOn(SharedState.prototype, 'add');
+    const { cache, submit } = await open(3);
+    asked.mockClear();
+    await Promise.all(Array.from({ length: 50 }, () => submit(0, Op.flush, 0).done));
+    expect(asked.mock.calls.filter(([word]) => word === Word.flushAsked).length).toBeLessThanOrEqual(2);
+    await cache.close();
+  });
+
   it('wakes the coordinator when it closes a kset, and that writes it back', async () => {
     const { cache, submit } = await open(2);
     await new Promise((resolve) => setTimeout(resolve, 20)); // it sleeps
