@@ -5,7 +5,7 @@
 import type { Socket } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import type { QueuePlace, ServedQueue } from '../block-device/ublk-queue.js';
-import { nativeAddon } from '../engine/device/native.js';
+import { asSystemError, nativeAddon, type NativeError } from '../engine/device/native.js';
 import { errorOf, PcacheError } from '../engine/errors.js';
 import { layout } from '../layout/layout.js';
 import { sumOfActivities, type Activity } from './activity.js';
@@ -87,9 +87,13 @@ export class ServingThreads implements Service {
     this.clients.set(number, client);
     thread.clients++;
     const send = (message: ToServing) => thread.worker.postMessage(message);
-    const fd = handOver(socket);
-    if (thread.isGone || fd === undefined) queueMicrotask(() => this.released(number));
-    else send({ kind: 'client', client: number, fd, origin, isDevice });
+    const fd = thread.isGone ? undefined : this.handOver(socket, origin);
+    if (fd === undefined) {
+      socket.destroy();
+      queueMicrotask(() => this.released(number));
+    } else {
+      send({ kind: 'client', client: number, fd, origin, isDevice });
+    }
     return {
       get isAdmitted(): boolean {
         return client.isAdmitted;
@@ -97,6 +101,22 @@ export class ServingThreads implements Service {
       stop: () => send({ kind: 'stop', client: number }),
       destroy: () => send({ kind: 'destroy', client: number }),
     };
+  }
+
+  /** Gives up a socket that nothing was read from. @returns its file, for another thread; undefined when there is none */
+  private handOver(socket: Socket, origin: string): number | undefined {
+    const fd = (socket as unknown as HandleHolder)._handle?.fd ?? -1;
+    if (fd < 0) return undefined; // it is closed
+    try {
+      const duplicate = nativeAddon().duplicate(fd);
+      socket.destroy();
+      return duplicate;
+    } catch (error) {
+      this.stats.refused++;
+      const { message } = asSystemError(error as NativeError);
+      this.tell('refused', `refused a client from ${origin}: ${message}; raise the limit of open files (ulimit -n)`);
+      return undefined;
+    }
   }
 
   private released(number: number): void {
@@ -227,14 +247,6 @@ export class ServingThreads implements Service {
     this.isEnding = true;
     await Promise.all(this.threads.map(({ worker }) => worker.terminate()));
   }
-}
-
-/** Gives up a socket that nothing was read from. @returns its file descriptor, for another thread; undefined when it is closed */
-function handOver(socket: Socket): number | undefined {
-  const fd = (socket as unknown as HandleHolder)._handle?.fd ?? -1;
-  const duplicate = fd < 0 ? undefined : nativeAddon().duplicate(fd);
-  socket.destroy();
-  return duplicate;
 }
 
 function goneError(): PcacheError {

@@ -1,12 +1,22 @@
 /** `pcache attach --jobs`: several threads that each have a share of one cache serve one device. */
-import { closeSync, openSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { ControlClient } from '../../src/nbd/control.js';
 import { Command } from '../../src/nbd/protocol.js';
 import { Random } from '../../src/engine/sim/random.js';
 import { runCli } from '../support/cli.js';
-import { describeWithClient } from '../support/clients.js';
+import { describeWithClient, findClient } from '../support/clients.js';
 import { makeImageFolder } from '../support/kernel.js';
 import { attach, BACKING_BYTES, client, killAll, makeDevices, sparseFile, type Attached } from './attached.js';
 import { NbdClient } from './client.js';
@@ -14,6 +24,7 @@ import { NbdClient } from './client.js';
 const MIB = 1024 * 1024;
 /** Of the device that each thread has in turn. */
 const SHARE_BYTES = 4 * MIB;
+const prlimit = findClient('prlimit');
 const folder = makeImageFolder();
 afterEach(killAll);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -133,6 +144,25 @@ describe('a cache that three threads serve', () => {
     clients.push(await NbdClient.connect(served.socket));
     await served.result();
   });
+
+  it.skipIf(prlimit === undefined)(
+    `refuses clients when it may open no more files, and goes on${prlimit === undefined ? ' (skipped: no prlimit)' : ''}`,
+    { timeout: 60_000 },
+    async () => {
+      const served = await serve('--jobs', '2');
+      const nbd = await NbdClient.connect(served.socket);
+      const { pid } = served.child;
+      const limit = readdirSync(`/proc/${pid}/fd`).length + 6;
+      await client(prlimit!, '--pid', String(pid), `--nofile=${limit}:`);
+      const more = await Promise.allSettled(Array.from({ length: 20 }, () => NbdClient.connect(served.socket)));
+      expect(more.some(({ status }) => status === 'rejected')).toBe(true);
+      for (let share = 0; share < 4; share++) await nbd.write(share * SHARE_BYTES, Buffer.alloc(4096, 1), true);
+      await client(prlimit!, '--pid', String(pid), '--nofile=1024:');
+      const { status, stderr } = await served.stop();
+      expect(status).toBe(0);
+      expect(stderr).toContain('Too many open files; raise the limit of open files (ulimit -n)');
+    },
+  );
 
   it('ends as after a crash when one of its threads does', { timeout: 60_000 }, async () => {
     const { cache, backing } = await makeDevices(folder);
