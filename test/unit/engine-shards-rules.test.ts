@@ -247,6 +247,18 @@ describe('a shard', () => {
     await cache.close();
   });
 
+  it('lets GC begin when gc_percent becomes lower while the coordinator sleeps', async () => {
+    const { cache, submit } = await open(2);
+    cache.setGcPercent(90);
+    for (let n = 0; n < 3; n++) await submit(0, Op.write, 0, RequestFlag.fua).done;
+    await vi.waitFor(() => expect(cache.stats.writebackKsets).toBe(3));
+    await new Promise((resolve) => setTimeout(resolve, 20)); // it sleeps
+    expect(cache.stats.gcKsets).toBe(0);
+    cache.setGcPercent(0);
+    await vi.waitFor(() => expect(cache.stats.gcKsets).toBeGreaterThan(0));
+    await cache.close();
+  });
+
   it('gives up its open segment when other shards find none', async () => {
     const jobs = 14; // more than there are segments
     const { cache, submit } = await open(jobs);

@@ -352,6 +352,8 @@ export class ShardedCache {
   }
   setGcPercent(gcPercent: number): void {
     this.cache.setGcPercent(gcPercent);
+    this.cache.state.set(Word.coordinatorIdle, 0);
+    this.kick();
   }
   /** Why write-back fails, as `Cache.writebackError`. */
   get writebackError(): PcacheError | undefined {
