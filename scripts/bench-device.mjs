@@ -1,5 +1,5 @@
 /**
- * npm run bench:device [-- --seconds N --rounds N --warm-up N --only TEXT]: fio on block devices in a virtual machine: the ublk and
+ * npm run bench:device [-- --seconds N --rounds N --warm-up N --only TEXT --jobs N]: fio on block devices in a virtual machine: the ublk and
  * the nbd device of `pcache attach --device`, each over a cache on emulated persistent memory (a DAX character device), a loop device
  * over a file in tmpfs, and null_blk. All take turns within one run. Printed are medians, and ratios of turns next to one
  * another as median (min-max): above 1 ublk is the faster one. The machine is emulated by software: only ratios mean
@@ -28,6 +28,7 @@ const { values } = parseArgs({
     'rounds': { type: 'string', default: '3' },
     'warm-up': { type: 'string', default: '20' },
     'only': { type: 'string', default: '' },
+    'jobs': { type: 'string', default: '1' },
   },
 });
 const ROOT = fileURLToPath(new URL('../', import.meta.url));
@@ -97,7 +98,7 @@ function setUp() {
       ndctl create-namespace --force --reconfig=namespace$n.0 --mode=devdax --map=mem >/dev/null
       dmsetup create backing$n --table "0 ${BACKING_MIB * 2048} linear /dev/vda $((n * ${BACKING_MIB * 2048}))"
       $PCACHE format $cache >/dev/null
-      $PCACHE attach $cache /dev/mapper/backing$n --device $device 2>/tmp/log$n &
+      $PCACHE attach $cache /dev/mapper/backing$n --device $device --jobs ${values.jobs} 2>/tmp/log$n &
       for try in $(seq 300); do
         if grep serving /tmp/log$n; then return; fi
         sleep 1
