@@ -27,7 +27,7 @@ export interface ConnectionOptions {
   readonly startTls: () => void;
   /** Receives what belongs in a log. */
   readonly tell?: (kind: string, text: string) => void;
-  /** Called when negotiation is over. */
+  /** Called when negotiation is over, before the client hears of it. */
   readonly onAdmitted?: (() => void) | undefined;
   /** Called once, when the client is gone and holds nothing any more. */
   readonly onReleased: () => void;
@@ -52,6 +52,7 @@ export class Connection implements Receiver {
     private readonly options: ConnectionOptions,
   ) {
     if (options.isNegotiated === true) {
+      options.onAdmitted?.();
       this.admit({ isStructured: false, isExtended: false, hasAllocation: false }, Buffer.alloc(0));
       return;
     }
@@ -75,6 +76,7 @@ export class Connection implements Receiver {
       tls,
       flags,
       send: (bytes) => this.send(bytes),
+      onReady: this.options.onAdmitted,
     });
   }
 
@@ -140,7 +142,6 @@ export class Connection implements Receiver {
       onFailure: (command, text) => tell?.(`failed ${command}`, `request ${command} failed: ${text}`),
       onReleased: () => this.release(),
     });
-    this.options.onAdmitted?.();
     return rest.length === 0 || this.transmission.take(rest);
   }
 
@@ -172,5 +173,10 @@ export class Connection implements Receiver {
   /** Closes at once. */
   destroy(): void {
     this.transport.destroy();
+  }
+
+  /** Closes at once, unless negotiation is over. */
+  evict(): void {
+    if (!this.isAdmitted) this.destroy();
   }
 }

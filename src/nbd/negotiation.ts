@@ -45,6 +45,8 @@ export interface NegotiationOptions {
   /** The client's, when they have come already. */
   readonly flags: number | undefined;
   readonly send: (bytes: Uint8Array) => void;
+  /** Called when negotiation has succeeded, before the client hears of it. */
+  readonly onReady?: (() => void) | undefined;
 }
 
 /** What the bytes so far have led to. */
@@ -251,6 +253,7 @@ export class Negotiation {
     const bytes = Buffer.alloc(10 + (withZeroes ? EXPORT_NAME_REPLY_ZEROES : 0));
     bytes.writeBigUInt64BE(BigInt(this.context.sizeBytes), 0);
     bytes.writeUInt16BE(this.flagsOffered, 8);
+    this.context.onReady?.();
     this.context.send(bytes);
     return this.ready(name);
   }
@@ -295,6 +298,7 @@ export class Negotiation {
       return MORE;
     }
     const asked = new Set(Array.from({ length: count }, (_, n) => data.readUInt16BE(6 + nameBytes + 2 * n)));
+    if (option === Option.go) this.context.onReady?.();
     this.informations(option, asked, name);
     this.reply(option, OptionReply.ack);
     return option === Option.go ? this.ready(name) : MORE;

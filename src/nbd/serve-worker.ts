@@ -44,7 +44,7 @@ const service = new LocalService({
 const clients = new Map<number, ServedClient>();
 const queues = new Map<number, ServedQueue>();
 
-function connect({ client, fd, origin, isDevice }: Extract<ToServing, { kind: 'client' }>): void {
+function connect({ client, fd, origin, isDevice, admitted }: Extract<ToServing, { kind: 'client' }>): void {
   // Not in the types of Node.js: it begins to read at once otherwise.
   const options = { fd, readable: true, writable: true, allowHalfOpen: true, pauseOnCreate: true };
   const socket = new Socket(options);
@@ -52,8 +52,8 @@ function connect({ client, fd, origin, isDevice }: Extract<ToServing, { kind: 'c
     clients.delete(client);
     tell({ kind: 'released', client });
   };
-  const onAdmitted = () => tell({ kind: 'admitted', client });
-  clients.set(client, service.connect({ socket, origin, isDevice, onAdmitted, onReleased }));
+  const onAdmitted = () => Atomics.store(admitted, 0, 1);
+  clients.set(client, service.connect({ socket, origin, isDevice, onReleased }, onAdmitted));
 }
 
 async function serveQueue({ queue, place }: Extract<ToServing, { kind: 'queue' }>): Promise<void> {
@@ -87,6 +87,9 @@ async function act(message: ToServing): Promise<void> {
       break;
     case 'destroy':
       clients.get(message.client)?.destroy();
+      break;
+    case 'evict':
+      clients.get(message.client)?.evict();
       break;
     case 'queue':
       await serveQueue(message);

@@ -73,7 +73,7 @@ export class NbdServer {
       if (connection.isAdmitted) return;
       stats.handshakeTimeouts++;
       this.tell('handshake', `dropped a client from ${origin}: it did not finish negotiating in time`);
-      connection.destroy();
+      connection.evict();
     }, options.handshakeMaxMs ?? HANDSHAKE_MAX_MS);
     this.clients.add(client);
     stats.connections = this.clients.size;
@@ -93,7 +93,7 @@ export class NbdServer {
     stats.refused++;
     this.tell('evicted', `dropped a client from ${victim.origin} that had not finished negotiating, to make room`);
     clients.delete(victim);
-    victim.connection.destroy();
+    victim.connection.evict();
     return true;
   }
 

@@ -22,8 +22,6 @@ export interface NewClient {
   readonly origin: string;
   /** It is the kernel's client on a device of this machine. */
   readonly isDevice: boolean;
-  /** Called when negotiation is over. */
-  readonly onAdmitted?: () => void;
   /** Called once, when the client is gone and holds nothing any more. */
   readonly onReleased: () => void;
 }
@@ -35,6 +33,8 @@ export interface ServedClient {
   stop(): void;
   /** Closes at once. */
   destroy(): void;
+  /** Closes at once, unless negotiation is over. */
+  evict(): void;
 }
 
 export interface Service {
@@ -80,7 +80,8 @@ export class LocalService implements Service {
     });
   }
 
-  connect({ socket, origin, isDevice, onAdmitted, onReleased }: NewClient): Connection {
+  /** @param onAdmitted called when negotiation is over */
+  connect({ socket, origin, isDevice, onReleased }: NewClient, onAdmitted?: () => void): Connection {
     const { options, arenas, stats, pacer } = this;
     const { store, description, nowMs, exportName, inPlace = true } = options;
     const tls = isDevice ? undefined : options.tls;

@@ -34,15 +34,17 @@ export type ToServing =
       readonly fd: number;
       readonly origin: string;
       readonly isDevice: boolean;
+      /** Shared: set to 1 when negotiation is over. */
+      readonly admitted: Int32Array;
     }
-  | { readonly kind: 'stop' | 'destroy'; readonly client: number }
+  | { readonly kind: 'stop' | 'destroy' | 'evict'; readonly client: number }
   | { readonly kind: 'queue'; readonly queue: number; readonly place: QueuePlace }
   | { readonly kind: 'close queue'; readonly queue: number }
   | { readonly kind: 'status'; readonly id: number }
   | { readonly kind: 'stop pacing' };
 
 export type FromServing =
-  | { readonly kind: 'admitted' | 'released'; readonly client: number }
+  | { readonly kind: 'released'; readonly client: number }
   | { readonly kind: 'queue served'; readonly queue: number; readonly error: ErrorNote | undefined }
   | { readonly kind: 'queue ended'; readonly queue: number; readonly errno: number }
   | { readonly kind: 'queue closed'; readonly queue: number }

@@ -26,7 +26,6 @@ interface Thread {
 
 interface RemoteClient {
   readonly thread: Thread;
-  isAdmitted: boolean;
   readonly onReleased: () => void;
 }
 
@@ -83,8 +82,9 @@ export class ServingThreads implements Service {
   connect({ socket, origin, isDevice, onReleased }: NewClient): ServedClient {
     const thread = this.threads.reduce((least, other) => (other.clients < least.clients ? other : least));
     const number = ++this.numbers;
-    const client: RemoteClient = { thread, isAdmitted: false, onReleased };
-    this.clients.set(number, client);
+    // Not a message: a client that has just been admitted must not be taken for one that makes room for the next.
+    const admitted = new Int32Array(new SharedArrayBuffer(4));
+    this.clients.set(number, { thread, onReleased });
     thread.clients++;
     const send = (message: ToServing) => thread.worker.postMessage(message);
     const fd = thread.isGone ? undefined : this.handOver(socket, origin);
@@ -92,14 +92,15 @@ export class ServingThreads implements Service {
       socket.destroy();
       queueMicrotask(() => this.released(number));
     } else {
-      send({ kind: 'client', client: number, fd, origin, isDevice });
+      send({ kind: 'client', client: number, fd, origin, isDevice, admitted });
     }
     return {
       get isAdmitted(): boolean {
-        return client.isAdmitted;
+        return Atomics.load(admitted, 0) === 1;
       },
       stop: () => send({ kind: 'stop', client: number }),
       destroy: () => send({ kind: 'destroy', client: number }),
+      evict: () => send({ kind: 'evict', client: number }),
     };
   }
 
@@ -184,11 +185,6 @@ export class ServingThreads implements Service {
 
   private heard(message: FromServing): void {
     switch (message.kind) {
-      case 'admitted': {
-        const client = this.clients.get(message.client);
-        if (client) client.isAdmitted = true;
-        break;
-      }
       case 'released':
         this.released(message.client);
         break;
