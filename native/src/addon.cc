@@ -46,10 +46,8 @@ Napi::Value map(const Napi::CallbackInfo& info) {
   std::shared_ptr<Region> region;
   if (info[4].IsNumber()) {
     region = Region::find(info[4].As<Napi::Number>().Uint32Value());
-    if (!region) throw coded_error(env, "CLOSED", "the mapping of the other thread is closed");
-    if (region->size_bytes != static_cast<uint64_t>(size) || region->writable != writable) {
-      throw coded_error(env, "INVALID", "the other thread has another mapping");
-    }
+    // Not found where each thread loads a copy of the helper of its own. A number may be another mapping's there.
+    if (region && !region->is_of(fd, static_cast<uint64_t>(size), writable)) region.reset();
   }
   std::unique_ptr<Mapping> mapping(
       Mapping::create(fd, static_cast<uint64_t>(size), writable, info[3].ToBoolean(), std::move(region)));

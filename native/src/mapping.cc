@@ -58,13 +58,24 @@ std::shared_ptr<Region> map_region(int fd, uint64_t size_bytes, bool writable) {
   const bool is_sync = base != MAP_FAILED;
   if (!is_sync) base = mmap(nullptr, size_bytes, protection, MAP_SHARED, fd, 0);
   if (base == MAP_FAILED) return nullptr;
-  return std::make_shared<Region>(static_cast<uint8_t*>(base), size_bytes, writable, is_sync);
+  return std::make_shared<Region>(static_cast<uint8_t*>(base), size_bytes, fd, writable, is_sync);
 }
 
 }  // namespace
 
-Region::Region(uint8_t* at, uint64_t size, bool can_store, bool sync)
-    : base(at), size_bytes(size), writable(can_store), is_sync(sync) {}
+Region::Region(uint8_t* at, uint64_t size, int fd, bool can_store, bool sync)
+    : base(at), size_bytes(size), writable(can_store), is_sync(sync) {
+  struct stat status;
+  if (syscall(SYS_fstat, fd, &status) != 0) return;
+  device_ = status.st_dev;
+  inode_ = status.st_ino;
+}
+
+bool Region::is_of(int fd, uint64_t size, bool can_store) const {
+  struct stat status;
+  return size == size_bytes && can_store == writable && syscall(SYS_fstat, fd, &status) == 0 && status.st_ino != 0 &&
+         status.st_dev == device_ && status.st_ino == inode_;
+}
 
 Region::~Region() { munmap(base, size_bytes); }
 

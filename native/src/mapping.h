@@ -13,10 +13,13 @@ enum class Durability { dax, page_cache, volatile_memory };
 // The mapped pages. Threads of a cache share them: each page is entered in the page tables once, not once a thread.
 class Region {
  public:
-  Region(uint8_t* base, uint64_t size_bytes, bool writable, bool is_sync);
+  Region(uint8_t* base, uint64_t size_bytes, int fd, bool writable, bool is_sync);
   ~Region();
   Region(const Region&) = delete;
   Region& operator=(const Region&) = delete;
+
+  // Whether it maps so much of that file, in that way.
+  bool is_of(int fd, uint64_t size_bytes, bool writable) const;
 
   // The region of that number; null when it is gone.
   static std::shared_ptr<Region> find(uint32_t number);
@@ -28,6 +31,10 @@ class Region {
   const bool writable;
   // Mapped with MAP_SYNC.
   const bool is_sync;
+
+ private:
+  // Of the file, as fstat gives them.
+  uint64_t device_ = 0, inode_ = 0;
 };
 
 // Owns a share of the mapped pages and a duplicate of a file descriptor, so that a flock on the file lasts at least as

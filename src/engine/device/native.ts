@@ -75,7 +75,7 @@ export type HintFinder = (
  */
 export interface NativeAddon {
   /**
-   * Maps a device, or shares the mapped pages of another thread, whose `region` is given.
+   * Maps a device, or shares the mapped pages of another thread, whose `region` is given, if it finds them.
    * `isInMemory`: a memory filesystem is behind it, whose pages are its only copy.
    */
   map(
