@@ -84,6 +84,48 @@ function crcRanges(...ranges: Parameters<typeof addon.beginCrcs>): void {
   addon.endCrcs();
 }
 
+describe('a mapping whose pages another one shares', () => {
+  const mapsOf = (name: string) =>
+    readFileSync('/proc/self/maps', 'utf8')
+      .split('\n')
+      .filter((line) => line.endsWith(`/${name}`)).length;
+
+  test('is one in the page tables, and lives as long as either', () => {
+    const { region, handle: first } = addon.map(fd, MAP_BYTES, true, false);
+    const before = mapsOf('map');
+    const second = addon.map(fd, MAP_BYTES, true, false, region);
+    expect(mapsOf('map')).toBe(before);
+    addon.write(first, 4096, pattern(512), 0, 512);
+    addon.unmap(first);
+    const read = new Uint8Array(512);
+    addon.read(second.handle, 4096, read, 0, 512);
+    expect(read).toEqual(pattern(512));
+    addon.unmap(second.handle);
+    expect(mapsOf('map')).toBe(before - 1);
+  });
+
+  test('is made anew when those are gone, or are of another file or length', () => {
+    const gone = addon.map(fd, MAP_BYTES, true, false);
+    addon.unmap(gone.handle);
+    const { region } = addon.map(fd, MAP_BYTES, true, false);
+    const otherPath = join(directory, 'other');
+    writeFileSync(otherPath, pattern(MAP_BYTES));
+    const other = openSync(otherPath, 'r+');
+    const anew = [
+      addon.map(fd, MAP_BYTES, true, false, gone.region),
+      addon.map(fd, MAP_BYTES / 2, true, false, region),
+      addon.map(fd, MAP_BYTES, false, false, region),
+      addon.map(other, MAP_BYTES, true, false, region),
+    ];
+    expect(new Set([region, gone.region, ...anew.map((mapped) => mapped.region)]).size).toBe(6);
+    const read = new Uint8Array(512);
+    addon.read(anew[3].handle, 0, read, 0, 512);
+    expect(read).toEqual(pattern(MAP_BYTES).subarray(0, 512));
+    for (const mapped of anew) addon.unmap(mapped.handle);
+    closeSync(other);
+  });
+});
+
 describe('CRCs that are under way', () => {
   const offsets = Float64Array.from({ length: 20_000 }, (_, n) => n % 512);
   const lengths = new Uint32Array(20_000).fill(4096);
