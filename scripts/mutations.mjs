@@ -718,8 +718,8 @@ export const MUTATIONS = [
   },
   {
     name: 'a group that a flush held back told as ended before its last request',
-    file: 'src/engine/shards/shard.ts',
-    find: '    group.pending = left + ended.length;\n',
+    file: 'src/engine/request/request-group.ts',
+    find: '  group.pending = left + ended.length;\n',
     put: '',
   },
   {

@@ -6,7 +6,8 @@
  * ended, and then goes to the engine, which still makes everything durable itself, in its own order. By then only what
  * other requests have stored meanwhile is left to be written.
  */
-import { Op, RequestFlag, RequestState, type RequestGroup } from '../engine/index.js';
+import { Op, RequestFlag, type RequestGroup } from '../engine/index.js';
+import { reportEnded } from '../engine/request/request-group.js';
 
 /** Payload stored since the last sync began after which another one begins, bytes. */
 const SYNC_BYTES = 4 * 1024 * 1024;
@@ -59,13 +60,7 @@ export class EarlySync {
   private release(group: RequestGroup): void {
     const left = this.context.submit(group);
     this.storedBytes += writtenBytes(group);
-    const ended: number[] = [];
-    for (let i = 0; i < group.count; i++) if (group.state[i] !== RequestState.pending) ended.push(i);
-    group.pending = left + ended.length;
-    for (const i of ended) {
-      group.pending--;
-      group.onRequestDone?.(group, i);
-    }
+    reportEnded(group, left);
   }
 }
 

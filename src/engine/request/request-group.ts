@@ -189,6 +189,20 @@ export abstract class EngineGroup extends RequestGroup {
   declare blank: () => void;
 }
 
+/**
+ * Reports the requests that have ended in a `submit` whose caller does not look at their states. Those that are not told yet
+ * count as pending, so that the owner of the group sees which is the last. @param left what `submit` returned
+ */
+export function reportEnded(group: RequestGroup, left: number): void {
+  const ended: number[] = [];
+  for (let i = 0; i < group.count; i++) if (group.state[i] !== PENDING) ended.push(i);
+  group.pending = left + ended.length;
+  for (const i of ended) {
+    group.pending--;
+    group.onRequestDone?.(group, i);
+  }
+}
+
 /** Whether request `i` is made of whole sectors, and its payload inside its arena. */
 function isAligned(group: EngineGroup, i: number): boolean {
   const length = group.lengthBytes[i];

@@ -6,8 +6,8 @@
  *
  * Payload is not sent: it lies in arenas of shared memory, which every thread registers.
  *
- * A thread that has nothing to do sleeps and says so in a shared word; who sends it something then wakes it. It looks once
- * more after it has said so.
+ * A thread that has nothing to do says so in a shared word, looks once more, and sleeps. A thread that sends it something
+ * wakes it.
  */
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
 import type { Arena, Pmem } from '../device/pmem.js';

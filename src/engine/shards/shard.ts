@@ -22,7 +22,7 @@ import type { Crc32c } from '../media/crc32c.js';
 import { makeGeometry, subtreeOf, type Geometry } from '../media/geometry.js';
 import type { SegmentChain } from '../media/metadata.js';
 import { loadCacheOrThrow } from '../log/recovery.js';
-import { Op, RequestFlag, RequestState, type RequestGroup } from '../request/request-group.js';
+import { Op, RequestFlag, reportEnded, type RequestGroup } from '../request/request-group.js';
 import { Requests } from '../request/requests.js';
 import type { DirtyInLog } from '../status.js';
 import { HeldGroups } from './held-groups.js';
@@ -294,14 +294,7 @@ export class Shard implements Driven {
     requests.isClosed = false; // the group was taken before
     const left = this.run(group);
     requests.isClosed = isClosed;
-    // Those that are not told yet count as pending, so that the owner of the group sees which is the last.
-    const ended: number[] = [];
-    for (let i = 0; i < group.count; i++) if (group.state[i] !== RequestState.pending) ended.push(i);
-    group.pending = left + ended.length;
-    for (const i of ended) {
-      group.pending--;
-      group.onRequestDone?.(group, i);
-    }
+    reportEnded(group, left);
   }
 
   /** Closes the open ksets for a flush that some shard asked for. @returns whether this shard served one */
